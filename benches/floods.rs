@@ -28,15 +28,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use support::deployment::Deployment;
 use support::flood::{Flood, Kind};
 use support::machine::Machine;
-use support::story::Story;
 use tokenkeep::cmp::{MacProtection, PkiHeader, Pvno, general_request, oid};
 use tokenkeep::letter::{Letter, TemporaryKey};
 
 fn main() {
     let pairs = std::env::var("TOKENKEEP_BENCH_PAIRS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
-    let story = Story::begin();
+    let deployment = Deployment::begin();
     println!(
         "# flood, addresses, ms without and during the flood (medians), ratio, requests or connections of the flood"
     );
@@ -45,11 +45,11 @@ fn main() {
         for addresses in [1, 3, 8] {
             let (mut alone, mut flooded, mut sent) = (Vec::new(), Vec::new(), 0);
             for _ in 0..pairs {
-                alone.push(enrollment(&story, &mut people));
-                let (http, https) = (story.authority.http_address(), story.authority.https_address());
+                alone.push(enrollment(&deployment, &mut people));
+                let (http, https) = (deployment.authority.http_address(), deployment.authority.https_address());
                 let flood = Flood::begin(kind, addresses, &http, &https);
                 std::thread::sleep(Duration::from_secs(1));
-                flooded.push(enrollment(&story, &mut people));
+                flooded.push(enrollment(&deployment, &mut people));
                 sent += flood.sent.load(Ordering::Relaxed);
             }
             let (alone, flooded) = (median(alone), median(flooded));
@@ -58,17 +58,17 @@ fn main() {
             println!("{name} addresses={addresses} {} {} {ratio:.2} {sent}", alone.as_millis(), flooded.as_millis());
         }
     }
-    references(&story, pairs);
+    references(&deployment, pairs);
 }
 
 /// Has a letter issued, and measures the time of the enrollment.
-fn enrollment(story: &Story, people: &mut usize) -> Duration {
+fn enrollment(deployment: &Deployment, people: &mut usize) -> Duration {
     *people += 1;
     // A machine of its own: SoftHSM becomes slower with the number of tokens in its directory.
     let person = Machine::new();
     person.write_secret("pin", "person-1234");
     let letter = person.file("letter").display().to_string();
-    story.issue(&format!("person{people}@example.org"), &letter).ok();
+    deployment.issue(&format!("person{people}@example.org"), &letter).ok();
     let begin = Instant::now();
     let arguments = ["enroll", "--letter", "letter", "--keyset", "default", "--level", "high", "--new-token"];
     person.tokenkeep(&[&arguments[..], &["--new-pin-source", "file:pin"]].concat()).ok();
@@ -78,9 +78,9 @@ fn enrollment(story: &Story, people: &mut usize) -> Duration {
 /// The response time to a wrong temporary key, with a known and with an unknown reference. Each
 /// failure delays the next response, so only the first of an address is measured, and each request
 /// has an address of its own.
-fn references(story: &Story, pairs: usize) {
-    story.issue("known@example.org", "known.letter").ok();
-    let letter = Letter::read_file(&story.machine.file("known.letter")).unwrap();
+fn references(deployment: &Deployment, pairs: usize) {
+    deployment.issue("known@example.org", "known.letter").ok();
+    let letter = Letter::read_file(&deployment.machine.file("known.letter")).unwrap();
     let wrong = TemporaryKey::from_mac(&[7; 32]);
     let mut next = 20;
     let mut measured = |reference: &str| {
@@ -89,7 +89,7 @@ fn references(story: &Story, pairs: usize) {
         let draft = general_request(header, &[oid::IT_CA_CERTS]);
         let message = draft.protect_with_mac(wrong.cmp_secret(), &MacProtection::pbmac1().unwrap()).unwrap();
         let begin = Instant::now();
-        support::flood::post_from(next, &story.authority.http_address(), &message);
+        support::flood::post_from(next, &deployment.authority.http_address(), &message);
         begin.elapsed()
     };
     let (mut known, mut unknown) = (Vec::new(), Vec::new());

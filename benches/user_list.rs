@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tokenkeep::statement::USERS_A_PAGE;
+use tokenkeep::statement::USERS_PER_PAGE;
 use tokenkeep::store::Store;
 
 const FEW: u32 = 1_000;
@@ -23,7 +23,7 @@ fn main() {
         fill(&path, users);
         let store = Store::open(&path).unwrap();
         let time = page_time(&store, users);
-        println!("{users:>9} users: {} us per page of {USERS_A_PAGE}", time.as_micros());
+        println!("{users:>9} users: {} us per page of {USERS_PER_PAGE}", time.as_micros());
         time.as_secs_f64()
     });
     println!("     page time at {MANY} users / at {FEW}: {:.2}", many / few);
@@ -57,10 +57,10 @@ fn fill(path: &Path, users: u32) {
 fn page_time(store: &Store, users: u32) -> Duration {
     let mut times: Vec<Duration> = (0..ROUNDS)
         .map(|round| {
-            let first = (users - USERS_A_PAGE) / u32::try_from(ROUNDS).unwrap() * u32::try_from(round).unwrap();
+            let first = (users - USERS_PER_PAGE) / u32::try_from(ROUNDS).unwrap() * u32::try_from(round).unwrap();
             let after = format!("user{first:09}@example.org");
             let begin = Instant::now();
-            let page = store.user_page(after.as_bytes(), USERS_A_PAGE).unwrap();
+            let page = store.user_page(after.as_bytes(), USERS_PER_PAGE).unwrap();
             let time = begin.elapsed();
             // A signing certificate and two letters for each user.
             assert_eq!((page.users.len(), page.certificates.len(), page.letters.len()), (500, 500, 1000));

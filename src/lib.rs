@@ -16,7 +16,7 @@
 //! | 5 | [`cli`]: one file per command; the only module that prints |
 //! | 4 | [`service`]: the authority's listeners · [`agent`]: the user's keystore service |
 //! | 3 | [`authority`]: what the authority does · [`keyset`]: what the user does |
-//! | 2 | [`cmp`] · [`smime`] · [`statement`] · [`letter`] · [`carrier`] · [`store`] |
+//! | 2 | [`cmp`] · [`smime`] · [`statement`] · [`letter`] · [`transport`] · [`store`] |
 //! | 1 | [`pki`] · [`prompter`] |
 //! | 0 | [`token`] · [`crash_point`] · [`characters`] |
 //!
@@ -25,7 +25,6 @@
 
 pub mod agent;
 pub mod authority;
-pub mod carrier;
 pub mod characters;
 pub mod cli;
 pub mod cmp;
@@ -39,3 +38,4 @@ pub mod smime;
 pub mod statement;
 pub mod store;
 pub mod token;
+pub mod transport;

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layer of each module. A module may use modules of lower layers, and itself.
-const FLOORS: &[(&str, i8)] = &[
+const LAYERS: &[(&str, i8)] = &[
     // Below all layers: even `token` has crash points.
     ("crash_point", -1),
     ("characters", -1),
@@ -22,7 +22,7 @@ const FLOORS: &[(&str, i8)] = &[
     ("smime", 2),
     ("statement", 2),
     ("letter", 2),
-    ("carrier", 2),
+    ("transport", 2),
     ("store", 2),
     ("authority", 3),
     ("keyset", 3),
@@ -36,15 +36,15 @@ const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "manager", "helper", "
 
 /// Maximum number of lines in a file; longer ones are split by topic. Test files (`tests.rs`) may
 /// be longer.
-const LONGEST_FILE: usize = 450;
+const MAX_FILE_LINES: usize = 450;
 
 #[test]
-fn arrows_go_down_only() {
+fn imports_go_down_only() {
     let mut wrong = Vec::new();
     for (path, text) in sources() {
-        for arrow in arrows(&text) {
-            if let Some(complaint) = complaint(&room_of(&path), &arrow.room) {
-                wrong.push(format!("{}:{}: {complaint}", path.display(), arrow.line));
+        for import in imports(&text) {
+            if let Some(complaint) = complaint(&module_of(&path), &import.module) {
+                wrong.push(format!("{}:{}: {complaint}", path.display(), import.line));
             }
         }
     }
@@ -65,9 +65,9 @@ fn unsafe_code_is_in_three_files() {
 }
 
 #[test]
-fn a_planted_bad_arrow_is_found() {
-    let found = |room: &str, text: &str| {
-        arrows(text).iter().filter_map(|arrow| complaint(room, &arrow.room)).collect::<Vec<_>>().join("; ")
+fn a_planted_upward_import_is_found() {
+    let found = |module: &str, text: &str| {
+        imports(text).iter().filter_map(|import| complaint(module, &import.module)).collect::<Vec<_>>().join("; ")
     };
     assert_eq!(found("keyset", "use crate::{token::Pin, pki::name};\n"), "");
     assert_eq!(found("cli", "fn f() { crate::authority::init() }\n"), "");
@@ -87,8 +87,8 @@ fn files_are_short() {
         .into_iter()
         .filter(|(path, _)| path.file_name().is_some_and(|name| name != "tests.rs"))
         .map(|(path, text)| (path, text.lines().count()))
-        .filter(|(_, lines)| *lines > LONGEST_FILE)
-        .map(|(path, lines)| format!("{} has {lines} lines, more than {LONGEST_FILE}", path.display()))
+        .filter(|(_, lines)| *lines > MAX_FILE_LINES)
+        .map(|(path, lines)| format!("{} has {lines} lines, more than {MAX_FILE_LINES}", path.display()))
         .collect();
     assert!(long.is_empty(), "\n{}", long.join("\n"));
 }
@@ -116,7 +116,7 @@ fn every_file_says_what_it_is_for() {
 /// ureq logs the bodies that it reads to the `log` crate at trace level, and a letter is one of
 /// them, so no bridge may forward `log` records to this program's log.
 #[test]
-fn no_bridge_brings_in_what_others_log() {
+fn no_log_bridge_forwards_foreign_records() {
     let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
     assert!(lock.contains("name = \"ureq\""), "the lock file was read");
     for bridge in ["tracing-log", "env_logger", "simple_logger", "log4rs", "fern"] {
@@ -125,12 +125,12 @@ fn no_bridge_brings_in_what_others_log() {
 }
 
 #[test]
-fn every_room_stands_on_a_floor() {
+fn every_module_has_a_layer() {
     for (path, _) in sources() {
-        let room = room_of(&path);
+        let module = module_of(&path);
         assert!(
-            ["main", "lib"].contains(&room.as_str()) || floor(&room).is_some(),
-            "{}: the module {room} is in no layer",
+            ["main", "lib"].contains(&module.as_str()) || layer(&module).is_some(),
+            "{}: the module {module} is in no layer",
             path.display()
         );
     }
@@ -138,10 +138,10 @@ fn every_room_stands_on_a_floor() {
 
 /// The violation of an import from one module to another, if any.
 fn complaint(from: &str, to: &str) -> Option<String> {
-    let Some(target) = floor(to) else {
+    let Some(target) = layer(to) else {
         return Some(format!("{to} is in no layer"));
     };
-    match floor(from) {
+    match layer(from) {
         Some(own) if target > own => Some(format!("{from} reaches up to {to}")),
         Some(own) if target == own && from != to => Some(format!("{from} reaches sideways to {to}")),
         // Down, or within one module; main.rs and lib.rs (in no layer) are above all.
@@ -149,24 +149,24 @@ fn complaint(from: &str, to: &str) -> Option<String> {
     }
 }
 
-fn floor(room: &str) -> Option<i8> {
-    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+fn layer(module: &str) -> Option<i8> {
+    LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
 }
 
 /// `src/cmp/header.rs` → `cmp`; `src/crash_point.rs` → `crash_point`.
-fn room_of(path: &Path) -> String {
+fn module_of(path: &Path) -> String {
     let inside = path.strip_prefix(source_directory()).unwrap();
     let first = inside.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
     first.strip_suffix(".rs").unwrap_or(&first).to_owned()
 }
 
-struct Arrow {
-    room: String,
+struct Import {
+    module: String,
     line: usize,
 }
 
 /// Every module that the text names by a path from the crate's root.
-fn arrows(text: &str) -> Vec<Arrow> {
+fn imports(text: &str) -> Vec<Import> {
     let code: String = text
         .lines()
         .map(|line| match line.find("//") {
@@ -184,12 +184,12 @@ fn arrows(text: &str) -> Vec<Arrow> {
                 continue;
             }
             let line = code[..at].matches('\n').count() + 1;
-            for room in first_names(&code[at + root.len()..]) {
+            for module in first_names(&code[at + root.len()..]) {
                 // Two levels up need not be the root: only a name of a module counts there.
-                if root == "super::super::" && floor(&room).is_none() {
+                if root == "super::super::" && layer(&module).is_none() {
                     continue;
                 }
-                found.push(Arrow { room, line });
+                found.push(Import { module, line });
             }
         }
     }

@@ -31,7 +31,7 @@ fn a_permit_is_good_once() {
 }
 
 #[test]
-fn an_unlock_is_good_for_one_act() {
+fn an_unlock_permits_one_operation() {
     check("unlock_twice.rs");
 }
 

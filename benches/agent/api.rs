@@ -12,14 +12,14 @@ use crate::direct::MESSAGE;
 use crate::measure::Contender;
 
 /// Repeats one request, with one connection per thread.
-pub struct Asking {
+pub struct ApiClient {
     socket: PathBuf,
     request: Vec<u8>,
     /// A text that every correct response body contains.
     expected: String,
 }
 
-impl Asking {
+impl ApiClient {
     /// Signs with a keyset.
     pub fn to_sign(socket: &Path, keyset: &str) -> Self {
         let content = BASE64_STANDARD.encode(MESSAGE);
@@ -42,7 +42,7 @@ impl Asking {
     }
 }
 
-impl Contender for Asking {
+impl Contender for ApiClient {
     fn worker(&self) -> Box<dyn FnMut() + '_> {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         let mut buffer = vec![0; 64 * 1024];

@@ -2,9 +2,9 @@
 
 use tokenkeep::token::{FastSigner, KeyTransport, SignatureHash, TokenKey};
 
+use crate::bench_token::BenchToken;
 use crate::measure::Contender;
-use crate::raw::Given;
-use crate::stage::Stage;
+use crate::raw::KeyInput;
 
 /// The signed message, about as long as the data that an SSH client has its agent sign.
 pub const MESSAGE: [u8; 200] = [7; 200];
@@ -30,21 +30,21 @@ impl Contender for Signing {
 /// Decrypts or agrees, with one unlock per operation.
 pub struct Reading {
     key: TokenKey,
-    given: Given,
+    key_input: KeyInput,
 }
 
 impl Reading {
     pub fn new(key: &TokenKey) -> Self {
-        Self { key: key.clone(), given: Stage::given_to(key) }
+        Self { key: key.clone(), key_input: BenchToken::input_for(key) }
     }
 }
 
 impl Contender for Reading {
     fn worker(&self) -> Box<dyn FnMut() + '_> {
-        let unlock = || self.key.token().under_standing_log_in().unwrap();
-        match &self.given {
-            Given::Point(_) => Box::new(move || drop(unlock().agree(&self.key, self.key.public_key_der()).unwrap())),
-            Given::Ciphertext(ciphertext) => {
+        let unlock = || self.key.token().under_active_session().unwrap();
+        match &self.key_input {
+            KeyInput::Point(_) => Box::new(move || drop(unlock().agree(&self.key, self.key.public_key_der()).unwrap())),
+            KeyInput::Ciphertext(ciphertext) => {
                 Box::new(move || drop(unlock().decrypt(&self.key, &KeyTransport::Pkcs1v15, ciphertext).unwrap()))
             }
         }

@@ -31,49 +31,49 @@
 mod support;
 
 mod api;
+mod bench_token;
 mod direct;
-mod doors;
+mod endpoints;
 mod measure;
 mod memory;
 mod peers;
 mod raw;
 mod ssh;
-mod stage;
 
+use bench_token::BenchToken;
 use measure::{Plan, measure};
-use stage::Stage;
 
 /// Numbers of concurrent connections or threads.
 const THREADS: [usize; 4] = [1, 2, 4, 8];
 
 fn main() {
     let plan = Plan::from_environment();
-    match std::env::var(stage::ON_STAGE).as_deref() {
+    match std::env::var(bench_token::BENCH_PART).as_deref() {
         Ok("direct") => direct(&plan),
-        Ok(_) => doors::measure_all(&plan),
+        Ok(_) => endpoints::measure_all(&plan),
         Err(_) => {
             if memory::signatures().is_some() {
                 println!("# algorithm, contender, signatures, VmRSS and Pss of both processes (KiB), worker us each");
-                return doors::set_up_and_run();
+                return endpoints::set_up_and_run();
             }
             println!("# operation, contender, threads, operations/s, ratio to raw, p50 and p99 in microseconds");
-            stage::set_up_and_run();
-            doors::set_up_and_run();
+            bench_token::set_up_and_run();
+            endpoints::set_up_and_run();
         }
     }
 }
 
 fn direct(plan: &Plan) {
-    let stage = Stage::enter();
-    for (name, key) in stage.signing_keys() {
-        let raw = raw::Signing::of(&stage, &key);
+    let bench_token = BenchToken::enter();
+    for (name, key) in bench_token.signing_keys() {
+        let raw = raw::Signing::of(&bench_token, &key);
         let signer = direct::Signing::new(&key);
         for threads in THREADS {
             measure(plan, &name, threads, &[("raw", &raw), ("signer", &signer)]);
         }
     }
-    for (name, key) in stage.reading_keys() {
-        let raw = raw::Reading::of(&stage, &key);
+    for (name, key) in bench_token.reading_keys() {
+        let raw = raw::Reading::of(&bench_token, &key);
         let direct = direct::Reading::new(&key);
         for threads in THREADS {
             measure(plan, &name, threads, &[("raw", &raw), ("unlock", &direct)]);

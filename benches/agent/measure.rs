@@ -20,14 +20,14 @@ pub struct Plan {
 
 impl Plan {
     pub fn from_environment() -> Self {
-        let given = |name: &str| -> Option<u64> {
+        let key_input = |name: &str| -> Option<u64> {
             std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: not a number")))
         };
         Self {
-            rounds: usize::try_from(given("TOKENKEEP_BENCH_ROUNDS").unwrap_or(3)).unwrap().max(1),
-            slice: Duration::from_millis(given("TOKENKEEP_BENCH_SLICE_MS").unwrap_or(250)),
+            rounds: usize::try_from(key_input("TOKENKEEP_BENCH_ROUNDS").unwrap_or(3)).unwrap().max(1),
+            slice: Duration::from_millis(key_input("TOKENKEEP_BENCH_SLICE_MS").unwrap_or(250)),
             only: std::env::var("TOKENKEEP_BENCH_ONLY").ok(),
-            threads: given("TOKENKEEP_BENCH_THREADS").map(|threads| usize::try_from(threads).unwrap()),
+            threads: key_input("TOKENKEEP_BENCH_THREADS").map(|threads| usize::try_from(threads).unwrap()),
         }
     }
 }
@@ -59,7 +59,7 @@ pub fn measure(plan: &Plan, name: &str, threads: usize, contenders: &[(&str, &dy
         found.micros.sort_unstable();
         let per_second = found.per_second[found.per_second.len() / 2];
         let ratio = per_second / *raw.get_or_insert(per_second);
-        let share = |of_hundred: usize| found.micros[found.micros.len() * of_hundred / 100];
+        let share = |percent: usize| found.micros[found.micros.len() * percent / 100];
         println!("{name} {who} threads={threads} {per_second:.0} {ratio:.2} {} {}", share(50), share(99));
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::doors::{Ended, wait_for};
+use crate::endpoints::{ChildGuard, wait_for};
 use crate::ssh::{Connection, ListedKey};
 use crate::support::machine::{Machine, softhsm_module};
 
@@ -15,7 +15,7 @@ const P11_KIT_ADDRESS: &str = "P11_KIT_SERVER_ADDRESS";
 /// `ssh-agent` with the token's keys.
 pub struct SshAgent {
     pub socket: PathBuf,
-    _process: Ended,
+    _process: ChildGuard,
 }
 
 impl SshAgent {
@@ -24,7 +24,7 @@ impl SshAgent {
         let socket = std::env::current_dir().unwrap().join("ssh-agent.sock");
         let mut agent = Command::new("ssh-agent");
         agent.args(["-D", "-P", "/usr/lib*/*,/usr/local/lib*/*", "-a"]).arg(&socket);
-        let process = Ended(agent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?);
+        let process = ChildGuard(agent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?);
         wait_for(&socket);
         let askpass = std::env::current_dir().unwrap().join("askpass");
         std::fs::write(&askpass, format!("#!/bin/sh\necho '{pin}'\n")).unwrap();
@@ -51,13 +51,13 @@ impl SshAgent {
 }
 
 /// `p11-kit server` for the token; `None` if it is not installed.
-pub fn p11_kit_server(machine: &mut Machine, label: &str) -> Option<Ended> {
+pub fn p11_kit_server(machine: &mut Machine, label: &str) -> Option<ChildGuard> {
     client_module()?;
     let mut server = machine.command("p11-kit");
     let socket = machine.file("runtime/p11-kit.sock");
     server.args(["server", "-f", "-n"]).arg(&socket).arg("--provider").arg(softhsm_module());
     server.arg(format!("pkcs11:token={label}"));
-    let process = Ended(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?);
+    let process = ChildGuard(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?);
     wait_for(&socket);
     machine.set_environment(P11_KIT_ADDRESS, &format!("unix:path={}", socket.display()));
     Some(process)

@@ -11,8 +11,8 @@ use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use tokenkeep::token::TokenKey;
 
+use crate::bench_token::{BenchToken, agreed_secret};
 use crate::measure::Contender;
-use crate::stage::{Stage, agreed_secret};
 
 /// `C_SignInit` and `C_Sign` of any module.
 pub struct Signing {
@@ -23,9 +23,9 @@ pub struct Signing {
 }
 
 impl Signing {
-    pub fn of(stage: &Stage, key: &TokenKey) -> Self {
+    pub fn of(bench_token: &BenchToken, key: &TokenKey) -> Self {
         let elliptic = key.algorithm().is_elliptic_curve();
-        Self::new(stage.pkcs11.clone(), stage.slot, key.id().as_bytes().to_vec(), elliptic)
+        Self::new(bench_token.pkcs11.clone(), bench_token.slot, key.id().as_bytes().to_vec(), elliptic)
     }
 
     /// Uses the key with this `CKA_ID`, elliptic-curve or RSA. The token must be logged in.
@@ -49,11 +49,11 @@ pub struct Reading {
     pkcs11: Pkcs11,
     slot: Slot,
     id: Vec<u8>,
-    given: Given,
+    key_input: KeyInput,
 }
 
 /// The input of a decryption or key agreement.
-pub enum Given {
+pub enum KeyInput {
     /// RSA: a ciphertext for the key
     Ciphertext(Vec<u8>),
     /// ECDH: the peer's point
@@ -61,13 +61,18 @@ pub enum Given {
 }
 
 impl Reading {
-    pub fn of(stage: &Stage, key: &TokenKey) -> Self {
-        Self::new(stage.pkcs11.clone(), stage.slot, key.id().as_bytes().to_vec(), Stage::given_to(key))
+    pub fn of(bench_token: &BenchToken, key: &TokenKey) -> Self {
+        Self::new(
+            bench_token.pkcs11.clone(),
+            bench_token.slot,
+            key.id().as_bytes().to_vec(),
+            BenchToken::input_for(key),
+        )
     }
 
     /// Uses the key with this `CKA_ID`. The token must be logged in.
-    pub fn new(pkcs11: Pkcs11, slot: Slot, id: Vec<u8>, given: Given) -> Self {
-        Self { pkcs11, slot, id, given }
+    pub fn new(pkcs11: Pkcs11, slot: Slot, id: Vec<u8>, key_input: KeyInput) -> Self {
+        Self { pkcs11, slot, id, key_input }
     }
 }
 
@@ -75,14 +80,14 @@ impl Contender for Reading {
     fn worker(&self) -> Box<dyn FnMut() + '_> {
         let session = self.pkcs11.open_rw_session(self.slot).unwrap();
         let handle = private_key(&session, &self.id);
-        match &self.given {
-            Given::Point(point) => Box::new(move || {
+        match &self.key_input {
+            KeyInput::Point(point) => Box::new(move || {
                 let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), point));
                 let secret = session.derive_key(&mechanism, handle, &agreed_secret()).unwrap();
                 session.get_attributes(secret, &[AttributeType::Value]).unwrap();
                 session.destroy_object(secret).unwrap();
             }),
-            Given::Ciphertext(ciphertext) => {
+            KeyInput::Ciphertext(ciphertext) => {
                 Box::new(move || drop(session.decrypt(&Mechanism::RsaPkcs, handle, ciphertext).unwrap()))
             }
         }

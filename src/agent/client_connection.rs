@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 /// Interval at which a waiting client's connection is checked.
-pub(super) const LOOK: Duration = Duration::from_millis(200);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A client's connection; without one, no client is known to wait and none can disconnect.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +38,7 @@ impl ClientConnection {
         if !self.is_known() {
             return true;
         }
-        let look = Timespec::try_from(LOOK).ok();
+        let look = Timespec::try_from(POLL_INTERVAL).ok();
         loop {
             let mut descriptors = [PollFd::new(stream, PollFlags::IN)];
             match poll(&mut descriptors, look.as_ref()) {
@@ -54,7 +54,7 @@ impl ClientConnection {
 
     /// Returns true if no answer can reach the client any more.
     pub fn has_hung_up(&self) -> bool {
-        self.0.as_deref().is_some_and(|stream| is_closed(stream) || takes_nothing(stream))
+        self.0.as_deref().is_some_and(|stream| is_closed(stream) || has_closed_read_side(stream))
     }
 }
 
@@ -67,7 +67,7 @@ fn is_closed(stream: &UnixStream) -> bool {
 
 /// Returns true if the client closed its reading side. poll(2) does not report that, but sending
 /// zero bytes then fails.
-fn takes_nothing(stream: &UnixStream) -> bool {
+fn has_closed_read_side(stream: &UnixStream) -> bool {
     matches!(send(stream, &[], SendFlags::DONTWAIT | SendFlags::NOSIGNAL), Err(Errno::PIPE | Errno::CONNRESET))
 }
 
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_still_reads_has_not_hung_up_and_nothing_is_sent_to_it() {
+    fn a_reading_client_is_connected_and_receives_nothing() {
         let (client, ours, mut theirs) = pair();
         theirs.write_all(b"unread").unwrap();
         theirs.shutdown(Shutdown::Write).unwrap();

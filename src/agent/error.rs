@@ -80,7 +80,7 @@ impl AgentError {
     /// Returns true if a person cancelled or declined at the prompt, or the client disconnected.
     pub fn is_cancelled(&self) -> bool {
         let Self::Keyset(KeysetError::NoPin { reason, .. }) = self else { return false };
-        reason.is_a_no() || *reason == NoPin::Withdrawn
+        reason.is_refusal() || *reason == NoPin::Withdrawn
     }
 }
 

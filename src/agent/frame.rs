@@ -13,12 +13,12 @@ use zeroize::Zeroizing;
 use crate::token::Pin;
 
 /// Maximum length of a secret in bytes.
-const LONGEST_SECRET: usize = Pin::MAX_BYTES;
+const MAX_SECRET_BYTES: usize = Pin::MAX_BYTES;
 
-/// Sends a frame whose JSON has at most `longest` bytes.
-pub(super) fn write(stream: &mut impl Write, head: &impl Serialize, secret: &[u8], longest: usize) -> io::Result<()> {
+/// Sends a frame whose JSON has at most `max_bytes` bytes.
+pub(super) fn write(stream: &mut impl Write, head: &impl Serialize, secret: &[u8], max_bytes: usize) -> io::Result<()> {
     let head = serde_json::to_vec(head)?;
-    if head.len() > longest || secret.len() > LONGEST_SECRET {
+    if head.len() > max_bytes || secret.len() > MAX_SECRET_BYTES {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // Allocated at its full size: a growing buffer would leave copies of the secret behind.
@@ -31,11 +31,14 @@ pub(super) fn write(stream: &mut impl Write, head: &impl Serialize, secret: &[u8
     stream.write_all(&frame)
 }
 
-/// Receives a frame whose JSON has at most `longest` bytes; returns the decoded JSON and the
+/// Receives a frame whose JSON has at most `max_bytes` bytes; returns the decoded JSON and the
 /// secret.
-pub(super) fn read<T: DeserializeOwned>(stream: &mut impl Read, longest: usize) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
-    let head = read_length(stream, longest)?;
-    let secret = read_length(stream, LONGEST_SECRET)?;
+pub(super) fn read<T: DeserializeOwned>(
+    stream: &mut impl Read,
+    max_bytes: usize,
+) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
+    let head = read_length(stream, max_bytes)?;
+    let secret = read_length(stream, MAX_SECRET_BYTES)?;
     let mut bytes = vec![0; head];
     stream.read_exact(&mut bytes)?;
     let mut rest = Zeroizing::new(vec![0; secret]);
@@ -43,11 +46,11 @@ pub(super) fn read<T: DeserializeOwned>(stream: &mut impl Read, longest: usize) 
     Ok((serde_json::from_slice(&bytes)?, rest))
 }
 
-fn read_length(stream: &mut impl Read, longest: usize) -> io::Result<usize> {
+fn read_length(stream: &mut impl Read, max_bytes: usize) -> io::Result<usize> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     usize::try_from(u32::from_be_bytes(length))
         .ok()
-        .filter(|length| *length <= longest)
+        .filter(|length| *length <= max_bytes)
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }

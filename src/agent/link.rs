@@ -15,21 +15,21 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::broker::BrokerError;
-use super::client_connection::LOOK;
-use super::wording::Words;
-use super::{Asks, ClientConnection, Peer, Question, frame, handed};
-use crate::keyset::{KeysetOnToken, NoPin};
+use super::client_connection::POLL_INTERVAL;
+use super::prompt_text::PromptText;
+use super::supervisor::AgentProcessError;
+use super::{ClientConnection, PeerProcess, PromptBackend, Question, fd_passing, frame};
+use crate::keyset::{KeysetRef, NoPin};
 use crate::token::Pin;
 use crate::token::check::{CheckOutcome, CheckRequest, CheckRunner};
 
 /// Maximum length of a frame's JSON in bytes. A question has a few lines of text, or lists the
 /// objects that a token should have.
-const LONGEST_HEAD: usize = 1024 * 1024;
+const MAX_HEAD_BYTES: usize = 1024 * 1024;
 
 /// A message from the worker to the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum FromWorker {
+pub(super) enum WorkerMessage {
     /// The worker accepts connections.
     Ready {
         /// how it is sandboxed
@@ -50,31 +50,31 @@ pub(super) enum FromWorker {
         /// increasing
         number: u64,
         /// the question
-        what: Asked,
+        what: WorkerQuestion,
     },
 }
 
 /// A question of the worker.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Asked {
+pub(super) enum WorkerQuestion {
     /// the PIN of a token
     Pin {
         /// the text to show
-        words: Words,
+        text: PromptText,
         /// the use; all its questions are asked in the same dialog
         dialog: u64,
     },
     /// a new PIN for a token
-    NewPin(Words),
+    NewPin(PromptText),
     /// a confirmation
-    Confirmation(Words),
+    Confirmation(PromptText),
     /// the name of the program with this process id
     Program(i32),
     /// the present prompt method
     Prompter,
     /// whether a person types each PIN and so can be asked again after a wrong one, in this dialog
     /// if it is open
-    WhetherTyped {
+    IsTypedByPerson {
         /// the dialog that asked
         dialog: u64,
     },
@@ -87,16 +87,16 @@ pub(super) enum Asked {
 
 /// A message from the supervisor to the worker: the answer to a question.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct FromBroker {
+pub(super) struct SupervisorMessage {
     /// the question's number
     pub(super) number: u64,
     /// the answer
-    pub(super) answer: Answer,
+    pub(super) answer: SupervisorAnswer,
 }
 
 /// The answer to a question.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Answer {
+pub(super) enum SupervisorAnswer {
     /// the PIN is the frame's secret
     Pin {
         /// did a person type it for this use?
@@ -117,7 +117,7 @@ pub(super) enum Answer {
     /// the prompt method, or why there is none
     Prompter(Result<String, String>),
     /// the hidden keysets
-    Hidden(Vec<KeysetOnToken>),
+    Hidden(Vec<KeysetRef>),
     /// the result of the check process
     Checked(CheckOutcome),
 }
@@ -127,18 +127,18 @@ pub(super) enum Answer {
 pub struct Link {
     reader: UnixStream,
     writer: Mutex<UnixStream>,
-    open: Mutex<Open>,
+    open: Mutex<PendingQuestions>,
     changed: Condvar,
 }
 
 /// An answer and its secret.
-type Answered = (Answer, Zeroizing<Vec<u8>>);
+type AnswerWithSecret = (SupervisorAnswer, Zeroizing<Vec<u8>>);
 
 /// The unanswered questions.
 #[derive(Debug, Default)]
-struct Open {
+struct PendingQuestions {
     last: u64,
-    waiting: HashMap<u64, SyncSender<Answered>>,
+    waiting: HashMap<u64, SyncSender<AnswerWithSecret>>,
     ended: bool,
 }
 
@@ -146,40 +146,40 @@ impl Link {
     /// Takes the link from this process's stdin, and the sockets that the supervisor sends first.
     ///
     /// # Errors
-    /// [`BrokerError::Link`] if the supervisor did not start this process.
-    pub fn of_stdin() -> Result<(Self, Vec<OwnedFd>), BrokerError> {
-        let foreign = |_| BrokerError::Link("only `tokenkeep agent` can start the worker".to_owned());
+    /// [`AgentProcessError::Link`] if the supervisor did not start this process.
+    pub fn from_stdin() -> Result<(Self, Vec<OwnedFd>), AgentProcessError> {
+        let foreign = |_| AgentProcessError::Link("only `tokenkeep agent` can start the worker".to_owned());
         let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(foreign)?;
         let stream = UnixStream::from(stdin);
-        let sockets = handed::take(&stream).map_err(foreign)?;
-        let writer = Mutex::new(stream.try_clone().map_err(BrokerError::system("copy a descriptor"))?);
+        let sockets = fd_passing::receive_fds(&stream).map_err(foreign)?;
+        let writer = Mutex::new(stream.try_clone().map_err(AgentProcessError::system("copy a descriptor"))?);
         Ok((Self { reader: stream, writer, open: Mutex::default(), changed: Condvar::new() }, sockets))
     }
 
     /// Reports that connections are accepted.
     pub(super) fn ready(&self, sandbox: String) -> io::Result<()> {
-        self.tell(&FromWorker::Ready { sandbox }, b"")
+        self.tell(&WorkerMessage::Ready { sandbox }, b"")
     }
 
     /// Starts a thread that delivers answers to the threads that asked.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn listen(self: &Arc<Self>) -> Result<(), BrokerError> {
+    pub fn listen(self: &Arc<Self>) -> Result<(), AgentProcessError> {
         let link = Arc::clone(self);
         let thread = std::thread::Builder::new().name("link".to_owned()).stack_size(256 * 1024);
-        thread.spawn(move || link.read_answers()).map(drop).map_err(BrokerError::system("start a thread"))
+        thread.spawn(move || link.read_answers()).map(drop).map_err(AgentProcessError::system("start a thread"))
     }
 
     /// Waits until the supervisor exits.
-    pub(super) fn wait_for_its_end(&self) {
+    pub(super) fn wait_until_closed(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.changed.wait_while(open, |open| !open.ended).unwrap_or_else(PoisonError::into_inner));
     }
 
     fn read_answers(&self) {
         let mut reader = &self.reader;
-        while let Ok((FromBroker { number, answer }, secret)) = read_frame(&mut reader) {
+        while let Ok((SupervisorMessage { number, answer }, secret)) = read_frame(&mut reader) {
             let waiting = self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
             if let Some(waiting) = waiting {
                 // The thread that asked may have given up.
@@ -193,18 +193,23 @@ impl Link {
         self.changed.notify_all();
     }
 
-    fn tell(&self, message: &FromWorker, secret: &[u8]) -> io::Result<()> {
+    fn tell(&self, message: &WorkerMessage, secret: &[u8]) -> io::Result<()> {
         write_frame(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner), message, secret)
     }
 
     /// Sends a question and waits for the answer while the client is connected.
-    fn ask(&self, what: Asked, client: &ClientConnection) -> Option<Answered> {
-        self.ask_with(what, b"", client)
+    fn ask(&self, what: WorkerQuestion, client: &ClientConnection) -> Option<AnswerWithSecret> {
+        self.ask_with_secret(what, b"", client)
     }
 
     /// Sends a question with a secret, the PIN that it needs.
-    fn ask_with(&self, what: Asked, secret: &[u8], client: &ClientConnection) -> Option<Answered> {
-        let withdrawn = || Some((Answer::Withdrawn, Zeroizing::default()));
+    fn ask_with_secret(
+        &self,
+        what: WorkerQuestion,
+        secret: &[u8],
+        client: &ClientConnection,
+    ) -> Option<AnswerWithSecret> {
+        let withdrawn = || Some((SupervisorAnswer::Withdrawn, Zeroizing::default()));
         if client.has_hung_up() {
             return withdrawn();
         }
@@ -219,13 +224,13 @@ impl Link {
             open.waiting.insert(number, sender);
             number
         };
-        if self.tell(&FromWorker::Question { number, what }, secret).is_err() {
+        if self.tell(&WorkerMessage::Question { number, what }, secret).is_err() {
             self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
             return None;
         }
         loop {
             let answered = if client.is_known() {
-                answer.recv_timeout(LOOK)
+                answer.recv_timeout(POLL_INTERVAL)
             } else {
                 answer.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
@@ -233,7 +238,7 @@ impl Link {
                 // An answer that arrives as the client disconnects is dropped, too.
                 Ok(_) | Err(RecvTimeoutError::Timeout) if client.has_hung_up() => {
                     self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
-                    self.tell(&FromWorker::Withdrawn { number }, b"").ok()?;
+                    self.tell(&WorkerMessage::Withdrawn { number }, b"").ok()?;
                     return withdrawn();
                 }
                 Ok(answered) => return Some(answered),
@@ -243,9 +248,9 @@ impl Link {
         }
     }
 
-    fn ask_for_pin(&self, what: Asked, client: &ClientConnection) -> Result<Pin, NoPin> {
+    fn ask_for_pin(&self, what: WorkerQuestion, client: &ClientConnection) -> Result<Pin, NoPin> {
         match self.ask(what, client) {
-            Some((Answer::Pin { attended }, secret)) => {
+            Some((SupervisorAnswer::Pin { attended }, secret)) => {
                 let text = std::str::from_utf8(&secret).map_err(|_| unavailable("the answer is not UTF-8"))?;
                 let pin = Pin::new(text.to_owned()).map_err(|error| unavailable(&error.to_string()))?;
                 Ok(pin.attended_if(attended))
@@ -255,49 +260,52 @@ impl Link {
     }
 }
 
-impl Asks for Link {
+impl PromptBackend for Link {
     fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
-        let asked = Asked::Pin { words: Words::for_pin(question), dialog: question.dialog };
+        let asked = WorkerQuestion::Pin { text: PromptText::for_pin(question), dialog: question.dialog };
         self.ask_for_pin(asked, &question.usage.client)
     }
 
     fn new_pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
-        self.ask_for_pin(Asked::NewPin(Words::for_new_pin(question)), &question.usage.client)
+        self.ask_for_pin(WorkerQuestion::NewPin(PromptText::for_new_pin(question)), &question.usage.client)
     }
 
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin> {
-        match self.ask(Asked::Confirmation(Words::for_confirmation(question)), &question.usage.client) {
-            Some((Answer::Yes, _)) => Ok(()),
+        match self.ask(WorkerQuestion::Confirmation(PromptText::for_confirmation(question)), &question.usage.client) {
+            Some((SupervisorAnswer::Yes, _)) => Ok(()),
             other => Err(no(other)),
         }
     }
 
     fn can_ask_again(&self, dialog: u64) -> bool {
-        matches!(self.ask(Asked::WhetherTyped { dialog }, &ClientConnection::default()), Some((Answer::Yes, _)))
+        matches!(
+            self.ask(WorkerQuestion::IsTypedByPerson { dialog }, &ClientConnection::default()),
+            Some((SupervisorAnswer::Yes, _))
+        )
     }
 
     fn end_dialog(&self, dialog: u64) {
         // Without a supervisor there is no dialog.
-        let _ = self.tell(&FromWorker::DialogEnded { dialog }, b"");
+        let _ = self.tell(&WorkerMessage::DialogEnded { dialog }, b"");
     }
 
     fn prompter(&self) -> Result<String, String> {
-        match self.ask(Asked::Prompter, &ClientConnection::default()) {
-            Some((Answer::Prompter(prompter), _)) => prompter,
+        match self.ask(WorkerQuestion::Prompter, &ClientConnection::default()) {
+            Some((SupervisorAnswer::Prompter(prompter), _)) => prompter,
             _ => Err("the agent is shutting down".to_owned()),
         }
     }
 
-    fn hidden_keysets(&self) -> Option<Vec<KeysetOnToken>> {
-        match self.ask(Asked::HiddenKeysets, &ClientConnection::default()) {
-            Some((Answer::Hidden(hidden), _)) => Some(hidden),
+    fn hidden_keysets(&self) -> Option<Vec<KeysetRef>> {
+        match self.ask(WorkerQuestion::HiddenKeysets, &ClientConnection::default()) {
+            Some((SupervisorAnswer::Hidden(hidden), _)) => Some(hidden),
             _ => None,
         }
     }
 
-    fn program(&self, peer: Peer) -> Option<String> {
-        match self.ask(Asked::Program(peer.pid), &ClientConnection::default()) {
-            Some((Answer::Program(name), _)) => name,
+    fn program(&self, peer: PeerProcess) -> Option<String> {
+        match self.ask(WorkerQuestion::Program(peer.pid), &ClientConnection::default()) {
+            Some((SupervisorAnswer::Program(name), _)) => name,
             _ => None,
         }
     }
@@ -307,20 +315,20 @@ impl Asks for Link {
 impl CheckRunner for Arc<Link> {
     fn run(&self, request: &CheckRequest, pin: Option<&Pin>) -> CheckOutcome {
         let secret = pin.map_or("", Pin::as_str).as_bytes();
-        match self.ask_with(Asked::Check(request.clone()), secret, &ClientConnection::default()) {
-            Some((Answer::Checked(outcome), _)) => outcome,
-            Some((Answer::Unavailable(reason), _)) => CheckOutcome::Unknown(reason),
+        match self.ask_with_secret(WorkerQuestion::Check(request.clone()), secret, &ClientConnection::default()) {
+            Some((SupervisorAnswer::Checked(outcome), _)) => outcome,
+            Some((SupervisorAnswer::Unavailable(reason), _)) => CheckOutcome::Unknown(reason),
             _ => CheckOutcome::Unknown("the agent is shutting down".to_owned()),
         }
     }
 }
 
-fn no(answer: Option<Answered>) -> NoPin {
+fn no(answer: Option<AnswerWithSecret>) -> NoPin {
     match answer {
-        Some((Answer::No, _)) => NoPin::Declined,
-        Some((Answer::Cancelled, _)) => NoPin::Cancelled,
-        Some((Answer::Withdrawn, _)) => NoPin::Withdrawn,
-        Some((Answer::Unavailable(reason), _)) => NoPin::Unavailable(reason),
+        Some((SupervisorAnswer::No, _)) => NoPin::Declined,
+        Some((SupervisorAnswer::Cancelled, _)) => NoPin::Cancelled,
+        Some((SupervisorAnswer::Withdrawn, _)) => NoPin::Withdrawn,
+        Some((SupervisorAnswer::Unavailable(reason), _)) => NoPin::Unavailable(reason),
         Some(_) => unavailable("the supervisor answered a different question"),
         None => unavailable("the agent is shutting down"),
     }
@@ -332,12 +340,12 @@ fn unavailable(reason: &str) -> NoPin {
 
 /// Sends a frame on the link.
 pub(super) fn write_frame(stream: &mut impl Write, head: &impl Serialize, secret: &[u8]) -> io::Result<()> {
-    frame::write(stream, head, secret, LONGEST_HEAD)
+    frame::write(stream, head, secret, MAX_HEAD_BYTES)
 }
 
 /// Receives a frame from the link: its head and its secret.
 pub(super) fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
-    frame::read(stream, LONGEST_HEAD)
+    frame::read(stream, MAX_HEAD_BYTES)
 }
 
 #[cfg(test)]

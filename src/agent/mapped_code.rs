@@ -54,11 +54,11 @@ fn unchanged(list: &str) -> Vec<Range<usize>> {
     for line in list.lines() {
         if let Some((range, is_code)) = mapping(line) {
             current = is_code.then_some((range, 0));
-        } else if OF_ITS_OWN.iter().any(|of_its_own| line.starts_with(of_its_own))
+        } else if PRIVATE_PAGES.iter().any(|of_its_own| line.starts_with(of_its_own))
             && let Some((range, said)) = current.take()
             && line.split_whitespace().nth(1) == Some("0")
         {
-            if said + 1 == OF_ITS_OWN.len() {
+            if said + 1 == PRIVATE_PAGES.len() {
                 found.push(range);
             } else {
                 current = Some((range, said + 1));
@@ -70,7 +70,7 @@ fn unchanged(list: &str) -> Vec<Range<usize>> {
 
 /// The lines that count private pages. Both are required: the list of a kernel without one of them
 /// is not used.
-const OF_ITS_OWN: [&str; 2] = ["Anonymous:", "Swap:"];
+const PRIVATE_PAGES: [&str; 2] = ["Anonymous:", "Swap:"];
 
 /// Parses a mapping's first line, `start-end rights offset device inode path`: its range, and
 /// whether it is a read-only mapping of a file. `None` for other lines.

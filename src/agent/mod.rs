@@ -6,7 +6,7 @@
 //! *supervisor* holds the sockets, identifies the clients and starts the programs that prompt a
 //! person. Its *worker* can neither read other processes nor start programs; it loads the PKCS#11
 //! modules, accepts connections and serves each in a thread. A module may have a worker of its own
-//! ([`annex`]) behind the main one. Both endpoints use the keystore: keysets, their security
+//! ([`module_worker`]) behind the main one. Both endpoints use the keystore: keysets, their security
 //! levels, and sessions.
 //!
 //! This module must never sign bytes without knowing what they are (an ordinary agent signs any
@@ -14,42 +14,45 @@
 //! for, never let one use pass for another, never take a token that was removed for a wrong PIN,
 //! and never open an authority's token.
 
-pub mod act;
-mod annex;
 pub mod api;
-mod asks;
-mod attention;
-mod broker;
 pub mod client;
 mod client_connection;
 mod error;
+mod fd_passing;
 mod frame;
-mod handed;
 mod keystore;
 mod link;
 mod mapped_code;
+mod module_worker;
+pub mod operation;
 mod peer;
+mod prompt_backend;
+mod prompt_text;
 mod sandbox;
 mod scheduling;
 mod sockets;
+mod spin_reader;
 pub mod ssh;
+mod supervisor;
 mod usage;
-mod wiped;
-mod wording;
+mod wiped_buffer;
 mod worker;
 
-pub use annex::{Annex, run as run_annex};
-pub use asks::{Asks, Question};
-pub use broker::{AnnexSetup, BrokerError, Open, Prompting, Setup, run as run_broker};
 pub use client_connection::ClientConnection;
 pub use error::AgentError;
 pub use keystore::{
-    AskedPerson, Clock, Event, EventReceiver, Identity, Keystore, LogOff, Settings, SystemClock, TokenState, Watching,
+    AgentPrompter, Clock, Event, EventReceiver, Keystore, LogOffReason, Settings, SigningIdentity, SystemClock,
+    TokenState, TokenWatcher,
 };
 pub use link::Link;
 pub use mapped_code::MappedCode;
-pub use peer::Peer;
-pub use sandbox::{Shelter, enter as enter_sandbox};
-pub use sockets::{Directory, Door, State, Trouble};
-pub use usage::{Purpose, Subject, Usage};
+pub use module_worker::{ModuleWorker, run as run_module_worker};
+pub use peer::PeerProcess;
+pub use prompt_backend::{PromptBackend, Question};
+pub use sandbox::{SandboxConfig, enter as enter_sandbox};
+pub use sockets::{Endpoint, SocketDirectory, SocketProblem, SocketState};
+pub use supervisor::{
+    AgentProcessError, ModuleWorkerConfig, PromptConfig, StartupReport, SupervisorConfig, run as run_supervisor,
+};
+pub use usage::{Subject, Usage, UsagePurpose};
 pub use worker::{run as run_worker, schedule_as_batch};

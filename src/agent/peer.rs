@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The process id dates from the connection. The program behind it may have changed since, or may
 /// have been chosen to deceive; so what is shown of it is advice to a person and decides nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Peer {
+pub struct PeerProcess {
     /// its process id; 0 if it is in a PID namespace invisible to this process (in a container, or
     /// outside of one)
     pub pid: i32,
@@ -19,7 +19,7 @@ pub struct Peer {
     pub uid: u32,
 }
 
-impl Peer {
+impl PeerProcess {
     /// The peer of this connection; `None` if the kernel does not report it.
     pub(super) fn of(stream: &UnixStream) -> Option<Self> {
         let credentials = getsockopt(stream, PeerCredentials).ok()?;

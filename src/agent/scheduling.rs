@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_and_what_it_starts_is_scheduled_as_batch_and_nothing_else() {
+    fn only_the_thread_and_its_children_are_scheduled_as_batch() {
         let before = policy();
         let scheduled = std::thread::spawn(|| {
             let nice = rustix::process::getpriority_process(None).unwrap();

@@ -16,39 +16,39 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::broker::BrokerError;
+use super::supervisor::AgentProcessError;
 use crate::token;
 
 /// `sun_path` has 108 bytes on Linux, including the final NUL.
-const LONGEST_PATH: usize = 107;
+const MAX_PATH_BYTES: usize = 107;
 
 /// Time that the worker of a killed agent gets to exit.
-const LAST_BREATH: Duration = Duration::from_secs(5);
+const INSTANCE_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum time for which another process holds the lock only to probe it.
-const GLANCE: Duration = Duration::from_millis(200);
+const PROBE_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Delay between two attempts.
-const PAUSE: Duration = Duration::from_millis(20);
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// Remedies for an unusable socket and for an unusable directory. A user must not remove files
 /// while an agent is running.
-const REPLACE: &str = "stop the agent (`tokenkeep agent stop`), remove the file, and start the agent again";
-const GIVE_UP: &str = "check who created it; stop a running agent by its process id, then remove it";
+const REPLACE_REMEDY: &str = "stop the agent (`tokenkeep agent stop`), remove the file, and start the agent again";
+const REMOVE_REMEDY: &str = "check who created it; stop a running agent by its process id, then remove it";
 
 /// The file in the socket directory that the running agent locks.
 const LOCK: &str = "lock";
 
 /// One of the agent's two endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Endpoint {
     /// the SSH agent protocol
     Ssh,
     /// the agent's own API
     Api,
 }
 
-impl Door {
+impl Endpoint {
     /// The endpoint's name, as in `LISTEN_FDNAMES`.
     pub fn name(self) -> &'static str {
         match self {
@@ -59,13 +59,13 @@ impl Door {
 
     /// The endpoint with this name.
     pub fn by_name(name: &str) -> Option<Self> {
-        [Self::Ssh, Self::Api].into_iter().find(|door| door.name() == name)
+        [Self::Ssh, Self::Api].into_iter().find(|endpoint| endpoint.name() == name)
     }
 }
 
 /// The state of a socket's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SocketState {
     /// nothing exists: no agent is running
     Absent,
     /// a process listens
@@ -73,19 +73,19 @@ pub enum State {
     /// no process listens; the next agent replaces the socket
     Stale,
     /// unusable
-    Wrong(Trouble),
+    Wrong(SocketProblem),
 }
 
 /// Why a socket or its directory is unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct SocketProblem {
     /// the problem
     pub reason: String,
     /// the remedy, also valid while an agent is running
     pub remedy: String,
 }
 
-impl Trouble {
+impl SocketProblem {
     fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { reason: reason.into(), remedy: remedy.into() }
     }
@@ -93,9 +93,9 @@ impl Trouble {
 
 /// The directory of the agent's sockets.
 #[derive(Clone, Debug)]
-pub struct Directory(PathBuf);
+pub struct SocketDirectory(PathBuf);
 
-impl Directory {
+impl SocketDirectory {
     /// `$XDG_RUNTIME_DIR/tokenkeep/agent`, or `agent` in the directory that
     /// [`token::lock_directory`] finds without it, which also has the tokens' locks.
     pub fn of_this_user() -> Self {
@@ -108,29 +108,30 @@ impl Directory {
     }
 
     /// The path of an endpoint's socket.
-    pub fn socket(&self, door: Door) -> PathBuf {
-        self.0.join(door.name()).with_extension("sock")
+    pub fn socket(&self, endpoint: Endpoint) -> PathBuf {
+        self.0.join(endpoint.name()).with_extension("sock")
     }
 
     /// Checks the socket of an endpoint and connects to it. (With socket activation, connecting
     /// starts the agent.)
-    pub fn state(&self, door: Door) -> State {
+    pub fn state(&self, endpoint: Endpoint) -> SocketState {
         if fs::symlink_metadata(&self.0).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            return State::Absent;
+            return SocketState::Absent;
         }
-        if let Err(Trouble { reason, remedy }) = check_private(&self.0) {
-            return State::Wrong(Trouble::new(format!("{}: {reason}", self.0.display()), remedy));
+        if let Err(SocketProblem { reason, remedy }) = check_private(&self.0) {
+            return SocketState::Wrong(SocketProblem::new(format!("{}: {reason}", self.0.display()), remedy));
         }
-        state_of(&self.socket(door))
+        state_of(&self.socket(endpoint))
     }
 
     /// Creates the directory if necessary.
     ///
     /// # Errors
-    /// [`BrokerError::Directory`] if other users can access it.
-    pub fn prepare(&self) -> Result<&Path, BrokerError> {
+    /// [`AgentProcessError::SocketDirectory`] if other users can access it.
+    pub fn prepare(&self) -> Result<&Path, AgentProcessError> {
         for directory in [self.0.parent(), Some(&*self.0)].into_iter().flatten() {
-            let refuse = |Trouble { reason, .. }| BrokerError::Directory { path: directory.to_owned(), reason };
+            let refuse =
+                |SocketProblem { reason, .. }| AgentProcessError::Directory { path: directory.to_owned(), reason };
             make_private(directory).map_err(refuse)?;
         }
         Ok(&self.0)
@@ -139,25 +140,27 @@ impl Directory {
     /// Creates the directory if necessary and takes the lock of this user's only agent.
     ///
     /// # Errors
-    /// [`BrokerError::Directory`] if other users can access it, [`BrokerError::Running`] if another
+    /// [`AgentProcessError::SocketDirectory`] if other users can access it, [`AgentProcessError::Running`] if another
     /// agent is running.
-    pub(super) fn claim(&self) -> Result<Claim, BrokerError> {
+    pub(super) fn lock_instance(&self) -> Result<InstanceLock, AgentProcessError> {
         let path = self.prepare()?.join(LOCK);
-        let failed = |error: io::Error| BrokerError::Directory { path: path.clone(), reason: error.to_string() };
+        let failed = |error: io::Error| AgentProcessError::Directory { path: path.clone(), reason: error.to_string() };
         let mut lock = open_lock(&path).map_err(failed)?;
         let started = Instant::now();
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
                 // Another process may hold the lock only to check whether an agent is running.
-                Err(TryLockError::WouldBlock) if started.elapsed() < GLANCE => std::thread::sleep(PAUSE),
-                Err(TryLockError::WouldBlock) => return Err(BrokerError::Running { holder: holder(&mut lock) }),
+                Err(TryLockError::WouldBlock) if started.elapsed() < PROBE_LOCK_TIMEOUT => {
+                    std::thread::sleep(RETRY_DELAY);
+                }
+                Err(TryLockError::WouldBlock) => return Err(AgentProcessError::Running { holder: holder(&mut lock) }),
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(failed)?;
         write!(lock, "process {}", std::process::id()).map_err(failed)?;
-        Ok(Claim { directory: self.clone(), _lock: lock })
+        Ok(InstanceLock { directory: self.clone(), _lock: lock })
     }
 
     /// The process id of the running agent, from its lock; `None` if no agent is running.
@@ -173,28 +176,30 @@ impl Directory {
 
 /// The lock of this user's only agent, held while this lives.
 #[derive(Debug)]
-pub(super) struct Claim {
-    directory: Directory,
+pub(super) struct InstanceLock {
+    directory: SocketDirectory,
     _lock: File,
 }
 
-impl Claim {
+impl InstanceLock {
     /// Creates the socket of an endpoint with mode 0600. Replaces a stale socket, never a live one.
     ///
     /// # Errors
-    /// [`BrokerError::Socket`]
-    pub(super) fn bind(&self, door: Door) -> Result<Socket, BrokerError> {
-        let path = self.directory.socket(door);
-        let refuse = |reason: String| BrokerError::Socket { path: path.clone(), reason };
+    /// [`AgentProcessError::Socket`]
+    pub(super) fn bind(&self, endpoint: Endpoint) -> Result<Socket, AgentProcessError> {
+        let path = self.directory.socket(endpoint);
+        let refuse = |reason: String| AgentProcessError::Socket { path: path.clone(), reason };
         let failed = |error: io::Error| refuse(error.to_string());
         let started = Instant::now();
         loop {
             match state_of(&path) {
-                State::Absent | State::Stale => break,
-                State::Wrong(Trouble { reason, remedy }) => return Err(refuse(format!("{reason}; {remedy}"))),
+                SocketState::Absent | SocketState::Stale => break,
+                SocketState::Wrong(SocketProblem { reason, remedy }) => {
+                    return Err(refuse(format!("{reason}; {remedy}")));
+                }
                 // A killed agent leaves a worker that exits as soon as it notices.
-                State::Live if started.elapsed() < LAST_BREATH => std::thread::sleep(PAUSE),
-                State::Live => {
+                SocketState::Live if started.elapsed() < INSTANCE_LOCK_TIMEOUT => std::thread::sleep(RETRY_DELAY),
+                SocketState::Live => {
                     return Err(refuse("another program listens on it (systemd or a different agent)".into()));
                 }
             }
@@ -256,16 +261,16 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
-fn state_of(path: &Path) -> State {
-    let wrong = |reason: String, remedy: &str| State::Wrong(Trouble::new(reason, remedy));
+fn state_of(path: &Path) -> SocketState {
+    let wrong = |reason: String, remedy: &str| SocketState::Wrong(SocketProblem::new(reason, remedy));
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return State::Absent,
-        Err(error) => return wrong(error.to_string(), REPLACE),
+        Err(error) if error.kind() == ErrorKind::NotFound => return SocketState::Absent,
+        Err(error) => return wrong(error.to_string(), REPLACE_REMEDY),
         Ok(found) if !found.file_type().is_socket() => {
-            return wrong("it is not a socket".to_owned(), REPLACE);
+            return wrong("it is not a socket".to_owned(), REPLACE_REMEDY);
         }
         Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => {
-            return wrong("the socket belongs to another user".to_owned(), REPLACE);
+            return wrong("the socket belongs to another user".to_owned(), REPLACE_REMEDY);
         }
         Ok(found) if found.mode() & 0o077 != 0 => {
             let reason = format!("other users can access the socket (mode {:o})", found.mode() & 0o777);
@@ -273,18 +278,18 @@ fn state_of(path: &Path) -> State {
         }
         Ok(_) => {}
     }
-    match knock(path) {
+    match probe(path) {
         // A full queue means that a process listens, too.
-        Ok(()) | Err(Errno::AGAIN) => State::Live,
-        Err(Errno::CONNREFUSED) => State::Stale,
-        Err(Errno::NOENT) => State::Absent,
-        Err(error) => wrong(error.to_string(), REPLACE),
+        Ok(()) | Err(Errno::AGAIN) => SocketState::Live,
+        Err(Errno::CONNREFUSED) => SocketState::Stale,
+        Err(Errno::NOENT) => SocketState::Absent,
+        Err(error) => wrong(error.to_string(), REPLACE_REMEDY),
     }
 }
 
 /// Connects without blocking and closes the connection.
-fn knock(path: &Path) -> Result<(), Errno> {
-    if path.as_os_str().len() > LONGEST_PATH {
+fn probe(path: &Path) -> Result<(), Errno> {
+    if path.as_os_str().len() > MAX_PATH_BYTES {
         return Err(Errno::NAMETOOLONG);
     }
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -293,17 +298,17 @@ fn knock(path: &Path) -> Result<(), Errno> {
 }
 
 /// Creates the directory if necessary and checks that no other user can write to it.
-fn make_private(directory: &Path) -> Result<(), Trouble> {
+fn make_private(directory: &Path) -> Result<(), SocketProblem> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(Trouble::new(error.to_string(), "check that you own its parent directory"))
+            Err(SocketProblem::new(error.to_string(), "check that you own its parent directory"))
         }
         _ => check_private(directory),
     }
 }
 
-fn check_private(directory: &Path) -> Result<(), Trouble> {
-    let wrong = |reason: &str| Trouble::new(reason, GIVE_UP);
+fn check_private(directory: &Path) -> Result<(), SocketProblem> {
+    let wrong = |reason: &str| SocketProblem::new(reason, REMOVE_REMEDY);
     let found = fs::symlink_metadata(directory).map_err(|error| wrong(&error.to_string()))?;
     if !found.is_dir() {
         return Err(wrong("it is not a directory"));
@@ -315,7 +320,7 @@ fn check_private(directory: &Path) -> Result<(), Trouble> {
         // Removing it would leave a running agent that holds the tokens and cannot be reached.
         let remedy =
             format!("chmod 700 {}, after checking its content; a running agent keeps working", directory.display());
-        return Err(Trouble::new(format!("other users can access it (mode {:o})", found.mode() & 0o777), remedy));
+        return Err(SocketProblem::new(format!("other users can access it (mode {:o})", found.mode() & 0o777), remedy));
     }
     Ok(())
 }

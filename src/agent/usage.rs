@@ -2,18 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClientConnection, Peer};
+use super::{ClientConnection, PeerProcess};
 
 /// Text that is part of the program.
-type Words = &'static str;
+type StaticStr = &'static str;
 
 /// One use of a key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Usage {
     /// the client
-    pub peer: Peer,
+    pub peer: PeerProcess,
     /// the purpose
-    pub purpose: Purpose,
+    pub purpose: UsagePurpose,
     /// the connection for the answer; when it closes, prompts are withdrawn. Not serialized: a
     /// process that serves another process watches its own connection to it
     #[serde(skip)]
@@ -22,7 +22,7 @@ pub struct Usage {
 
 /// The purpose of a use. Only the code that has parsed and understood the bytes creates it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Purpose {
+pub enum UsagePurpose {
     /// a login over SSH (RFC 4252 §7)
     SshLogIn {
         /// the user name on the host
@@ -68,7 +68,7 @@ pub enum Purpose {
     /// another operation on a keyset, completing "to …": `enroll`, `change the PIN`. Not
     /// serialized: a module worker determines its operation itself
     #[serde(skip)]
-    Act(Words),
+    Operation(StaticStr),
 }
 
 /// The subject of content, from its own bytes.
@@ -82,7 +82,7 @@ pub enum Subject {
     Tag(String),
 }
 
-impl Purpose {
+impl UsagePurpose {
     /// The operation, completing "cannot …" and "to …".
     pub fn operation(&self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ impl Purpose {
             Self::Statement { opens_letter: false, .. } => "sign the command",
             Self::Statement { opens_letter: true, .. } => "sign the command and open its letter",
             Self::LogIn => "log in",
-            Self::Act(act) => act,
+            Self::Operation(act) => act,
         }
     }
 }

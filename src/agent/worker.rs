@@ -13,50 +13,50 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, geteuid, getpid, getrlimit, kill_process, setrlimit};
 
-use super::broker::BrokerError;
 use super::link::Link;
-use super::sockets::Door;
-use super::{Keystore, MappedCode, Peer, scheduling};
+use super::sockets::Endpoint;
+use super::supervisor::AgentProcessError;
+use super::{Keystore, MappedCode, PeerProcess, scheduling};
 
 /// Maximum number of connections, both endpoints together.
-const CONNECTIONS: usize = 4096;
+const MAX_CONNECTIONS: usize = 4096;
 
 /// Stack size of a connection's thread in bytes. Only used pages are allocated: an idle connection
 /// uses some 10 KiB.
-pub(super) const STACK: usize = 1024 * 1024;
+pub(super) const STACK_BYTES: usize = 1024 * 1024;
 
 /// Time limit for logging off at exit.
-const LOGGING_OFF: Duration = Duration::from_secs(2);
+const LOG_OFF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Delay before a retry when the kernel temporarily refuses something (descriptors, memory).
-pub(super) const BREATHER: Duration = Duration::from_millis(50);
+pub(super) const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Serves until the supervisor exits; then ends every session.
 ///
 /// # Errors
-/// [`BrokerError`]: the supervisor has exited, or the system cannot start threads.
+/// [`AgentProcessError`]: the supervisor has exited, or the system cannot start threads.
 pub fn run(
     link: &Link,
     listeners: [UnixListener; 2],
     sandbox: String,
     code: MappedCode,
     keystore: &Keystore,
-) -> Result<(), BrokerError> {
+) -> Result<(), AgentProcessError> {
     allow_descriptors();
     // Before other threads use a module, because a module might load a library.
     code.give_back();
-    let _watching = keystore.watch().map_err(BrokerError::system("start a thread"))?;
-    let places = Places::default();
+    let _watcher = keystore.watch().map_err(AgentProcessError::system("start a thread"))?;
+    let connection_limit = ConnectionLimit::default();
     let [ssh, api] = listeners;
-    for (listener, door) in [(ssh, Door::Ssh), (api, Door::Api)] {
-        let (places, keystore) = (places.clone(), keystore.clone());
-        let thread = std::thread::Builder::new().name(format!("{} accept", door.name())).stack_size(STACK);
+    for (listener, endpoint) in [(ssh, Endpoint::Ssh), (api, Endpoint::Api)] {
+        let (connection_limit, keystore) = (connection_limit.clone(), keystore.clone());
+        let thread = std::thread::Builder::new().name(format!("{} accept", endpoint.name())).stack_size(STACK_BYTES);
         thread
-            .spawn(move || accept(&listener, door, &places, &keystore))
-            .map_err(BrokerError::system("start a thread"))?;
+            .spawn(move || accept(&listener, endpoint, &connection_limit, &keystore))
+            .map_err(AgentProcessError::system("start a thread"))?;
     }
-    link.ready(sandbox).map_err(BrokerError::system("notify the supervisor"))?;
-    link.wait_for_its_end();
+    link.ready(sandbox).map_err(AgentProcessError::system("notify the supervisor"))?;
+    link.wait_until_closed();
     log_off(keystore);
     Ok(())
 }
@@ -73,7 +73,7 @@ pub(super) fn log_off(keystore: &Keystore) {
         // The receiver is gone if this took too long.
         let _ = sender.send(());
     });
-    if started.is_ok() && done.recv_timeout(LOGGING_OFF).is_err() {
+    if started.is_ok() && done.recv_timeout(LOG_OFF_TIMEOUT).is_err() {
         tracing::warn!("a token does not respond: exiting without logging off");
         // Kill at once: exit handlers would wait for the token, too.
         let _ = kill_process(getpid(), Signal::KILL);
@@ -97,51 +97,51 @@ pub fn schedule_as_batch() {
     }
 }
 
-fn accept(listener: &UnixListener, door: Door, places: &Places, keystore: &Keystore) {
+fn accept(listener: &UnixListener, endpoint: Endpoint, connection_limit: &ConnectionLimit, keystore: &Keystore) {
     loop {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                std::thread::sleep(BREATHER);
+                std::thread::sleep(RETRY_DELAY);
                 continue;
             }
         };
         let Some(peer) = same_user(&stream) else {
-            tracing::warn!(door = door.name(), "connection from another user's process: closed");
+            tracing::warn!(endpoint = endpoint.name(), "connection from another user's process: closed");
             continue;
         };
-        let Some(place) = places.take() else {
-            tracing::warn!(door = door.name(), peer.pid, "too many connections: connection refused");
-            refuse(&stream, door);
+        let Some(permit) = connection_limit.take() else {
+            tracing::warn!(endpoint = endpoint.name(), peer.pid, "too many connections: connection refused");
+            refuse(&stream, endpoint);
             continue;
         };
-        let thread = std::thread::Builder::new().name(door.name().to_owned()).stack_size(STACK);
+        let thread = std::thread::Builder::new().name(endpoint.name().to_owned()).stack_size(STACK_BYTES);
         let keystore = keystore.clone();
         let started = thread.spawn(move || {
-            serve(stream, door, peer, &keystore);
-            drop(place);
+            serve(stream, endpoint, peer, &keystore);
+            drop(permit);
         });
         if let Err(error) = started {
             tracing::warn!(%error, "cannot serve a connection");
-            std::thread::sleep(BREATHER);
+            std::thread::sleep(RETRY_DELAY);
         }
     }
 }
 
 /// The peer, if the kernel (`SO_PEERCRED`) reports this user. Even root counts as another user.
-fn same_user(stream: &UnixStream) -> Option<Peer> {
-    let peer = Peer::of(stream)?;
+fn same_user(stream: &UnixStream) -> Option<PeerProcess> {
+    let peer = PeerProcess::of(stream)?;
     (peer.uid == geteuid().as_raw()).then_some(peer)
 }
 
 /// Sends the endpoint's "not now" without waiting for a client that does not read.
-fn refuse(mut stream: &UnixStream, door: Door) {
-    let answer: &[u8] = match door {
+fn refuse(mut stream: &UnixStream, endpoint: Endpoint) {
+    let answer: &[u8] = match endpoint {
         // SSH_AGENT_FAILURE
-        Door::Ssh => &[0, 0, 0, 1, 5],
-        Door::Api => {
+        Endpoint::Ssh => &[0, 0, 0, 1, 5],
+        Endpoint::Api => {
             b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
         }
     };
@@ -149,32 +149,32 @@ fn refuse(mut stream: &UnixStream, door: Door) {
     let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(answer));
 }
 
-fn serve(stream: UnixStream, door: Door, peer: Peer, keystore: &Keystore) {
-    tracing::debug!(door = door.name(), peer.pid, "connected");
-    match door {
-        Door::Ssh => super::ssh::serve(stream, peer, keystore),
-        Door::Api => super::api::serve(stream, peer, keystore),
+fn serve(stream: UnixStream, endpoint: Endpoint, peer: PeerProcess, keystore: &Keystore) {
+    tracing::debug!(endpoint = endpoint.name(), peer.pid, "connected");
+    match endpoint {
+        Endpoint::Ssh => super::ssh::serve(stream, peer, keystore),
+        Endpoint::Api => super::api::serve(stream, peer, keystore),
     }
 }
 
 /// Counts connections up to the limit.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Places(Arc<AtomicUsize>);
+pub(super) struct ConnectionLimit(Arc<AtomicUsize>);
 
 /// One connection's share of the limit, released when dropped.
 #[derive(Debug)]
-pub(super) struct Place(Arc<AtomicUsize>);
+pub(super) struct Permit(Arc<AtomicUsize>);
 
-impl Places {
-    pub(super) fn take(&self) -> Option<Place> {
+impl ConnectionLimit {
+    pub(super) fn take(&self) -> Option<Permit> {
         self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < CONNECTIONS).then_some(taken + 1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < MAX_CONNECTIONS).then_some(taken + 1))
             .is_ok()
-            .then(|| Place(self.0.clone()))
+            .then(|| Permit(self.0.clone()))
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -187,20 +187,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_so_many_places_and_one_that_is_left_can_be_taken_again() {
-        let places = Places::default();
-        let mut taken: Vec<_> = std::iter::from_fn(|| places.take()).collect();
-        assert_eq!(taken.len(), CONNECTIONS);
-        assert!(places.take().is_none());
+    fn connections_are_limited_and_permits_are_reused() {
+        let connection_limit = ConnectionLimit::default();
+        let mut taken: Vec<_> = std::iter::from_fn(|| connection_limit.take()).collect();
+        assert_eq!(taken.len(), MAX_CONNECTIONS);
+        assert!(connection_limit.take().is_none());
         taken.pop();
-        assert!(places.take().is_some());
+        assert!(connection_limit.take().is_some());
     }
 
     #[test]
-    fn whoever_comes_too_late_is_told_in_the_doors_own_words() {
-        for (door, expected) in [(Door::Ssh, &[0u8, 0, 0, 1, 5][..]), (Door::Api, b"HTTP/1.1 503 ")] {
+    fn excess_connections_are_refused_in_the_endpoints_protocol() {
+        for (endpoint, expected) in [(Endpoint::Ssh, &[0u8, 0, 0, 1, 5][..]), (Endpoint::Api, b"HTTP/1.1 503 ")] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
-            refuse(&ours, door);
+            refuse(&ours, endpoint);
             drop(ours);
             let mut said = Vec::new();
             theirs.read_to_end(&mut said).unwrap();

@@ -5,10 +5,10 @@ use super::AuthorityError;
 use super::certify::IssuedCertificate;
 use super::seal::Sealer;
 use super::token_keys::TokenKeys;
-use crate::cmp::TransportKey;
+use crate::cmp::TransportPublicKey;
 use crate::pki::Certificate;
 use crate::store::{ArchiveRecord, CertificateRecord};
-use crate::token::{DeliverableKey, Delivery, KeyAlgorithm, KeyWrapMechanism, Wrapped};
+use crate::token::{DeliverableKey, Delivery, KeyAlgorithm, KeyWrapMechanism, WrappedKey};
 use jiff::Timestamp;
 
 /// An archived key whose seal was verified, unwrapped on the authority's token.
@@ -41,7 +41,7 @@ pub struct WrappedForToken {
 }
 
 /// Makes the archive record of a key.
-pub(super) fn record(
+pub(super) fn new_archive_record(
     keys: &TokenKeys,
     sealer: &Sealer,
     user_id: &str,
@@ -68,7 +68,7 @@ pub(super) fn record(
 
 /// Takes a key out of the archive for its owner. A record that is unsealed, or sealed for another
 /// user or certificate, is a fault ([`AuthorityError::Tampered`]), and nothing is unwrapped.
-pub(super) fn take_out(
+pub(super) fn unwrap_archived_key(
     keys: &TokenKeys,
     sealer: &Sealer,
     user_id: &str,
@@ -92,7 +92,7 @@ pub(super) fn take_out(
         "pad" => KeyWrapMechanism::Pad,
         _ => return Err(tampered("an archived key with an unknown wrapping mechanism")),
     };
-    let wrapped = Wrapped { mechanism, blob: record.wrapped };
+    let wrapped = WrappedKey { mechanism, blob: record.wrapped };
     let key = keys.token.unwrap_from_archive(&keys.archive, &wrapped, algorithm)?;
     Ok(ArchivedKey { certificate: parsed, key })
 }
@@ -102,7 +102,7 @@ impl ArchivedKey {
     pub(super) fn wrap_for(
         self,
         keys: &TokenKeys,
-        transport: &TransportKey,
+        transport: &TransportPublicKey,
     ) -> Result<WrappedForToken, AuthorityError> {
         let delivery = keys.token.wrap_for_token(&self.key, &transport.public_key, transport.oaep)?;
         Ok(WrappedForToken { certificate: self.certificate, delivery })

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::AuthorityError;
-use super::administer::Added;
-use super::ended::Ended;
+use super::administer::AdditionNotices;
+use super::audit_state::AuditState;
 use super::seal::Sealer;
 use super::token_keys::TokenKeys;
 use crate::pki::Fingerprint;
 use crate::statement::{Checkpoint, LogPosition};
-use crate::store::{AuditEntry, AuditHead, AuditRow, LogKeeper};
+use crate::store::{AuditEntry, AuditHead, AuditRow, LogSealer};
 
 /// Builds one entry.
 pub(super) fn entry(at: Timestamp, event: &'static str, detail: &Value) -> AuditEntry {
@@ -23,27 +23,27 @@ pub(super) fn entry(at: Timestamp, event: &'static str, detail: &Value) -> Audit
 
 /// Seals new entries of the audit log with the token's key, and updates the state in memory that
 /// derives from them.
-pub(super) struct Keeper {
+pub(super) struct TokenLogSealer {
     keys: TokenKeys,
-    ended: Arc<Ended>,
-    added: Arc<Added>,
+    audit_state: Arc<AuditState>,
+    additions: Arc<AdditionNotices>,
 }
 
-impl Keeper {
-    pub(super) fn new(keys: &TokenKeys, ended: &Arc<Ended>, added: &Arc<Added>) -> Box<Self> {
-        Box::new(Self { keys: keys.clone(), ended: Arc::clone(ended), added: Arc::clone(added) })
+impl TokenLogSealer {
+    pub(super) fn new(keys: &TokenKeys, audit_state: &Arc<AuditState>, additions: &Arc<AdditionNotices>) -> Box<Self> {
+        Box::new(Self { keys: keys.clone(), audit_state: Arc::clone(audit_state), additions: Arc::clone(additions) })
     }
 }
 
-impl LogKeeper for Keeper {
+impl LogSealer for TokenLogSealer {
     fn seal(&self, row: &AuditRow) -> Result<[u8; 32], Box<dyn Error + Send + Sync>> {
         Ok(Sealer::seal_log_entry(&self.keys, row)?)
     }
 
     fn committed(&self, row: &AuditRow) {
-        let ended = self.ended.apply(row).map_err(|error| error.to_string());
-        let added = self.added.apply(row).map_err(|error| error.to_string());
-        for error in [ended, added].into_iter().filter_map(Result::err) {
+        let audit_state = self.audit_state.apply(row).map_err(|error| error.to_string());
+        let additions = self.additions.apply(row).map_err(|error| error.to_string());
+        for error in [audit_state, additions].into_iter().filter_map(Result::err) {
             tracing::error!(
                 number = row.number,
                 error,

@@ -11,14 +11,14 @@ use zeroize::Zeroizing;
 use super::AuthorityError;
 use super::rejection::Rejection;
 use crate::cmp::{
-    ErrorMsgContent, GeneralInfo, MacProtection, PkiBody, PkiFailureInfo, PkiMessage, ProtectionError, Pvno, answer,
-    verify_mac_by_any,
+    ErrorMsgContent, GeneralInfo, MacProtection, PkiBody, PkiFailureInfo, PkiMessage, ProtectionError, Pvno,
+    draft_reply, verify_mac_by_any,
 };
 use crate::letter::TemporaryKey;
 use crate::store::TemporaryKeyRecord;
 
 /// Octets of a transactionID, and the minimum for a senderNonce (RFC 9483 §3.5).
-const NONCE: usize = 16;
+const NONCE_BYTES: usize = 16;
 
 /// A received message with a well-formed header. Its content is not yet trusted.
 #[derive(Debug)]
@@ -30,20 +30,20 @@ pub struct EnrollmentRequest {
 #[derive(Debug)]
 pub struct AuthenticatedRequest {
     letter: TemporaryKeyRecord,
-    respondent: Arc<Respondent>,
+    reply_protection: Arc<ReplyProtection>,
 }
 
 /// Protects replies to an authenticated message with the same algorithm and secret.
-pub(super) struct Respondent {
+pub(super) struct ReplyProtection {
     message: PkiMessage,
     /// The temporary key in the client's spelling.
     secret: Zeroizing<String>,
     protection: MacProtection,
 }
 
-impl fmt::Debug for Respondent {
+impl fmt::Debug for ReplyProtection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Respondent").field("message", &self.message).finish_non_exhaustive()
+        f.debug_struct("ReplyProtection").field("message", &self.message).finish_non_exhaustive()
     }
 }
 
@@ -55,10 +55,10 @@ impl EnrollmentRequest {
             let text = format!("pvno {} is not supported; use 2 or 3", header.pvno.number());
             return Err(Rejection::new(PkiFailureInfo::UNSUPPORTED_VERSION, text));
         }
-        if header.transaction().is_none_or(|id| id.len() != NONCE) {
+        if header.transaction().is_none_or(|id| id.len() != NONCE_BYTES) {
             return Err(Rejection::new(PkiFailureInfo::BAD_DATA_FORMAT, "transactionID must have 16 octets"));
         }
-        if header.nonce().is_none_or(|nonce| nonce.len() < NONCE) {
+        if header.nonce().is_none_or(|nonce| nonce.len() < NONCE_BYTES) {
             return Err(Rejection::new(PkiFailureInfo::BAD_SENDER_NONCE, "senderNonce must have 16 octets or more"));
         }
         Ok(Self { message })
@@ -76,15 +76,15 @@ impl EnrollmentRequest {
         let secrets = spellings.each_ref().map(|spelling| spelling.as_bytes());
         let (protection, at) = verify_mac_by_any(&self.message, &secrets)?;
         let secret = spellings.into_iter().nth(at).ok_or(ProtectionError::Mismatch)?;
-        let respondent = Arc::new(Respondent { message: self.message, secret, protection });
-        Ok(AuthenticatedRequest { letter, respondent })
+        let reply_protection = Arc::new(ReplyProtection { message: self.message, secret, protection });
+        Ok(AuthenticatedRequest { letter, reply_protection })
     }
 }
 
 impl AuthenticatedRequest {
     /// The authenticated message.
     pub fn message(&self) -> &PkiMessage {
-        &self.respondent.message
+        &self.reply_protection.message
     }
 
     /// The letter whose temporary key made the MAC. The letter's state may have changed since.
@@ -97,21 +97,21 @@ impl AuthenticatedRequest {
         self.message().header().transaction().unwrap_or_default()
     }
 
-    pub(super) fn respondent(&self) -> Arc<Respondent> {
-        Arc::clone(&self.respondent)
+    pub(super) fn reply_protection(&self) -> Arc<ReplyProtection> {
+        Arc::clone(&self.reply_protection)
     }
 }
 
-impl Respondent {
+impl ReplyProtection {
     /// Builds a protected reply (DER).
-    pub(super) fn answer(
+    pub(super) fn protect(
         &self,
         sender: &Name,
         body: PkiBody,
         general_info: GeneralInfo,
         now: Timestamp,
     ) -> Result<Vec<u8>, AuthorityError> {
-        let mut draft = answer(&self.message, sender, body, now)?;
+        let mut draft = draft_reply(&self.message, sender, body, now)?;
         draft.header.general_info = (!general_info.is_empty()).then_some(general_info);
         Ok(draft.protect_with_mac(self.secret.as_bytes(), &self.protection)?)
     }
@@ -124,7 +124,7 @@ impl Respondent {
         now: Timestamp,
     ) -> Result<Vec<u8>, AuthorityError> {
         let content = ErrorMsgContent::from(rejection.to_status());
-        self.answer(sender, PkiBody::Error(content), Vec::new(), now)
+        self.protect(sender, PkiBody::Error(content), Vec::new(), now)
     }
 
     /// The message's pvno, which decides the form of the reply.

@@ -19,11 +19,11 @@ pub struct IssuedCertificate {
 
 /// Turns a permit into the content to be signed; the caller stores it before anything else.
 #[allow(clippy::needless_pass_by_value)] // consumes the permit, which is good once
-pub fn intend(
+pub fn certificate_intent(
     permit: IssuancePermit,
     ca: &Certificate,
     now: Timestamp,
-) -> Result<store::NewCertificate, AuthorityError> {
+) -> Result<store::CertificateIntent, AuthorityError> {
     content(&permit, ca, &SerialNumber::random()?, now)
 }
 
@@ -32,9 +32,9 @@ pub fn intend(
 #[allow(clippy::needless_pass_by_value)] // consumes the permit, which is good once
 pub(super) fn intended_before(
     permit: IssuancePermit,
-    stored: &store::NewCertificate,
+    stored: &store::CertificateIntent,
     ca: &Certificate,
-) -> Result<store::NewCertificate, AuthorityError> {
+) -> Result<store::CertificateIntent, AuthorityError> {
     let intent = content(&permit, ca, &SerialNumber::from_hex(&stored.serial)?, stored.intended_at)?;
     if intent.tbs == stored.tbs { Ok(intent) } else { Err(other_content(&stored.serial)) }
 }
@@ -44,7 +44,7 @@ fn content(
     ca: &Certificate,
     serial: &SerialNumber,
     now: Timestamp,
-) -> Result<store::NewCertificate, AuthorityError> {
+) -> Result<store::CertificateIntent, AuthorityError> {
     let holder = permit.holder();
     let new = NewCertificate {
         profile: permit.profile(),
@@ -57,7 +57,7 @@ fn content(
         now,
     };
     let (not_before, not_after) = validity(&new);
-    Ok(store::NewCertificate {
+    Ok(store::CertificateIntent {
         serial: serial.to_string(),
         kind: permit.kind(),
         user_id: Some(holder.user_id.clone()),
@@ -72,14 +72,17 @@ fn content(
 }
 
 /// Signs the stored content.
-pub(super) fn sign(intent: &store::NewCertificate, ca: &TokenKey) -> Result<Certificate, AuthorityError> {
+pub(super) fn sign(intent: &store::CertificateIntent, ca: &TokenKey) -> Result<Certificate, AuthorityError> {
     Ok(sign_tbs(&intent.tbs, ca)?)
 }
 
 impl IssuedCertificate {
     /// Accepts only a record in the state "issued" with a certificate of exactly the intended
     /// content.
-    pub(super) fn recorded(record: &CertificateRecord, intent: &store::NewCertificate) -> Result<Self, AuthorityError> {
+    pub(super) fn recorded(
+        record: &CertificateRecord,
+        intent: &store::CertificateIntent,
+    ) -> Result<Self, AuthorityError> {
         let der = record.certificate.as_deref().ok_or_else(|| {
             AuthorityError::Mismatch(format!("the certificate {} is not issued", record.intent.serial))
         })?;

@@ -15,12 +15,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ended::Ended;
-use super::log_check::LogCheck;
+use super::audit_state::AuditState;
+use super::log_verifier::LogVerifier;
 use super::seal::Sealer;
 use super::token_keys::TokenKeys;
 use super::{
-    Authority, AuthorityError, Configuration, check_identity, choose_token, ending, load_module, service_certificates,
+    Authority, AuthorityError, Configuration, check_identity, choose_token, expiry, load_module, service_certificates,
 };
 use crate::pki::Certificate;
 use crate::store::{
@@ -29,13 +29,13 @@ use crate::store::{
 use crate::token::Pin;
 
 /// Rows per database query.
-const PAGE: u32 = 500;
+const ROWS_PER_PAGE: u32 = 500;
 /// The number of findings listed per concern; the rest is only counted.
-const LISTED: usize = 100;
+const MAX_LISTED_FINDINGS: usize = 100;
 
 /// The result of a check: row counts and problems.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckReport {
+pub struct DatabaseCheckReport {
     /// The schema version of the database: the number of its newest migration.
     pub schema: i64,
     /// A note on a database that is only old, with the next step.
@@ -54,7 +54,7 @@ pub struct CheckReport {
     /// With a stopped authority a truncated end cannot be detected.
     pub log_end_known: bool,
     /// The problems found.
-    pub findings: Vec<CheckFinding>,
+    pub findings: Vec<DatabaseFinding>,
     /// One sentence for each certificate in use that expires soon or has expired, of the authority
     /// itself and its administrators.
     #[serde(default)]
@@ -63,7 +63,7 @@ pub struct CheckReport {
 
 /// One problem in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckFinding {
+pub struct DatabaseFinding {
     /// The subject: `database`, `log`, `user`, `role`, `letter`, `certificate`, `archived-key`,
     /// `transaction` or `statement`.
     pub concern: String,
@@ -72,11 +72,11 @@ pub struct CheckFinding {
 }
 
 /// Checks the rows of one kind, against the audit log's state if that is known.
-type RowCheck<'a> = fn(&mut Check<'a>, Option<&Ended>) -> Result<(), AuthorityError>;
+type RowCheck<'a> = fn(&mut DatabaseCheck<'a>, Option<&AuditState>) -> Result<(), AuthorityError>;
 
 /// A check in progress.
-struct Check<'a> {
-    log: LogCheck<'a>,
+struct DatabaseCheck<'a> {
+    log: LogVerifier<'a>,
     store: &'a Store,
     sealer: &'a Sealer,
     ca: &'a Certificate,
@@ -87,56 +87,56 @@ struct Check<'a> {
     seen: BTreeMap<String, usize>,
     /// Whether all tables and columns can be read.
     is_readable: bool,
-    report: CheckReport,
+    report: DatabaseCheckReport,
 }
 
 impl Authority {
     /// Checks the database of this running authority.
-    pub fn check(&self) -> Result<CheckReport, AuthorityError> {
+    pub fn check(&self) -> Result<DatabaseCheckReport, AuthorityError> {
         self.check_at(Timestamp::now())
     }
 
-    pub(super) fn check_at(&self, now: Timestamp) -> Result<CheckReport, AuthorityError> {
-        Check::new(self.log_check(), now).run(Some(&self.ended))
+    pub(super) fn check_at(&self, now: Timestamp) -> Result<DatabaseCheckReport, AuthorityError> {
+        DatabaseCheck::new(self.log_verifier(), now).run(Some(&self.audit_state))
     }
 
     /// Checks the database of a stopped authority, with its token opened for this.
-    pub fn check_stopped(configuration: &Configuration, pin: &Pin) -> Result<CheckReport, AuthorityError> {
+    pub fn check_stopped(configuration: &Configuration, pin: &Pin) -> Result<DatabaseCheckReport, AuthorityError> {
         let store = Store::open_to_read(&configuration.database())?;
         let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
         let module = load_module(configuration)?;
         let token = module.open(&choose_token(configuration, &module, &identity)?)?;
-        token.log_in(pin).map_err(|error| error.of_act("check the authority"))?;
+        token.log_in(pin).map_err(|error| error.with_operation("check the authority"))?;
         let keys = TokenKeys::find(&token)?;
         let ca = service_certificates::ca(&store)?;
         check_identity(&identity, &ca, &keys)?;
         let sealer = Sealer::new(&keys, identity.authority);
-        let log = LogCheck { store: &store, keys: &keys, sealer: &sealer, ca: &ca };
-        Check::new(log, Timestamp::now()).run(None)
+        let log = LogVerifier { store: &store, keys: &keys, sealer: &sealer, ca: &ca };
+        DatabaseCheck::new(log, Timestamp::now()).run(None)
     }
 }
 
-impl<'a> Check<'a> {
-    fn new(log: LogCheck<'a>, now: Timestamp) -> Self {
-        let LogCheck { store, sealer, ca, .. } = log;
-        let (administrators, seen, report) = (HashMap::new(), BTreeMap::new(), CheckReport::default());
+impl<'a> DatabaseCheck<'a> {
+    fn new(log: LogVerifier<'a>, now: Timestamp) -> Self {
+        let LogVerifier { store, sealer, ca, .. } = log;
+        let (administrators, seen, report) = (HashMap::new(), BTreeMap::new(), DatabaseCheckReport::default());
         Self { log, store, sealer, ca, now, administrators, seen, is_readable: true, report }
     }
 }
 
-impl Check<'_> {
+impl DatabaseCheck<'_> {
     /// `running` is the audit-log state of a running authority, whose log grows during the walk.
-    fn run(mut self, running: Option<&Arc<Ended>>) -> Result<CheckReport, AuthorityError> {
+    fn run(mut self, running: Option<&Arc<AuditState>>) -> Result<DatabaseCheckReport, AuthorityError> {
         self.report.schema = self.store.schema_version()?;
         for problem in self.store.quick_check()? {
-            self.found("database", problem);
+            self.add_finding("database", problem);
         }
         self.is_readable = self.form()?;
         self.report.log_end_known = running.is_some();
-        let walked = Ended::default();
+        let walked = AuditState::default();
         let is_whole = self.walk_log(&walked)?;
         // A log with a gap cannot be compared with the rows: the entries after the gap are unknown.
-        let ended = running.map(Arc::as_ref).or_else(|| is_whole.then_some(&walked));
+        let audit_state = running.map(Arc::as_ref).or_else(|| is_whole.then_some(&walked));
         let rows: [(&str, RowCheck<'_>); 9] = [
             ("user", Self::users),
             ("role", Self::roles),
@@ -149,9 +149,9 @@ impl Check<'_> {
             ("certificate", |check, _| check.own_certificates()),
         ];
         for (concern, check_rows) in rows {
-            match check_rows(&mut self, ended) {
+            match check_rows(&mut self, audit_state) {
                 Err(error) if self.was_listed(&error) => {
-                    self.found(concern, format!("check incomplete: {error}"));
+                    self.add_finding(concern, format!("check incomplete: {error}"));
                 }
                 checked => checked?,
             }
@@ -167,15 +167,15 @@ impl Check<'_> {
     }
 
     /// Checks the seals of users.
-    fn users(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
+    fn users(&mut self, audit_state: Option<&AuditState>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
             "user",
-            |row| store.users_after(row, PAGE),
+            |row| store.users_after(row, ROWS_PER_PAGE),
             |check, user| {
                 check.report.users += 1;
-                if ended.is_some_and(|ended| !ended.knows_user(&user.id)) {
-                    check.found("user", format!("{}: not in the log", user.email));
+                if audit_state.is_some_and(|audit_state| !audit_state.knows_user(&user.id)) {
+                    check.add_finding("user", format!("{}: not in the log", user.email));
                 }
                 let checked = check.sealer.check_user(user.clone()).map(drop);
                 check.seal("user", &user.email, checked)
@@ -184,23 +184,24 @@ impl Check<'_> {
     }
 
     /// Checks the seals of roles.
-    fn roles(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
+    fn roles(&mut self, audit_state: Option<&AuditState>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
             "role",
-            |row| store.grants_after(row, PAGE),
+            |row| store.grants_after(row, ROWS_PER_PAGE),
             |check, grant| {
                 let user = match store.user(&grant.user_id).map_err(AuthorityError::from) {
                     Err(error) if error.is_of_one_record() => None,
                     found => found?,
                 };
                 let Some(user) = user else {
-                    check.found("role", format!("{} of {}: no such user", grant.role, grant.user_id));
+                    check.add_finding("role", format!("{} of {}: no such user", grant.role, grant.user_id));
                     return Ok(());
                 };
                 let name = format!("{} of {}", grant.role, user.email);
-                if ended.is_some_and(|ended| !ended.has_role(&grant.user_id, grant.role)) {
-                    check.found("role", format!("{name}: according to the log, this user does not have the role"));
+                if audit_state.is_some_and(|audit_state| !audit_state.has_role(&grant.user_id, grant.role)) {
+                    check
+                        .add_finding("role", format!("{name}: according to the log, this user does not have the role"));
                 }
                 let role = grant.role;
                 let checked = check.sealer.check_grant(grant, &user).map(drop);
@@ -213,20 +214,22 @@ impl Check<'_> {
     }
 
     /// Checks the letters' seals, and compares each row's state with the log.
-    fn letters(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
+    fn letters(&mut self, audit_state: Option<&AuditState>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
             "letter",
-            |row| store.letters_after(row, PAGE),
+            |row| store.letters_after(row, ROWS_PER_PAGE),
             |check, letter| {
                 check.report.letters += 1;
                 let checked = check.sealer.check_temporary_key(letter.clone()).map(drop);
                 check.seal("letter", &letter.reference, checked)?;
                 // Read twice: a running authority may just have changed the row.
-                if letter_differs(ended, &letter)
-                    && store.temporary_key(&letter.reference)?.is_some_and(|letter| letter_differs(ended, &letter))
+                if letter_differs(audit_state, &letter)
+                    && store
+                        .temporary_key(&letter.reference)?
+                        .is_some_and(|letter| letter_differs(audit_state, &letter))
                 {
-                    check.found(
+                    check.add_finding(
                         "letter",
                         format!("{}: the state {} of its row contradicts the log", letter.reference, letter.state),
                     );
@@ -238,16 +241,19 @@ impl Check<'_> {
 
     /// Checks the CA's signature on users' certificates, and compares each row's state with the
     /// log.
-    fn certificates(&mut self, ended: Option<&Ended>) -> Result<(), AuthorityError> {
+    fn certificates(&mut self, audit_state: Option<&AuditState>) -> Result<(), AuthorityError> {
         let store = self.store;
         self.each(
             "certificate",
-            |row| store.certificates_after(row, PAGE),
+            |row| store.certificates_after(row, ROWS_PER_PAGE),
             |check, record| {
                 if record.intent.user_id.is_none() {
                     let (serial, row) = (&record.intent.serial, record.state);
-                    if others::own_differs(ended, &record) {
-                        check.found("certificate", format!("{serial}: the state {row} of its row contradicts the log"));
+                    if others::own_differs(audit_state, &record) {
+                        check.add_finding(
+                            "certificate",
+                            format!("{serial}: the state {row} of its row contradicts the log"),
+                        );
                     }
                     return Ok(());
                 }
@@ -259,15 +265,15 @@ impl Check<'_> {
                     })
                 });
                 if !is_signed {
-                    check.found("certificate", format!("{serial}: the CA did not sign it"));
+                    check.add_finding("certificate", format!("{serial}: the CA did not sign it"));
                 }
                 if is_signed && record.intent.kind == CertificateKind::Signing {
                     check.ending_administrator(&record);
                 }
-                if certificate_differs(ended, &record)
-                    && store.certificate(serial)?.is_some_and(|record| certificate_differs(ended, &record))
+                if certificate_differs(audit_state, &record)
+                    && store.certificate(serial)?.is_some_and(|record| certificate_differs(audit_state, &record))
                 {
-                    check.found(
+                    check.add_finding(
                         "certificate",
                         format!("{serial}: the state {} of its row contradicts the log", record.state),
                     );
@@ -282,7 +288,7 @@ impl Check<'_> {
         let store = self.store;
         self.each(
             "archived-key",
-            |row| store.archived_keys_after(row, PAGE),
+            |row| store.archived_keys_after(row, ROWS_PER_PAGE),
             |check, record| {
                 check.report.archived_keys += 1;
                 let name = hex::encode(record.certificate_sha256);
@@ -297,7 +303,7 @@ impl Check<'_> {
         let email = record.intent.user_id.as_ref().and_then(|user| self.administrators.get(user));
         let Some(email) = email.filter(|_| record.state == CertificateState::Current) else { return };
         let certificate = record.certificate.as_deref().and_then(|der| Certificate::from_der(der).ok());
-        let told = certificate.and_then(|certificate| ending::administrators(email, &certificate, self.now));
+        let told = certificate.and_then(|certificate| expiry::administrators(email, &certificate, self.now));
         self.report.ending.extend(told);
     }
 
@@ -306,13 +312,13 @@ impl Check<'_> {
     fn own_certificates(&mut self) -> Result<(), AuthorityError> {
         self.report.ending.sort();
         for kind in [CertificateKind::Ca, CertificateKind::Response, CertificateKind::Tls] {
-            let stored = match self.store.own_certificate(kind) {
+            let stored = match self.store.authority_certificate(kind) {
                 // Listed earlier.
                 Err(StoreError::UnreadableRow { .. }) => None,
                 found => found?.and_then(|record| record.certificate),
             };
             let certificate = stored.and_then(|der| Certificate::from_der(&der).ok());
-            let told = certificate.and_then(|certificate| ending::own(kind, &certificate, self.now));
+            let told = certificate.and_then(|certificate| expiry::own(kind, &certificate, self.now));
             self.report.ending.extend(told);
         }
         Ok(())
@@ -334,10 +340,10 @@ impl Check<'_> {
             for ListedRow { row, name, record } in rows {
                 match record {
                     Ok(record) => match take(self, record) {
-                        Err(error) if error.is_of_one_record() => self.found(concern, format!("{name}: {error}")),
+                        Err(error) if error.is_of_one_record() => self.add_finding(concern, format!("{name}: {error}")),
                         other => other?,
                     },
-                    Err(reason) => self.found(concern, format!("{name} (row {row}): unreadable: {reason}")),
+                    Err(reason) => self.add_finding(concern, format!("{name} (row {row}): unreadable: {reason}")),
                 }
             }
         }
@@ -345,39 +351,40 @@ impl Check<'_> {
 
     fn seal(&mut self, concern: &str, name: &str, checked: Result<(), AuthorityError>) -> Result<(), AuthorityError> {
         match checked {
-            Err(AuthorityError::Tampered(_)) => self.found(concern, format!("{name}: invalid MAC")),
+            Err(AuthorityError::Tampered(_)) => self.add_finding(concern, format!("{name}: invalid MAC")),
             other => other?,
         }
         Ok(())
     }
 
     /// Adds a finding. A row may contain anything, so control characters are escaped.
-    fn found(&mut self, concern: &str, what: String) {
+    fn add_finding(&mut self, concern: &str, what: String) {
         let is_plain = !what.contains(char::is_control);
         let what = if is_plain { what } else { what.escape_debug().to_string() };
         let seen = self.seen.entry(concern.to_owned()).or_default();
         *seen += 1;
-        if *seen <= LISTED {
-            self.report.findings.push(CheckFinding { concern: concern.to_owned(), what });
+        if *seen <= MAX_LISTED_FINDINGS {
+            self.report.findings.push(DatabaseFinding { concern: concern.to_owned(), what });
         }
     }
 
     /// Adds the number of findings of each concern that are not listed.
     fn summarize(&mut self) {
         for (concern, seen) in std::mem::take(&mut self.seen) {
-            if let Some(more) = seen.checked_sub(LISTED).filter(|more| *more > 0) {
-                self.found(&concern, format!("and {more} more of this kind"));
+            if let Some(more) = seen.checked_sub(MAX_LISTED_FINDINGS).filter(|more| *more > 0) {
+                self.add_finding(&concern, format!("and {more} more of this kind"));
             }
         }
     }
 }
 
-fn letter_differs(ended: Option<&Ended>, letter: &TemporaryKeyRecord) -> bool {
-    ended.is_some_and(|ended| ended.letter_state(&letter.reference, &letter.user_id) != Some(letter.state))
+fn letter_differs(audit_state: Option<&AuditState>, letter: &TemporaryKeyRecord) -> bool {
+    audit_state
+        .is_some_and(|audit_state| audit_state.letter_state(&letter.reference, &letter.user_id) != Some(letter.state))
 }
 
-fn certificate_differs(ended: Option<&Ended>, record: &CertificateRecord) -> bool {
-    let (Some(ended), Some(user)) = (ended, &record.intent.user_id) else { return false };
-    let logged = ended.certificate_state(user, record.intent.kind, &record.intent.serial, record.state);
+fn certificate_differs(audit_state: Option<&AuditState>, record: &CertificateRecord) -> bool {
+    let (Some(audit_state), Some(user)) = (audit_state, &record.intent.user_id) else { return false };
+    let logged = audit_state.certificate_state(user, record.intent.kind, &record.intent.serial, record.state);
     logged != Some(record.state)
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 
-use crate::token::{KeyAlgorithm, SecurityLevel, written_by_others};
+use crate::token::{KeyAlgorithm, SecurityLevel, untrusted_file_reason};
 
 pub use self::networks::Networks;
 
@@ -85,7 +85,7 @@ pub struct EnrollmentConfiguration {
 
 /// The environment variables that the configuration depends on.
 #[derive(Debug, Clone, Default)]
-pub struct Environment {
+pub struct EnvironmentPaths {
     /// `$STATE_DIRECTORY` (systemd).
     pub state_directory: Option<PathBuf>,
     /// `$XDG_STATE_HOME`.
@@ -110,7 +110,7 @@ impl Configuration {
     /// Reads the file. Relative paths in it start at its directory. The default of `state` is
     /// `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/tokenkeep/authority`, else
     /// `~/.local/state/tokenkeep/authority`.
-    pub fn load(file: &Path, environment: &Environment) -> Result<Self, ConfigurationError> {
+    pub fn load(file: &Path, environment: &EnvironmentPaths) -> Result<Self, ConfigurationError> {
         let text = std::fs::read_to_string(file).map_err(|error| ConfigurationError {
             file: file.to_path_buf(),
             line: None,
@@ -133,7 +133,7 @@ impl Configuration {
         let database = self.database();
         paths.push(self.state.clone());
         paths.extend(["db", "db-wal", "db-shm"].map(|extension| database.with_extension(extension)));
-        match paths.into_iter().find_map(|path| Some((written_by_others(&path)?, path))) {
+        match paths.into_iter().find_map(|path| Some((untrusted_file_reason(&path)?, path))) {
             None => Ok(()),
             Some((reason, path)) => {
                 let reason =

@@ -9,7 +9,7 @@ use super::temporary_key::levels_of;
 use super::verify::{EncryptionKey, VerifiedRequest};
 use crate::cmp::PkiFailureInfo;
 use crate::pki::{DistinguishedName, EmailAddress, Profile};
-use crate::store::{CertificateKind, Purpose, UserRecord};
+use crate::store::{CertificateKind, TemporaryKeyPurpose, UserRecord};
 use crate::token::{KeyAlgorithm, KeysetName, SecurityLevel};
 
 /// Permission to issue one certificate for one key. Issuing consumes it.
@@ -31,7 +31,7 @@ use crate::token::{KeyAlgorithm, KeysetName, SecurityLevel};
 /// ```
 #[derive(Debug)]
 pub struct IssuancePermit {
-    holder: Holder,
+    holder: CertificateSubject,
     profile: Arc<Profile>,
     kind: CertificateKind,
     public_key: Vec<u8>,
@@ -40,13 +40,13 @@ pub struct IssuancePermit {
 /// Permission to make one encryption key and issue its certificate.
 #[derive(Debug)]
 pub struct EncryptionPermit {
-    holder: Holder,
+    holder: CertificateSubject,
     profile: Arc<Profile>,
 }
 
 /// The subject of the certificate, from the authority's record and never from the request.
 #[derive(Debug, Clone)]
-pub(super) struct Holder {
+pub(super) struct CertificateSubject {
     pub(super) user_id: String,
     pub(super) subject: DistinguishedName,
     pub(super) email: EmailAddress,
@@ -57,9 +57,9 @@ pub(super) struct Holder {
 
 /// The permits that a request gets, with the request's data that the reply needs.
 #[derive(Debug)]
-pub struct Granted {
+pub struct IssuanceDecision {
     /// The purpose: enroll or recover.
-    pub(super) purpose: Purpose,
+    pub(super) purpose: TemporaryKeyPurpose,
     /// The permit for the user's signing key.
     pub(super) signing: IssuancePermit,
     /// The certReqId of the signing key's request.
@@ -74,7 +74,11 @@ pub struct Granted {
 
 /// Decides by letter, profile and the user's record.
 #[allow(clippy::needless_pass_by_value)] // consumes the request, so that it is decided once
-pub(super) fn decide(request: VerifiedRequest, user: &UserRecord, policy: &Policy) -> Result<Granted, Rejection> {
+pub(super) fn decide(
+    request: VerifiedRequest,
+    user: &UserRecord,
+    policy: &Policy,
+) -> Result<IssuanceDecision, Rejection> {
     let letter = request.request().letter();
     if letter.purpose != request.purpose() {
         return Err(wrong_message(letter.purpose));
@@ -99,7 +103,7 @@ pub(super) fn decide(request: VerifiedRequest, user: &UserRecord, policy: &Polic
     if !policy.signing.keys().contains(&algorithm) {
         return Err(unwanted_key(algorithm, &policy.signing));
     }
-    let holder = Holder {
+    let holder = CertificateSubject {
         user_id: user.id.clone(),
         subject: DistinguishedName::of(&user.name).map_err(|error| unusable_record(&error))?,
         email: user.email.parse().map_err(|error| unusable_record(&error))?,
@@ -107,7 +111,7 @@ pub(super) fn decide(request: VerifiedRequest, user: &UserRecord, policy: &Polic
         keyset: request.keyset().cloned(),
         level,
     };
-    Ok(Granted {
+    Ok(IssuanceDecision {
         purpose: request.purpose(),
         signing: IssuancePermit {
             holder: holder.clone(),
@@ -124,12 +128,12 @@ pub(super) fn decide(request: VerifiedRequest, user: &UserRecord, policy: &Polic
 
 /// Refuses an `ir` with a recovery letter, or a `krr` with an enrollment letter. The letter stays
 /// unused.
-pub(super) fn wrong_message(letter: Purpose) -> Rejection {
+pub(super) fn wrong_message(letter: TemporaryKeyPurpose) -> Rejection {
     let text = match letter {
-        Purpose::Enroll => {
+        TemporaryKeyPurpose::Enroll => {
             "this letter permits enrollment (ir); recovery (krr) requires a reference that begins with R"
         }
-        Purpose::Recover => {
+        TemporaryKeyPurpose::Recover => {
             "this letter permits recovery (krr); enrollment (ir) requires a reference that begins with E"
         }
     };
@@ -137,7 +141,7 @@ pub(super) fn wrong_message(letter: Purpose) -> Rejection {
 }
 
 impl IssuancePermit {
-    pub(super) fn holder(&self) -> &Holder {
+    pub(super) fn holder(&self) -> &CertificateSubject {
         &self.holder
     }
 

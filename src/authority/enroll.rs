@@ -16,19 +16,19 @@ use jiff::Timestamp;
 use spki::AlgorithmIdentifierOwned;
 
 use super::authenticate::{AuthenticatedRequest, EnrollmentRequest, unauthenticated};
-use super::rejection::{Rejection, Stop, refuse};
+use super::rejection::{Rejection, RequestError, refuse};
 use super::reply::{self, der_of};
-use super::{Answer, Authority, AuthorityError, temporary_key};
+use super::{Authority, AuthorityError, CmpReply, temporary_key};
 use crate::cmp::{
     GeneralInfo, GeneralInfoExt as _, InfoTypeAndValue, PkiBody, PkiFailureInfo, PkiMessage, ProtectionError, oid,
 };
 use crate::letter::Reference;
-use crate::store::{Purpose, TemporaryKeyRecord, TemporaryKeyState};
+use crate::store::{TemporaryKeyPurpose, TemporaryKeyRecord, TemporaryKeyState};
 use crate::token::KeyAlgorithm;
 
 impl Authority {
     /// Answers one CMP message (DER `PKIMessage`) with another. Every input gets a reply.
-    pub fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> Answer {
+    pub fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> CmpReply {
         let message = match PkiMessage::from_der(message) {
             Ok(message) => message,
             Err(error) => {
@@ -43,16 +43,16 @@ impl Authority {
         tracing::info!(%source, message = message.body().name(), "received");
         match self.authenticate(message.clone(), now) {
             Ok(request) => self.answer_authenticated(request, now),
-            Err(Unknown::Refused(rejection)) => {
+            Err(AuthenticationFailure::Refused(rejection)) => {
                 tracing::info!(reason = %rejection, "refused before authentication");
                 self.unprotected(Some(&message), &rejection, Duration::ZERO, now)
             }
-            Err(Unknown::NotAuthenticated(error)) => {
+            Err(AuthenticationFailure::NotAuthenticated(error)) => {
                 let delay = self.delays.after_failure(source, now);
                 tracing::warn!(%source, %error, "not authenticated");
                 self.unprotected(Some(&message), &unauthenticated(&error), delay, now)
             }
-            Err(Unknown::Failed(error)) => {
+            Err(AuthenticationFailure::Failed(error)) => {
                 tracing::error!(%error, "failed");
                 self.unprotected(Some(&message), &failure(&error), Duration::ZERO, now)
             }
@@ -61,19 +61,23 @@ impl Authority {
 
     /// Finds the letter that the message names and verifies the MAC. An unknown reference takes the
     /// same work, and gets the same reply, as a wrong temporary key.
-    fn authenticate(&self, message: PkiMessage, _now: Timestamp) -> Result<AuthenticatedRequest, Unknown> {
+    fn authenticate(
+        &self,
+        message: PkiMessage,
+        _now: Timestamp,
+    ) -> Result<AuthenticatedRequest, AuthenticationFailure> {
         let references = message.references();
-        let request = EnrollmentRequest::new(message).map_err(Unknown::Refused)?;
+        let request = EnrollmentRequest::new(message).map_err(AuthenticationFailure::Refused)?;
         let letter = self.letter_of(&references)?;
         let known = letter.is_some();
         let letter = match letter {
             Some(letter) => letter,
-            None => self.decoy()?,
+            None => self.decoy_record()?,
         };
         let secret = temporary_key::derive(&self.keys, &self.identity.authority, &letter)?;
-        let request = request.authenticate(letter, &secret).map_err(Unknown::NotAuthenticated)?;
+        let request = request.authenticate(letter, &secret).map_err(AuthenticationFailure::NotAuthenticated)?;
         // Nobody knows the decoy's temporary key; even a MAC under it would not authenticate.
-        if known { Ok(request) } else { Err(Unknown::NotAuthenticated(ProtectionError::Mismatch)) }
+        if known { Ok(request) } else { Err(AuthenticationFailure::NotAuthenticated(ProtectionError::Mismatch)) }
     }
 
     /// Returns the letter of the first of these references that has one. A letter with a broken
@@ -92,8 +96,8 @@ impl Authority {
 
     /// Returns the decoy record. Like for a letter, the token checks its seal, which takes the same
     /// time. The seal never matches.
-    fn decoy(&self) -> Result<TemporaryKeyRecord, AuthorityError> {
-        let decoy = temporary_key::decoy(&self.keys);
+    fn decoy_record(&self) -> Result<TemporaryKeyRecord, AuthorityError> {
+        let decoy = temporary_key::decoy_record(&self.keys);
         match self.sealer.check_temporary_key(decoy.clone()) {
             Ok(decoy) => Ok(decoy),
             Err(AuthorityError::Tampered(_)) => Ok(decoy),
@@ -101,25 +105,25 @@ impl Authority {
         }
     }
 
-    fn answer_authenticated(&self, request: AuthenticatedRequest, now: Timestamp) -> Answer {
-        let respondent = request.respondent();
+    fn answer_authenticated(&self, request: AuthenticatedRequest, now: Timestamp) -> CmpReply {
+        let reply_protection = request.reply_protection();
         let reference = request.letter().reference.clone();
-        let _turn = self.turns.take(&reference);
-        let bytes = self.act(request, now).or_else(|stop| {
+        let _turn = self.reference_locks.take(&reference);
+        let bytes = self.dispatch(request, now).or_else(|stop| {
             let rejection = match stop {
-                Stop::Refused(rejection) => {
+                RequestError::Refused(rejection) => {
                     tracing::info!(%reference, reason = %rejection, "refused");
                     rejection
                 }
-                Stop::Failed(error) => {
+                RequestError::Failed(error) => {
                     tracing::error!(%reference, %error, "failed");
                     failure(&error)
                 }
             };
-            respondent.refuse(self.name(), &rejection, now)
+            reply_protection.refuse(self.name(), &rejection, now)
         });
         match bytes {
-            Ok(bytes) => Answer { bytes, delay: Duration::ZERO },
+            Ok(bytes) => CmpReply { bytes, delay: Duration::ZERO },
             Err(error) => {
                 tracing::error!(%error, "cannot build the refusal");
                 self.unprotected(None, &failure(&error), Duration::ZERO, now)
@@ -127,14 +131,14 @@ impl Authority {
         }
     }
 
-    fn act(&self, request: AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, Stop> {
+    fn dispatch(&self, request: AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, RequestError> {
         match request.message().body() {
             PkiBody::Ir(_) | PkiBody::Krr(_) => self.enroll(request, now),
             PkiBody::CertConf(_) => self.confirm(&request, now),
-            PkiBody::Error(_) => self.give_back(&request, now),
+            PkiBody::Error(_) => self.handle_client_error(&request, now),
             PkiBody::Genm(asked) => {
                 let asked = asked.clone();
-                self.inform(&request, &asked, now)
+                self.handle_genm(&request, &asked, now)
             }
             other => Err(refuse(PkiFailureInfo::BAD_REQUEST, format!("{} is not supported", other.name()))),
         }
@@ -142,12 +146,17 @@ impl Authority {
 
     /// Answers `genm` with data about the authority, or with the reason why the letter cannot be
     /// used. It changes nothing.
-    fn inform(&self, request: &AuthenticatedRequest, asked: &GeneralInfo, now: Timestamp) -> Result<Vec<u8>, Stop> {
+    fn handle_genm(
+        &self,
+        request: &AuthenticatedRequest,
+        asked: &GeneralInfo,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, RequestError> {
         // The state of a letter that another transaction has claimed is reported too: this client
         // has made nothing yet.
         let letter = self.letter_now(request)?;
         check_usable(&letter, now)?;
-        if letter.purpose == Purpose::Recover {
+        if letter.purpose == TemporaryKeyPurpose::Recover {
             self.check_approval(&letter, &self.user_of(&letter.user_id)?)?;
         }
         let mut told = GeneralInfo::new();
@@ -163,7 +172,7 @@ impl Authority {
         {
             told.push(InfoTypeAndValue::rsa_key_length(size.bits())?);
         }
-        Ok(request.respondent().answer(self.name(), PkiBody::Genp(told), Vec::new(), now)?)
+        Ok(request.reply_protection().protect(self.name(), PkiBody::Genp(told), Vec::new(), now)?)
     }
 
     /// Reads the letter's current state, under this message's lock.
@@ -181,25 +190,25 @@ impl Authority {
         rejection: &Rejection,
         delay: Duration,
         now: Timestamp,
-    ) -> Answer {
+    ) -> CmpReply {
         let bytes = reply::unprotected(message, self.name(), rejection, now)
             .or_else(|_| reply::unprotected(None, self.name(), rejection, now))
             .unwrap_or_else(|error| {
                 tracing::error!(%error, "cannot build the refusal");
                 Vec::new()
             });
-        Answer { bytes, delay }
+        CmpReply { bytes, delay }
     }
 }
 
 /// The reason why the sender of a message is not authenticated.
-enum Unknown {
+enum AuthenticationFailure {
     Refused(Rejection),
     NotAuthenticated(ProtectionError),
     Failed(AuthorityError),
 }
 
-impl<E: Into<AuthorityError>> From<E> for Unknown {
+impl<E: Into<AuthorityError>> From<E> for AuthenticationFailure {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
@@ -207,7 +216,7 @@ impl<E: Into<AuthorityError>> From<E> for Unknown {
 
 /// Checks that the letter can start an enrollment. The reason for a refusal is told only after the
 /// MAC was verified.
-fn check_usable(letter: &TemporaryKeyRecord, now: Timestamp) -> Result<(), Stop> {
+fn check_usable(letter: &TemporaryKeyRecord, now: Timestamp) -> Result<(), RequestError> {
     let text = match letter.state {
         TemporaryKeyState::Used => "this letter was already used; ask your administrator for a new one".to_owned(),
         TemporaryKeyState::Voided => "this letter was replaced by a newer one; use that one".to_owned(),
@@ -243,4 +252,4 @@ fn failure(error: &AuthorityError) -> Rejection {
 }
 
 /// Protects the replies to an authenticated message.
-type Respondent = Arc<super::authenticate::Respondent>;
+type ReplyProtection = Arc<super::authenticate::ReplyProtection>;

@@ -20,13 +20,13 @@ use zeroize::Zeroizing;
 
 use super::policy::Policy;
 use super::seal::Sealer;
-use super::service_certificates::{self, Own};
-use super::temporary_key::{self, Wanted};
+use super::service_certificates::{self, AuthorityCertificateSpec};
+use super::temporary_key::{self, TemporaryKeySpec};
 use super::token_keys::TokenKeys;
-use super::{Authority, AuthorityError, Configuration, at, audit, load_module, user_record};
+use super::{Authority, AuthorityError, Configuration, audit, crash_point, load_module, user_record};
 use crate::letter::Letter;
 use crate::pki::{Certificate, EmailAddress, PkiError};
-use crate::store::{CertificateKind, FirstRecords, GrantRecord, Identity, Purpose, Role, Store};
+use crate::store::{AuthorityIdentity, CertificateKind, FirstRecords, GrantRecord, Role, Store, TemporaryKeyPurpose};
 use crate::token::check::StoredObject;
 use crate::token::{AUTHORITY_MARK, Module, Pin, PinRule, Token, TokenError, TokenInfo};
 
@@ -49,13 +49,13 @@ pub fn init(
     first_administrator: &str,
     now: Timestamp,
 ) -> Result<Letter, AuthorityError> {
-    InitPrepared::check(configuration, first_administrator, now)?.carry_out(&new_pin, so_pin.as_ref(), |_| Ok(()))
+    PreparedInit::check(configuration, first_administrator, now)?.execute(&new_pin, so_pin.as_ref(), |_| Ok(()))
 }
 
 /// A checked `init`: everything that can be refused without a PIN was checked, and nothing is made
 /// yet.
 #[derive(Debug)]
-pub struct InitPrepared<'a> {
+pub struct PreparedInit<'a> {
     configuration: &'a Configuration,
     policy: Policy,
     module: Module,
@@ -63,7 +63,7 @@ pub struct InitPrepared<'a> {
     now: Timestamp,
 }
 
-impl<'a> InitPrepared<'a> {
+impl<'a> PreparedInit<'a> {
     /// Checks the arguments, the state directory and the token, and makes nothing. Call it before a
     /// person is asked for the PINs.
     ///
@@ -80,7 +80,7 @@ impl<'a> InitPrepared<'a> {
         })?;
         let policy = Policy::read(&configuration.enrollment)?;
         policy.check_own_keys(configuration)?;
-        let begun_with = State::look(configuration)?;
+        let begun_with = StateDirectory::find_started_init(configuration)?;
         let module = load_module(configuration)?;
         let is_there =
             |serial: &String| Ok::<_, TokenError>(module.tokens()?.iter().any(|token| token.serial == *serial));
@@ -104,21 +104,21 @@ impl<'a> InitPrepared<'a> {
     ///
     /// `hand_over` writes the letter. The authority counts as made only after that: after an
     /// earlier crash, the same call hands over the same letter.
-    pub fn carry_out<E: From<AuthorityError>>(
+    pub fn execute<E: From<AuthorityError>>(
         &self,
         new_pin: &Pin,
         so_pin: Option<&Pin>,
         hand_over: impl FnOnce(&Letter) -> Result<(), E>,
     ) -> Result<Letter, E> {
-        let state = State::prepare(self.configuration).map_err(E::from)?;
+        let state = StateDirectory::prepare(self.configuration).map_err(E::from)?;
         let letter = self.make(&state, new_pin, so_pin)?;
         hand_over(&letter)?;
-        at("authority.init.after_letter");
+        crash_point("authority.init.after_letter");
         state.finish()?;
         Ok(letter)
     }
 
-    fn make(&self, state: &State, new_pin: &Pin, so_pin: Option<&Pin>) -> Result<Letter, AuthorityError> {
+    fn make(&self, state: &StateDirectory, new_pin: &Pin, so_pin: Option<&Pin>) -> Result<Letter, AuthorityError> {
         // After a crash between the last step and the writing of the letter, the same call returns
         // the same letter.
         let store = state.database()?;
@@ -130,11 +130,11 @@ impl<'a> InitPrepared<'a> {
 
         let passing_so_pin = derived_so_pin(self.configuration, new_pin)?;
         let info = state.token(self.configuration, &self.module, so_pin.unwrap_or(&passing_so_pin), new_pin)?;
-        at("authority.init.after_token");
+        crash_point("authority.init.after_token");
         let token = self.module.open(&info)?;
         token.log_in(new_pin)?;
         token.put_data(AUTHORITY_MARK, MARK_LABEL, self.configuration.name.as_bytes(), false)?;
-        at("authority.init.after_mark");
+        crash_point("authority.init.after_mark");
         let keys = TokenKeys::make(&token, self.configuration.ca.key)?;
         // Checked before the keys sign or seal anything: the same call makes those again that a
         // full disk lost.
@@ -145,17 +145,17 @@ impl<'a> InitPrepared<'a> {
             private: false,
             sha256: hex::encode(Sha256::digest(self.configuration.name.as_bytes())),
         });
-        must_be_stored(&token, made, new_pin)?;
-        store.keep_log(audit::Keeper::new(&keys, &Arc::default(), &Arc::default()))?;
+        verify_stored(&token, made, new_pin)?;
+        store.set_log_sealer(audit::TokenLogSealer::new(&keys, &Arc::default(), &Arc::default()))?;
         if so_pin.is_none() {
             forget_so_pin(&token, &passing_so_pin)?;
-            at("authority.init.after_so_pin");
+            crash_point("authority.init.after_so_pin");
             token.log_in(new_pin)?;
         }
 
         // Only the CA certificate: the first start makes the others, as every later start renews
         // them.
-        let own = Own {
+        let own = AuthorityCertificateSpec {
             kind: CertificateKind::Ca,
             profile: &self.policy.ca,
             name: &self.configuration.name,
@@ -168,12 +168,12 @@ impl<'a> InitPrepared<'a> {
             id: hex::encode(keys.ca.id().as_bytes()),
             sha256: Some(ca.fingerprint().to_hex()),
         };
-        must_be_stored(&token, vec![certificate], new_pin)?;
+        verify_stored(&token, vec![certificate], new_pin)?;
         let first = self.first_records(&keys, &info, serial, &ca)?;
         let identity = first.identity.clone();
-        at("authority.init.before_identity");
+        crash_point("authority.init.before_identity");
         store.initialize(first)?;
-        at("authority.init.after_identity");
+        crash_point("authority.init.after_identity");
         drop((store, keys, token));
         Authority::open(self.configuration.clone(), new_pin, self.now)?.first_letter(&identity)
     }
@@ -197,9 +197,9 @@ impl<'a> InitPrepared<'a> {
             mac: [0; 32],
         };
         grant.mac = sealer.seal_grant(&grant, &administrator)?;
-        let wanted = Wanted {
+        let wanted = TemporaryKeySpec {
             user_id: administrator.id.clone(),
-            purpose: Purpose::Enroll,
+            purpose: TemporaryKeyPurpose::Enroll,
             levels: self.policy.allowed(&self.configuration.enrollment.levels),
             lost: false,
             statement: None,
@@ -216,7 +216,7 @@ impl<'a> InitPrepared<'a> {
             "sealed": true,
         });
         Ok(FirstRecords {
-            identity: Identity {
+            identity: AuthorityIdentity {
                 authority,
                 token_label: token.label.clone(),
                 token_serial: token.serial.clone(),
@@ -233,16 +233,16 @@ impl<'a> InitPrepared<'a> {
 }
 
 /// The state directory during `init`.
-struct State {
+struct StateDirectory {
     directory: PathBuf,
     database: PathBuf,
 }
 
-impl State {
+impl StateDirectory {
     /// Checks whether an `init` can start or resume, and makes nothing. Returns the serial number
     /// of the token of an interrupted one. Refuses a directory with other files, or without write
     /// permission.
-    fn look(configuration: &Configuration) -> Result<Option<String>, AuthorityError> {
+    fn find_started_init(configuration: &Configuration) -> Result<Option<String>, AuthorityError> {
         let directory = &configuration.state;
         let fault = |source| AuthorityError::State { path: directory.clone(), source };
         match names_in(directory) {
@@ -264,9 +264,9 @@ impl State {
         Ok(None)
     }
 
-    /// Makes the directory (mode 0700) and the marker, if [`State::look`] refuses nothing.
+    /// Makes the directory (mode 0700) and the marker, if [`StateDirectory::find_started_init`] refuses nothing.
     fn prepare(configuration: &Configuration) -> Result<Self, AuthorityError> {
-        Self::look(configuration)?;
+        Self::find_started_init(configuration)?;
         let directory = configuration.state.clone();
         let fault = |source| AuthorityError::State { path: directory.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(fault)?;
@@ -274,7 +274,7 @@ impl State {
         let state = Self { database: configuration.database(), directory: directory.clone() };
         if names.is_empty() {
             state.write_marker("").map_err(fault)?;
-            at("authority.init.after_marker");
+            crash_point("authority.init.after_marker");
         }
         Ok(state)
     }
@@ -309,7 +309,7 @@ impl State {
             return Ok(token);
         }
         let token = module.create_token(&configuration.token.label, so_pin, pin)?;
-        at("authority.init.before_marker_names_token");
+        crash_point("authority.init.before_marker_names_token");
         self.write_marker(&token.serial).map_err(fault)?;
         Ok(token)
     }
@@ -360,8 +360,8 @@ fn derived_so_pin(configuration: &Configuration, pin: &Pin) -> Result<Pin, Autho
 
 /// Lets another process check that the objects are stored; a warning is logged if that is not
 /// possible.
-fn must_be_stored(token: &Token, objects: Vec<StoredObject>, pin: &Pin) -> Result<(), AuthorityError> {
-    if let Some(reason) = token.must_be_stored(OPERATION, objects, Some(pin))? {
+fn verify_stored(token: &Token, objects: Vec<StoredObject>, pin: &Pin) -> Result<(), AuthorityError> {
+    if let Some(reason) = token.verify_stored(OPERATION, objects, Some(pin))? {
         let token = token.info().name();
         tracing::warn!("cannot check that all objects are stored on {token} ({reason})");
     }
@@ -390,7 +390,7 @@ fn hex_pin(bytes: &[u8]) -> Result<Pin, AuthorityError> {
 
 impl Authority {
     /// Returns the first administrator's letter, if it is unused.
-    fn first_letter(&self, identity: &Identity) -> Result<Letter, AuthorityError> {
+    fn first_letter(&self, identity: &AuthorityIdentity) -> Result<Letter, AuthorityError> {
         for user in self.store.users()? {
             for record in self.store.temporary_keys_of(&user.id)? {
                 if record.statement.is_none() && record.issued_at == identity.initialized_at {

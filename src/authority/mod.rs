@@ -14,22 +14,23 @@
 mod administer;
 pub mod archive;
 mod audit;
+mod audit_state;
 pub mod authenticate;
 pub mod certify;
 mod check;
 mod configuration;
 pub mod decide;
 mod delays;
-mod ended;
-mod ending;
 mod enroll;
 mod error;
+mod expiry;
 mod init;
-mod last_try;
-mod log_check;
+mod last_pin_try;
+mod log_verifier;
 mod policy;
 mod records;
 mod recover;
+mod reference_locks;
 mod rejection;
 pub mod reply;
 mod seal;
@@ -38,7 +39,6 @@ mod temporary_key;
 #[cfg(test)]
 mod tests;
 mod token_keys;
-mod turns;
 pub mod verify;
 
 use std::path::Path;
@@ -48,31 +48,31 @@ use std::time::Duration;
 use jiff::Timestamp;
 use x509_cert::name::Name;
 
-pub use self::check::{CheckFinding, CheckReport};
+pub use self::check::{DatabaseCheckReport, DatabaseFinding};
 pub use self::configuration::{
-    CaConfiguration, Configuration, ConfigurationError, EnrollmentConfiguration, Environment, ListenConfiguration,
+    CaConfiguration, Configuration, ConfigurationError, EnrollmentConfiguration, EnvironmentPaths, ListenConfiguration,
     Networks, TokenConfiguration,
 };
 pub use self::error::AuthorityError;
-pub use self::init::{InitPrepared, init};
-pub use self::last_try::at_its_last_try;
+pub use self::init::{PreparedInit, init};
+pub use self::last_pin_try::token_at_last_pin_try;
 pub use self::rejection::Rejection;
 use crate::crash_point;
 use crate::pki::{Certificate, EmailAddress};
 use crate::statement::Instance;
-use crate::store::{AuditHead, CertificateKind, CertificateState, Identity, Store, UserRecord};
+use crate::store::{AuditHead, AuthorityIdentity, CertificateKind, CertificateState, Store, UserRecord};
 use crate::token::{Module, Pin, TokenInfo, TokenKey};
 
 pub use self::administer::AdministratorLetter;
-use self::administer::{Added, comparable};
-use self::delays::Delays;
-use self::ended::Ended;
-use self::log_check::LogCheck;
+use self::administer::{AdditionNotices, normalize_email};
+use self::audit_state::AuditState;
+use self::delays::GuessDelays;
+use self::log_verifier::LogVerifier;
 use self::policy::Policy;
+use self::reference_locks::ReferenceLocks;
 use self::seal::Sealer;
-use self::service_certificates::Services;
+use self::service_certificates::ServiceCertificates;
 use self::token_keys::TokenKeys;
-use self::turns::Turns;
 
 /// Crash points for tests: between any two durable steps.
 pub const CRASH_POINTS: &[&str] = &[
@@ -106,7 +106,7 @@ pub const CRASH_POINTS: &[&str] = &[
 ];
 
 /// The usual locations of `SoftHSM`.
-const SOFTHSM: [&str; 5] = [
+const SOFTHSM_PATHS: [&str; 5] = [
     "/usr/lib/softhsm/libsofthsm2.so",
     "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
     "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
@@ -119,32 +119,32 @@ const SOFTHSM: [&str; 5] = [
 #[derive(Debug)]
 pub struct Authority {
     configuration: Configuration,
-    identity: Identity,
+    identity: AuthorityIdentity,
     keys: TokenKeys,
     store: Store,
     sealer: Sealer,
-    ended: Arc<Ended>,
+    audit_state: Arc<AuditState>,
     /// The last log entry whose MAC and evidence were not checked at the start.
-    unchecked: AuditHead,
+    last_unchecked_entry: AuditHead,
     /// The progress of the check of those entries.
     older_checked: Mutex<AuditHead>,
     policy: Policy,
     ca: Certificate,
     response: Certificate,
     tls: Certificate,
-    turns: Turns,
-    delays: Delays,
-    administration: Mutex<()>,
+    reference_locks: ReferenceLocks,
+    delays: GuessDelays,
+    administration_lock: Mutex<()>,
     instance: Instance,
-    added: Arc<Added>,
+    added: Arc<AdditionNotices>,
     /// The time of the last expiry warnings in the program's log.
-    warned: Mutex<Option<Timestamp>>,
+    last_expiry_warning: Mutex<Option<Timestamp>>,
     public_urls: Mutex<(String, String)>,
 }
 
 /// A reply to a CMP message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct CmpReply {
     /// The message (DER).
     pub bytes: Vec<u8>,
     /// The delay before the endpoint sends it: guesses at temporary keys are slowed by source
@@ -154,7 +154,7 @@ pub struct Answer {
 
 /// The reason for a missing signed response to a statement, as a sentence for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoResponse {
+pub enum UnsignedError {
     /// The statement is not verified as an administrator's. Nothing was done or signed: anybody can
     /// send such bytes.
     Unverified(String),
@@ -181,22 +181,28 @@ impl Authority {
         let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
         let module = load_module(&configuration)?;
         let token = module.open(&choose_token(&configuration, &module, &identity)?)?;
-        token.log_in(pin).map_err(|error| error.of_act("start the authority"))?;
+        token.log_in(pin).map_err(|error| error.with_operation("start the authority"))?;
         let keys = TokenKeys::find(&token)?;
         let ca = service_certificates::ca(&store)?;
         check_identity(&identity, &ca, &keys)?;
         let sealer = Sealer::new(&keys, identity.authority);
-        let (ended, added) = (Arc::new(Ended::default()), Arc::new(Added::default()));
-        store.keep_log(audit::Keeper::new(&keys, &ended, &added))?;
-        let log = LogCheck { store: &store, keys: &keys, sealer: &sealer, ca: &ca };
-        let unchecked = log.at_start(&ended, &added, now)?;
-        let services = Services { store: &store, keys: &keys, ended: &ended, ca: &ca, configuration: &configuration };
+        let (audit_state, added) = (Arc::new(AuditState::default()), Arc::new(AdditionNotices::default()));
+        store.set_log_sealer(audit::TokenLogSealer::new(&keys, &audit_state, &added))?;
+        let log = LogVerifier { store: &store, keys: &keys, sealer: &sealer, ca: &ca };
+        let last_unchecked_entry = log.at_start(&audit_state, &added, now)?;
+        let services = ServiceCertificates {
+            store: &store,
+            keys: &keys,
+            audit_state: &audit_state,
+            ca: &ca,
+            configuration: &configuration,
+        };
         let response = services.response(&policy, now)?;
         let tls = services.tls(&policy, now)?;
         let authority = Self {
             sealer,
-            ended,
-            unchecked,
+            audit_state,
+            last_unchecked_entry,
             older_checked: Mutex::new(AuditHead::EMPTY),
             public_urls: Mutex::new(configured_urls(&configuration)),
             configuration,
@@ -207,12 +213,12 @@ impl Authority {
             ca,
             response,
             tls,
-            turns: Turns::default(),
-            delays: Delays::default(),
-            administration: Mutex::new(()),
+            reference_locks: ReferenceLocks::default(),
+            delays: GuessDelays::default(),
+            administration_lock: Mutex::new(()),
             instance: Instance::random().map_err(|error| AuthorityError::Random(error.to_string()))?,
             added,
-            warned: Mutex::default(),
+            last_expiry_warning: Mutex::default(),
         };
         authority.sweep(now)?;
         Ok(authority)
@@ -232,7 +238,7 @@ impl Authority {
 
     /// Returns the current encryption certificates (DER) of exactly this e-mail address.
     pub fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
-        let user = match self.store.user_by_email(&comparable(email)) {
+        let user = match self.store.user_by_email(&normalize_email(email)) {
             Ok(Some(user)) => self.sealer.check_user(user),
             Ok(None) => return Ok(Vec::new()),
             Err(error) => Err(error.into()),
@@ -262,7 +268,7 @@ impl Authority {
     /// trusted. Other errors say nothing about the log.
     pub fn check_older_log(&self) -> Result<(), AuthorityError> {
         let mut checked = self.older_checked.lock().unwrap_or_else(PoisonError::into_inner);
-        self.log_check().check_older(self.unchecked, &mut checked)
+        self.log_verifier().check_older(self.last_unchecked_entry, &mut checked)
     }
 
     /// Moves all changes into the main database file, so that a copy of that file is complete. Call
@@ -271,8 +277,8 @@ impl Authority {
         Ok(self.store.put_into_one_file()?)
     }
 
-    fn log_check(&self) -> LogCheck<'_> {
-        LogCheck { store: &self.store, keys: &self.keys, sealer: &self.sealer, ca: &self.ca }
+    fn log_verifier(&self) -> LogVerifier<'_> {
+        LogVerifier { store: &self.store, keys: &self.keys, sealer: &self.sealer, ca: &self.ca }
     }
 
     /// The random number of this run, which every statement for online use must name.
@@ -308,7 +314,7 @@ impl Authority {
 }
 
 /// Reports a crash point; does nothing in builds without crash points.
-fn at(point: &str) {
+fn crash_point(point: &str) {
     crash_point::reached(point);
 }
 
@@ -324,7 +330,7 @@ fn user_record(
     let mut user = UserRecord {
         id: hex::encode(id),
         email: email.as_str().to_owned(),
-        email_key: comparable(email.as_str()),
+        email_key: normalize_email(email.as_str()),
         name: name.trim().to_owned(),
         created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
         mac: [0; 32],
@@ -334,7 +340,7 @@ fn user_record(
 }
 
 fn load_module(configuration: &Configuration) -> Result<Module, AuthorityError> {
-    let usual = || SOFTHSM.iter().map(Path::new).find(|path| path.exists()).map(Path::to_path_buf);
+    let usual = || SOFTHSM_PATHS.iter().map(Path::new).find(|path| path.exists()).map(Path::to_path_buf);
     let path = configuration.token.module.clone().or_else(usual);
     let path = path.ok_or_else(|| AuthorityError::NoModule(configuration.file.clone()))?;
     Ok(Module::load(&path)?)
@@ -344,7 +350,7 @@ fn load_module(configuration: &Configuration) -> Result<Module, AuthorityError> 
 fn choose_token(
     configuration: &Configuration,
     module: &Module,
-    identity: &Identity,
+    identity: &AuthorityIdentity,
 ) -> Result<TokenInfo, AuthorityError> {
     let tokens = module.tokens()?;
     let same_label = tokens.iter().filter(|token| token.label == configuration.token.label);
@@ -363,7 +369,7 @@ fn choose_token(
     }
 }
 
-fn check_identity(identity: &Identity, ca: &Certificate, keys: &TokenKeys) -> Result<(), AuthorityError> {
+fn check_identity(identity: &AuthorityIdentity, ca: &Certificate, keys: &TokenKeys) -> Result<(), AuthorityError> {
     if *ca.fingerprint().as_bytes() != identity.authority {
         return Err(AuthorityError::Mismatch("the database contains a different CA certificate".into()));
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::token_keys::SERVICE_KEYS;
+use super::token_keys::SERVICE_KEY_ALGORITHM;
 use super::{AuthorityError, Configuration, ConfigurationError, EnrollmentConfiguration};
 use crate::pki::Profile;
 use crate::token::{KeyAlgorithm, SecurityLevel};
@@ -50,7 +50,7 @@ impl Policy {
                 reason: format!("the profile `ca` does not allow {ca} keys; use one of {}", kinds(&self.ca)),
             });
         }
-        match [&self.response, &self.tls].into_iter().find(|profile| !profile.keys().contains(&SERVICE_KEYS)) {
+        match [&self.response, &self.tls].into_iter().find(|profile| !profile.keys().contains(&SERVICE_KEY_ALGORITHM)) {
             None => Ok(()),
             Some(profile) => Err(ConfigurationError {
                 file: configuration
@@ -60,7 +60,7 @@ impl Policy {
                     .unwrap_or_default()
                     .join(format!("{}.toml", profile.name())),
                 line: None,
-                reason: format!("the authority's key for this profile is {SERVICE_KEYS}; add that to `keys`"),
+                reason: format!("the authority's key for this profile is {SERVICE_KEY_ALGORITHM}; add that to `keys`"),
             }),
         }
     }

@@ -46,7 +46,7 @@ impl Authority {
     pub(super) fn certificates_being_made(&self, transaction: &[u8]) -> Result<Vec<CertificateRecord>, AuthorityError> {
         let mut records = self.store.certificates_of_transaction(transaction)?;
         records.retain(|record| {
-            let is_being_made = self.ended.is_being_made(&record.intent.serial);
+            let is_being_made = self.audit_state.is_being_made(&record.intent.serial);
             if !is_being_made {
                 tracing::error!(
                     serial = record.intent.serial,
@@ -63,7 +63,7 @@ impl Authority {
     pub(super) fn certificate_as_logged(&self, mut record: CertificateRecord) -> CertificateRecord {
         let Some(user) = &record.intent.user_id else { return record };
         let (serial, row) = (&record.intent.serial, record.state);
-        let logged = self.ended.certificate_state(user, record.intent.kind, serial, row);
+        let logged = self.audit_state.certificate_state(user, record.intent.kind, serial, row);
         let state = logged.unwrap_or(CertificateState::Superseded);
         if state != row {
             tracing::error!(serial, %row, log = %state, "a certificate's state was altered in the database");
@@ -79,7 +79,7 @@ impl Authority {
         &self,
         serial: &str,
     ) -> Result<(Option<String>, Option<SecurityLevel>), AuthorityError> {
-        let Some(number) = self.ended.intended_in(serial) else { return Ok((None, None)) };
+        let Some(number) = self.audit_state.intended_in(serial) else { return Ok((None, None)) };
         let Some(row) = self.store.log_entry(number)? else {
             tracing::error!(number, "an entry of the audit log was deleted from the database");
             return Ok((None, None));
@@ -101,7 +101,7 @@ impl Authority {
     pub(super) fn letter_as_logged(&self, record: TemporaryKeyRecord) -> Result<TemporaryKeyRecord, AuthorityError> {
         let mut record = self.sealer.check_temporary_key(record)?;
         let row = record.state;
-        let logged = self.ended.letter_state(&record.reference, &record.user_id);
+        let logged = self.audit_state.letter_state(&record.reference, &record.user_id);
         record.state = logged.unwrap_or(TemporaryKeyState::Used);
         if record.state != row {
             tracing::error!(reference = record.reference, %row, log = %record.state, "a letter's state was altered in the database");
@@ -113,7 +113,7 @@ impl Authority {
     /// longer.
     pub(super) fn role_of(&self, user: &UserRecord, role: Role) -> Result<Option<GrantRecord>, AuthorityError> {
         let Some(grant) = self.store.grant(&user.id, role)? else { return Ok(None) };
-        if !self.ended.has_role(&user.id, role) {
+        if !self.audit_state.has_role(&user.id, role) {
             tracing::error!(user = user.email, %role, "a role row contradicts the audit log (restored or forged)");
             return Ok(None);
         }
@@ -123,7 +123,8 @@ impl Authority {
     /// Returns the record's certificate, if the CA signed it for this user and purpose.
     pub(super) fn genuine(&self, record: &CertificateRecord, user: &UserRecord) -> Option<Certificate> {
         let certificate = Certificate::from_der(record.certificate.as_deref()?).ok()?;
-        let is_theirs = certificate.emails().iter().any(|email| super::administer::comparable(email) == user.email_key);
+        let is_theirs =
+            certificate.emails().iter().any(|email| super::administer::normalize_email(email) == user.email_key);
         let fits_row = certificate.serial().to_string() == record.intent.serial
             && match record.intent.kind {
                 CertificateKind::Encryption => certificate.can_encrypt(),

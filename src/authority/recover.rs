@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::administer::comparable;
+use super::administer::normalize_email;
 use super::archive::ArchivedKey;
-use super::rejection::{Stop, refuse};
+use super::rejection::{RequestError, refuse};
 use super::{Authority, AuthorityError};
 use crate::cmp::PkiFailureInfo;
-use crate::pki::{Fingerprint, Purpose as CertificatePurpose, path};
-use crate::statement::{Operation, SignedStatement, VerifiedStatement};
+use crate::pki::{CertificatePurpose, Fingerprint, path};
+use crate::statement::{AdminOperation, SignedStatement, VerifiedStatement};
 use crate::store::{CertificateKind, CertificateRecord, CertificateState, Role, TemporaryKeyRecord, UserRecord};
 
 impl Authority {
@@ -20,10 +20,11 @@ impl Authority {
     ///
     /// A recovery that was ordered with a key revoked since is refused: the holder of the lost
     /// token may have ordered it.
-    pub(super) fn check_approval(&self, letter: &TemporaryKeyRecord, user: &UserRecord) -> Result<(), Stop> {
+    pub(super) fn check_approval(&self, letter: &TemporaryKeyRecord, user: &UserRecord) -> Result<(), RequestError> {
         let (statement, administrator) = self.order_of(letter)?;
         match &statement.statement().operation {
-            Operation::Recover { email, lost, .. } if comparable(email) == user.email_key && *lost == letter.lost => {}
+            AdminOperation::Recover { email, lost, .. }
+                if normalize_email(email) == user.email_key && *lost == letter.lost => {}
             _ => return Err(not_approved(letter, "its statement orders something else").into()),
         }
         let role = self.role_of(&administrator, Role::Administrator)?;
@@ -33,7 +34,10 @@ impl Authority {
 
     /// Returns the statement that ordered a letter, verified again, and its administrator. The
     /// letter's record must be sealed.
-    pub(super) fn order_of(&self, letter: &TemporaryKeyRecord) -> Result<(VerifiedStatement, UserRecord), Stop> {
+    pub(super) fn order_of(
+        &self,
+        letter: &TemporaryKeyRecord,
+    ) -> Result<(VerifiedStatement, UserRecord), RequestError> {
         let no = |why: &str| not_approved(letter, why);
         let digest = letter.statement.ok_or_else(|| no("it names no statement"))?;
         let record = self.store.statement(&digest)?.ok_or_else(|| no("its statement is missing"))?;
@@ -45,13 +49,13 @@ impl Authority {
         let at = record.received_at;
         path::verify(&certificate, &[], std::slice::from_ref(&self.ca), CertificatePurpose::Signing, at)
             .map_err(|problem| no(&problem.to_string()))?;
-        let verified = signed.verify_record(&certificate, Fingerprint::from_bytes(self.identity.authority), at)?;
+        let verified = signed.verify_recorded(&certificate, Fingerprint::from_bytes(self.identity.authority), at)?;
         let administrator = self.user_of(&record.administrator)?;
-        if !certificate.emails().iter().any(|email| comparable(email) == administrator.email_key) {
+        if !certificate.emails().iter().any(|email| normalize_email(email) == administrator.email_key) {
             return Err(no("its statement was signed by another user").into());
         }
         // Revocation is read from the log, not from the certificate's row.
-        if self.ended.is_revoked(&certificate.serial().to_string()) {
+        if self.audit_state.is_revoked(&certificate.serial().to_string()) {
             return Err(refuse(
                 PkiFailureInfo::NOT_AUTHORIZED,
                 "the key that ordered this letter was revoked in the meantime; ask your administrator for a new letter",
@@ -63,7 +67,10 @@ impl Authority {
     /// Returns every encryption key of the user's history, oldest first. One invalid record fails
     /// the whole call: a history with gaps is never delivered silently.
     pub(super) fn history(&self, user: &UserRecord) -> Result<Vec<ArchivedKey>, AuthorityError> {
-        self.history_certificates(user)?.iter().map(|certificate| self.take_from_archive(certificate, user)).collect()
+        self.history_certificates(user)?
+            .iter()
+            .map(|certificate| self.restore_archived_key(certificate, user))
+            .collect()
     }
 
     /// Returns the certificates of the history: exactly those that the user confirmed according to
@@ -87,11 +94,11 @@ impl Authority {
                     user.email
                 )));
             }
-            if let Some(place) = self.ended.place_in_history(&user.id, serial) {
+            if let Some(place) = self.audit_state.place_in_history(&user.id, serial) {
                 history.insert(place, record);
             }
         }
-        let (logged, found) = (self.ended.history_length(&user.id), history.len());
+        let (logged, found) = (self.audit_state.history_length(&user.id), history.len());
         if found == logged {
             return Ok(history.into_values().collect());
         }

@@ -16,7 +16,7 @@ pub struct Rejection {
 
 /// The outcome of an operation that was not completed: refused or failed.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum RequestError {
     /// A refusal, which the client gets as it is.
     Refused(Rejection),
     /// A fault; the client learns only that one occurred.
@@ -41,19 +41,19 @@ impl fmt::Display for Rejection {
     }
 }
 
-impl From<Rejection> for Stop {
+impl From<Rejection> for RequestError {
     fn from(rejection: Rejection) -> Self {
         Self::Refused(rejection)
     }
 }
 
-impl<E: Into<AuthorityError>> From<E> for Stop {
+impl<E: Into<AuthorityError>> From<E> for RequestError {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
 }
 
 /// Makes a refusal with a CMP failure reason.
-pub(super) fn refuse(reasons: PkiFailureInfo, text: impl Into<String>) -> Stop {
-    Stop::Refused(Rejection::new(reasons, text))
+pub(super) fn refuse(reasons: PkiFailureInfo, text: impl Into<String>) -> RequestError {
+    RequestError::Refused(Rejection::new(reasons, text))
 }

@@ -6,7 +6,7 @@ use super::archive::WrappedForToken;
 use super::certify::IssuedCertificate;
 use crate::cmp::{
     CertRepMessage, CertResponse, CertificateDer, CertifiedKeyPair, CmpError, Draft, EncryptedKey, EncryptedValue,
-    ErrorMsgContent, KeyRecRepContent, PkiBody, PkiHeader, PkiMessage, Pvno, answer,
+    ErrorMsgContent, KeyRecRepContent, PkiBody, PkiHeader, PkiMessage, Pvno, draft_reply,
 };
 use crate::pki::Certificate;
 use der::asn1::OctetString;
@@ -64,8 +64,8 @@ pub(super) fn unprotected(
 ) -> Result<Vec<u8>, AuthorityError> {
     let body = PkiBody::Error(ErrorMsgContent::from(rejection.to_status()));
     let draft = match message {
-        Some(message) => answer(message, sender, body, now)?,
-        None => Draft::new(header_to_nobody(sender)?, body),
+        Some(message) => draft_reply(message, sender, body, now)?,
+        None => Draft::new(header_without_recipient(sender)?, body),
     };
     Ok(draft.unprotected()?)
 }
@@ -82,7 +82,7 @@ fn key_pair(key: &WrappedForToken) -> Result<CertifiedKeyPair, AuthorityError> {
 }
 
 /// The header of a reply to an unreadable message.
-fn header_to_nobody(sender: &Name) -> Result<PkiHeader, AuthorityError> {
+fn header_without_recipient(sender: &Name) -> Result<PkiHeader, AuthorityError> {
     let mut nonce = vec![0; 16];
     getrandom::fill(&mut nonce).map_err(|error| AuthorityError::Random(error.to_string()))?;
     Ok(PkiHeader {

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::ended::Ended;
+use super::audit_state::AuditState;
 use super::policy::Policy;
 use super::token_keys::TokenKeys;
-use super::{AuthorityError, Configuration, at, audit, certify};
+use super::{AuthorityError, Configuration, audit, certify, crash_point};
 use crate::pki::{
     Certificate, DistinguishedName, GeneralName, Host, Issuer, NewCertificate, Profile, SerialNumber, sign_tbs,
 };
@@ -17,10 +17,10 @@ use crate::store::{self, CertificateKind, Store};
 use crate::token::TokenKey;
 
 /// The remaining validity below which the start renews a certificate.
-const RENEWED_BEFORE: SignedDuration = SignedDuration::from_hours(60 * 24);
+const RENEWAL_PERIOD: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 /// The content of one of the authority's own certificates.
-pub(super) struct Own<'a> {
+pub(super) struct AuthorityCertificateSpec<'a> {
     pub(super) kind: CertificateKind,
     pub(super) profile: &'a Profile,
     pub(super) name: &'a str,
@@ -34,25 +34,25 @@ pub(super) fn issue(
     store: &Store,
     keys: &TokenKeys,
     ca: Option<&Certificate>,
-    own: &Own<'_>,
+    spec: &AuthorityCertificateSpec<'_>,
     now: Timestamp,
 ) -> Result<(String, Certificate), AuthorityError> {
     let serial = SerialNumber::random()?;
-    let subject = DistinguishedName::of(own.name)?;
+    let subject = DistinguishedName::of(spec.name)?;
     let new = NewCertificate {
-        profile: own.profile,
+        profile: spec.profile,
         issuer: ca.map_or(Issuer::Itself, Issuer::Authority),
         subject: &subject,
         email: None,
-        hosts: own.hosts,
-        public_key: own.key.public_key_der(),
+        hosts: spec.hosts,
+        public_key: spec.key.public_key_der(),
         serial: &serial,
         now,
     };
     let (not_before, not_after) = certify::validity(&new);
-    let intent = store::NewCertificate {
+    let intent = store::CertificateIntent {
         serial: serial.to_string(),
-        kind: own.kind,
+        kind: spec.kind,
         user_id: None,
         transaction_id: None,
         keyset_name: None,
@@ -62,45 +62,45 @@ pub(super) fn issue(
         not_after,
         intended_at: now,
     };
-    let detail = json!({ "serial": intent.serial, "kind": own.kind.as_str() });
-    store.intend(intent.clone(), audit::entry(now, "certificate.intended", &detail))?;
-    at("authority.own.after_intent");
+    let detail = json!({ "serial": intent.serial, "kind": spec.kind.as_str() });
+    store.insert_intent(intent.clone(), audit::entry(now, "certificate.intended", &detail))?;
+    crash_point("authority.own.after_intent");
     let certificate = sign_tbs(&intent.tbs, &keys.ca)?;
     let detail = json!({ "serial": intent.serial, "sha256": certificate.fingerprint().to_hex() });
     let entry = audit::entry(now, "certificate.issued", &detail);
     store.certify(&intent.serial, certificate.as_der().to_vec(), entry)?;
-    at("authority.own.after_issued");
+    crash_point("authority.own.after_issued");
     Ok((intent.serial, certificate))
 }
 
 /// Reads the CA certificate from the store.
 pub(super) fn ca(store: &Store) -> Result<Certificate, AuthorityError> {
-    let record = store.own_certificate(CertificateKind::Ca)?.and_then(|record| record.certificate);
+    let record = store.authority_certificate(CertificateKind::Ca)?.and_then(|record| record.certificate);
     let der = record.ok_or_else(|| AuthorityError::Mismatch("the database has no CA certificate".into()))?;
     Ok(Certificate::from_der(&der)?)
 }
 
 /// Issues and reads the certificates of the authority's services.
-pub(super) struct Services<'a> {
+pub(super) struct ServiceCertificates<'a> {
     pub(super) store: &'a Store,
     pub(super) keys: &'a TokenKeys,
-    pub(super) ended: &'a Ended,
+    pub(super) audit_state: &'a AuditState,
     pub(super) ca: &'a Certificate,
     pub(super) configuration: &'a Configuration,
 }
 
-impl Services<'_> {
+impl ServiceCertificates<'_> {
     /// Returns the current certificate of the CMP response key.
     pub(super) fn response(&self, policy: &Policy, now: Timestamp) -> Result<Certificate, AuthorityError> {
         let name = format!("{} CMP responses", self.configuration.name);
-        let own = Own {
+        let spec = AuthorityCertificateSpec {
             kind: CertificateKind::Response,
             profile: &policy.response,
             name: &name,
             hosts: &[],
             key: &self.keys.response,
         };
-        self.current(&own, now)
+        self.current(&spec, now)
     }
 
     /// Returns the current certificate of the TLS server key.
@@ -108,37 +108,43 @@ impl Services<'_> {
         let hosts = hosts(self.configuration)?;
         let name = hosts.first().map_or_else(|| self.configuration.name.clone(), ToString::to_string);
         let key = &self.keys.tls;
-        let own = Own { kind: CertificateKind::Tls, profile: &policy.tls, name: &name, hosts: &hosts, key };
-        self.current(&own, now)
+        let spec = AuthorityCertificateSpec {
+            kind: CertificateKind::Tls,
+            profile: &policy.tls,
+            name: &name,
+            hosts: &hosts,
+            key,
+        };
+        self.current(&spec, now)
     }
 
     /// Returns the stored certificate, or a new one if that expires soon, has expired, is for
     /// another key or names other hosts.
-    fn current(&self, own: &Own<'_>, now: Timestamp) -> Result<Certificate, AuthorityError> {
-        if let Some(certificate) = self.stored(own.kind)? {
-            let lasts = now.checked_add(RENEWED_BEFORE).is_ok_and(|then| then < certificate.not_after())
+    fn current(&self, spec: &AuthorityCertificateSpec<'_>, now: Timestamp) -> Result<Certificate, AuthorityError> {
+        if let Some(certificate) = self.stored(spec.kind)? {
+            let lasts = now.checked_add(RENEWAL_PERIOD).is_ok_and(|then| then < certificate.not_after())
                 || certificate.not_after() >= self.ca.not_after();
-            let is_for_key = certificate.public_key_der()? == own.key.public_key_der();
-            if lasts && is_for_key && certificate.is_valid_at(now) && names_of(&certificate) == wanted_names(own.hosts)
+            let is_for_key = certificate.public_key_der()? == spec.key.public_key_der();
+            if lasts && is_for_key && certificate.is_valid_at(now) && names_of(&certificate) == wanted_names(spec.hosts)
             {
                 return Ok(certificate);
             }
         }
-        let (serial, certificate) = issue(self.store, self.keys, Some(self.ca), own, now)?;
-        let detail = json!({ "serial": serial, "kind": own.kind.as_str() });
-        self.store.replace_own(&serial, audit::entry(now, "certificate.replaced", &detail))?;
-        tracing::info!(kind = %own.kind, serial, "renewed the authority's own certificate");
+        let (serial, certificate) = issue(self.store, self.keys, Some(self.ca), spec, now)?;
+        let detail = json!({ "serial": serial, "kind": spec.kind.as_str() });
+        self.store.replace_authority_certificate(&serial, audit::entry(now, "certificate.replaced", &detail))?;
+        tracing::info!(kind = %spec.kind, serial, "renewed the authority's own certificate");
         Ok(certificate)
     }
 
     /// Returns the stored certificate of this kind, if the CA signed it and it is current according
     /// to the log.
     fn stored(&self, kind: CertificateKind) -> Result<Option<Certificate>, AuthorityError> {
-        let Some(record) = self.store.own_certificate(kind)? else { return Ok(None) };
+        let Some(record) = self.store.authority_certificate(kind)? else { return Ok(None) };
         let certificate = record.certificate.as_deref().and_then(|der| Certificate::from_der(der).ok());
         let genuine = certificate.filter(|certificate| {
             certificate.verify_signature(self.ca).is_ok()
-                && self.ended.is_own_current(kind, &certificate.serial().to_string())
+                && self.audit_state.is_authority_current(kind, &certificate.serial().to_string())
         });
         if genuine.is_none() {
             tracing::error!(%kind, serial = record.intent.serial, "a certificate was altered in the database");

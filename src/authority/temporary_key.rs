@@ -9,17 +9,17 @@ use super::AuthorityError;
 use super::seal::Sealer;
 use super::token_keys::TokenKeys;
 use crate::letter::{self, Reference, TemporaryKey};
-use crate::store::{Purpose, TemporaryKeyRecord, TemporaryKeyState};
+use crate::store::{TemporaryKeyPurpose, TemporaryKeyRecord, TemporaryKeyState};
 use crate::token::SecurityLevel;
 
 /// The length of a nonce in octets.
-const NONCE: usize = 16;
+const NONCE_BYTES: usize = 16;
 
 /// The properties of a new temporary key, from an administrator's statement or `init`.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
+pub(super) struct TemporaryKeySpec {
     pub(super) user_id: String,
-    pub(super) purpose: Purpose,
+    pub(super) purpose: TemporaryKeyPurpose,
     pub(super) levels: Vec<SecurityLevel>,
     pub(super) lost: bool,
     pub(super) statement: Option<[u8; 32]>,
@@ -45,31 +45,31 @@ pub(super) fn new_record(
     keys: &TokenKeys,
     sealer: &Sealer,
     epoch: u64,
-    wanted: &Wanted,
+    spec: &TemporaryKeySpec,
     now: Timestamp,
 ) -> Result<TemporaryKeyRecord, AuthorityError> {
     let mut random = [0; 5];
-    let mut nonce = vec![0; NONCE];
+    let mut nonce = vec![0; NONCE_BYTES];
     getrandom::fill(&mut random).map_err(|error| AuthorityError::Random(error.to_string()))?;
     getrandom::fill(&mut nonce).map_err(|error| AuthorityError::Random(error.to_string()))?;
-    let prefix = match wanted.purpose {
-        Purpose::Enroll => letter::Purpose::Enroll,
-        Purpose::Recover => letter::Purpose::Recover,
+    let prefix = match spec.purpose {
+        TemporaryKeyPurpose::Enroll => letter::LetterPurpose::Enroll,
+        TemporaryKeyPurpose::Recover => letter::LetterPurpose::Recover,
     };
     // Database and letter store whole seconds.
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let mut record = TemporaryKeyRecord {
         reference: Reference::new(prefix, random).as_str().to_owned(),
-        user_id: wanted.user_id.clone(),
-        purpose: wanted.purpose,
+        user_id: spec.user_id.clone(),
+        purpose: spec.purpose,
         nonce,
         key_id: keys.temporary.id().as_bytes().to_vec(),
         epoch,
-        levels: wanted.levels.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
-        lost: wanted.lost,
-        statement: wanted.statement,
+        levels: spec.levels.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        lost: spec.lost,
+        statement: spec.statement,
         issued_at: now,
-        expires_at: now.checked_add(wanted.valid_for).unwrap_or(Timestamp::MAX),
+        expires_at: now.checked_add(spec.valid_for).unwrap_or(Timestamp::MAX),
         state: TemporaryKeyState::Unused,
         transaction_id: None,
         mac: [0; 32],
@@ -97,12 +97,12 @@ pub(super) fn derive(
 
 /// A record that belongs to no letter: with it, an unknown reference costs as much work as a wrong
 /// temporary key.
-pub(super) fn decoy(keys: &TokenKeys) -> TemporaryKeyRecord {
+pub(super) fn decoy_record(keys: &TokenKeys) -> TemporaryKeyRecord {
     TemporaryKeyRecord {
         reference: String::new(),
         user_id: String::new(),
-        purpose: Purpose::Enroll,
-        nonce: vec![0; NONCE],
+        purpose: TemporaryKeyPurpose::Enroll,
+        nonce: vec![0; NONCE_BYTES],
         key_id: keys.temporary.id().as_bytes().to_vec(),
         epoch: 0,
         levels: String::new(),

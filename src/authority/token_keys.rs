@@ -16,13 +16,13 @@ const RECORD_MAC: &str = "record MAC key";
 const TEMPORARY: &str = "temporary-key HMAC key";
 
 /// The algorithm of the keys that sign CMP responses, checkpoints and TLS handshakes.
-pub(super) const SERVICE_KEYS: KeyAlgorithm = KeyAlgorithm::P256;
+pub(super) const SERVICE_KEY_ALGORITHM: KeyAlgorithm = KeyAlgorithm::P256;
 
 #[cfg(test)]
 thread_local! {
     /// The number of MACs that the token made for this thread: tests count the cost of a message
     /// instead of timing it.
-    pub(super) static MACS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    pub(super) static MAC_COUNT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// The authority's keys on its token.
@@ -50,7 +50,7 @@ impl TokenKeys {
     /// Computes a MAC with a key on the token.
     pub(super) fn mac(&self, key: &SecretKey, bytes: &[u8]) -> Result<[u8; 32], TokenError> {
         #[cfg(test)]
-        MACS.set(MACS.get() + 1);
+        MAC_COUNT.set(MAC_COUNT.get() + 1);
         self.token.mac(key, bytes)
     }
 
@@ -84,22 +84,24 @@ impl TokenKeys {
     /// Generates the missing keys (an interrupted `init` may have made some), and returns them all.
     pub(super) fn make(token: &Token, ca: KeyAlgorithm) -> Result<Self, AuthorityError> {
         let signing = token.keys()?;
-        for (label, algorithm) in [(CA, ca), (RESPONSE, SERVICE_KEYS), (AUDIT, SERVICE_KEYS), (TLS, SERVICE_KEYS)] {
+        for (label, algorithm) in
+            [(CA, ca), (RESPONSE, SERVICE_KEY_ALGORITHM), (AUDIT, SERVICE_KEY_ALGORITHM), (TLS, SERVICE_KEY_ALGORITHM)]
+        {
             if !signing.iter().any(|key| key.label() == label) {
                 token.generate_signing_key(label, &KeyId::random()?, algorithm)?;
-                super::at("authority.init.after_key");
+                super::crash_point("authority.init.after_key");
             }
         }
         let secret = token.secret_keys()?;
         let is_there = |label: &str| secret.iter().any(|key| key.label() == label);
         if !is_there(ARCHIVE) {
             token.generate_archive_key(ARCHIVE, &KeyId::random()?)?;
-            super::at("authority.init.after_key");
+            super::crash_point("authority.init.after_key");
         }
         for label in [RECORD_MAC, TEMPORARY] {
             if !is_there(label) {
                 token.generate_mac_key(label, &KeyId::random()?)?;
-                super::at("authority.init.after_key");
+                super::crash_point("authority.init.after_key");
             }
         }
         let keys = Self::find(token)?;

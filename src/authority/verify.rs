@@ -3,16 +3,16 @@
 
 use super::authenticate::AuthenticatedRequest;
 use super::rejection::Rejection;
-use crate::cmp::{CertReqMsg, GeneralInfoExt as _, PkiBody, PkiFailureInfo, Pvno, TransportKey, Utf8Pairs};
+use crate::cmp::{CertReqMsg, GeneralInfoExt as _, PkiBody, PkiFailureInfo, Pvno, TransportPublicKey, Utf8Pairs};
 use crate::pki::proof_of_possession;
-use crate::store::Purpose;
+use crate::store::TemporaryKeyPurpose;
 use crate::token::{KeyAlgorithm, KeysetName, SecurityLevel};
 
 /// A complete `ir` or `krr` with a valid proof of possession.
 #[derive(Debug)]
 pub struct VerifiedRequest {
     request: AuthenticatedRequest,
-    purpose: Purpose,
+    purpose: TemporaryKeyPurpose,
     signing: SigningKey,
     encryption: Option<EncryptionKey>,
     keyset: Option<KeysetName>,
@@ -32,7 +32,7 @@ pub(super) struct SigningKey {
 #[derive(Debug, Clone)]
 pub(super) struct EncryptionKey {
     pub(super) cert_req_id: i64,
-    pub(super) transport: TransportKey,
+    pub(super) transport: TransportPublicKey,
 }
 
 /// Parses an `ir` or `krr` and verifies its proof of possession.
@@ -62,15 +62,15 @@ pub(super) struct EncryptionKey {
 /// ```
 pub fn verify(request: AuthenticatedRequest) -> Result<VerifiedRequest, Rejection> {
     let (purpose, messages) = match request.message().body() {
-        PkiBody::Ir(messages) => (Purpose::Enroll, messages),
-        PkiBody::Krr(messages) => (Purpose::Recover, messages),
+        PkiBody::Ir(messages) => (TemporaryKeyPurpose::Enroll, messages),
+        PkiBody::Krr(messages) => (TemporaryKeyPurpose::Recover, messages),
         other => return Err(bad_request(format!("{} is not a certificate request", other.name()))),
     };
-    let (signing_message, encryption_message) = tell_apart(messages)?;
+    let (signing_message, encryption_message) = split_requests(messages)?;
     let signing = signing_key(signing_message)?;
     let encryption =
         encryption_message.map(|message| encryption_key(message, request.message().header().pvno)).transpose()?;
-    if purpose == Purpose::Recover && encryption.is_none() {
+    if purpose == TemporaryKeyPurpose::Recover && encryption.is_none() {
         return Err(bad_request("a krr requires a second request that names the transport key (protocolEncrKey)"));
     }
     let pairs = signing_message.utf8_pairs().map_err(|error| bad_data(error.to_string()))?;
@@ -89,7 +89,7 @@ impl VerifiedRequest {
         &self.request
     }
 
-    pub(super) fn purpose(&self) -> Purpose {
+    pub(super) fn purpose(&self) -> TemporaryKeyPurpose {
         self.purpose
     }
 
@@ -116,7 +116,7 @@ impl VerifiedRequest {
 
 /// Splits the message into one request for a signing key, and at most one for encryption keys. A
 /// template without a public key asks for a key that the authority makes.
-fn tell_apart(messages: &[CertReqMsg]) -> Result<(&CertReqMsg, Option<&CertReqMsg>), Rejection> {
+fn split_requests(messages: &[CertReqMsg]) -> Result<(&CertReqMsg, Option<&CertReqMsg>), Rejection> {
     let has_key = |message: &&CertReqMsg| {
         let key = message.cert_req.cert_template.public_key.as_ref();
         key.is_some_and(|key| !key.subject_public_key.raw_bytes().is_empty())

@@ -1,67 +1,67 @@
 //! `tokenkeep admin`: each command is one statement, signed on the administrator's token with one
 //! PIN.
 
-mod files;
-mod tell;
+mod render;
+mod statement_files;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueHint};
 use serde_json::json;
 
-use super::arguments::{AuthorityAt, ExistingPin, WhichKeyset};
+use super::arguments::{AuthorityUrls, KeysetArguments, PinArguments};
 use super::clock;
+use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::file_io::{self, Content};
 use super::interrupt;
-use super::output::{self, Content};
-use super::person::AtTheCommandLine;
-use super::surroundings::Surroundings;
-use crate::carrier::Http;
-use crate::keyset::{Answered, KnownLog, LogAlarm, OpenedAnswer};
+use super::terminal_prompter::TerminalPrompter;
+use crate::keyset::{CommandResult, LogMismatch, LogPolicy, OpenedResponse};
 use crate::letter::{Letter, Reference};
 use crate::pki::EmailAddress;
-use crate::statement::{Answer, MOST_USERS_A_PAGE, Operation};
+use crate::statement::{AdminOperation, MAX_USERS_PER_PAGE, StatementAnswer};
 use crate::token::SecurityLevel;
+use crate::transport::HttpTransport;
 
-use self::tell::{list, show};
+use self::render::{list, show};
 
 /// Subcommands of `tokenkeep admin`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum AdminCommand {
     /// Issue a letter with which a person enrolls
-    Issue(Issue),
+    Issue(IssueArguments),
     /// Issue a letter that recovers all encryption keys of a user
     ///
     /// The user enrolls with it into a new keyset with a new PIN.
-    Recover(Recover),
+    Recover(RecoverArguments),
     /// Fetch again a letter that you ordered
     ///
     /// For an answer of the authority that was lost. A letter can be fetched until it is used or
     /// expires.
-    Letter(FetchLetter),
+    Letter(FetchLetterArguments),
     /// List the users, one page at a time
-    List(List),
+    List(UserListArguments),
     /// Show a user's certificates and letters
-    Show(Show),
+    Show(UserShowArguments),
     /// Acknowledge an administrator who was added on the authority's machine
     ///
     /// The authority's answers then no longer report that administrator to you.
-    Acknowledge(Acknowledge),
+    Acknowledge(AcknowledgeArguments),
     /// Open the authority's response to a statement file (--statement-out)
-    Open(files::Open),
+    Open(statement_files::OpenResponseArguments),
 }
 
 /// Who signs the statement, and how it reaches the authority.
 #[derive(Debug, clap::Args)]
-pub struct As {
+pub struct AdminIdentity {
     #[command(flatten)]
-    which: WhichKeyset,
+    which: KeysetArguments,
     #[command(flatten)]
-    pin: ExistingPin,
+    pin: PinArguments,
     #[command(flatten)]
-    authority: AuthorityAt,
+    authority: AuthorityUrls,
     #[command(flatten)]
-    log: AuditLog,
+    log: AuditLogArguments,
     /// Write the signed command to this new file and send nothing
     ///
     /// The command is valid for 14 days; `tokenkeep authority answer` answers it.
@@ -71,7 +71,7 @@ pub struct As {
 
 /// How the authority's audit log is treated.
 #[derive(Debug, clap::Args)]
-pub struct AuditLog {
+pub struct AuditLogArguments {
     /// Accept the authority's audit log even if it contradicts this keyset's checkpoint
     ///
     /// Use this only after somebody you trust has told you that the authority's database was
@@ -80,15 +80,15 @@ pub struct AuditLog {
     accept_log: bool,
 }
 
-impl AuditLog {
-    fn known(&self) -> KnownLog {
-        if self.accept_log { KnownLog::Accept } else { KnownLog::Compare }
+impl AuditLogArguments {
+    fn known(&self) -> LogPolicy {
+        if self.accept_log { LogPolicy::Accept } else { LogPolicy::Compare }
     }
 }
 
 /// Where a letter is written, and how long it is valid.
 #[derive(Debug, clap::Args)]
-pub struct LetterOut {
+pub struct LetterOutput {
     /// Write the letter to this new file, mode 0600; - is stdout [default: stdout]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
           conflicts_with = "statement_out")]
@@ -100,7 +100,7 @@ pub struct LetterOut {
 
 /// Arguments of `admin issue`.
 #[derive(Debug, clap::Args)]
-pub struct Issue {
+pub struct IssueArguments {
     /// E-mail address of the user
     email: EmailAddress,
     /// Full name of the user; required for a new user
@@ -110,14 +110,14 @@ pub struct Issue {
     #[arg(long, value_name = "LEVEL", value_delimiter = ',')]
     levels: Vec<SecurityLevel>,
     #[command(flatten)]
-    letter: LetterOut,
+    letter: LetterOutput,
     #[command(flatten)]
-    who: As,
+    identity: AdminIdentity,
 }
 
 /// Arguments of `admin recover`.
 #[derive(Debug, clap::Args)]
-pub struct Recover {
+pub struct RecoverArguments {
     /// E-mail address of the user
     email: String,
     /// Revoke the old token's certificates and create a new encryption key
@@ -126,14 +126,14 @@ pub struct Recover {
     #[arg(long)]
     lost: bool,
     #[command(flatten)]
-    letter: LetterOut,
+    letter: LetterOutput,
     #[command(flatten)]
-    who: As,
+    identity: AdminIdentity,
 }
 
 /// Arguments of `admin letter`.
 #[derive(Debug, clap::Args)]
-pub struct FetchLetter {
+pub struct FetchLetterArguments {
     /// E-mail address of the user, or reference of the letter
     #[arg(value_name = "EMAIL|REFERENCE")]
     letter: String,
@@ -142,105 +142,111 @@ pub struct FetchLetter {
           conflicts_with = "statement_out")]
     letter_out: Option<PathBuf>,
     #[command(flatten)]
-    who: As,
+    identity: AdminIdentity,
 }
 
 /// Arguments of `admin list`.
 #[derive(Debug, clap::Args)]
-pub struct List {
+pub struct UserListArguments {
     /// List the users after this e-mail address, which the page before names
     #[arg(long, value_name = "EMAIL")]
     after: Option<String>,
     /// List at most this many users [default: 500]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_USERS_A_PAGE)))]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_USERS_PER_PAGE)))]
     limit: Option<u32>,
     #[command(flatten)]
-    who: As,
+    identity: AdminIdentity,
 }
 
-impl List {
-    fn page(&self) -> Operation {
+impl UserListArguments {
+    fn page(&self) -> AdminOperation {
         match (&self.after, self.limit) {
-            (None, None) => Operation::List,
-            (after, limit) => Operation::ListPage { after: after.clone(), limit },
+            (None, None) => AdminOperation::List,
+            (after, limit) => AdminOperation::ListPage { after: after.clone(), limit },
         }
     }
 }
 
 /// Arguments of `admin show`.
 #[derive(Debug, clap::Args)]
-pub struct Show {
+pub struct UserShowArguments {
     /// E-mail address of the user
     email: String,
     #[command(flatten)]
-    who: As,
+    identity: AdminIdentity,
 }
 
 /// Arguments of `admin acknowledge`.
 #[derive(Debug, clap::Args)]
-pub struct Acknowledge {
+pub struct AcknowledgeArguments {
     /// Number of the audit log's entry, as the authority's answers report it
     #[arg(value_name = "N")]
     entry: u64,
     #[command(flatten)]
-    who: As,
+    identity: AdminIdentity,
 }
 
 /// Runs the subcommand.
-pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+pub fn run(command: AdminCommand, cx: &Context<'_>) -> Result<Exit, Failure> {
     match command {
-        Command::Issue(Issue { email, name, levels, letter, who }) => {
+        AdminCommand::Issue(IssueArguments { email, name, levels, letter, identity }) => {
             let levels = (!levels.is_empty()).then_some(levels);
             let email = email.as_str().to_owned();
-            let operation = Operation::Issue { email, name, levels, valid_for_seconds: letter.valid_for };
-            for_a_letter(operation, letter.letter_out.as_deref(), &who, around)
+            let operation = AdminOperation::Issue { email, name, levels, valid_for_seconds: letter.valid_for };
+            request_letter(operation, letter.letter_out.as_deref(), &identity, cx)
         }
-        Command::Recover(Recover { email, lost, letter, who }) => {
-            let operation = Operation::Recover { email, lost, valid_for_seconds: letter.valid_for };
-            for_a_letter(operation, letter.letter_out.as_deref(), &who, around)
+        AdminCommand::Recover(RecoverArguments { email, lost, letter, identity }) => {
+            let operation = AdminOperation::Recover { email, lost, valid_for_seconds: letter.valid_for };
+            request_letter(operation, letter.letter_out.as_deref(), &identity, cx)
         }
-        Command::Letter(FetchLetter { letter, letter_out, who }) => {
+        AdminCommand::Letter(FetchLetterArguments { letter, letter_out, identity }) => {
             let letter = if letter.contains('@') { letter } else { reference(&letter)? };
-            for_a_letter(Operation::Letter { letter }, letter_out.as_deref(), &who, around)
+            request_letter(AdminOperation::Letter { letter }, letter_out.as_deref(), &identity, cx)
         }
-        Command::List(arguments) => for_an_answer(arguments.page(), &arguments.who, around),
-        Command::Show(Show { email, who }) => for_an_answer(Operation::Show { email }, &who, around),
-        Command::Acknowledge(Acknowledge { entry, who }) => {
-            for_an_answer(Operation::Acknowledge { entry }, &who, around)
+        AdminCommand::List(arguments) => request_answer(arguments.page(), &arguments.identity, cx),
+        AdminCommand::Show(UserShowArguments { email, identity }) => {
+            request_answer(AdminOperation::Show { email }, &identity, cx)
         }
-        Command::Open(arguments) => files::open(&arguments, around),
+        AdminCommand::Acknowledge(AcknowledgeArguments { entry, identity }) => {
+            request_answer(AdminOperation::Acknowledge { entry }, &identity, cx)
+        }
+        AdminCommand::Open(arguments) => statement_files::open(&arguments, cx),
     }
 }
 
 /// Sends the command and returns the authority's answer. A refusal is a failure.
-fn ask(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Answered, Failure> {
-    let desk = around.desk()?;
-    let keyset = around.keyset(&desk, &who.which)?;
-    let http = who.authority.http.as_deref().unwrap_or(&keyset.authority.http);
-    let https = who.authority.https.as_deref().unwrap_or(&keyset.authority.https);
+fn send_operation(
+    operation: AdminOperation,
+    identity: &AdminIdentity,
+    cx: &Context<'_>,
+) -> Result<CommandResult, Failure> {
+    let backend = cx.backend()?;
+    let keyset = cx.keyset(&backend, &identity.which)?;
+    let http = identity.authority.http.as_deref().unwrap_or(&keyset.authority.http);
+    let https = identity.authority.https.as_deref().unwrap_or(&keyset.authority.https);
     let fingerprint = keyset.authority_sha256().ok_or_else(|| {
         Failure::new(Exit::Refused, format!("cannot use keyset {:?} yet: it is not enrolled", keyset.name.as_str()))
             .with_remedy("run its `tokenkeep enroll` again with the same letter")
     })?;
-    let carrier = Http::new(http, https, fingerprint)?;
-    let prompter = around.prompter(who.pin.pin_source.as_ref(), None)?;
-    let mut person = AtTheCommandLine::new(prompter, around.screen);
-    let answered = desk.administer(&keyset, &carrier, operation, who.log.known(), &mut person, around.now());
-    unless_refused(answered, |failure| clock::suspected(failure, &carrier, around.now()))
+    let transport = HttpTransport::new(http, https, fingerprint)?;
+    let prompter = cx.prompter(identity.pin.pin_source.as_ref(), None)?;
+    let mut person = TerminalPrompter::new(prompter, cx.output);
+    let answered = backend.administer(&keyset, &transport, operation, identity.log.known(), &mut person, cx.now());
+    unless_refused(answered, |failure| clock::explain_clock_error(failure, &transport, cx.now()))
 }
 
 /// Turns a refusal into a failure. `told` completes the text of each failure, the authority's or
 /// not.
 fn unless_refused(
-    answered: Result<Answered, Failure>,
+    answered: Result<CommandResult, Failure>,
     told: impl FnOnce(Failure) -> Failure,
-) -> Result<Answered, Failure> {
+) -> Result<CommandResult, Failure> {
     match answered {
-        Ok(Answered { answer: OpenedAnswer::Other(Answer::Refused(reason)), alarm }) => {
+        Ok(CommandResult { answer: OpenedResponse::Other(StatementAnswer::Refused(reason)), alarm }) => {
             let refused = format!("refused by the authority: {reason}");
             Err(told(match alarm {
                 None => Failure::new(Exit::Refused, refused),
-                Some(alarm) => alarmed(&alarm, &refused),
+                Some(alarm) => log_mismatch_failure(&alarm, &refused),
             }))
         }
         answered => answered.map_err(told),
@@ -250,18 +256,21 @@ fn unless_refused(
 /// Passes the authority's answer to `give`; a refusal is a failure. If the audit log contradicts
 /// the checkpoint, the answer is shown nevertheless (a lost letter would be worse), and the command
 /// fails afterwards.
-fn answer(answered: Answered, give: impl FnOnce(OpenedAnswer) -> Result<Exit, Failure>) -> Result<Exit, Failure> {
-    let Answered { answer, alarm } = unless_refused(Ok(answered), |failure| failure)?;
+fn answer(
+    answered: CommandResult,
+    give: impl FnOnce(OpenedResponse) -> Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
+    let CommandResult { answer, alarm } = unless_refused(Ok(answered), |failure| failure)?;
     match (answer, alarm) {
         (answer, None) => give(answer),
         (answer, Some(alarm)) => {
             give(answer)?;
-            Err(alarmed(&alarm, "the command was executed, and its result is shown"))
+            Err(log_mismatch_failure(&alarm, "the command was executed, and its result is shown"))
         }
     }
 }
 
-fn alarmed(alarm: &LogAlarm, outcome: &str) -> Failure {
+fn log_mismatch_failure(alarm: &LogMismatch, outcome: &str) -> Failure {
     Failure::new(Exit::NotVerified, format!("{alarm}; {outcome}")).with_remedy(
         "keep this text, and have the authority's database and log examined before you continue; \
          each command repeats this until somebody you trust tells you that the database was \
@@ -269,27 +278,29 @@ fn alarmed(alarm: &LogAlarm, outcome: &str) -> Failure {
     )
 }
 
-fn for_an_answer(operation: Operation, who: &As, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    if let Some(file) = &who.statement_out {
-        return files::state(operation, file, who, around);
+fn request_answer(operation: AdminOperation, identity: &AdminIdentity, cx: &Context<'_>) -> Result<Exit, Failure> {
+    if let Some(file) = &identity.statement_out {
+        return statement_files::state(operation, file, identity, cx);
     }
-    answer(ask(operation.clone(), who, around)?, |answer| match (&operation, answer) {
-        (Operation::List | Operation::ListPage { .. }, OpenedAnswer::Other(Answer::Users(users))) => {
-            list(&users, operation.after(), None, around)
-        }
-        (Operation::List | Operation::ListPage { .. }, OpenedAnswer::Other(Answer::UserPage { users, next })) => {
-            list(&users, operation.after(), Some(&next), around)
-        }
-        (Operation::Show { .. }, OpenedAnswer::Other(Answer::User(user))) => show(&user, around),
-        (Operation::Acknowledge { .. }, OpenedAnswer::Other(Answer::Acknowledged(entry))) => {
-            acknowledged(entry, around)
+    answer(send_operation(operation.clone(), identity, cx)?, |answer| match (&operation, answer) {
+        (
+            AdminOperation::List | AdminOperation::ListPage { .. },
+            OpenedResponse::Other(StatementAnswer::Users(users)),
+        ) => list(&users, operation.after(), None, cx),
+        (
+            AdminOperation::List | AdminOperation::ListPage { .. },
+            OpenedResponse::Other(StatementAnswer::UserPage { users, next }),
+        ) => list(&users, operation.after(), Some(&next), cx),
+        (AdminOperation::Show { .. }, OpenedResponse::Other(StatementAnswer::User(user))) => show(&user, cx),
+        (AdminOperation::Acknowledge { .. }, OpenedResponse::Other(StatementAnswer::Acknowledged(entry))) => {
+            acknowledged(entry, cx)
         }
         (_, other) => Err(unexpected(&other)),
     })
 }
 
-fn acknowledged(entry: u64, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    around.screen.answer(
+fn acknowledged(entry: u64, cx: &Context<'_>) -> Result<Exit, Failure> {
+    cx.output.answer(
         format!("Acknowledged: the authority no longer reports entry {entry} of its log to you."),
         &json!({ "entry": entry }),
     )
@@ -307,14 +318,14 @@ fn reference(text: &str) -> Result<String, Failure> {
     Ok(reference.as_str().to_owned())
 }
 
-fn for_a_letter(
-    operation: Operation,
+fn request_letter(
+    operation: AdminOperation,
     letter_out: Option<&Path>,
-    who: &As,
-    around: &Surroundings<'_>,
+    identity: &AdminIdentity,
+    cx: &Context<'_>,
 ) -> Result<Exit, Failure> {
-    if let Some(file) = &who.statement_out {
-        return files::state(operation, file, who, around);
+    if let Some(file) = &identity.statement_out {
+        return statement_files::state(operation, file, identity, cx);
     }
     let out = new_file(letter_out)?;
     let target = operation.target().unwrap_or_default().to_owned();
@@ -322,13 +333,13 @@ fn for_a_letter(
         "interrupted: it is unknown whether the command was executed; if it was, \
          `tokenkeep admin letter {target} --letter-out FILE` fetches the letter"
     ));
-    answer(ask(operation, who, around)?, |answer| match answer {
-        OpenedAnswer::Letter(text) => {
+    answer(send_operation(operation, identity, cx)?, |answer| match answer {
+        OpenedResponse::Letter(text) => {
             let again =
                 format!("the letter is valid: `tokenkeep admin letter {target} --letter-out FILE` fetches it again");
-            hand_out(&text, out, &again, around)
+            write_letter(&text, out, &again, cx)
         }
-        other @ OpenedAnswer::Other(_) => Err(unexpected(&other)),
+        other @ OpenedResponse::Other(_) => Err(unexpected(&other)),
     })
 }
 
@@ -336,16 +347,16 @@ fn for_a_letter(
 /// letter voids the user's earlier one even if it cannot be written.
 fn new_file(out: Option<&Path>) -> Result<Option<&Path>, Failure> {
     let out = out.filter(|path| *path != Path::new("-"));
-    out.map_or(Ok(()), output::check_new)?;
+    out.map_or(Ok(()), file_io::check_new)?;
     Ok(out)
 }
 
-fn hand_out(text: &str, out: Option<&Path>, if_lost: &str, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+fn write_letter(text: &str, out: Option<&Path>, remedy_if_lost: &str, cx: &Context<'_>) -> Result<Exit, Failure> {
     let letter = Letter::parse(text)?;
     if let Some(path) = out {
-        letter.write_new(path).map_err(|error| Failure::from(error).with_remedy(if_lost))?;
-    } else if !around.screen.is_json() {
-        output::write(None, text.as_bytes(), Content::Text)?;
+        letter.write_new(path).map_err(|error| Failure::from(error).with_remedy(remedy_if_lost))?;
+    } else if !cx.output.is_json() {
+        file_io::write(None, text.as_bytes(), Content::Text)?;
         return Ok(Exit::Done);
     }
     let lines = format!(
@@ -355,7 +366,7 @@ fn hand_out(text: &str, out: Option<&Path>, if_lost: &str, around: &Surroundings
         letter.email,
         letter.expires,
     );
-    around.screen.answer(
+    cx.output.answer(
         lines,
         &json!({
             "reference": letter.reference.as_str(),
@@ -369,7 +380,7 @@ fn hand_out(text: &str, out: Option<&Path>, if_lost: &str, around: &Surroundings
     )
 }
 
-fn unexpected(answer: &OpenedAnswer) -> Failure {
+fn unexpected(answer: &OpenedResponse) -> Failure {
     Failure::fault(format!("cannot use the authority's answer: it does not answer this command ({answer:?})"))
 }
 
@@ -398,13 +409,15 @@ mod tests {
     #[test]
     fn an_authoritys_refusal_is_worded_like_any_other_failure() {
         let early = "cannot accept the statement: it is not valid before then; compare the clocks";
-        let refused = Answered { answer: OpenedAnswer::Other(Answer::Refused(early.to_owned())), alarm: None };
+        let refused =
+            CommandResult { answer: OpenedResponse::Other(StatementAnswer::Refused(early.to_owned())), alarm: None };
         let worded = |failure: Failure| Failure { message: format!("the clock; {}", failure.message), ..failure };
         let failure = unless_refused(Ok(refused), worded).unwrap_err();
         assert_eq!(failure.exit, Exit::Refused);
         assert_eq!(failure.message, format!("the clock; refused by the authority: {early}"));
         assert!(unless_refused(Err(Failure::fault("broken")), worded).unwrap_err().message.starts_with("the clock"));
-        let answered = || Answered { answer: OpenedAnswer::Other(Answer::Acknowledged(7)), alarm: None };
+        let answered =
+            || CommandResult { answer: OpenedResponse::Other(StatementAnswer::Acknowledged(7)), alarm: None };
         assert!(unless_refused(Ok(answered()), worded).is_ok());
     }
 

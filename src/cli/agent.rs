@@ -17,25 +17,25 @@ use rustix::process::{Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_s
 use serde_json::json;
 
 use super::config::ModuleFiles;
+use super::context::{Context, directory};
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
-use super::surroundings::{Surroundings, directory};
-use super::{descriptors, screen};
-use crate::agent::client::{Agent, AgentStatus};
+use super::{descriptors, output};
+use crate::agent::client::{AgentClient, AgentStatus};
 use crate::agent::{
-    self, Annex, AnnexSetup, BrokerError, Directory, Door, Keystore, Link, MappedCode, Open, Prompting, Settings,
-    Setup, Shelter, State, SystemClock, Trouble,
+    self, AgentProcessError, Endpoint, Keystore, Link, MappedCode, ModuleWorker, ModuleWorkerConfig, PromptConfig,
+    SandboxConfig, Settings, SocketDirectory, SocketProblem, SocketState, StartupReport, SupervisorConfig, SystemClock,
 };
 use crate::keyset::Tokens;
-use crate::prompter::Environment;
-use crate::token::Owner;
+use crate::prompter::PromptEnvironment;
+use crate::token::TokenOwner;
 use crate::token::check::run_checks_by;
 
 /// Time that the agent has to stop or to log off; before it stops, its worker logs off.
-const ENDING: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum number of module workers; each needs about 10 MiB.
-const MOST_ANNEXES: usize = 32;
+const MAX_MODULE_WORKERS: usize = 32;
 
 /// The hidden command with which the supervisor starts its worker.
 pub const WORKER: &str = "agent-worker";
@@ -46,7 +46,7 @@ const SUCCESS: [u8; 5] = [0, 0, 0, 1, 6];
 
 /// Arguments of `tokenkeep agent`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct AgentArguments {
     /// Start in the background unless one runs, and print the shell's variables
     ///
     /// Use in a shell: eval "$(tokenkeep agent --env)"
@@ -64,9 +64,9 @@ pub struct Arguments {
 pub struct WorkerArguments {
     /// Module that has its own worker, in the order of the channels to these workers
     #[arg(long = "without", value_name = "FILE")]
-    annexes: Vec<PathBuf>,
+    module_workers: Vec<PathBuf>,
     /// Serve this module only, as its module worker
-    #[arg(long, value_name = "FILE", conflicts_with = "annexes")]
+    #[arg(long, value_name = "FILE", conflicts_with = "module_workers")]
     only: Option<PathBuf>,
     /// Replace a worker that has served; serve even if no module can be used any more
     #[arg(long)]
@@ -87,65 +87,67 @@ enum Command {
 }
 
 /// Runs the subcommand.
-pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let directory = Directory::of_this_user();
+pub fn run(arguments: &AgentArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let directory = SocketDirectory::of_this_user();
     match &arguments.command {
-        Some(Command::Status) => status(&directory, around),
-        Some(Command::LogOff) => log_off(&directory, around),
-        Some(Command::Stop) => stop(&directory, around),
-        None if arguments.env => environment(&directory, around),
-        None => serve(directory, arguments.background, around),
+        Some(Command::Status) => status(&directory, cx),
+        Some(Command::LogOff) => log_off(&directory, cx),
+        Some(Command::Stop) => stop(&directory, cx),
+        None if arguments.env => environment(&directory, cx),
+        None => serve(directory, arguments.background, cx),
     }
 }
 
 /// Runs the supervisor until a signal ends it.
-fn serve(directory: Directory, background: bool, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+fn serve(directory: SocketDirectory, background: bool, cx: &Context<'_>) -> Result<Exit, Failure> {
     if background {
         // It fails for a process that leads a session already, which is as good.
         let _ = setsid();
     }
     let mut worker: Vec<OsString> = vec![WORKER.into()];
-    worker.extend(around.common_arguments());
-    let configuration = around.configuration()?;
-    let mut environment = Environment::new(env::vars_os()).with_descriptors(descriptors::at_start());
-    if let Some(patience) = configuration.prompter_timeout {
-        environment = environment.with_patience(patience);
+    worker.extend(cx.common_arguments());
+    let configuration = cx.configuration()?;
+    let mut environment = PromptEnvironment::new(env::vars_os()).with_descriptors(descriptors::open_at_start());
+    if let Some(timeout) = configuration.prompter_timeout {
+        environment = environment.with_timeout(timeout);
     }
-    let modules = around.modules()?.paths().to_vec();
+    let modules = cx.modules()?.paths().to_vec();
     let isolated = configuration.isolated(&modules);
-    if isolated.len() > MOST_ANNEXES {
-        let most = format!("cannot isolate so many modules: the agent runs at most {MOST_ANNEXES} module workers");
+    if isolated.len() > MAX_MODULE_WORKERS {
+        let most =
+            format!("cannot isolate so many modules: the agent runs at most {MAX_MODULE_WORKERS} module workers");
         return Err(Failure::usage(most).with_remedy("remove `isolate = true` from some of them in agent.toml"));
     }
-    let annexes = isolated.iter().map(|module| AnnexSetup {
+    let module_workers = isolated.iter().map(|module| ModuleWorkerConfig {
         module: module.clone(),
         arguments: worker.iter().cloned().chain(["--only".into(), module.into()]).collect(),
     });
-    let annexes = annexes.collect();
+    let module_workers = module_workers.collect();
     worker.extend(isolated.iter().flat_map(|module| ["--without".into(), module.into()]));
     let hidden = HiddenKeysets::of_this_user().file();
-    let person = Prompting { way: configuration.prompter.clone().unwrap_or_default(), environment };
-    let setup = Setup { directory, inherited: inherited()?, worker, modules, annexes, person, hidden };
-    agent::run_broker(setup, |open| announce(open, around))?;
-    around.screen.note("Stopped.");
+    let person = PromptConfig { method: configuration.prompter.clone().unwrap_or_default(), environment };
+    let setup =
+        SupervisorConfig { directory, inherited: systemd_sockets()?, worker, modules, module_workers, person, hidden };
+    agent::run_supervisor(setup, |open| announce(open, cx))?;
+    cx.output.note("Stopped.");
     Ok(Exit::Done)
 }
 
-fn announce(open: &Open, around: &Surroundings<'_>) {
+fn announce(open: &StartupReport, cx: &Context<'_>) {
     let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     let (ssh, api) = (shown(&open.ssh), shown(&open.api));
-    let line = if around.screen.is_json() {
+    let line = if cx.output.is_json() {
         json!({ "ssh": ssh, "api": api, "sandbox": open.sandbox }).to_string()
     } else {
         format!("Serving SSH on {ssh} and the API on {api} ({}). Press Ctrl-C to stop.", open.sandbox)
     };
     // The agent serves even if its starter has closed its output.
-    let _ = screen::print(&mut io::stdout().lock(), &line);
+    let _ = output::print(&mut io::stdout().lock(), &line);
 }
 
 /// The sockets that systemd passes. The name in `LISTEN_FDNAMES`, else the file name, tells the SSH
 /// endpoint from the API endpoint.
-fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
+fn systemd_sockets() -> Result<[Option<UnixListener>; 2], Failure> {
     let failed = |error: io::Error| Failure::usage(format!("cannot use a passed socket: {error}"));
     let mut given = listenfd::ListenFd::from_env();
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -157,9 +159,9 @@ fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
         listener.set_nonblocking(false).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let file = address.as_pathname().and_then(Path::file_stem).unwrap_or_default().to_string_lossy().into_owned();
-        match [name, &file].iter().find_map(|name| Door::by_name(name)) {
-            Some(Door::Ssh) if ssh.is_none() => ssh = Some(listener),
-            Some(Door::Api) if api.is_none() => api = Some(listener),
+        match [name, &file].iter().find_map(|name| Endpoint::by_name(name)) {
+            Some(Endpoint::Ssh) if ssh.is_none() => ssh = Some(listener),
+            Some(Endpoint::Api) if api.is_none() => api = Some(listener),
             _ => {
                 return Err(Failure::usage(format!("cannot identify the passed socket {name:?} as ssh or api"))
                     .with_remedy(
@@ -173,43 +175,45 @@ fn inherited() -> Result<[Option<UnixListener>; 2], Failure> {
 }
 
 /// Runs the worker or a module worker; the supervisor starts both.
-pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let (link, sockets) = Link::of_stdin()?;
-    own_as_the_agent();
+pub fn run_worker(arguments: &WorkerArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let (link, sockets) = Link::from_stdin()?;
+    set_lock_owner();
     let modules = match &arguments.only {
         Some(module) => ModuleFiles::only(module.clone()),
-        None => around.modules()?.without(&arguments.annexes),
+        None => cx.modules()?.without(&arguments.module_workers),
     };
-    let shelter = Shelter {
+    let sandbox_config = SandboxConfig {
         modules: modules.paths().to_vec(),
-        allow: around.configuration()?.allow.clone(),
+        allow: cx.configuration()?.allow.clone(),
         home: directory("HOME"),
     };
     let code = MappedCode::of_this_process();
-    let sandbox = agent::enter_sandbox(&shelter, directory)?;
+    let sandbox = agent::enter_sandbox(&sandbox_config, directory)?;
     agent::schedule_as_batch();
     let link = Arc::new(link);
     link.listen()?;
     run_checks_by(Arc::clone(&link));
-    let tokens = load(&modules, arguments.again || arguments.only.is_some() || !arguments.annexes.is_empty(), around)?;
+    let tokens =
+        load(&modules, arguments.again || arguments.only.is_some() || !arguments.module_workers.is_empty(), cx)?;
     let mut settings = Settings::default();
-    if let Some(idle_timeout) = around.configuration()?.idle_timeout {
+    if let Some(idle_timeout) = cx.configuration()?.idle_timeout {
         settings.idle_timeout = idle_timeout;
     }
     let mut sockets = sockets.into_iter();
     let mut socket =
-        || sockets.next().ok_or_else(|| BrokerError::Link("the supervisor passed too few sockets".to_owned()));
+        || sockets.next().ok_or_else(|| AgentProcessError::Link("the supervisor passed too few sockets".to_owned()));
     if arguments.only.is_some() {
         let keystore = Keystore::new(tokens, link.clone(), settings, Arc::new(SystemClock));
-        agent::run_annex(&link, socket()?.into(), sandbox, code, &keystore)?;
+        agent::run_module_worker(&link, socket()?.into(), sandbox, code, &keystore)?;
         return Ok(Exit::Done);
     }
     let listeners = [UnixListener::from(socket()?), UnixListener::from(socket()?)];
     // A module that has disappeared keeps its place in the order: its worker reports the fault.
     let file = |module: &PathBuf| module.canonicalize().unwrap_or_else(|_| module.clone());
-    let annexes = arguments.annexes.iter().map(|module| Ok(Arc::new(Annex::new(file(module), socket()?.into()))));
-    let annexes = annexes.collect::<Result<_, BrokerError>>()?;
-    let keystore = Keystore::with_annexes(tokens, annexes, link.clone(), settings, Arc::new(SystemClock));
+    let module_workers =
+        arguments.module_workers.iter().map(|module| Ok(Arc::new(ModuleWorker::new(file(module), socket()?.into()))));
+    let module_workers = module_workers.collect::<Result<_, AgentProcessError>>()?;
+    let keystore = Keystore::with_module_workers(tokens, module_workers, link.clone(), settings, Arc::new(SystemClock));
     if let Some(file) = HiddenKeysets::of_this_user().file() {
         keystore.hide_what_is_in(file);
     }
@@ -218,49 +222,49 @@ pub fn run_worker(arguments: &WorkerArguments, around: &Surroundings<'_>) -> Res
 }
 
 /// The tokens in these modules. Modules that cannot be used are left out, with a warning.
-fn load(modules: &ModuleFiles, even_without_any: bool, around: &Surroundings<'_>) -> Result<Tokens, Failure> {
+fn load(modules: &ModuleFiles, even_without_any: bool, cx: &Context<'_>) -> Result<Tokens, Failure> {
     if !even_without_any {
-        return around.load(modules);
+        return cx.load(modules);
     }
     let (loaded, errors) = modules.load_each();
     for error in &errors {
-        around.screen.warning(error);
+        cx.output.warning(error);
     }
-    Ok(Tokens::new(loaded).leaving_out(errors))
+    Ok(Tokens::new(loaded).with_unusable_modules(errors))
 }
 
 /// Reports the supervisor, not the worker, as the owner of the tokens: the user started the
 /// supervisor.
-fn own_as_the_agent() {
-    if let Some(broker) = getppid() {
-        let name = format!("the agent (process {})", broker.as_raw_nonzero());
+fn set_lock_owner() {
+    if let Some(supervisor) = getppid() {
+        let name = format!("the agent (process {})", supervisor.as_raw_nonzero());
         let remedy = "let the agent do this, without `--no-agent` and `--module`, or stop it (`tokenkeep agent stop`)"
             .to_owned();
-        Owner { name, remedy, is_authority: false }.introduce();
+        TokenOwner { name, remedy, is_authority: false }.register();
     }
 }
 
 /// Starts an agent in the background unless one runs; prints the variables with its sockets.
-fn environment(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let states = [Door::Ssh, Door::Api].map(|door| directory.state(door));
+fn environment(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let states = [Endpoint::Ssh, Endpoint::Api].map(|endpoint| directory.state(endpoint));
     for state in &states {
-        if let State::Wrong(Trouble { reason, remedy }) = state {
+        if let SocketState::Wrong(SocketProblem { reason, remedy }) = state {
             return Err(Failure::fault(format!("cannot use the agent's sockets: {reason}")).with_remedy(remedy));
         }
     }
-    if states.iter().any(|state| *state != State::Live) {
-        start_in_background(directory, around)?;
+    if states.iter().any(|state| *state != SocketState::Live) {
+        start_in_background(directory, cx)?;
     }
     // Warn while this can still be fixed: every use that needs a person would be refused.
-    if let Some(why) = told_by(directory).and_then(|told| told.cannot_ask) {
-        around.screen.warning(format!("the agent runs, but {why}"));
+    if let Some(why) = agent_status(directory).and_then(|told| told.cannot_ask) {
+        cx.output.warning(format!("the agent runs, but {why}"));
     }
-    let variables = [("SSH_AUTH_SOCK", Door::Ssh), ("TOKENKEEP_AGENT_API", Door::Api)]
-        .map(|(name, door)| (name, directory.socket(door)));
+    let variables = [("SSH_AUTH_SOCK", Endpoint::Ssh), ("TOKENKEEP_AGENT_API", Endpoint::Api)]
+        .map(|(name, endpoint)| (name, directory.socket(endpoint)));
     let lines = variables.iter().map(|(name, path)| format!("{name}={}; export {name};", quoted(path)));
     let value: serde_json::Map<_, _> =
         variables.iter().map(|(name, path)| ((*name).to_owned(), path.display().to_string().into())).collect();
-    around.screen.answer(lines.collect::<Vec<_>>().join("\n"), &value)
+    cx.output.answer(lines.collect::<Vec<_>>().join("\n"), &value)
 }
 
 /// Quotes a path for a POSIX shell.
@@ -272,12 +276,12 @@ fn quoted(path: &Path) -> String {
 
 /// Starts this program again, and waits until it serves. Its log goes to the file `log` beside its
 /// sockets.
-fn start_in_background(directory: &Directory, around: &Surroundings<'_>) -> Result<(), Failure> {
+fn start_in_background(directory: &SocketDirectory, cx: &Context<'_>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::fault(format!("cannot start the agent in the background: {error}"));
     let log_file = directory.prepare()?.join("log");
     let log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&log_file).map_err(failed)?;
     let mut child = Process::new(env::current_exe().map_err(failed)?)
-        .args(around.common_arguments())
+        .args(cx.common_arguments())
         .args(["agent", "--background"])
         .current_dir("/")
         .stdin(Stdio::null())
@@ -304,23 +308,26 @@ fn start_in_background(directory: &Directory, around: &Surroundings<'_>) -> Resu
     })
 }
 
-fn status(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let states = [Door::Ssh, Door::Api].map(|door| (door, directory.socket(door), directory.state(door)));
+fn status(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let states = [Endpoint::Ssh, Endpoint::Api]
+        .map(|endpoint| (endpoint, directory.socket(endpoint), directory.state(endpoint)));
     let process = directory.running();
     let mut lines = vec![match process {
         Some(process) => format!("An agent runs (process {process})."),
         None => "No agent runs.".to_owned(),
     }];
     lines.extend(
-        states.iter().map(|(door, path, state)| format!("{}: {} ({})", door.name(), path.display(), words(state))),
+        states
+            .iter()
+            .map(|(endpoint, path, state)| format!("{}: {} ({})", endpoint.name(), path.display(), words(state))),
     );
     let sockets: serde_json::Map<_, _> = states
         .iter()
-        .map(|(door, path, state)| {
-            (door.name().to_owned(), json!({ "path": path.display().to_string(), "state": words(state) }))
+        .map(|(endpoint, path, state)| {
+            (endpoint.name().to_owned(), json!({ "path": path.display().to_string(), "state": words(state) }))
         })
         .collect();
-    let told = process.and_then(|_| told_by(directory));
+    let told = process.and_then(|_| agent_status(directory));
     let (locked, asks_by, cannot_ask) =
         told.map(|told| (Some(told.locked), told.asks_by, told.cannot_ask)).unwrap_or_default();
     if locked == Some(true) {
@@ -335,57 +342,57 @@ fn status(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Fail
         "asks_by": asks_by,
         "cannot_ask": cannot_ask,
     });
-    around.screen.answer(lines.join("\n"), &value)?;
-    let all_live = states.iter().all(|(_, _, state)| *state == State::Live);
+    cx.output.answer(lines.join("\n"), &value)?;
+    let all_live = states.iter().all(|(_, _, state)| *state == SocketState::Live);
     Ok(if all_live { Exit::Done } else { Exit::Absent })
 }
 
 /// The agent's status. `None` if the agent is stopping, or its version does not report a status.
-fn told_by(directory: &Directory) -> Option<AgentStatus> {
-    let agent = Agent::at(&directory.socket(Door::Api)).ok()??;
+fn agent_status(directory: &SocketDirectory) -> Option<AgentStatus> {
+    let agent = AgentClient::at(&directory.socket(Endpoint::Api)).ok()??;
     agent.status().inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 
-fn words(state: &State) -> &str {
+fn words(state: &SocketState) -> &str {
     match state {
-        State::Absent => "absent",
-        State::Live => "live",
-        State::Stale => "stale",
-        State::Wrong(trouble) => &trouble.reason,
+        SocketState::Absent => "absent",
+        SocketState::Live => "live",
+        SocketState::Stale => "stale",
+        SocketState::Wrong(problem) => &problem.reason,
     }
 }
 
 /// Logs off by the SSH agent protocol, which every version of the agent understands.
-fn log_off(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let mut stream = match UnixStream::connect(directory.socket(Door::Ssh)) {
+fn log_off(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let mut stream = match UnixStream::connect(directory.socket(Endpoint::Ssh)) {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Err(BrokerError::NotRunning.into());
+            return Err(AgentProcessError::NotRunning.into());
         }
         Err(error) => return Err(Failure::fault(format!("cannot reach the agent: {error}"))),
     };
     let failed = |error: io::Error| Failure::fault(format!("cannot log off: the agent does not answer ({error})"));
     let mut answer = [0; 5];
-    stream.set_read_timeout(Some(ENDING)).map_err(failed)?;
+    stream.set_read_timeout(Some(STOP_TIMEOUT)).map_err(failed)?;
     stream.write_all(&REMOVE_ALL).and_then(|()| stream.read_exact(&mut answer)).map_err(failed)?;
     if answer != SUCCESS {
         return Err(Failure::fault("cannot log off: the agent refused").with_remedy("`tokenkeep agent stop` stops it"));
     }
-    around.screen.answer("Logged off.", &json!({ "logged_off": true }))
+    cx.output.answer("Logged off.", &json!({ "logged_off": true }))
 }
 
-fn stop(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let process = directory.running().and_then(Pid::from_raw).ok_or(BrokerError::NotRunning)?;
+fn stop(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let process = directory.running().and_then(Pid::from_raw).ok_or(AgentProcessError::NotRunning)?;
     let failed = |error: rustix::io::Errno| Failure::fault(format!("cannot stop the agent: {error}"));
     let handle = pidfd_open(process, PidfdFlags::empty()).map_err(failed)?;
     // The pidfd refers to the agent only if the agent still holds its lock now.
     if directory.running() != Some(process.as_raw_nonzero().get()) {
-        return Err(BrokerError::NotRunning.into());
+        return Err(AgentProcessError::NotRunning.into());
     }
     pidfd_send_signal(&handle, Signal::TERM).map_err(failed)?;
     let started = Instant::now();
     while directory.running().is_some() {
-        if started.elapsed() > ENDING {
+        if started.elapsed() > STOP_TIMEOUT {
             return Err(Failure::fault(format!(
                 "cannot stop the agent: process {} does not exit",
                 process.as_raw_nonzero()
@@ -393,7 +400,7 @@ fn stop(directory: &Directory, around: &Surroundings<'_>) -> Result<Exit, Failur
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    around.screen.answer("Stopped.", &json!({ "stopped": process.as_raw_nonzero().get() }))
+    cx.output.answer("Stopped.", &json!({ "stopped": process.as_raw_nonzero().get() }))
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use clap::{Args, ValueEnum, ValueHint};
 
 use crate::keyset::TokenSelector;
 use crate::prompter::PinSource;
-use crate::smime::Format;
+use crate::smime::MessageFormat;
 use crate::token::KeysetName;
 
 /// Options of every command.
 #[derive(Debug, Default, Args)]
-pub struct Common {
+pub struct CommonArguments {
     /// Print one JSON value; an error is one on stderr
     #[arg(long, global = true)]
     pub json: bool,
@@ -32,7 +32,7 @@ pub struct Common {
     pub no_agent: bool,
 }
 
-impl Common {
+impl CommonArguments {
     /// These options as command-line arguments, with absolute paths.
     pub fn as_arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["-v".into(); self.verbose.into()];
@@ -49,7 +49,7 @@ impl Common {
 
 /// Input and output of a message.
 #[derive(Debug, Args)]
-pub struct Files {
+pub struct MessageFiles {
     /// File to read; - is stdin [default: stdin]
     #[arg(value_name = "FILE", conflicts_with = "input", value_hint = ValueHint::FilePath)]
     positional: Option<PathBuf>,
@@ -61,7 +61,7 @@ pub struct Files {
     out: Option<PathBuf>,
 }
 
-impl Files {
+impl MessageFiles {
     pub fn input(&self) -> Option<&Path> {
         self.positional.as_deref().or(self.input.as_deref())
     }
@@ -73,7 +73,7 @@ impl Files {
 
 /// Selects a keyset.
 #[derive(Debug, Args)]
-pub struct WhichKeyset {
+pub struct KeysetArguments {
     /// Keyset to use
     ///
     /// Default: the only keyset; else $TOKENKEEP_KEYSET; else `keyset` in agent.toml; else the
@@ -87,7 +87,7 @@ pub struct WhichKeyset {
 
 /// Source of an existing PIN.
 #[derive(Debug, Args)]
-pub struct ExistingPin {
+pub struct PinArguments {
     /// Source of the PIN: prompt, file:PATH, fd:N or credential:NAME
     ///
     /// Default: for keysets `pin_source` in agent.toml, else prompt.
@@ -97,7 +97,7 @@ pub struct ExistingPin {
 
 /// Source of a new PIN.
 #[derive(Debug, Args)]
-pub struct NewPin {
+pub struct NewPinArguments {
     /// Source of the new PIN: prompt, file:PATH, fd:N or credential:NAME
     ///
     /// At a prompt the PIN is typed twice. Default: prompt.
@@ -107,7 +107,7 @@ pub struct NewPin {
 
 /// Overrides the authority's addresses in the letter or the keyset.
 #[derive(Debug, Args)]
-pub struct AuthorityAt {
+pub struct AuthorityUrls {
     /// HTTP URL of the authority [default: from the letter or keyset]
     #[arg(long = "authority", value_name = "URL", value_hint = ValueHint::Url)]
     pub http: Option<String>,
@@ -118,7 +118,7 @@ pub struct AuthorityAt {
 
 /// `--format`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FormatName {
+pub enum FormatArgument {
     /// binary
     Der,
     /// text with BEGIN and END lines
@@ -127,12 +127,12 @@ pub enum FormatName {
     Smime,
 }
 
-impl From<FormatName> for Format {
-    fn from(name: FormatName) -> Self {
+impl From<FormatArgument> for MessageFormat {
+    fn from(name: FormatArgument) -> Self {
         match name {
-            FormatName::Der => Self::Der,
-            FormatName::Pem => Self::Pem,
-            FormatName::Smime => Self::Smime,
+            FormatArgument::Der => Self::Der,
+            FormatArgument::Pem => Self::Pem,
+            FormatArgument::Smime => Self::Smime,
         }
     }
 }

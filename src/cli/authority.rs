@@ -11,47 +11,49 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueHint};
 use serde_json::json;
 
-use super::arguments::{ExistingPin, NewPin};
+use super::arguments::{NewPinArguments, PinArguments};
+use super::context::{Context, directory};
 use super::exit::{Exit, Failure};
 use super::progress;
-use super::surroundings::{Surroundings, directory};
-use super::{interrupt, output, screen};
-use crate::authority::{Authority, Configuration, Environment, InitPrepared, NoResponse, at_its_last_try};
+use super::{file_io, interrupt, output};
+use crate::authority::{
+    Authority, Configuration, EnvironmentPaths, PreparedInit, UnsignedError, token_at_last_pin_try,
+};
 use crate::letter::Letter;
 use crate::prompter::PinSource;
-use crate::service::{self, OpenDoors, ServiceError, Stop};
-use crate::statement::{SignedResponse, SignedStatement, Way};
-use crate::token::{Owner, Pin};
+use crate::service::{self, ListenAddresses, ServiceError, ShutdownSignal};
+use crate::statement::{SignedResponse, SignedStatement, StatementChannel};
+use crate::token::{Pin, TokenOwner};
 
 /// Subcommands of `tokenkeep authority`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum AuthorityCommand {
     /// Create an authority: token, keys, database and the first administrator's letter
-    Init(Init),
+    Init(InitArguments),
     /// Serve enrollments and administrators' statements until Ctrl-C or SIGTERM
-    Serve(Serve),
+    Serve(ServeArguments),
     /// Answer an administrator's statement file (`admin … --statement-out`)
     ///
     /// While `authority serve` runs, this command asks it through its control socket, and needs no
     /// PIN.
-    Answer(Answer),
+    Answer(AnswerArguments),
     /// Check the database: schema, seals, the whole audit log and its evidence
     ///
     /// While `authority serve` runs, this command asks it through its control socket, and needs no
     /// PIN. The exit code is 1 if the check finds a problem.
-    Check(check::Check),
+    Check(check::CheckArguments),
     /// Add an administrator when no administrator can do it
     #[command(subcommand)]
-    Administrator(administrator::Command),
+    Administrator(administrator::AdministratorCommand),
 }
 
 /// Arguments of `authority init`.
 #[derive(Debug, clap::Args)]
-pub struct Init {
+pub struct InitArguments {
     #[command(flatten)]
-    configuration: ConfigurationFile,
+    configuration: ConfigurationArguments,
     #[command(flatten)]
-    new_pin: NewPin,
+    new_pin: NewPinArguments,
     /// Source of an SO PIN for the authority's token [default: random, not kept]
     ///
     /// prompt, file:PATH, fd:N or credential:NAME.
@@ -67,20 +69,20 @@ pub struct Init {
 
 /// Arguments of `authority serve`.
 #[derive(Debug, clap::Args)]
-pub struct Serve {
+pub struct ServeArguments {
     #[command(flatten)]
-    configuration: ConfigurationFile,
+    configuration: ConfigurationArguments,
     #[command(flatten)]
-    pin: ExistingPin,
+    pin: PinArguments,
 }
 
 /// Arguments of `authority answer`.
 #[derive(Debug, clap::Args)]
-pub struct Answer {
+pub struct AnswerArguments {
     #[command(flatten)]
-    configuration: ConfigurationFile,
+    configuration: ConfigurationArguments,
     #[command(flatten)]
-    pin: ExistingPin,
+    pin: PinArguments,
     /// Statement to answer; - is stdin
     #[arg(long = "in", value_name = "FILE", value_hint = ValueHint::FilePath)]
     statement: PathBuf,
@@ -91,15 +93,15 @@ pub struct Answer {
 
 /// `--config`
 #[derive(Debug, clap::Args)]
-pub struct ConfigurationFile {
+pub struct ConfigurationArguments {
     /// Configuration of the authority (see the comments in hsm-config/authority.toml)
     #[arg(long = "config", value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
 }
 
-impl ConfigurationFile {
+impl ConfigurationArguments {
     fn load(&self) -> Result<Configuration, Failure> {
-        let environment = Environment {
+        let environment = EnvironmentPaths {
             // systemd may pass several directories, separated by colons; the first is the unit's
             // main one.
             state_directory: directory("STATE_DIRECTORY").map(|all| {
@@ -113,31 +115,31 @@ impl ConfigurationFile {
 }
 
 /// Runs the subcommand.
-pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    if around.names_modules() {
+pub fn run(command: AuthorityCommand, cx: &Context<'_>) -> Result<Exit, Failure> {
+    if cx.names_modules() {
         return Err(Failure::usage("cannot use --module here: set `module` in the authority's configuration"));
     }
-    Owner::introduce_authority();
+    TokenOwner::register_authority();
     match command {
-        Command::Init(arguments) => init(&arguments, around),
-        Command::Serve(arguments) => serve(&arguments, around),
-        Command::Answer(arguments) => answer(&arguments, around),
-        Command::Check(arguments) => check::check(&arguments, around),
-        Command::Administrator(command) => administrator::run(command, around),
+        AuthorityCommand::Init(arguments) => init(&arguments, cx),
+        AuthorityCommand::Serve(arguments) => serve(&arguments, cx),
+        AuthorityCommand::Answer(arguments) => answer(&arguments, cx),
+        AuthorityCommand::Check(arguments) => check::check(&arguments, cx),
+        AuthorityCommand::Administrator(command) => administrator::run(command, cx),
     }
 }
 
-fn init(arguments: &Init, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+fn init(arguments: &InitArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let configuration = arguments.configuration.load()?;
-    output::check_new(&arguments.letter_out)?;
-    let prepared = InitPrepared::check(&configuration, &arguments.first_administrator, around.now())?;
-    let prompter = around.prompter(Some(&PinSource::Prompt), arguments.new_pin.new_pin_source.as_ref())?;
+    file_io::check_new(&arguments.letter_out)?;
+    let prepared = PreparedInit::check(&configuration, &arguments.first_administrator, cx.now())?;
+    let prompter = cx.prompter(Some(&PinSource::Prompt), arguments.new_pin.new_pin_source.as_ref())?;
     let label = &configuration.token.label;
     let rule = prepared.rule_for_new_pins();
     let pin = prompter.new_pin(&format!("the authority's token {label:?}"), rule)?;
     let so_pin = match &arguments.so_pin_source {
         Some(source) => {
-            let prompter = around.prompter(Some(&PinSource::Prompt), Some(source))?;
+            let prompter = cx.prompter(Some(&PinSource::Prompt), Some(source))?;
             Some(prompter.new_pin(&format!("the security officer of token {label:?}"), None)?)
         }
         None => None,
@@ -146,10 +148,10 @@ fn init(arguments: &Init, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     // The letter is written before the authority counts as created. If the process dies before
     // that, the same command writes the letter.
     let letter = progress::during("creating the authority's token and keys", || {
-        prepared.carry_out(&pin, so_pin.as_ref(), |letter| write_first_letter(letter, &arguments.letter_out))
+        prepared.execute(&pin, so_pin.as_ref(), |letter| write_first_letter(letter, &arguments.letter_out))
     })?;
     interrupt::says("the authority is created, but interrupted before the report");
-    around.screen.answer(
+    cx.output.answer(
         format!(
             "Created the authority {:?} on the token {label:?}; its database is in {}.\n\
              Wrote {}: the first administrator's letter, valid until {}.\n\
@@ -180,25 +182,25 @@ fn write_first_letter(letter: &Letter, path: &Path) -> Result<(), Failure> {
     })
 }
 
-fn serve(arguments: &Serve, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+fn serve(arguments: &ServeArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let configuration = arguments.configuration.load()?;
-    let pin = pin_of(&configuration, &arguments.pin, around)?;
-    interrupt::leave_to_caller();
-    service::serve(configuration, pin, |doors| announce(doors, around), Stop::on_signal())?;
-    around.screen.note("Stopped.");
+    let pin = pin_of(&configuration, &arguments.pin, cx)?;
+    interrupt::delegate_to_caller();
+    service::serve(configuration, pin, |doors| announce(doors, cx), ShutdownSignal::on_signal())?;
+    cx.output.note("Stopped.");
     Ok(Exit::Done)
 }
 
-fn answer(arguments: &Answer, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+fn answer(arguments: &AnswerArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let configuration = arguments.configuration.load()?;
-    output::check_new(&arguments.out)?;
+    file_io::check_new(&arguments.out)?;
     // A file that is not a statement gets no response, and must not ask for a PIN.
-    let statement = SignedStatement::parse(&output::read(Some(&arguments.statement))?)?;
-    let response = match service::answer_by_running(&configuration, statement.as_der())? {
+    let statement = SignedStatement::parse(&file_io::read(Some(&arguments.statement))?)?;
+    let response = match service::forward_statement(&configuration, statement.as_der())? {
         Some(response) => response,
-        None => answer_here(configuration, &arguments.pin, &statement, around)?,
+        None => answer_locally(configuration, &arguments.pin, &statement, cx)?,
     };
-    output::write_new(&arguments.out, &response).map_err(|failure| {
+    file_io::write_new(&arguments.out, &response).map_err(|failure| {
         failure.with_remedy("the response is lost, and the statement is used up: the administrator must make a new one")
     })?;
     let refusal = SignedResponse::from_der(response).claimed_refusal();
@@ -209,44 +211,48 @@ fn answer(arguments: &Answer, around: &Surroundings<'_>) -> Result<Exit, Failure
         }
         Some(reason) => format!("Wrote {out}: the signed response, a refusal: {reason}"),
     };
-    around.screen.answer(lines, &json!({ "response": out.to_string(), "refused": refusal }))
+    cx.output.answer(lines, &json!({ "response": out.to_string(), "refused": refusal }))
 }
 
 /// The PIN of the authority's token. The PIN source in agent.toml is for a user's keysets and is
 /// not used here.
-fn pin_of(configuration: &Configuration, pin: &ExistingPin, around: &Surroundings<'_>) -> Result<Pin, Failure> {
+fn pin_of(configuration: &Configuration, pin: &PinArguments, cx: &Context<'_>) -> Result<Pin, Failure> {
     let source = pin.pin_source.as_ref().unwrap_or(&PinSource::Prompt);
     let label = &configuration.token.label;
-    let prompter = around.prompter(Some(source), None)?;
+    let prompter = cx.prompter(Some(source), None)?;
     // Opening the authority refuses an unattended PIN at the last try.
-    let Some(token) = at_its_last_try(configuration).filter(|_| prompter.attended()) else {
+    let Some(token) = token_at_last_pin_try(configuration).filter(|_| prompter.is_attended()) else {
         return Ok(prompter.pin(&format!("the authority's token {label:?}"))?);
     };
     if !prompter.confirm(&format!("{token}: the next wrong PIN locks it. Continue?"))? {
         return Err(Failure::new(Exit::Pin, format!("declined at the prompt; the PIN of {token} was not tried")));
     }
-    Ok(prompter.pin(&format!("the authority's token {label:?}"))?.taking_the_last_try())
+    Ok(prompter.pin(&format!("the authority's token {label:?}"))?.allow_last_try())
 }
 
 /// Opens the authority's token and database for this statement only, and answers it.
-fn answer_here(
+fn answer_locally(
     configuration: Configuration,
-    pin: &ExistingPin,
+    pin: &PinArguments,
     statement: &SignedStatement,
-    around: &Surroundings<'_>,
+    cx: &Context<'_>,
 ) -> Result<Vec<u8>, Failure> {
-    let pin = pin_of(&configuration, pin, around)?;
+    let pin = pin_of(&configuration, pin, cx)?;
     progress::during("answering the statement", || -> Result<_, Failure> {
-        let authority = Authority::open(configuration, &pin, around.now())?;
-        authority.answer_statement(statement.as_der(), Way::File, around.now()).map_err(|reason| match reason {
-            NoResponse::Unverified(reason) => Failure::from(ServiceError::Unverified(reason)),
-            NoResponse::Fault(reason) => Failure::fault(format!("cannot answer the statement: {reason}; -v logs more")),
-        })
+        let authority = Authority::open(configuration, &pin, cx.now())?;
+        authority.answer_statement(statement.as_der(), StatementChannel::File, cx.now()).map_err(
+            |reason| match reason {
+                UnsignedError::Unverified(reason) => Failure::from(ServiceError::Unverified(reason)),
+                UnsignedError::Fault(reason) => {
+                    Failure::fault(format!("cannot answer the statement: {reason}; -v logs more"))
+                }
+            },
+        )
     })
 }
 
-fn announce(doors: &OpenDoors, around: &Surroundings<'_>) {
-    let line = if around.screen.is_json() {
+fn announce(doors: &ListenAddresses, cx: &Context<'_>) {
+    let line = if cx.output.is_json() {
         json!({
             "http": doors.http.to_string(),
             "https": doors.https.to_string(),
@@ -258,5 +264,5 @@ fn announce(doors: &OpenDoors, around: &Surroundings<'_>) {
         format!("Serving on http {} and https {}. Press Ctrl-C to stop.", doors.http, doors.https)
     };
     // The service serves even if its starter has closed its output.
-    let _ = screen::print(&mut io::stdout().lock(), &line);
+    let _ = output::print(&mut io::stdout().lock(), &line);
 }

@@ -4,24 +4,24 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::exit::{Exit, Failure};
-use crate::carrier::{Carrier as _, Http};
 use crate::keyset::UNLESS_THE_CLOCK_IS_WRONG;
+use crate::transport::{HttpTransport, Transport as _};
 
 /// Offset from which the clock is named as the cause.
-const TOLERATED: SignedDuration = SignedDuration::from_mins(5);
+const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// Puts the clock at the beginning of the failure's message if it is far from the time in the
 /// authority's answer (HTTP `Date`). That date is not authenticated: it only changes the message
 /// and decides nothing.
-pub fn suspected(failure: Failure, carrier: &Http, now: Timestamp) -> Failure {
+pub fn explain_clock_error(failure: Failure, transport: &HttpTransport, now: Timestamp) -> Failure {
     if !matches!(failure.exit, Exit::Fault | Exit::Refused | Exit::NotVerified) {
         return failure;
     }
-    if carrier.clock_offset().is_none() && is_about_time(&failure.message) {
+    if transport.clock_offset().is_none() && is_about_time(&failure.message) {
         // The failure came before anything was sent. Any answer of the authority has the time.
-        let _ = carrier.ca_certificate();
+        let _ = transport.ca_certificate();
     }
-    let Some(sentence) = carrier.clock_offset().and_then(|offset| sentence(offset, now)) else { return failure };
+    let Some(sentence) = transport.clock_offset().and_then(|offset| format_offset(offset, now)) else { return failure };
     // A remedy for an expired certificate or statement does not help if the clock is wrong.
     let remedy = failure.remedy.filter(|_| !is_about_time(&failure.message));
     let message = failure.message.split(UNLESS_THE_CLOCK_IS_WRONG).next().unwrap_or_default();
@@ -35,8 +35,8 @@ fn is_about_time(message: &str) -> bool {
         || words.windows(2).any(|pair| [["good", "until"], ["not", "yet"]].iter().any(|phrase| pair == phrase))
 }
 
-fn sentence(offset: SignedDuration, now: Timestamp) -> Option<String> {
-    if offset.abs() < TOLERATED {
+fn format_offset(offset: SignedDuration, now: Timestamp) -> Option<String> {
+    if offset.abs() < MAX_CLOCK_SKEW {
         return None;
     }
     let second = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
@@ -44,14 +44,14 @@ fn sentence(offset: SignedDuration, now: Timestamp) -> Option<String> {
     Some(format!(
         "this machine's clock is probably wrong, set it first: it is {} {} the authority's (here \
          {}, there {})",
-        amount(offset.abs()),
+        format_duration(offset.abs()),
         if offset.is_positive() { "behind" } else { "ahead of" },
         second(now),
         second(there),
     ))
 }
 
-fn amount(time: SignedDuration) -> String {
+fn format_duration(time: SignedDuration) -> String {
     match time.as_mins() {
         minutes @ ..120 => format!("{minutes} minutes"),
         minutes @ ..2880 => format!("{} hours", minutes / 60),
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     /// A transport to a server that answers once, with this date.
-    fn dated(offset: SignedDuration) -> Http {
+    fn dated(offset: SignedDuration) -> HttpTransport {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         std::thread::spawn(move || {
@@ -77,17 +77,17 @@ mod tests {
             let _ = stream.read(&mut [0; 4096]);
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        Http::new(&url, "https://127.0.0.1:1", [0; 32]).unwrap()
+        HttpTransport::new(&url, "https://127.0.0.1:1", [0; 32]).unwrap()
     }
 
     fn said(exit: Exit, message: &str, offset: SignedDuration) -> String {
-        suspected(Failure::new(exit, message), &dated(offset), Timestamp::now()).message
+        explain_clock_error(Failure::new(exit, message), &dated(offset), Timestamp::now()).message
     }
 
     const EXPIRED: &str = "cannot sign: its certificate is valid from then to then";
 
     #[test]
-    fn a_clock_that_is_off_is_said_before_everything_else() {
+    fn a_wrong_clock_is_reported_first() {
         let behind = said(Exit::Refused, EXPIRED, SignedDuration::from_hours(3 * 24 + 1));
         assert!(behind.starts_with("this machine's clock is probably wrong"), "{behind}");
         assert!(behind.contains("it is 3 days behind the authority's (here ") && behind.ends_with(EXPIRED), "{behind}");
@@ -104,12 +104,12 @@ mod tests {
         assert!(right.ends_with("ask for a letter"), "{right}");
 
         let failure = Failure::new(Exit::Refused, EXPIRED).with_remedy("leave them out");
-        let ahead = suspected(failure, &dated(-SignedDuration::from_hours(2)), Timestamp::now());
+        let ahead = explain_clock_error(failure, &dated(-SignedDuration::from_hours(2)), Timestamp::now());
         assert_eq!(ahead.remedy, None);
     }
 
     #[test]
-    fn a_clock_that_is_right_is_not_spoken_of() {
+    fn a_right_clock_is_not_mentioned() {
         assert_eq!(said(Exit::Refused, EXPIRED, SignedDuration::from_mins(2)), EXPIRED);
         let wrong_pin = "wrong PIN: the certificate is valid";
         assert_eq!(said(Exit::Pin, wrong_pin, SignedDuration::from_hours(24)), wrong_pin);

@@ -6,11 +6,11 @@ use std::io;
 use clap_complete::Shell;
 
 use super::exit::{Exit, Failure};
-use super::screen;
+use super::output;
 
 /// Arguments of `tokenkeep completions`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct CompletionsArguments {
     /// Shell to print the completions for
     ///
     /// Example: tokenkeep completions bash > ~/.local/share/bash-completion/completions/tokenkeep
@@ -18,9 +18,9 @@ pub struct Arguments {
 }
 
 /// Prints the completion script.
-pub fn run(arguments: &Arguments, mut command: clap::Command) -> Result<Exit, Failure> {
+pub fn run(arguments: &CompletionsArguments, mut command: clap::Command) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "tokenkeep", &mut script);
-    screen::print(&mut io::stdout().lock(), String::from_utf8_lossy(&script).trim_end())?;
+    output::print(&mut io::stdout().lock(), String::from_utf8_lossy(&script).trim_end())?;
     Ok(Exit::Done)
 }

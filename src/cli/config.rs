@@ -11,8 +11,8 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer};
 
 use super::exit::Failure;
-use crate::prompter::{PinSource, Way};
-use crate::token::{KeysetName, Module, TokenError, written_by_others};
+use crate::prompter::{PinSource, PromptMethod};
+use crate::token::{KeysetName, Module, TokenError, untrusted_file_reason};
 
 /// The settings in `agent.toml` (`hsm-config/agent.toml` has a comment on each key).
 #[derive(Debug, Default, Deserialize)]
@@ -26,7 +26,7 @@ pub struct AgentConfiguration {
     pub pin_source: Option<PinSource>,
     /// how the agent prompts
     #[serde(default, deserialize_with = "from_text")]
-    pub prompter: Option<Way>,
+    pub prompter: Option<PromptMethod>,
     /// time after which an unanswered prompt of the agent counts as cancelled
     #[serde(default, deserialize_with = "from_duration")]
     pub prompter_timeout: Option<Duration>,
@@ -97,7 +97,7 @@ impl AgentConfiguration {
         let Some(path) = directory.map(|directory| directory.join("tokenkeep/agent.toml")) else {
             return Ok(Self::default());
         };
-        if let Some(reason) = written_by_others(&path) {
+        if let Some(reason) = untrusted_file_reason(&path) {
             let (reason, remedy) =
                 reason.rsplit_once("; ").unwrap_or((&reason, "make yourself its owner, and close it to others"));
             let what = format!("cannot use the configuration {}: {reason}", path.display());
@@ -132,7 +132,7 @@ impl AgentConfiguration {
 
 /// The directories in which modules are found.
 #[derive(Debug)]
-pub struct ModulePlaces {
+pub struct ModulePaths {
     /// p11-kit's directories of `*.module` files, the most specific first: a file hides later ones
     /// of the same name
     pub registered: Vec<PathBuf>,
@@ -142,7 +142,7 @@ pub struct ModulePlaces {
     pub softhsm: Vec<PathBuf>,
 }
 
-impl ModulePlaces {
+impl ModulePaths {
     /// The directories of this system.
     pub fn of_system(configuration_home: Option<&Path>) -> Self {
         let mut registered: Vec<_> = configuration_home.map(|home| home.join("pkcs11/modules")).into_iter().collect();
@@ -225,18 +225,18 @@ pub struct ModuleFiles {
 
 impl ModuleFiles {
     /// The modules in `named`, else in agent.toml, else registered with p11-kit, else SoftHSM.
-    pub fn find(named: &[PathBuf], configuration: &AgentConfiguration, places: &ModulePlaces) -> Self {
+    pub fn find(named: &[PathBuf], configuration: &AgentConfiguration, module_paths: &ModulePaths) -> Self {
         let configured = configuration.modules.iter().map(|module| module.path().clone()).collect();
         for (paths, origin) in [(named.to_vec(), "--module"), (configured, "agent.toml")] {
             if !paths.is_empty() {
                 return Self { paths, named: true, origin };
             }
         }
-        let paths = places.registered_modules();
+        let paths = module_paths.registered_modules();
         if !paths.is_empty() {
             return Self { paths, named: false, origin: "registered with p11-kit" };
         }
-        let usual = places.softhsm.iter().find(|path| path.exists()).cloned();
+        let usual = module_paths.softhsm.iter().find(|path| path.exists()).cloned();
         Self { paths: usual.into_iter().collect(), named: false, origin: "the usual path of SoftHSM" }
     }
 
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(configuration.pin_source, Some(PinSource::Prompt));
         let isolated = NamedModule::With(ModuleSettings { path: "/usr/lib/libykcs11.so".into(), isolate: true });
         assert_eq!(configuration.modules, [NamedModule::Path("/usr/lib/softhsm/libsofthsm2.so".into()), isolated]);
-        assert_eq!(configuration.prompter, Some(Way::Auto));
+        assert_eq!(configuration.prompter, Some(PromptMethod::Auto));
         assert_eq!(configuration.prompter_timeout, Some(Duration::from_mins(5)));
         assert_eq!(configuration.idle_timeout, Some(Duration::from_mins(30)));
         assert_eq!(configuration.allow.len(), 1);
@@ -342,8 +342,8 @@ mod tests {
             at("c.so")
         );
         let configuration = parse(&text).unwrap();
-        let places = ModulePlaces { registered: Vec::new(), libraries: Vec::new(), softhsm: Vec::new() };
-        let all = ModuleFiles::find(&[], &configuration, &places);
+        let module_paths = ModulePaths { registered: Vec::new(), libraries: Vec::new(), softhsm: Vec::new() };
+        let all = ModuleFiles::find(&[], &configuration, &module_paths);
         assert_eq!(all.paths(), [at("a.so"), at("link.so"), at("c.so")]);
         let isolated = configuration.isolated(all.paths());
         assert_eq!(isolated, [at("link.so")]);
@@ -409,20 +409,20 @@ mod tests {
         fs::write(system.join("two.module"), "module: b.so\n").unwrap();
         fs::write(system.join("gone.module"), "module: /nowhere/x.so\n").unwrap();
         fs::write(own.join("one.module"), format!("module: {}\n", directory.path().join("c.so").display())).unwrap();
-        let places = ModulePlaces {
+        let module_paths = ModulePaths {
             registered: vec![own, system],
             libraries: vec![directory.path().to_owned()],
             softhsm: Vec::new(),
         };
         let found: Vec<_> =
-            places.registered_modules().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+            module_paths.registered_modules().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
         assert_eq!(found, ["c.so", "b.so"]);
     }
 
     #[test]
     fn no_module_at_all_gets_a_remedy() {
-        let places = ModulePlaces { registered: Vec::new(), libraries: Vec::new(), softhsm: Vec::new() };
-        let failure = ModuleFiles::find(&[], &AgentConfiguration::default(), &places).load(|_| {}).unwrap_err();
+        let module_paths = ModulePaths { registered: Vec::new(), libraries: Vec::new(), softhsm: Vec::new() };
+        let failure = ModuleFiles::find(&[], &AgentConfiguration::default(), &module_paths).load(|_| {}).unwrap_err();
         assert!(failure.remedy.unwrap().contains("softhsm2"));
     }
 }

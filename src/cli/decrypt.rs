@@ -7,56 +7,56 @@ use clap::ValueHint;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::arguments::{ExistingPin, Files, WhichKeyset};
+use super::arguments::{KeysetArguments, MessageFiles, PinArguments};
+use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::expiry;
-use super::mail_facts::{AnySender, MailFacts, told_unsigned};
+use super::file_io::{self, Content};
+use super::mail_report::{MailReport, SenderArguments, told_unsigned};
 use super::message;
-use super::output::{self, Content};
-use super::person::AtTheCommandLine;
-use super::surroundings::Surroundings;
-use super::verify::{given_anchors, not_one, report, sentence, with_known_anchors};
+use super::terminal_prompter::TerminalPrompter;
+use super::verify::{given_anchors, malformed_message, report, sentence, with_known_anchors};
 use crate::keyset::KeysetChoice;
 use crate::pki::Certificate;
-use crate::smime::{self, Format, Kind, Message, SmimeError, Verdict, Verified};
+use crate::smime::{self, Message, MessageFormat, MessageKind, SignatureVerdict, SmimeError, VerifiedMessage};
 
 /// Arguments of `tokenkeep decrypt`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct DecryptArguments {
     #[command(flatten)]
-    files: Files,
+    files: MessageFiles,
     #[command(flatten)]
-    which: WhichKeyset,
+    which: KeysetArguments,
     /// Authority to trust for a signature inside, PEM or DER (may be repeated)
     ///
     /// The authorities of all present keysets are trusted, too.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Vec<PathBuf>,
     #[command(flatten)]
-    sender: AnySender,
+    sender: SenderArguments,
     #[command(flatten)]
-    pin: ExistingPin,
+    pin: PinArguments,
 }
 
 /// Decrypts, and verifies a signature inside.
-pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    message::check(around.screen, arguments.files.out(), Content::Decrypted)?;
-    let given = given_anchors(&arguments.ca, around)?;
-    let message = Message::read(&output::read(arguments.files.input())?)?;
-    let desk = around.desk()?;
-    let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
-    let decrypted = desk.decrypt(&around.choice(&arguments.which)?, &message.cms, &mut person)?;
+pub fn run(arguments: &DecryptArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    message::check(cx.output, arguments.files.out(), Content::Decrypted)?;
+    let given = given_anchors(&arguments.ca, cx)?;
+    let message = Message::read(&file_io::read(arguments.files.input())?)?;
+    let backend = cx.backend()?;
+    let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
+    let decrypted = backend.decrypt(&cx.choice(&arguments.which)?, &message.cms, &mut person)?;
     if let Ok(name) = decrypted.keyset.parse()
-        && let Ok(keyset) = desk.choose(&KeysetChoice { name: Some(name), ..around.choice(&arguments.which)? })
+        && let Ok(keyset) = backend.choose(&KeysetChoice { name: Some(name), ..cx.choice(&arguments.which)? })
     {
-        expiry::warn(&keyset, around.screen, around.now());
+        expiry::warn(&keyset, cx.output, cx.now());
     }
     let unpacked = match message.format {
-        Format::Smime => smime::from_entity(&decrypted.content).map(Zeroizing::new),
-        Format::Der | Format::Pem => None,
+        MessageFormat::Smime => smime::from_entity(&decrypted.content).map(Zeroizing::new),
+        MessageFormat::Der | MessageFormat::Pem => None,
     };
     let content = unpacked.as_ref().unwrap_or(&decrypted.content);
-    let inside = SignatureInside::read(&message, &decrypted.content, given, around);
+    let inside = InnerSignature::read(&message, &decrypted.content, given, cx);
     let mut facts = vec![format!("Decrypted with keyset {:?}.", decrypted.keyset)];
     if !decrypted.integrity_protected && !inside.is_good() {
         facts.push("Not integrity-protected: only a signature inside can prove the sender and the content.".to_owned());
@@ -65,7 +65,7 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
     let mut value = json!({ "keyset": decrypted.keyset, "integrity_protected": decrypted.integrity_protected });
     inside.add_member(&mut value);
     let done =
-        message::deliver(around.screen, arguments.files.out(), content, Content::Decrypted, &facts.join("\n"), value)?;
+        message::deliver(cx.output, arguments.files.out(), content, Content::Decrypted, &facts.join("\n"), value)?;
     inside.check(arguments.sender).map(|()| done)
 }
 
@@ -73,27 +73,27 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
 const UNCHECKED: &str = "unchecked";
 
 /// The signature inside an encryption.
-enum SignatureInside {
+enum InnerSignature {
     None,
     /// The content is signed, but the signature cannot be read or checked.
     Unreadable(String),
-    Read(Box<(Verified, MailFacts)>),
+    Read(Box<(VerifiedMessage, MailReport)>),
 }
 
-impl SignatureInside {
+impl InnerSignature {
     /// Reads the decrypted content. Only its outermost structure decides whether it is signed: a
     /// body inside may quote a message that somebody else signed.
-    fn read(outer: &Message, content: &[u8], given: Vec<Certificate>, around: &Surroundings<'_>) -> Self {
+    fn read(outer: &Message, content: &[u8], given: Vec<Certificate>, cx: &Context<'_>) -> Self {
         let message = match Message::read(content) {
-            Ok(message) if message.kind == Kind::Signed => message,
+            Ok(message) if message.kind == MessageKind::Signed => message,
             Ok(_) | Err(SmimeError::NoMessage(_)) => return Self::None,
             Err(error) => return Self::Unreadable(error.to_string()),
         };
-        let verified = with_known_anchors(given, around)
-            .and_then(|anchors| smime::verify(&message, None, &[], &anchors, around.now()).map_err(not_one));
+        let verified = with_known_anchors(given, cx)
+            .and_then(|anchors| smime::verify(&message, None, &[], &anchors, cx.now()).map_err(malformed_message));
         match verified {
             Ok(verified) => {
-                let facts = MailFacts::of_signed_inside(outer, &message, &verified);
+                let facts = MailReport::of_signed_inside(outer, &message, &verified);
                 Self::Read(Box::new((verified, facts)))
             }
             Err(failure) => Self::Unreadable(failure.message),
@@ -114,7 +114,7 @@ impl SignatureInside {
                 let (verified, facts) = &**read;
                 let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
                 let how = if verified.is_good() { "Inside the encryption" } else { "Not verified" };
-                vec![facts.told_after(format!("{how}: {signers}"))]
+                vec![facts.append_to(format!("{how}: {signers}"))]
             }
         }
     }
@@ -144,7 +144,7 @@ impl SignatureInside {
 
     /// A bad or unreadable signature is an error, although the content has already been written. A
     /// signer from an unknown authority is no error: users must be able to read their mail.
-    fn check(&self, sender: AnySender) -> Result<(), Failure> {
+    fn check(&self, sender: SenderArguments) -> Result<(), Failure> {
         let (verified, facts) = match self {
             Self::None => return Ok(()),
             Self::Unreadable(reason) => {
@@ -154,7 +154,11 @@ impl SignatureInside {
             Self::Read(read) => &**read,
         };
         let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
-        if verified.signers.iter().all(|signer| matches!(signer.verdict, Verdict::Good | Verdict::ChainUnknown(_))) {
+        if verified
+            .signers
+            .iter()
+            .all(|signer| matches!(signer.verdict, SignatureVerdict::Good | SignatureVerdict::UnknownIssuer(_)))
+        {
             return facts.check_sender(sender, &signers);
         }
         Err(facts.refused(format!("decrypted, but the signature inside is not verified: {signers}"), verified))

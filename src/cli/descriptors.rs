@@ -6,12 +6,12 @@ use std::sync::OnceLock;
 static AT_START: OnceLock<Vec<u32>> = OnceLock::new();
 
 /// Records the open descriptors. Call this before the program opens a file.
-pub fn remember() {
-    let _ = at_start();
+pub fn remember_open() {
+    let _ = open_at_start();
 }
 
 /// The descriptors that were open at the start.
-pub fn at_start() -> Vec<u32> {
+pub fn open_at_start() -> Vec<u32> {
     AT_START.get_or_init(open_now).clone()
 }
 

@@ -6,26 +6,26 @@ use clap::ValueHint;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::arguments::{AuthorityAt, Files, FormatName, WhichKeyset};
+use super::arguments::{AuthorityUrls, FormatArgument, KeysetArguments, MessageFiles};
+use super::backend::Backend;
 use super::clock;
-use super::desk::Desk;
+use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::file_io::{self, Content};
 use super::hidden_keysets::HiddenKeysets;
 use super::message;
-use super::output::{self, Content};
-use super::surroundings::Surroundings;
-use crate::carrier::{Carrier, Http};
-use crate::keyset::{self, FoundKeyset, Holder, KeyUse, Trust};
-use crate::pki::path::{self, Purpose};
+use crate::keyset::{self, FoundKeyset, KeyUse, KeysetHolder, Trust};
+use crate::pki::path::{self, CertificatePurpose};
 use crate::pki::{Certificate, EmailAddress, PathProblem, same_address};
 use crate::prompter::showable;
 use crate::smime::{self, Cipher, Message};
+use crate::transport::{HttpTransport, Transport};
 
 /// Arguments of `tokenkeep encrypt`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct EncryptArguments {
     #[command(flatten)]
-    files: Files,
+    files: MessageFiles,
     /// E-mail address to encrypt to (may be repeated)
     ///
     /// The authority is asked for the certificate of the address.
@@ -41,43 +41,43 @@ pub struct Arguments {
     not_to_self: bool,
     /// Format of the encrypted message
     #[arg(long, value_name = "FORM", default_value = "der")]
-    format: FormatName,
+    format: FormatArgument,
     #[command(flatten)]
-    which: WhichKeyset,
+    which: KeysetArguments,
     #[command(flatten)]
-    authority: AuthorityAt,
+    authority: AuthorityUrls,
 }
 
 /// Encrypts to all recipients and, by default, to the own keyset.
-pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let content = if arguments.format == FormatName::Der { Content::Binary } else { Content::Text };
-    message::check(around.screen, arguments.files.out(), content)?;
+pub fn run(arguments: &EncryptArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let content = if arguments.format == FormatArgument::Der { Content::Binary } else { Content::Text };
+    message::check(cx.output, arguments.files.out(), content)?;
     let mut recipients = Vec::new();
     for path in &arguments.certificates {
-        recipients.extend(Certificate::read_all(&output::read(Some(path))?)?);
+        recipients.extend(Certificate::read_all(&file_io::read(Some(path))?)?);
     }
     // --to needs tokens to know the authority; to encrypt to oneself, they are optional.
-    let desk = match around.desk() {
-        Ok(desk) => Some(desk),
+    let backend = match cx.backend() {
+        Ok(backend) => Some(backend),
         Err(failure) if !arguments.to.is_empty() => return Err(failure),
         Err(_) => None,
     };
-    if let Some(desk) = desk.as_ref().filter(|_| !arguments.to.is_empty()) {
-        recipients.extend(search(arguments, desk, around.now())?);
+    if let Some(backend) = backend.as_ref().filter(|_| !arguments.to.is_empty()) {
+        recipients.extend(search(arguments, backend, cx.now())?);
     }
-    let input = output::read(arguments.files.input())?;
+    let input = file_io::read(arguments.files.input())?;
     let names: Vec<_> = recipients.iter().map(Certificate::display_name).collect();
-    if let Some(desk) = desk.filter(|_| !arguments.not_to_self)
-        && let Some(own) = own_certificate(arguments, around, &desk, &recipients)?
+    if let Some(backend) = backend.filter(|_| !arguments.not_to_self)
+        && let Some(own) = authority_certificate(arguments, cx, &backend, &recipients)?
         && !recipients.contains(&own)
     {
         recipients.push(own);
     }
-    let input = if arguments.format == FormatName::Smime { smime::to_encryptable(&input) } else { input };
+    let input = if arguments.format == FormatArgument::Smime { smime::to_encryptable(&input) } else { input };
     let cms = smime::encrypt(&input, &recipients, Cipher::default())?;
     let encrypted = Message::write(&cms, arguments.format.into(), None)?;
     message::deliver(
-        around.screen,
+        cx.output,
         arguments.files.out(),
         &encrypted,
         content,
@@ -91,34 +91,35 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
 }
 
 /// The certificates of all addresses. Fails with the addresses that have none.
-fn search(arguments: &Arguments, desk: &Desk, now: Timestamp) -> Result<Vec<Certificate>, Failure> {
-    let (keysets, trouble) = desk.keysets()?;
+fn search(arguments: &EncryptArguments, backend: &Backend, now: Timestamp) -> Result<Vec<Certificate>, Failure> {
+    let (keysets, unreadable_tokens) = backend.keysets()?;
     let (hidden, keysets) = hidden_and_shown(keysets)?;
     if keysets.is_empty() && !hidden.is_empty() {
         let why = HiddenKeysets::all_are_hidden(&hidden);
         return Err(Failure::absent(format!("cannot ask an authority for certificates: {why}")));
     }
-    let trust = Trust::of(&keysets, &trouble);
+    let trust = Trust::of(&keysets, &unreadable_tokens);
     let (address, fingerprint) = trust.authority(arguments.authority.http.as_deref())?;
     let http = arguments.authority.http.as_deref().unwrap_or(&address.http);
-    let carrier = Http::new(http, arguments.authority.https.as_deref().unwrap_or(&address.https), fingerprint)?;
+    let transport =
+        HttpTransport::new(http, arguments.authority.https.as_deref().unwrap_or(&address.https), fingerprint)?;
     let anchors = anchors(&trust)?;
     let mut found = Vec::new();
-    let mut without = Vec::new();
+    let mut missing = Vec::new();
     for email in arguments.to.iter().map(EmailAddress::as_str) {
-        match best(email, &carrier.search_certificates(email)?, &anchors, now)? {
+        match newest_valid(email, &transport.search_certificates(email)?, &anchors, now)? {
             Ok(certificate) => found.push(certificate),
-            Err(None) => without.push(email.to_owned()),
-            Err(Some(problem)) => without.push(format!("{email} ({problem})")),
+            Err(None) => missing.push(email.to_owned()),
+            Err(Some(problem)) => missing.push(format!("{email} ({problem})")),
         }
     }
-    if without.is_empty() {
+    if missing.is_empty() {
         return Ok(found);
     }
-    let without = format!("cannot encrypt: no usable certificate for {}", without.join(", "));
-    let failure = Failure::new(Exit::Refused, without);
+    let missing = format!("cannot encrypt: no usable certificate for {}", missing.join(", "));
+    let failure = Failure::new(Exit::Refused, missing);
     let failure = failure.with_remedy("omit them, or name their certificates with --certificate");
-    Err(clock::suspected(failure, &carrier, now))
+    Err(clock::explain_clock_error(failure, &transport, now))
 }
 
 fn hidden_and_shown(keysets: Vec<FoundKeyset>) -> Result<(Vec<FoundKeyset>, Vec<FoundKeyset>), Failure> {
@@ -128,7 +129,7 @@ fn hidden_and_shown(keysets: Vec<FoundKeyset>) -> Result<(Vec<FoundKeyset>, Vec<
 
 /// The newest valid encryption certificate of exactly this address; else the problem of the last
 /// one that is not valid.
-fn best(
+fn newest_valid(
     email: &str,
     candidates: &[Vec<u8>],
     anchors: &[Certificate],
@@ -140,7 +141,7 @@ fn best(
         if !certificate.emails().iter().any(|own| same_address(own, email)) {
             continue;
         }
-        match path::verify(&certificate, &[], anchors, Purpose::Encryption, now) {
+        match path::verify(&certificate, &[], anchors, CertificatePurpose::Encryption, now) {
             Ok(_) if best.as_ref().is_none_or(|best| best.not_before() < certificate.not_before()) => {
                 best = Some(certificate);
             }
@@ -159,51 +160,51 @@ fn anchors(trust: &Trust) -> Result<Vec<Certificate>, Failure> {
 /// whose keyset other commands would use by default, or of the only person with keysets here. If
 /// several people have keysets here, nobody is added: encryption needs no keyset, so it must not
 /// demand a name; and if one of them is a recipient, the message can be read here.
-fn own_certificate(
-    arguments: &Arguments,
-    around: &Surroundings<'_>,
-    desk: &Desk,
+fn authority_certificate(
+    arguments: &EncryptArguments,
+    cx: &Context<'_>,
+    backend: &Backend,
     recipients: &[Certificate],
 ) -> Result<Option<Certificate>, Failure> {
     let is_named = arguments.which.keyset.is_some() || arguments.which.token.is_some();
-    let chosen = match around.keyset(desk, &arguments.which) {
+    let chosen = match cx.keyset(backend, &arguments.which) {
         Ok(keyset) => Some(keyset),
         Err(failure) if is_named => return Err(failure),
         Err(_) => None,
     };
-    let (mut keysets, _) = desk.keysets()?;
+    let (mut keysets, _) = backend.keysets()?;
     if let Some(keyset) = &chosen {
-        keysets.retain(|other| other.is_same_persons(keyset));
+        keysets.retain(|other| other.has_same_holder(keyset));
         keysets.push(keyset.clone());
     } else {
         keysets = hidden_and_shown(keysets)?.1;
         let people = people(&keysets);
         let is_one = |recipient: &Certificate| {
-            let recipient = Holder::of_certificate(recipient);
+            let recipient = KeysetHolder::of_certificate(recipient);
             people.iter().any(|person| person.is_same_person(&recipient))
         };
         if people.len() > 1 && recipients.iter().any(is_one) {
             return Ok(None);
         }
         if people.len() != 1 {
-            around.screen.note(not_known(&people));
+            cx.output.note(not_known(&people));
             return Ok(None);
         }
     }
-    let anchors = anchors(&desk.trust()?)?;
-    let named = chosen.filter(|_| is_named).map(|keyset| newest(&[keyset], &anchors, around.now())).transpose()?;
+    let anchors = anchors(&backend.trust()?)?;
+    let named = chosen.filter(|_| is_named).map(|keyset| newest(&[keyset], &anchors, cx.now())).transpose()?;
     let own = match named.flatten() {
         Some(own) => Some(own),
-        None => newest(&keysets, &anchors, around.now())?,
+        None => newest(&keysets, &anchors, cx.now())?,
     };
     if own.is_none() {
-        around.screen.note("Not encrypted to yourself: you have no valid encryption certificate.");
+        cx.output.note("Not encrypted to yourself: you have no valid encryption certificate.");
     }
     Ok(own)
 }
 
 /// Says why the user is unknown.
-fn not_known(people: &[Holder]) -> String {
+fn not_known(people: &[KeysetHolder]) -> String {
     if people.is_empty() {
         return "Not encrypted to yourself: no keyset here names its person.".to_owned();
     }
@@ -212,8 +213,8 @@ fn not_known(people: &[Holder]) -> String {
 }
 
 /// The persons of these keysets, each once.
-fn people(keysets: &[FoundKeyset]) -> Vec<Holder> {
-    let mut people: Vec<Holder> = Vec::new();
+fn people(keysets: &[FoundKeyset]) -> Vec<KeysetHolder> {
+    let mut people: Vec<KeysetHolder> = Vec::new();
     for holder in keysets.iter().filter_map(FoundKeyset::holder) {
         if !people.iter().any(|known| known.is_same_person(&holder)) {
             people.push(holder);
@@ -233,6 +234,6 @@ fn newest(keysets: &[FoundKeyset], anchors: &[Certificate], now: Timestamp) -> R
     }
     // The public index names them, and anybody who can write to the token can change it: verify the
     // path to the CA.
-    found.retain(|own| path::verify(own, &[], anchors, Purpose::Encryption, now).is_ok());
+    found.retain(|own| path::verify(own, &[], anchors, CertificatePurpose::Encryption, now).is_ok());
     Ok(found.into_iter().max_by_key(Certificate::not_before))
 }

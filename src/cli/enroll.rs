@@ -6,27 +6,27 @@ use std::path::{Path, PathBuf};
 use clap::ValueHint;
 use serde_json::json;
 
-use super::arguments::{AuthorityAt, ExistingPin, NewPin};
+use super::arguments::{AuthorityUrls, NewPinArguments, PinArguments};
+use super::backend::Backend;
 use super::clock;
-use super::desk::Desk;
+use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
 use super::interrupt;
-use super::person::AtTheCommandLine;
-use super::surroundings::Surroundings;
+use super::terminal_prompter::TerminalPrompter;
 use crate::agent::ssh;
-use crate::carrier::Http;
-use crate::keyset::{self, EnrollOptions, Enrolled, FoundKeyset, Holder, KeyUse, KeysetOnToken, TokenSelector};
+use crate::keyset::{self, EnrollOptions, Enrolled, FoundKeyset, KeyUse, KeysetHolder, KeysetRef, TokenSelector};
 use crate::letter::Letter;
 use crate::pki::Certificate;
 use crate::prompter::{PinSource, showable};
 use crate::token::{KeysetName, SecurityLevel};
+use crate::transport::HttpTransport;
 
 /// Arguments of `tokenkeep enroll`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Run the same command with the same letter to resume an interrupted enrollment.\n\
                         An existing keyset of that name is re-enrolled after its PIN is verified.")]
-pub struct Arguments {
+pub struct EnrollArguments {
     /// Letter to enroll with; - is stdin
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     letter: PathBuf,
@@ -52,9 +52,9 @@ pub struct Arguments {
     #[arg(long, value_name = "TOKEN")]
     token: Option<TokenSelector>,
     #[command(flatten)]
-    pin: ExistingPin,
+    pin: PinArguments,
     #[command(flatten)]
-    new_pin: NewPin,
+    new_pin: NewPinArguments,
     /// Source of an SO PIN for the new token [default: random, not kept]
     ///
     /// prompt, file:PATH, fd:N or credential:NAME. With an SO PIN, `tokenkeep pin unblock` can set
@@ -65,16 +65,16 @@ pub struct Arguments {
     #[arg(long)]
     replace_person: bool,
     #[command(flatten)]
-    authority: AuthorityAt,
+    authority: AuthorityUrls,
 }
 
 /// Enrolls, with progress and warnings on stderr.
-pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+pub fn run(arguments: &EnrollArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let letter = read_letter(&arguments.letter)?;
     let http = arguments.authority.http.as_deref().unwrap_or(&letter.http_url);
     let https = arguments.authority.https.as_deref().unwrap_or(&letter.https_url);
-    let carrier = Http::new(http, https, letter.ca_fingerprint)?;
-    let desk = around.desk()?;
+    let transport = HttpTransport::new(http, https, letter.ca_fingerprint)?;
+    let backend = cx.backend()?;
     let options = EnrollOptions {
         keyset: arguments.keyset.clone(),
         level: arguments.level,
@@ -86,32 +86,32 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         so_pin: arguments.so_pin_source.is_some(),
         replace_person: arguments.replace_person,
     };
-    let mut person = person(arguments, around)?;
+    let mut person = person(arguments, cx)?;
     // Before any PIN is asked for, so that a person with somebody else's letter notices.
-    around.screen.note(showable(&format!(
+    cx.output.note(showable(&format!(
         "Enrolling {} at {:?} into the keyset {:?} \u{2026}",
-        Holder::of_letter(&letter),
+        KeysetHolder::of_letter(&letter),
         letter.authority_name,
         arguments.keyset.as_str()
     )));
     interrupt::says("not enrolled: interrupted; run the same command with the same letter to resume");
-    let enrolled = desk
-        .enroll(&carrier, &letter, &options, &mut person, around.now())
-        .map_err(|failure| clock::suspected(failure, &carrier, around.now()))
-        .map_err(|failure| if_hidden(failure, &arguments.keyset, &desk))?;
+    let enrolled = backend
+        .enroll(&transport, &letter, &options, &mut person, cx.now())
+        .map_err(|failure| clock::explain_clock_error(failure, &transport, cx.now()))
+        .map_err(|failure| if_hidden(failure, &arguments.keyset, &backend))?;
     interrupt::says("enrolled, but interrupted before the report: `tokenkeep keysets` lists the keyset");
-    show_again(&enrolled.keyset, around);
-    tell(&enrolled, around)
+    show_again(&enrolled.keyset, cx);
+    render(&enrolled, cx)
 }
 
 /// Explains a failure with a hidden keyset of that name, which no list shows.
-fn if_hidden(failure: Failure, name: &KeysetName, desk: &Desk) -> Failure {
+fn if_hidden(failure: Failure, name: &KeysetName, backend: &Backend) -> Failure {
     let hidden = HiddenKeysets::of_this_user().list().unwrap_or_default();
     if failure.remedy.is_some() || !hidden.iter().any(|hidden| hidden.keyset == *name) {
         return failure;
     }
     let is_meant = |keyset: &FoundKeyset| keyset.name == *name && HiddenKeysets::is_hidden(&hidden, keyset);
-    if !desk.keysets().is_ok_and(|(keysets, _)| keysets.iter().any(is_meant)) {
+    if !backend.keysets().is_ok_and(|(keysets, _)| keysets.iter().any(is_meant)) {
         return failure;
     }
     failure.with_remedy(format!(
@@ -122,18 +122,18 @@ fn if_hidden(failure: Failure, name: &KeysetName, desk: &Desk) -> Failure {
 }
 
 /// A keyset that has just been enrolled is no longer hidden.
-fn show_again(keyset: &FoundKeyset, around: &Surroundings<'_>) {
-    if let Err(failure) = HiddenKeysets::of_this_user().set(&KeysetOnToken::of(keyset), false) {
-        around.screen.warning(failure.message);
+fn show_again(keyset: &FoundKeyset, cx: &Context<'_>) {
+    if let Err(failure) = HiddenKeysets::of_this_user().set(&KeysetRef::of(keyset), false) {
+        cx.output.warning(failure.message);
     }
 }
 
-fn person<'a>(arguments: &Arguments, around: &Surroundings<'a>) -> Result<AtTheCommandLine<'a>, Failure> {
+fn person<'a>(arguments: &EnrollArguments, cx: &Context<'a>) -> Result<TerminalPrompter<'a>, Failure> {
     let new_pin = arguments.new_pin.new_pin_source.as_ref().unwrap_or(&PinSource::Prompt);
-    let prompter = around.prompter(arguments.pin.pin_source.as_ref(), Some(new_pin))?;
-    let person = AtTheCommandLine::new(prompter, around.screen).resuming(around.prompter(Some(new_pin), None)?);
+    let prompter = cx.prompter(arguments.pin.pin_source.as_ref(), Some(new_pin))?;
+    let person = TerminalPrompter::new(prompter, cx.output).resuming(cx.prompter(Some(new_pin), None)?);
     Ok(match &arguments.so_pin_source {
-        Some(source) => person.with_so_pin(around.prompter(Some(&PinSource::Prompt), Some(source))?),
+        Some(source) => person.with_so_pin(cx.prompter(Some(&PinSource::Prompt), Some(source))?),
         None => person,
     })
 }
@@ -146,7 +146,7 @@ pub fn read_letter(path: &Path) -> Result<Letter, Failure> {
     Ok(Letter::read_file(path)?)
 }
 
-fn tell(enrolled: &Enrolled, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+fn render(enrolled: &Enrolled, cx: &Context<'_>) -> Result<Exit, Failure> {
     let keyset = &enrolled.keyset;
     let token = keyset.token.name();
     let keys = match enrolled.encryption_keys {
@@ -175,7 +175,7 @@ fn tell(enrolled: &Enrolled, around: &Surroundings<'_>) -> Result<Exit, Failure>
         lines.push("The signing key is new. Where SSH servers have the old key, replace it with this line:".to_owned());
         lines.push(showable(line));
     }
-    around.screen.answer(
+    cx.output.answer(
         lines.join("\n"),
         &json!({
             "keyset": keyset.name.as_str(),

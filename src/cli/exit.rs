@@ -6,10 +6,9 @@ use std::process::ExitStatus;
 use serde::{Serialize, Serializer};
 
 use super::progress;
-use crate::agent::BrokerError;
+use crate::agent::AgentProcessError;
 use crate::agent::client::ClientError;
 use crate::authority::{AuthorityError, ConfigurationError};
-use crate::carrier::CarrierError;
 use crate::keyset::{ErrorKind, KeysetError};
 use crate::letter::LetterError;
 use crate::pki::PkiError;
@@ -19,6 +18,7 @@ use crate::smime::SmimeError;
 use crate::statement::StatementError;
 use crate::store::StoreError;
 use crate::token::{TokenError, TokenErrorKind};
+use crate::transport::TransportError;
 
 /// The exit codes. They are an interface: scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,21 +175,21 @@ impl From<TokenError> for Failure {
     }
 }
 
-impl From<BrokerError> for Failure {
-    fn from(error: BrokerError) -> Self {
+impl From<AgentProcessError> for Failure {
+    fn from(error: AgentProcessError) -> Self {
         let exit = match &error {
-            BrokerError::Running { .. } => Exit::Refused,
-            BrokerError::NotRunning => Exit::Absent,
-            BrokerError::Worker { status } => Exit::of_status(*status),
+            AgentProcessError::Running { .. } => Exit::Refused,
+            AgentProcessError::NotRunning => Exit::Absent,
+            AgentProcessError::Worker { status } => Exit::of_status(*status),
             _ => Exit::Fault,
         };
         Self::new(exit, error.to_string())
     }
 }
 
-impl From<CarrierError> for Failure {
-    fn from(error: CarrierError) -> Self {
-        Self::new(KeysetError::carrier_kind(&error).into(), error.to_string())
+impl From<TransportError> for Failure {
+    fn from(error: TransportError) -> Self {
+        Self::new(KeysetError::transport_kind(&error).into(), error.to_string())
     }
 }
 

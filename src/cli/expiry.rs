@@ -3,25 +3,25 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::screen::Screen;
+use super::output::Output;
 use crate::keyset::FoundKeyset;
 use crate::pki::Certificate;
 
 /// How long before a certificate expires the warnings begin: 60 days.
-pub const SOON: SignedDuration = SignedDuration::from_hours(60 * 24);
+pub const WARNING_PERIOD: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 /// Warns if a certificate that the keyset uses expires soon. One that has expired is refused where
 /// it is used.
-pub fn warn(keyset: &FoundKeyset, screen: &Screen, now: Timestamp) {
+pub fn warn(keyset: &FoundKeyset, output: &Output, now: Timestamp) {
     if let Some(line) = line(keyset, now) {
-        screen.warning(line);
+        output.warning(line);
     }
 }
 
 fn line(keyset: &FoundKeyset, now: Timestamp) -> Option<String> {
     let end = end_of_use(keyset)?;
     let left = end.duration_since(now);
-    if left <= SignedDuration::ZERO || left > SOON {
+    if left <= SignedDuration::ZERO || left > WARNING_PERIOD {
         return None;
     }
     Some(format!(

@@ -16,21 +16,21 @@ use clap::ValueHint;
 use der::pem::LineEnding;
 use jiff::Timestamp;
 
-use super::arguments::{ExistingPin, WhichKeyset};
+use super::arguments::{KeysetArguments, PinArguments};
+use super::backend::Backend;
+use super::context::Context;
 use super::descriptors;
-use super::desk::Desk;
 use super::exit::{Exit, Failure};
 use super::expiry;
-use super::output::{self, Content};
-use super::person::AtTheCommandLine;
+use super::file_io::{self, Content};
 use super::person_name::without_addresses;
-use super::surroundings::Surroundings;
+use super::terminal_prompter::TerminalPrompter;
 use super::verify::{anchors, sentence};
 use crate::keyset::{self, FoundKeyset, KeysetError, SignOptions};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, Fingerprint, same_address};
 use crate::prompter::showable;
-use crate::smime::{self, Message, SignerReport, Verdict, Verified};
+use crate::smime::{self, Message, SignatureVerdict, SignerReport, VerifiedMessage};
 use crate::token::{KeyAlgorithm, KeysetName};
 
 /// The subcommand, and the end of the program name that selects it.
@@ -41,7 +41,7 @@ const LABEL: &str = "SIGNED MESSAGE";
 
 /// Arguments of `tokenkeep git-sign`: gpgsm's options that git uses.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct GitSignArguments {
     /// File descriptor for status lines
     #[arg(long, value_name = "FD")]
     status_fd: Option<u32>,
@@ -68,7 +68,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Vec<PathBuf>,
     #[command(flatten)]
-    pin: ExistingPin,
+    pin: PinArguments,
 }
 
 /// The command line, with the subcommand inserted if the program's name selects it.
@@ -82,52 +82,52 @@ pub fn with_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 }
 
 /// Signs, or verifies with `--verify`.
-pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+pub fn run(arguments: &GitSignArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let mut status = StatusLines::to(arguments.status_fd)?;
     match arguments.verify.as_slice() {
-        [signature, content] => verify(signature, content, arguments, &mut status, around),
-        _ => sign(arguments, &mut status, around),
+        [signature, content] => verify(signature, content, arguments, &mut status, cx),
+        _ => sign(arguments, &mut status, cx),
     }
 }
 
-fn sign(arguments: &Arguments, status: &mut StatusLines, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let desk = around.desk()?;
+fn sign(arguments: &GitSignArguments, status: &mut StatusLines, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let backend = cx.backend()?;
     let keyset = match &arguments.local_user {
         Some(wanted) => {
-            let keyset = keyset_of(wanted, &desk, around)?;
-            expiry::warn(&keyset, around.screen, around.now());
+            let keyset = keyset_of(wanted, &backend, cx)?;
+            expiry::warn(&keyset, cx.output, cx.now());
             keyset
         }
-        None => around.keyset(&desk, &WhichKeyset { keyset: None, token: None })?,
+        None => cx.keyset(&backend, &KeysetArguments { keyset: None, token: None })?,
     };
-    let content = output::read(None)?;
-    let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
+    let content = file_io::read(None)?;
+    let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
     let options = SignOptions { detached: true };
-    let cms = desk.sign(&keyset, &content, options, &mut person, around.now())?;
+    let cms = backend.sign(&keyset, &content, options, &mut person, cx.now())?;
     let text = der::pem::encode_string(LABEL, LineEnding::LF, &cms)
         .map_err(|error| Failure::fault(format!("cannot write the signature: {error}")))?;
-    output::write(None, text.as_bytes(), Content::Text)?;
+    file_io::write(None, text.as_bytes(), Content::Text)?;
     let (algorithm, fingerprint) = match signing_certificate(&keyset) {
         Some(certificate) => (numbers_of(&certificate), fingerprint(&certificate)),
         None => ("0 0", String::new()),
     };
-    status.say(&format!("SIG_CREATED D {algorithm} 00 {} {fingerprint}", around.now().as_second()))?;
+    status.say(&format!("SIG_CREATED D {algorithm} 00 {} {fingerprint}", cx.now().as_second()))?;
     Ok(Exit::Done)
 }
 
 fn verify(
     signature: &Path,
     content: &Path,
-    arguments: &Arguments,
+    arguments: &GitSignArguments,
     status: &mut StatusLines,
-    around: &Surroundings<'_>,
+    cx: &Context<'_>,
 ) -> Result<Exit, Failure> {
-    let anchors = anchors(&arguments.ca, around)?;
+    let anchors = anchors(&arguments.ca, cx)?;
     // Git searches for the good-signature line after a line break, so it must not be the first
     // line.
     status.say("NEWSIG")?;
-    let (signature, content) = (output::read(Some(signature))?, output::read(Some(content))?);
-    let verified = match verify_content(&signature, &content, &anchors, around.now()) {
+    let (signature, content) = (file_io::read(Some(signature))?, file_io::read(Some(content))?);
+    let verified = match verify_content(&signature, &content, &anchors, cx.now()) {
         Ok(verified) => verified,
         Err(reason) => {
             status.say("ERRSIG 0000000000000000 0 0 00 0 4")?;
@@ -143,7 +143,7 @@ fn verify(
     if !verified.is_good() {
         return Err(Failure::new(Exit::NotVerified, format!("not verified: {said}")));
     }
-    around.screen.note(said);
+    cx.output.note(said);
     Ok(Exit::Done)
 }
 
@@ -155,7 +155,7 @@ fn verify_content(
     content: &[u8],
     anchors: &[Certificate],
     now: Timestamp,
-) -> Result<Verified, String> {
+) -> Result<VerifiedMessage, String> {
     let message = Message::read(signature).map_err(|error| error.to_string())?;
     if let Some(outside) = message.outside.first() {
         return Err(format!("the signature is not alone: it comes with {outside}"));
@@ -180,16 +180,18 @@ fn lines_of(signer: &SignerReport) -> Vec<String> {
     let when = signer.signing_time.map_or(0, Timestamp::as_second);
     let valid = format!("VALIDSIG {id} {} {when} 0 0 0 0 0 00 {id}", date(signer));
     match &signer.verdict {
-        Verdict::Good => vec![format!("GOODSIG {who}"), valid, "TRUST_FULLY 0 shell".to_owned()],
-        Verdict::SignatureWrong { .. } => vec![format!("BADSIG {who}")],
+        SignatureVerdict::Good => vec![format!("GOODSIG {who}"), valid, "TRUST_FULLY 0 shell".to_owned()],
+        SignatureVerdict::SignatureWrong { .. } => vec![format!("BADSIG {who}")],
         // GnuPG's reason codes: 4 is an unsupported algorithm, 9 a missing key. Git shows E, not B.
-        Verdict::Unchecked { .. } => vec![format!("ERRSIG {id} 0 0 00 {when} 4")],
-        Verdict::NoCertificate => vec![format!("ERRSIG {id} 0 0 00 {when} 9")],
-        Verdict::Expired { .. } => vec![format!("EXPKEYSIG {who}"), valid],
+        SignatureVerdict::Unchecked { .. } => vec![format!("ERRSIG {id} 0 0 00 {when} 4")],
+        SignatureVerdict::NoCertificate => vec![format!("ERRSIG {id} 0 0 00 {when} 9")],
+        SignatureVerdict::Expired { .. } => vec![format!("EXPKEYSIG {who}"), valid],
         // The signature is right, but the signer's authority is unknown: git shows U, which does
         // not count as good.
-        Verdict::ChainUnknown(_) => vec![format!("GOODSIG {who}"), valid, "TRUST_UNDEFINED 0 shell".to_owned()],
-        Verdict::NotTrusted(_) => vec![format!("GOODSIG {who}"), valid, "TRUST_NEVER 0 shell".to_owned()],
+        SignatureVerdict::UnknownIssuer(_) => {
+            vec![format!("GOODSIG {who}"), valid, "TRUST_UNDEFINED 0 shell".to_owned()]
+        }
+        SignatureVerdict::NotTrusted(_) => vec![format!("GOODSIG {who}"), valid, "TRUST_NEVER 0 shell".to_owned()],
     }
 }
 
@@ -199,12 +201,12 @@ fn date(signer: &SignerReport) -> String {
 }
 
 /// The keyset that git's KEYID selects by e-mail address, keyset name or certificate fingerprint.
-fn keyset_of(wanted: &str, desk: &Desk, around: &Surroundings<'_>) -> Result<FoundKeyset, Failure> {
-    let (keysets, troubles) = desk.keysets()?;
+fn keyset_of(wanted: &str, backend: &Backend, cx: &Context<'_>) -> Result<FoundKeyset, Failure> {
+    let (keysets, troubles) = backend.keysets()?;
     let mut fitting: Vec<_> = keysets.iter().filter(|keyset| keyset.is_usable() && is_meant(wanted, keyset)).collect();
     if fitting.len() > 1 {
         // If several have this address, take the one that other commands use.
-        let default = around.choice(&WhichKeyset { keyset: None, token: None })?.default;
+        let default = cx.choice(&KeysetArguments { keyset: None, token: None })?.default;
         if fitting.iter().filter(|keyset| Some(&keyset.name) == default.as_ref()).count() == 1 {
             fitting.retain(|keyset| Some(&keyset.name) == default.as_ref());
         } else if let Some(newest) = keyset::newest_of_one_person(fitting.iter().copied()) {
@@ -214,7 +216,7 @@ fn keyset_of(wanted: &str, desk: &Desk, around: &Surroundings<'_>) -> Result<Fou
     match fitting.as_slice() {
         [only] => Ok((*only).clone()),
         [] => {
-            super::token::warn(around, &troubles);
+            super::token::warn(cx, &troubles);
             let message =
                 format!("cannot sign for {wanted:?}: no present keyset has this address, name or fingerprint");
             Err(Failure::absent(message)
@@ -282,7 +284,7 @@ impl StatusLines {
             None => return Ok(Self(None)),
             Some(1) => Box::new(io::stdout()),
             Some(2) => Box::new(io::stderr()),
-            Some(number) if !descriptors::at_start().contains(&number) => {
+            Some(number) if !descriptors::open_at_start().contains(&number) => {
                 return Err(Failure::usage(format!("cannot write status lines: descriptor {number} is not open")));
             }
             Some(number) => {
@@ -320,7 +322,7 @@ mod tests {
         assert!(words(&[]).is_empty());
     }
 
-    fn signer(verdict: Verdict) -> SignerReport {
+    fn signer(verdict: SignatureVerdict) -> SignerReport {
         SignerReport {
             name: "Some\none\n[GNUPG:] GOODSIG 0 boss".into(),
             emails: vec!["user@example.org\r".into()],
@@ -331,14 +333,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_good_is_said_to_be_and_a_name_is_no_line() {
-        let wrong = signer(Verdict::SignatureWrong { reason: "changed".into() });
-        let unchecked = signer(Verdict::Unchecked { reason: "SHA-1".into() });
+    fn only_good_signatures_are_good_and_names_add_no_line() {
+        let wrong = signer(SignatureVerdict::SignatureWrong { reason: "changed".into() });
+        let unchecked = signer(SignatureVerdict::Unchecked { reason: "SHA-1".into() });
         for (signer, first) in [
-            (signer(Verdict::Good), "GOODSIG "),
+            (signer(SignatureVerdict::Good), "GOODSIG "),
             (wrong, "BADSIG "),
             (unchecked, "ERRSIG "),
-            (signer(Verdict::NoCertificate), "ERRSIG "),
+            (signer(SignatureVerdict::NoCertificate), "ERRSIG "),
         ] {
             let lines = lines_of(&signer);
             assert!(lines[0].starts_with(first), "{lines:?}");

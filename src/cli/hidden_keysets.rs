@@ -6,10 +6,10 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::context::state_home;
 use super::exit::Failure;
-use super::output::{self, Content};
-use super::surroundings::state_home;
-use crate::keyset::{FoundKeyset, KeysetOnToken};
+use super::file_io::{self, Content};
+use crate::keyset::{FoundKeyset, KeysetRef};
 
 /// The file's name in the state directory.
 const FILE: &str = "tokenkeep/hidden-keysets.json";
@@ -33,17 +33,17 @@ impl HiddenKeysets {
     }
 
     /// The hidden keysets; empty if the file does not exist.
-    pub fn list(&self) -> Result<Vec<KeysetOnToken>, Failure> {
+    pub fn list(&self) -> Result<Vec<KeysetRef>, Failure> {
         let Some(path) = &self.path else { return Ok(Vec::new()) };
         let unreadable = |reason: String| {
             Failure::usage(format!("cannot read the list of hidden keysets {}: {reason}", path.display()))
                 .with_remedy("remove the file; every keyset is shown then")
         };
-        KeysetOnToken::read_hidden(path).map_err(unreadable)
+        KeysetRef::read_hidden(path).map_err(unreadable)
     }
 
     /// Whether the list contains this keyset.
-    pub fn is_hidden(list: &[KeysetOnToken], keyset: &FoundKeyset) -> bool {
+    pub fn is_hidden(list: &[KeysetRef], keyset: &FoundKeyset) -> bool {
         list.iter().any(|hidden| hidden.is(keyset))
     }
 
@@ -57,7 +57,7 @@ impl HiddenKeysets {
     }
 
     /// Hides a keyset, or shows it again. Returns whether the list changed.
-    pub fn set(&self, keyset: &KeysetOnToken, hidden: bool) -> Result<bool, Failure> {
+    pub fn set(&self, keyset: &KeysetRef, hidden: bool) -> Result<bool, Failure> {
         let mut list = self.list()?;
         if list.contains(keyset) == hidden {
             return Ok(false);
@@ -79,7 +79,7 @@ impl HiddenKeysets {
         }
         let mut text = serde_json::to_vec_pretty(&list).map_err(|error| failed(&error))?;
         text.push(b'\n');
-        output::write(Some(path), &text, Content::Text)?;
+        file_io::write(Some(path), &text, Content::Text)?;
         Ok(true)
     }
 }

@@ -11,14 +11,14 @@ use std::time::Duration;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::exit::{self, Exit, Failure};
-use super::{output, progress};
+use super::{file_io, progress};
 use crate::prompter::showable;
 
 /// Time that the program may continue after Ctrl-C before it is ended.
-const GRACE: Duration = Duration::from_millis(400);
+const EXIT_DELAY: Duration = Duration::from_millis(400);
 
 /// True while another part, such as the authority's service, handles Ctrl-C itself.
-static HANDLED_ELSEWHERE: AtomicBool = AtomicBool::new(false);
+static HANDLED_BY_CALLER: AtomicBool = AtomicBool::new(false);
 /// The terminal's settings at the start.
 static TERMINAL: Mutex<Option<Termios>> = Mutex::new(None);
 
@@ -45,8 +45,8 @@ pub fn watch() -> Result<(), Failure> {
     let spawned = std::thread::Builder::new().name("interrupt".to_owned()).spawn(move || {
         let mut interrupts = interrupts;
         while runtime.block_on(interrupts.recv()).is_some() {
-            if !HANDLED_ELSEWHERE.load(Ordering::SeqCst) {
-                std::thread::sleep(GRACE);
+            if !HANDLED_BY_CALLER.load(Ordering::SeqCst) {
+                std::thread::sleep(EXIT_DELAY);
                 end();
             }
         }
@@ -55,12 +55,12 @@ pub fn watch() -> Result<(), Failure> {
 }
 
 /// Leaves Ctrl-C to the caller from now on.
-pub fn leave_to_caller() {
-    HANDLED_ELSEWHERE.store(true, Ordering::SeqCst);
+pub fn delegate_to_caller() {
+    HANDLED_BY_CALLER.store(true, Ordering::SeqCst);
 }
 
 fn end() -> ! {
-    output::discard_unfinished();
+    file_io::discard_unfinished();
     progress::clear();
     if let (Ok(terminal), Ok(saved)) = (File::options().write(true).open("/dev/tty"), TERMINAL.lock())
         && let Some(saved) = saved.as_ref()

@@ -3,37 +3,37 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::arguments::{ExistingPin, WhichKeyset};
+use super::arguments::{KeysetArguments, PinArguments};
+use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
-use super::person::AtTheCommandLine;
-use super::screen::line_of;
-use super::surroundings::Surroundings;
+use super::output::line_of;
+use super::terminal_prompter::TerminalPrompter;
 use super::token;
-use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, KeysetOnToken, Standing, TokenSelector};
+use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, KeysetRef, KeysetStatus, TokenSelector};
 use crate::pki::Fingerprint;
 use crate::prompter::{PrompterError, showable};
 use crate::token::KeysetName;
 
 /// Subcommands of `tokenkeep keyset`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum KeysetCommand {
     /// List the keysets on all present tokens
-    List(ListArguments),
+    List(KeysetListArguments),
     /// Show a keyset's keys and certificates
-    Show(Show),
+    Show(KeysetShowArguments),
     /// Delete a keyset: its keys, certificates and records
-    Delete(Delete),
+    Delete(DeleteArguments),
     /// Hide a keyset on this machine, without changing its token
     ///
     /// A hidden keyset is listed only with --all, and used only when named.
-    Forget(Forget),
+    Forget(ForgetArguments),
 }
 
 /// Arguments of `keyset list` and `keysets`.
 #[derive(Debug, clap::Args)]
-pub struct ListArguments {
+pub struct KeysetListArguments {
     /// Also list the keysets hidden on this machine (`keyset forget`)
     #[arg(long)]
     all: bool,
@@ -45,7 +45,7 @@ pub struct ListArguments {
     after_help = "For a keyset whose PIN is lost, after a recovery. It can still be named: decrypt --keyset NAME.\n\
                   `tokenkeep token erase` removes a soft token altogether."
 )]
-pub struct Forget {
+pub struct ForgetArguments {
     /// Keyset to hide
     #[arg(value_name = "NAME")]
     name: KeysetName,
@@ -59,7 +59,7 @@ pub struct Forget {
 
 /// Arguments of `keyset show`.
 #[derive(Debug, clap::Args)]
-pub struct Show {
+pub struct KeysetShowArguments {
     /// Keyset to show
     ///
     /// Default: the only keyset; else $TOKENKEEP_KEYSET; else `keyset` in agent.toml; else the
@@ -76,7 +76,7 @@ pub struct Show {
 
 /// Arguments of `keyset delete`.
 #[derive(Debug, clap::Args)]
-pub struct Delete {
+pub struct DeleteArguments {
     /// Keyset to delete; there is no default
     #[arg(conflicts_with = "keyset", required_unless_present = "keyset")]
     name: Option<KeysetName>,
@@ -90,23 +90,23 @@ pub struct Delete {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    pin: ExistingPin,
+    pin: PinArguments,
 }
 
 /// Runs the subcommand.
-pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+pub fn run(command: KeysetCommand, cx: &Context<'_>) -> Result<Exit, Failure> {
     match command {
-        Command::List(arguments) => list(&arguments, around),
-        Command::Show(arguments) => show(arguments, around),
-        Command::Delete(arguments) => delete(arguments, around),
-        Command::Forget(arguments) => forget(arguments, around),
+        KeysetCommand::List(arguments) => list(&arguments, cx),
+        KeysetCommand::Show(arguments) => show(arguments, cx),
+        KeysetCommand::Delete(arguments) => delete(arguments, cx),
+        KeysetCommand::Forget(arguments) => forget(arguments, cx),
     }
 }
 
 /// Lists keysets.
-pub fn list(arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let (keysets, troubles) = around.desk()?.keysets()?;
-    token::warn(around, &troubles);
+pub fn list(arguments: &KeysetListArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let (keysets, troubles) = cx.backend()?.keysets()?;
+    token::warn(cx, &troubles);
     let hidden = HiddenKeysets::of_this_user().list()?;
     let is_hidden = |keyset: &FoundKeyset| HiddenKeysets::is_hidden(&hidden, keyset);
     let (keysets, kept_back): (Vec<_>, Vec<_>) =
@@ -116,7 +116,7 @@ pub fn list(arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit
         hidden => format!("No keyset is shown: {}.", HiddenKeysets::all_are_hidden(hidden)),
     };
     for keyset in &keysets {
-        expiry::warn(keyset, around.screen, around.now());
+        expiry::warn(keyset, cx.output, cx.now());
     }
     let rows = keysets
         .iter()
@@ -134,12 +134,12 @@ pub fn list(arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit
     let headings = ["keyset", "level", "status", "keys", "authority", "token, serial"];
     let value: Vec<_> =
         keysets.iter().map(|keyset| with_member(summary(keyset), "hidden", is_hidden(keyset).into())).collect();
-    around.screen.table(&headings, rows, &nothing, &value)
+    cx.output.table(&headings, rows, &nothing, &value)
 }
 
-fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let which = WhichKeyset { keyset: arguments.name.or(arguments.keyset), token: arguments.token };
-    let details = keyset::show(&around.keyset(&around.desk()?, &which)?)?;
+fn show(arguments: KeysetShowArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let which = KeysetArguments { keyset: arguments.name.or(arguments.keyset), token: arguments.token };
+    let details = keyset::show(&cx.keyset(&cx.backend()?, &which)?)?;
     let keyset = &details.keyset;
     let mut lines = vec![
         field("Keyset", keyset.name.as_str()),
@@ -154,7 +154,7 @@ fn show(arguments: Show, around: &Surroundings<'_>) -> Result<Exit, Failure> {
     ];
     lines.extend(details.certificates.iter().map(paragraph));
     let certificates = details.certificates.iter().map(certificate).collect();
-    around.screen.answer(lines.join("\n"), &with_member(summary(keyset), "certificates", certificates))
+    cx.output.answer(lines.join("\n"), &with_member(summary(keyset), "certificates", certificates))
 }
 
 fn with_member(mut value: Value, name: &str, member: Value) -> Value {
@@ -164,17 +164,17 @@ fn with_member(mut value: Value, name: &str, member: Value) -> Value {
     value
 }
 
-fn forget(arguments: Forget, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+fn forget(arguments: ForgetArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let list = HiddenKeysets::of_this_user();
-    let Forget { name, token, undo } = arguments;
+    let ForgetArguments { name, token, undo } = arguments;
     // --undo works without the keyset's token, too.
     let absent: Vec<_> =
         list.list()?.into_iter().filter(|hidden| undo && token.is_none() && hidden.keyset == name).collect();
-    let keyset = if let Ok([only]) = <[KeysetOnToken; 1]>::try_from(absent) {
+    let keyset = if let Ok([only]) = <[KeysetRef; 1]>::try_from(absent) {
         only
     } else {
-        let which = WhichKeyset { keyset: Some(name), token };
-        KeysetOnToken::of(&around.keyset(&around.desk()?, &which)?)
+        let which = KeysetArguments { keyset: Some(name), token };
+        KeysetRef::of(&cx.keyset(&cx.backend()?, &which)?)
     };
     let changed = list.set(&keyset, !undo)?;
     let name = keyset.keyset.as_str();
@@ -187,18 +187,18 @@ fn forget(arguments: Forget, around: &Surroundings<'_>) -> Result<Exit, Failure>
         (true, true) => format!("The keyset {name:?} is shown again."),
         (true, false) => format!("The keyset {name:?} was not hidden."),
     };
-    around.screen.answer(text, &json!({ "keyset": name, "serial": keyset.serial, "hidden": !undo }))
+    cx.output.answer(text, &json!({ "keyset": name, "serial": keyset.serial, "hidden": !undo }))
 }
 
-fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+fn delete(arguments: DeleteArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     // Showing may default to the only keyset; deleting never does.
     let Some(name) = arguments.name.or(arguments.keyset) else {
         return Err(Failure::usage("cannot delete a keyset: no name given"));
     };
-    let desk = around.desk()?;
-    let which = WhichKeyset { keyset: Some(name), token: arguments.token };
-    let keyset = around.keyset(&desk, &which)?;
-    let prompter = around.prompter(arguments.pin.pin_source.as_ref(), None)?;
+    let backend = cx.backend()?;
+    let which = KeysetArguments { keyset: Some(name), token: arguments.token };
+    let keyset = cx.keyset(&backend, &which)?;
+    let prompter = cx.prompter(arguments.pin.pin_source.as_ref(), None)?;
     if !arguments.yes {
         let question = format!(
             "Delete keyset {:?} on {}? Messages encrypted to it can then be read only after a \
@@ -221,8 +221,8 @@ fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure>
             }
         }
     }
-    let deleted = desk.delete(&keyset, &mut AtTheCommandLine::new(prompter, around.screen))?;
-    around.screen.answer(
+    let deleted = backend.delete(&keyset, &mut TerminalPrompter::new(prompter, cx.output))?;
+    cx.output.answer(
         format!(
             "Deleted keyset {:?}: {} keys, {} certificates.",
             keyset.name.as_str(),
@@ -233,11 +233,11 @@ fn delete(arguments: Delete, around: &Surroundings<'_>) -> Result<Exit, Failure>
     )
 }
 
-fn standing(standing: &Standing) -> String {
+fn standing(standing: &KeysetStatus) -> String {
     match standing {
-        Standing::Enrolled => "enrolled".to_owned(),
-        Standing::Pending { reference } => format!("not finished (letter {reference})"),
-        Standing::ReenrollmentPending { reference } => {
+        KeysetStatus::Enrolled => "enrolled".to_owned(),
+        KeysetStatus::Pending { reference } => format!("not finished (letter {reference})"),
+        KeysetStatus::ReenrollmentPending { reference } => {
             format!("enrolled; re-enrollment not finished (letter {reference})")
         }
     }
@@ -245,9 +245,9 @@ fn standing(standing: &Standing) -> String {
 
 fn summary(keyset: &FoundKeyset) -> Value {
     let (standing, reference) = match &keyset.standing {
-        Standing::Enrolled => ("enrolled", None),
-        Standing::Pending { reference } => ("pending", Some(reference)),
-        Standing::ReenrollmentPending { reference } => ("reenrollment-pending", Some(reference)),
+        KeysetStatus::Enrolled => ("enrolled", None),
+        KeysetStatus::Pending { reference } => ("pending", Some(reference)),
+        KeysetStatus::ReenrollmentPending { reference } => ("reenrollment-pending", Some(reference)),
     };
     json!({
         "keyset": keyset.name.as_str(),

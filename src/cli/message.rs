@@ -7,13 +7,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::exit::{Exit, Failure};
-use super::output::{self, Content};
-use super::screen::Screen;
+use super::file_io::{self, Content};
+use super::output::Output;
 
 /// Writes the bytes and reports the facts. With `--json` and no `--out`, the bytes are in the
 /// answer as `data` in base64. Without both, the bytes are the answer, and the facts go to stderr.
 pub fn deliver(
-    screen: &Screen,
+    output: &Output,
     out: Option<&Path>,
     bytes: &[u8],
     content: Content,
@@ -21,15 +21,15 @@ pub fn deliver(
     value: Value,
 ) -> Result<Exit, Failure> {
     let to_file = out.filter(|path| *path != Path::new("-"));
-    match (screen.is_json(), to_file) {
-        (true, None) => screen.answer(facts, &with(value, "data", STANDARD.encode(bytes))),
+    match (output.is_json(), to_file) {
+        (true, None) => output.answer(facts, &with(value, "data", STANDARD.encode(bytes))),
         (true, Some(path)) => {
-            output::write(out, bytes, content)?;
-            screen.answer(facts, &with(value, "out", path.display().to_string()))
+            file_io::write(out, bytes, content)?;
+            output.answer(facts, &with(value, "out", path.display().to_string()))
         }
         (false, _) => {
-            output::write(out, bytes, content)?;
-            screen.note(facts);
+            file_io::write(out, bytes, content)?;
+            output.note(facts);
             Ok(Exit::Done)
         }
     }
@@ -43,7 +43,7 @@ fn with(mut value: Value, name: &str, member: String) -> Value {
 }
 
 /// Refuses what [`deliver`] would refuse, before any PIN is asked for.
-pub fn check(screen: &Screen, out: Option<&Path>, content: Content) -> Result<(), Failure> {
-    let in_json = screen.is_json() && out.is_none_or(|path| path == Path::new("-"));
-    if in_json { Ok(()) } else { output::check(out, content) }
+pub fn check(output: &Output, out: Option<&Path>, content: Content) -> Result<(), Failure> {
+    let in_json = output.is_json() && out.is_none_or(|path| path == Path::new("-"));
+    if in_json { Ok(()) } else { file_io::check(out, content) }
 }

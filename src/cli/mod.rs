@@ -13,34 +13,34 @@ mod admin;
 mod agent;
 mod arguments;
 mod authority;
+mod backend;
 mod clock;
 mod completions;
 mod config;
+mod context;
 mod decrypt;
 mod demo;
 mod descriptors;
-mod desk;
 mod doctor;
 mod encrypt;
 mod enroll;
 mod exit;
 mod expiry;
+mod file_io;
 mod git_sign;
 mod hardening;
 mod hidden_keysets;
 mod interrupt;
 mod keyset;
-mod mail_facts;
+mod mail_report;
 mod man;
 mod message;
 mod output;
-mod person;
 mod person_name;
 mod pin;
 mod progress;
-mod screen;
 mod sign;
-mod surroundings;
+mod terminal_prompter;
 mod token;
 mod token_check;
 mod trace;
@@ -52,11 +52,11 @@ use std::panic::{self, AssertUnwindSafe};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use context::Context;
 use exit::{Exit, Failure};
-use screen::Screen;
-use surroundings::Surroundings;
+use output::Output;
 
-use crate::token::check::{CHECK_VERB, CheckProcess, run_checks_by};
+use crate::token::check::{CHECK_COMMAND, CheckProcess, run_checks_by};
 
 /// A keystore on hardware tokens, and the authority that enrolls people into it.
 #[derive(Debug, Parser)]
@@ -65,7 +65,7 @@ use crate::token::check::{CHECK_VERB, CheckProcess, run_checks_by};
                         7 waiting, 8 not verified, 9 audit log broken, 130 interrupted.")]
 struct Cli {
     #[command(flatten)]
-    common: arguments::Common,
+    common: arguments::CommonArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -73,40 +73,40 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Demonstrate the whole workflow on temporary SoftHSM tokens
-    Demo(demo::Arguments),
+    Demo(demo::DemoArguments),
     /// Set up and run an authority
     #[command(subcommand)]
-    Authority(authority::Command),
+    Authority(authority::AuthorityCommand),
     /// Administer users: issue letters, recover keys, list and show users
     #[command(subcommand)]
-    Admin(admin::Command),
+    Admin(admin::AdminCommand),
     /// Enroll with a letter: create or renew a keyset, or recover lost keys
-    Enroll(enroll::Arguments),
+    Enroll(enroll::EnrollArguments),
     /// Sign a file (CMS, S/MIME)
-    Sign(sign::Arguments),
+    Sign(sign::SignArguments),
     /// Verify a signed message (CMS, S/MIME)
-    Verify(verify::Arguments),
+    Verify(verify::VerifyArguments),
     /// Encrypt to e-mail addresses or certificates (CMS, S/MIME)
-    Encrypt(encrypt::Arguments),
+    Encrypt(encrypt::EncryptArguments),
     /// Decrypt a message with a keyset's current or older keys (CMS, S/MIME)
-    Decrypt(decrypt::Arguments),
+    Decrypt(decrypt::DecryptArguments),
     /// Change, inspect or unblock a PIN
     #[command(subcommand)]
-    Pin(pin::Command),
+    Pin(pin::PinCommand),
     /// Sign and verify for git, with gpgsm's interface (gpg.format=x509)
-    GitSign(git_sign::Arguments),
+    GitSign(git_sign::GitSignArguments),
     /// List, show, hide and delete keysets
     #[command(subcommand)]
-    Keyset(keyset::Command),
+    Keyset(keyset::KeysetCommand),
     /// List keysets (the same as `keyset list`)
-    Keysets(keyset::ListArguments),
+    Keysets(keyset::KeysetListArguments),
     /// List tokens, erase soft tokens
     #[command(subcommand)]
-    Token(token::Command),
+    Token(token::TokenCommand),
     /// List tokens (the same as `token list`)
-    Tokens(token::ListArguments),
+    Tokens(token::TokenListArguments),
     /// Run the keystore service that owns the tokens for ssh, git and other programs
-    Agent(agent::Arguments),
+    Agent(agent::AgentArguments),
     /// The agent's worker, started by the agent; hidden from help, manual pages and completions
     #[command(skip)]
     AgentWorker(agent::WorkerArguments),
@@ -114,11 +114,11 @@ enum Command {
     #[command(skip)]
     TokenCheck,
     /// Check modules, tokens, configuration, agent and permissions, and suggest fixes
-    Doctor(doctor::Arguments),
+    Doctor(doctor::DoctorArguments),
     /// Print a completion script for a shell
-    Completions(completions::Arguments),
+    Completions(completions::CompletionsArguments),
     /// Print the manual page, or write all of them into a directory
-    Man(man::Arguments),
+    Man(man::ManArguments),
 }
 
 /// The command line of the agent's worker.
@@ -126,7 +126,7 @@ enum Command {
 #[command(name = "tokenkeep agent-worker")]
 struct Worker {
     #[command(flatten)]
-    common: arguments::Common,
+    common: arguments::CommonArguments,
     #[command(flatten)]
     modules: agent::WorkerArguments,
 }
@@ -134,8 +134,8 @@ struct Worker {
 impl Cli {
     fn of_this_process() -> Result<Self, clap::Error> {
         let arguments = || std::env::args_os();
-        if arguments().nth(1).is_some_and(|verb| verb == CHECK_VERB) {
-            return Ok(Self { common: arguments::Common::default(), command: Command::TokenCheck });
+        if arguments().nth(1).is_some_and(|verb| verb == CHECK_COMMAND) {
+            return Ok(Self { common: arguments::CommonArguments::default(), command: Command::TokenCheck });
         }
         if arguments().nth(1).is_some_and(|verb| verb == agent::WORKER) {
             let Worker { common, modules } = Worker::try_parse_from(arguments().skip(1))?;
@@ -147,14 +147,14 @@ impl Cli {
 
 impl Command {
     /// Whether the command handles signals itself.
-    fn ends_in_its_own_order(&self) -> bool {
+    fn handles_signals(&self) -> bool {
         matches!(self, Self::Agent(_) | Self::AgentWorker(_))
     }
 }
 
 /// Runs the program and exits.
 pub fn main() -> ! {
-    descriptors::remember();
+    descriptors::remember_open();
     exit::end(match Cli::of_this_process() {
         Ok(cli) => outcome(cli),
         Err(error) => exit::usage(&without_pins(error)),
@@ -163,9 +163,9 @@ pub fn main() -> ! {
 
 /// Runs the command and reports its failure.
 fn outcome(cli: Cli) -> Exit {
-    let screen = Screen::new(cli.common.json);
+    let output = Output::new(cli.common.json);
     trace::start(cli.common.verbose);
-    let watch = if cli.command.ends_in_its_own_order() { || Ok(()) } else { interrupt::watch };
+    let watch = if cli.command.handles_signals() { || Ok(()) } else { interrupt::watch };
     // The sandboxed worker cannot start programs, and a child that answers a check runs none
     // itself.
     if !matches!(cli.command, Command::AgentWorker(_) | Command::TokenCheck) {
@@ -173,14 +173,14 @@ fn outcome(cli: Cli) -> Exit {
     }
     let result = hardening::harden().and_then(|()| watch()).and_then(|()| {
         // A panic ends with the exit code of a fault, and leaves no half-written files.
-        panic::catch_unwind(AssertUnwindSafe(|| run(cli, &screen))).unwrap_or_else(|_| {
-            output::discard_unfinished();
+        panic::catch_unwind(AssertUnwindSafe(|| run(cli, &output))).unwrap_or_else(|_| {
+            file_io::discard_unfinished();
             Err(Failure::fault("internal error: this is a bug in tokenkeep")
                 .with_remedy("please report the output above"))
         })
     });
     result.unwrap_or_else(|failure| {
-        screen.failure(&failure);
+        output.failure(&failure);
         failure.exit
     })
 }
@@ -193,27 +193,27 @@ fn without_pins(mut error: clap::Error) -> clap::Error {
     error
 }
 
-fn run(cli: Cli, screen: &Screen) -> Result<Exit, Failure> {
-    let around = Surroundings::new(cli.common, screen);
+fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
+    let cx = Context::new(cli.common, output);
     match cli.command {
-        Command::Demo(arguments) => demo::run(&arguments, &around),
-        Command::Authority(command) => authority::run(command, &around),
-        Command::Admin(command) => admin::run(command, &around),
-        Command::Enroll(arguments) => enroll::run(&arguments, &around),
-        Command::Sign(arguments) => sign::run(&arguments, &around),
-        Command::Verify(arguments) => verify::run(&arguments, &around),
-        Command::Encrypt(arguments) => encrypt::run(&arguments, &around),
-        Command::Decrypt(arguments) => decrypt::run(&arguments, &around),
-        Command::GitSign(arguments) => git_sign::run(&arguments, &around),
-        Command::Pin(command) => pin::run(command, &around),
-        Command::Keyset(command) => keyset::run(command, &around),
-        Command::Keysets(arguments) => keyset::list(&arguments, &around),
-        Command::Token(command) => token::run(command, &around),
-        Command::Tokens(arguments) => token::list(&arguments, &around),
-        Command::Agent(arguments) => agent::run(&arguments, &around),
-        Command::AgentWorker(modules) => agent::run_worker(&modules, &around),
-        Command::TokenCheck => token_check::run(&around),
-        Command::Doctor(arguments) => doctor::run(&arguments, &around),
+        Command::Demo(arguments) => demo::run(&arguments, &cx),
+        Command::Authority(command) => authority::run(command, &cx),
+        Command::Admin(command) => admin::run(command, &cx),
+        Command::Enroll(arguments) => enroll::run(&arguments, &cx),
+        Command::Sign(arguments) => sign::run(&arguments, &cx),
+        Command::Verify(arguments) => verify::run(&arguments, &cx),
+        Command::Encrypt(arguments) => encrypt::run(&arguments, &cx),
+        Command::Decrypt(arguments) => decrypt::run(&arguments, &cx),
+        Command::GitSign(arguments) => git_sign::run(&arguments, &cx),
+        Command::Pin(command) => pin::run(command, &cx),
+        Command::Keyset(command) => keyset::run(command, &cx),
+        Command::Keysets(arguments) => keyset::list(&arguments, &cx),
+        Command::Token(command) => token::run(command, &cx),
+        Command::Tokens(arguments) => token::list(&arguments, &cx),
+        Command::Agent(arguments) => agent::run(&arguments, &cx),
+        Command::AgentWorker(modules) => agent::run_worker(&modules, &cx),
+        Command::TokenCheck => token_check::run(&cx),
+        Command::Doctor(arguments) => doctor::run(&arguments, &cx),
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
         Command::Man(arguments) => man::run(&arguments, Cli::command()),
     }

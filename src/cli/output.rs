@@ -1,259 +1,175 @@
-//! Reads and writes files, stdin and stdout. A file is written atomically: completely or not at
-//! all.
+//! The program's output: text by default, one JSON value with `--json`. Answers go to stdout,
+//! everything else to stderr.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::fmt::{Display, Write as _};
+use std::io::{self, Write};
 
-use super::exit::Failure;
+use comfy_table::presets;
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
 use super::progress;
+use crate::prompter::showable;
 
-/// Files being written and directories in use, removed when the program is interrupted.
-static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// Maximum width of a line, in characters.
+const MAX_WIDTH: usize = 80;
 
-/// The kind of the bytes. It decides about terminals and file modes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Text, which a terminal may show.
-    Text,
-    /// Binary data, which a terminal must not show.
-    Binary,
-    /// Decrypted content: a new file gets mode 0600, and a terminal shows it only if it is text.
-    Decrypted,
+/// Prints answers, warnings and failures as text or JSON.
+#[derive(Debug)]
+pub struct Output {
+    json: bool,
 }
 
-/// Reads a whole file; `-` or `None` means stdin.
-pub fn read(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
-    match file {
-        Some(path) if path != Path::new("-") => {
-            fs::read(path).map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))
+impl Output {
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether answers are JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints the command's answer: the text, which has no final line break, or the value as JSON.
+    pub fn answer(&self, text: impl Display, value: &impl Serialize) -> Result<Exit, Failure> {
+        let line = if self.json {
+            serde_json::to_string_pretty(value)
+                .map_err(|error| Failure::fault(format!("cannot write the answer as JSON: {error}")))?
+        } else {
+            plain(&text.to_string())
+        };
+        progress::clear();
+        if !line.is_empty() {
+            print(&mut io::stdout().lock(), &line)?;
         }
-        _ => {
-            let mut bytes = Vec::new();
-            if io::stdin().is_terminal() {
-                eprintln!("Reading from the terminal; end with Ctrl-D.");
-            }
-            io::stdin()
-                .lock()
-                .read_to_end(&mut bytes)
-                .map_err(|error| Failure::fault(format!("cannot read from stdin: {error}")))?;
-            Ok(bytes)
+        Ok(Exit::Done)
+    }
+
+    /// Prints a table with these headings, or the value as JSON. A table without rows prints
+    /// `nothing` instead.
+    pub fn table(
+        &self,
+        headings: &[&str],
+        rows: Vec<Vec<String>>,
+        nothing: &str,
+        value: &impl Serialize,
+    ) -> Result<Exit, Failure> {
+        if rows.is_empty() {
+            return self.answer(nothing, value);
+        }
+        let rows: Vec<Vec<String>> =
+            rows.into_iter().map(|row| row.into_iter().map(|cell| showable(&cell)).collect()).collect();
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
+        table.add_rows(&rows);
+        // The style pads each column on both sides, also at the edges.
+        let edge = |line: String| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned();
+        let lines = table.lines().map(edge).collect::<Vec<_>>();
+        if lines.iter().any(|line| line.chars().count() > MAX_WIDTH) {
+            return self.answer(paragraphs(headings, &rows), value);
+        }
+        self.answer(lines.join("\n"), value)
+    }
+
+    /// Prints a note to stderr; not with `--json`.
+    pub fn note(&self, text: impl Display) {
+        progress::clear();
+        if !self.json {
+            eprintln!("{}", plain(&text.to_string()));
+        }
+    }
+
+    /// Prints a warning to stderr, also with `--json`.
+    pub fn warning(&self, text: impl Display) {
+        progress::clear();
+        if self.json {
+            eprintln!("{}", serde_json::json!({ "warning": text.to_string() }));
+        } else {
+            eprintln!("warning: {}", plain(&text.to_string()));
+        }
+    }
+
+    /// Prints a failure and its remedy to stderr. [`Exit::Done`] prints nothing.
+    pub fn failure(&self, failure: &Failure) {
+        progress::clear();
+        if failure.exit == Exit::Done {
+            return;
+        }
+        if self.json {
+            eprintln!("{}", serde_json::json!({ "error": failure }));
+            return;
+        }
+        eprintln!("error: {}", plain(&failure.message));
+        if let Some(remedy) = &failure.remedy {
+            eprintln!("help: {}", plain(remedy));
         }
     }
 }
 
-/// Refuses, before any PIN is asked for, what [`write`] would refuse afterwards: binary data to a
-/// terminal, or a file in a missing directory.
-pub fn check(file: Option<&Path>, content: Content) -> Result<(), Failure> {
-    match to_file(file) {
-        None if content == Content::Binary && io::stdout().is_terminal() => Err(binary_to_terminal()),
-        None => Ok(()),
-        Some(path) if path.is_dir() => {
-            Err(Failure::usage(format!("cannot write {}: it is a directory", path.display())))
-        }
-        Some(path) => match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => Err(Failure::usage(format!(
-                "cannot write {}: directory {} not found",
-                path.display(),
-                parent.display()
-            ))),
-            _ => Ok(()),
-        },
-    }
-}
-
-/// Refuses a path that exists or cannot be created, before any work is done for it.
-pub fn check_new(path: &Path) -> Result<(), Failure> {
-    if path == Path::new("-") {
-        return Err(Failure::usage("cannot write this to stdout: name a new file"));
-    }
-    check(Some(path), Content::Text)?;
-    if fs::symlink_metadata(path).is_ok() {
-        return Err(Failure::usage(format!(
-            "cannot write {}: the file exists, and is never overwritten",
-            path.display()
-        )));
-    }
-    Ok(())
-}
-
-/// Writes all bytes to a file; `-` or `None` means stdout.
-pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), Failure> {
-    progress::clear();
-    let Some(path) = to_file(file) else {
-        return to_stdout(bytes, content);
+/// A table that is too wide: one paragraph per row, one line per column. A line that is still too
+/// wide is wrapped at spaces.
+fn paragraphs(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let width = headings.iter().map(|heading| heading.chars().count()).max().unwrap_or_default();
+    let paragraph = |row: &Vec<String>| {
+        let filled = headings.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
+        filled.map(|(heading, cell)| line_of(heading, cell, width)).collect::<Vec<_>>().join("\n")
     };
-    write_file(path, bytes, content)
-        .map_err(|error| Failure::fault(format!("cannot write {}: {error}", path.display())))
+    rows.iter().map(paragraph).collect::<Vec<_>>().join("\n\n")
 }
 
-/// Creates a file with mode 0600; never overwrites one.
-pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::fault(format!("cannot write {}: {error}", path.display()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
-        // A partial file is useless. Removing it may work although writing failed.
-        let _ = fs::remove_file(path);
-        failed(error)
-    })
-}
-
-/// Removes the unfinished files and directories after an interrupt.
-pub fn discard_unfinished() {
-    if let Ok(paths) = UNFINISHED.lock() {
-        for path in paths.iter() {
-            // A temporary file that stays does not have the name of the requested file.
-            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+/// A heading padded to `width` characters, and its value, wrapped at spaces and indented under its
+/// first line.
+pub fn line_of(heading: &str, cell: &str, width: usize) -> String {
+    let mut text = format!("{heading:<width$} ");
+    let mut at = width + 1;
+    for word in cell.split(' ') {
+        let length = word.chars().count();
+        if at + 1 + length > MAX_WIDTH && at > width + 1 {
+            let _ = write!(text, "\n{:width$} ", "");
+            at = width + 1;
         }
+        let _ = write!(text, " {word}");
+        at += 1 + length;
     }
+    text
 }
 
-fn to_file(file: Option<&Path>) -> Option<&Path> {
-    file.filter(|path| *path != Path::new("-"))
+/// Removes characters that could affect a terminal; names from outside (a certificate's subject, a
+/// token's label, a path) may contain them. Line breaks stay: the caller must make a name
+/// [`showable`] where a line break in it could be taken for a line of this program.
+fn plain(text: &str) -> String {
+    text.split('\n').map(showable).collect::<Vec<_>>().join("\n")
 }
 
-fn to_stdout(bytes: &[u8], content: Content) -> Result<(), Failure> {
-    let stdout = io::stdout();
-    let shown = stdout.is_terminal();
-    if shown && content != Content::Text && !is_text(bytes) {
-        return Err(binary_to_terminal());
-    }
-    let mut stdout = stdout.lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+/// Prints a line to a stream. A reader that closes the pipe early (`head`) is no fault.
+pub fn print(stream: &mut impl Write, line: &str) -> Result<(), Failure> {
+    match writeln!(stream, "{line}").and_then(|()| stream.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::ended()),
         Err(error) => Err(Failure::fault(format!("cannot write to stdout: {error}"))),
         Ok(()) => Ok(()),
     }
 }
 
-/// Whether the bytes are UTF-8 without control characters that could affect a terminal.
-fn is_text(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes)
-        .is_ok_and(|text| !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')))
-}
-
-fn binary_to_terminal() -> Failure {
-    Failure::usage("cannot write binary data to a terminal").with_remedy("name a file with --out, or use --format pem")
-}
-
-/// Writes a temporary file in the same directory, syncs it to disk, and renames it to the file's
-/// name.
-fn write_file(path: &Path, bytes: &[u8], content: Content) -> io::Result<()> {
-    // Replace the target of a symbolic link, not the link.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let existing = fs::metadata(&path).ok();
-    if existing.as_ref().is_some_and(|metadata| !metadata.is_file()) {
-        // A pipe or a device cannot be replaced atomically.
-        return OpenOptions::new().write(true).open(&path)?.write_all(bytes);
-    }
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut neighbour = std::ffi::OsString::from(".");
-    neighbour.push(name);
-    neighbour.push(format!(".{}.new", std::process::id()));
-    let neighbour = path.with_file_name(neighbour);
-    let mode = if content == Content::Decrypted { 0o600 } else { 0o666 };
-    remember(&neighbour);
-    let written =
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(&neighbour).and_then(|mut file: File| {
-            if let Some(existing) = &existing {
-                file.set_permissions(existing.permissions())?;
-            }
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&neighbour, &path)
-        });
-    if written.is_err() {
-        // Report the first error, not the one from the removal.
-        let _ = fs::remove_file(&neighbour);
-    }
-    forget(&neighbour);
-    written
-}
-
-/// Registers a file or directory for removal when the program is interrupted.
-pub fn remember(path: &Path) {
-    if let Ok(mut paths) = UNFINISHED.lock() {
-        paths.push(path.to_owned());
-    }
-}
-
-/// Unregisters a file or directory: it is kept.
-pub fn forget(path: &Path) {
-    if let Ok(mut paths) = UNFINISHED.lock() {
-        paths.retain(|other| other != path);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use super::{MAX_WIDTH, paragraphs, plain};
 
-    use super::*;
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    #[test]
+    fn a_row_that_is_too_wide_for_a_table_is_a_paragraph() {
+        let long = vec!["word ".repeat(30).trim().to_owned(), "short".to_owned(), String::new()];
+        let text = paragraphs(&["name", "position", "empty"], &[long.clone(), long]);
+        assert!(text.lines().all(|line| line.chars().count() <= MAX_WIDTH), "{text}");
+        assert_eq!(text.matches("position  short").count(), 2, "{text}");
+        assert!(!text.contains("empty"), "{text}");
+        assert_eq!(text.split_whitespace().filter(|word| *word == "word").count(), 60);
     }
 
     #[test]
-    fn a_file_is_replaced_whole_and_keeps_its_mode() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        write(Some(&path), b"one", Content::Decrypted).unwrap();
-        assert_eq!(mode(&path), 0o600, "only the owner can read decrypted content");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        write(Some(&path), b"two", Content::Decrypted).unwrap();
-        assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"two".to_vec(), 0o640));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
-    }
-
-    #[test]
-    fn a_new_file_is_its_owners_and_goes_over_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        write_new(&path, b"one").unwrap();
-        assert_eq!(mode(&path), 0o600);
-        assert!(write_new(&path, b"two").unwrap_err().message.contains("exists"));
-        assert_eq!(fs::read(&path).unwrap(), b"one");
-    }
-
-    #[test]
-    fn a_link_leads_to_what_is_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
-        fs::write(&file, b"old").unwrap();
-        std::os::unix::fs::symlink(&file, &link).unwrap();
-        write(Some(&link), b"new", Content::Binary).unwrap();
-        assert_eq!(fs::read(&file).unwrap(), b"new");
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    }
-
-    #[test]
-    fn a_device_is_written_to() {
-        write(Some(Path::new("/dev/null")), b"gone", Content::Binary).unwrap();
-        assert!(!fs::metadata("/dev/null").unwrap().is_file());
-    }
-
-    #[test]
-    fn a_full_disk_is_said_so() {
-        let failure = write(Some(Path::new("/dev/full")), b"too much", Content::Binary).unwrap_err();
-        assert!(failure.message.contains("/dev/full") && failure.message.contains("space"), "{}", failure.message);
-    }
-
-    #[test]
-    fn what_cannot_be_written_is_refused_before_anything_is_asked() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(check(Some(directory.path()), Content::Binary).unwrap_err().message.contains("is a directory"));
-        let nowhere = directory.path().join("no/file");
-        assert!(check(Some(&nowhere), Content::Binary).unwrap_err().message.contains("not found"));
-        assert!(check(Some(&directory.path().join("file")), Content::Binary).is_ok());
-    }
-
-    #[test]
-    fn what_could_act_on_a_terminal_is_no_text() {
-        assert!(is_text("Grüße\n\tund so weiter\r\n".as_bytes()));
-        assert!(!is_text(b"\x1b[2J"));
-        assert!(!is_text(b"\xff\xfe"));
+    fn control_characters_are_not_shown() {
+        assert_eq!(plain("one\ntwo\n"), "one\ntwo\n");
+        assert_eq!(plain("boss\r\u{1b}[2KSigned\u{9b}1m"), "boss\u{fffd}\u{fffd}[2KSigned\u{fffd}1m");
+        assert_eq!(plain("\u{202e}evil"), "\u{fffd}evil");
     }
 }

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_never_taken_for_an_address_or_the_rest_of_the_sentence() {
+    fn a_name_never_passes_for_an_address_or_for_other_text() {
         let plain = ["Alice Example", "Jürgen Größenwahn-Łąka", "山田 太郎", "O'Neil", "Alice 2", "Ju\u{308}rgen"];
         for name in plain {
             assert_eq!(named(name), name);

@@ -6,50 +6,50 @@ use std::os::unix::net::UnixStream;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::arguments::{ExistingPin, NewPin, WhichKeyset};
+use super::arguments::{KeysetArguments, NewPinArguments, PinArguments};
+use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::person::{AtTheCommandLine, no_pin, pin_state};
-use super::surroundings::Surroundings;
-use crate::keyset::{NoPin, SecurityOfficer, TokenSelector};
+use super::terminal_prompter::{TerminalPrompter, no_pin, pin_state};
+use crate::keyset::{NoPin, SoPrompter, TokenSelector};
 use crate::prompter::{PinSource, Prompter};
 use crate::token::{Pin, PinRule, TokenInfo};
 
 /// Subcommands of `tokenkeep pin`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum PinCommand {
     /// Change the PIN of a keyset's token
     ///
     /// The old PIN is tried once, before the new one is asked for.
-    Change(Change),
+    Change(PinChangeArguments),
     /// Report which PINs are usable, low on tries or locked; tries none
-    Status(Status),
+    Status(PinStatusArguments),
     /// Set a new PIN with the SO PIN (PUK), if the PIN is locked or forgotten
     ///
     /// The SO PIN is tried once.
-    Unblock(Unblock),
+    Unblock(PinUnblockArguments),
 }
 
 /// Arguments of `pin change`.
 #[derive(Debug, clap::Args)]
-pub struct Change {
+pub struct PinChangeArguments {
     #[command(flatten)]
-    which: WhichKeyset,
+    which: KeysetArguments,
     #[command(flatten)]
-    pin: ExistingPin,
+    pin: PinArguments,
     #[command(flatten)]
-    new_pin: NewPin,
+    new_pin: NewPinArguments,
 }
 
 /// Arguments of `pin status`.
 #[derive(Debug, clap::Args)]
-pub struct Status {
+pub struct PinStatusArguments {
     /// Token: PKCS#11 URI, serial number or label [default: all present tokens]
     token: Option<TokenSelector>,
 }
 
 /// Arguments of `pin unblock`.
 #[derive(Debug, clap::Args)]
-pub struct Unblock {
+pub struct PinUnblockArguments {
     /// Token: PKCS#11 URI, serial number or label [default: the only token]
     token: Option<TokenSelector>,
     /// Source of the SO PIN: prompt, file:PATH, fd:N or credential:NAME
@@ -58,33 +58,33 @@ pub struct Unblock {
     #[arg(long, value_name = "SOURCE")]
     so_pin_source: Option<PinSource>,
     #[command(flatten)]
-    new_pin: NewPin,
+    new_pin: NewPinArguments,
 }
 
 /// Runs the subcommand.
-pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+pub fn run(command: PinCommand, cx: &Context<'_>) -> Result<Exit, Failure> {
     match command {
-        Command::Change(arguments) => change(&arguments, around),
-        Command::Status(arguments) => status(&arguments, around),
-        Command::Unblock(arguments) => unblock(&arguments, around),
+        PinCommand::Change(arguments) => change(&arguments, cx),
+        PinCommand::Status(arguments) => status(&arguments, cx),
+        PinCommand::Unblock(arguments) => unblock(&arguments, cx),
     }
 }
 
-fn change(arguments: &Change, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let desk = around.desk()?;
-    let keyset = around.keyset(&desk, &arguments.which)?;
-    let prompter = around.prompter(arguments.pin.pin_source.as_ref(), arguments.new_pin.new_pin_source.as_ref())?;
-    desk.pin_change(&keyset, &mut AtTheCommandLine::new(prompter, around.screen))?;
+fn change(arguments: &PinChangeArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let backend = cx.backend()?;
+    let keyset = cx.keyset(&backend, &arguments.which)?;
+    let prompter = cx.prompter(arguments.pin.pin_source.as_ref(), arguments.new_pin.new_pin_source.as_ref())?;
+    backend.pin_change(&keyset, &mut TerminalPrompter::new(prompter, cx.output))?;
     let token = keyset.token.name();
-    around.screen.answer(
+    cx.output.answer(
         format!("Changed the PIN of {token}."),
         &json!({ "keyset": keyset.name.as_str(), "token": { "label": token.label, "serial": token.serial } }),
     )
 }
 
-fn status(arguments: &Status, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let (shown, troubles) = around.desk()?.pins(arguments.token.as_ref())?;
-    super::token::warn(around, &troubles);
+fn status(arguments: &PinStatusArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let (shown, troubles) = cx.backend()?.pins(arguments.token.as_ref())?;
+    super::token::warn(cx, &troubles);
     let rows = shown
         .iter()
         .map(|(token, flags)| {
@@ -111,28 +111,28 @@ fn status(arguments: &Status, around: &Surroundings<'_>) -> Result<Exit, Failure
             })
         })
         .collect();
-    around.screen.table(&["label", "serial", "PIN", "SO PIN", "module"], rows, "No token is present.", &value)
+    cx.output.table(&["label", "serial", "PIN", "SO PIN", "module"], rows, "No token is present.", &value)
 }
 
-fn unblock(arguments: &Unblock, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let desk = around.desk()?;
+fn unblock(arguments: &PinUnblockArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let backend = cx.backend()?;
     // Not the source in agent.toml, which has the user's PIN.
     let source = arguments.so_pin_source.as_ref().unwrap_or(&PinSource::Prompt);
-    let prompter = around.prompter(Some(source), arguments.new_pin.new_pin_source.as_ref())?;
-    let token = desk.pin_unblock(arguments.token.as_ref(), &mut Officer(prompter))?;
+    let prompter = cx.prompter(Some(source), arguments.new_pin.new_pin_source.as_ref())?;
+    let token = backend.pin_unblock(arguments.token.as_ref(), &mut SoPinPrompter(prompter))?;
     let name = token.name();
-    around.screen.answer(
+    cx.output.answer(
         format!("Set a new PIN on {name}. Its keys are unchanged."),
         &json!({ "token": { "label": name.label, "serial": name.serial } }),
     )
 }
 
 /// The security officer, asked for the SO PIN at the command line.
-struct Officer(Prompter);
+struct SoPinPrompter(Prompter);
 
-impl SecurityOfficer for Officer {
-    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
-        if !self.0.attended() {
+impl SoPrompter for SoPinPrompter {
+    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        if !self.0.is_attended() {
             return Err(NoPin::LastTry);
         }
         let question = format!(
@@ -150,7 +150,7 @@ impl SecurityOfficer for Officer {
         self.0.pin(&format!("the security officer of {}", token.name())).map_err(|error| no_pin(&error))
     }
 
-    fn is_asked_over(&mut self, connection: &UnixStream) {
+    fn watch_connection(&mut self, connection: &UnixStream) {
         self.0.ask_while_open(connection);
     }
 

@@ -8,19 +8,19 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The visible spinners.
-static SHOWN: Mutex<Vec<ProgressBar>> = Mutex::new(Vec::new());
+static SPINNERS: Mutex<Vec<ProgressBar>> = Mutex::new(Vec::new());
 
 /// Removes all spinners from the terminal. Called before any other output and at every exit.
 pub fn clear() {
-    let shown = std::mem::take(&mut *SHOWN.lock().unwrap_or_else(PoisonError::into_inner));
+    let shown = std::mem::take(&mut *SPINNERS.lock().unwrap_or_else(PoisonError::into_inner));
     for spinner in shown {
         spinner.finish_and_clear();
     }
 }
 
 /// Runs `work` with a spinner and these words on stderr, if stderr is a terminal.
-pub fn during<T>(words: &'static str, work: impl FnOnce() -> T) -> T {
-    let spinner = spinner(words);
+pub fn during<T>(label: &'static str, work: impl FnOnce() -> T) -> T {
+    let spinner = spinner(label);
     let result = work();
     spinner.finish_and_clear();
     result
@@ -28,14 +28,14 @@ pub fn during<T>(words: &'static str, work: impl FnOnce() -> T) -> T {
 
 /// A spinner on stderr, which the caller can stop during a prompt. Hidden if stderr is not a
 /// terminal.
-pub fn spinner(words: &'static str) -> ProgressBar {
+pub fn spinner(label: &'static str) -> ProgressBar {
     let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let spinner = ProgressBar::with_draw_target(None, target);
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
         spinner.set_style(style);
     }
-    spinner.set_message(words);
+    spinner.set_message(label);
     spinner.enable_steady_tick(Duration::from_millis(120));
-    SHOWN.lock().unwrap_or_else(PoisonError::into_inner).push(spinner.clone());
+    SPINNERS.lock().unwrap_or_else(PoisonError::into_inner).push(spinner.clone());
     spinner
 }

@@ -2,20 +2,20 @@
 
 use serde_json::json;
 
-use super::arguments::{ExistingPin, Files, FormatName, WhichKeyset};
+use super::arguments::{FormatArgument, KeysetArguments, MessageFiles, PinArguments};
+use super::context::Context;
 use super::exit::{Exit, Failure};
+use super::file_io::{self, Content};
 use super::message;
-use super::output::{self, Content};
-use super::person::AtTheCommandLine;
-use super::surroundings::Surroundings;
+use super::terminal_prompter::TerminalPrompter;
 use crate::keyset::SignOptions;
 use crate::smime::{self, Message};
 
 /// Arguments of `tokenkeep sign`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct SignArguments {
     #[command(flatten)]
-    files: Files,
+    files: MessageFiles,
     /// Make a detached signature, without the content
     ///
     /// With --format smime, the message has the readable content before the signature.
@@ -23,30 +23,30 @@ pub struct Arguments {
     detached: bool,
     /// Format of the signed message
     #[arg(long, value_name = "FORM", default_value = "der")]
-    format: FormatName,
+    format: FormatArgument,
     #[command(flatten)]
-    which: WhichKeyset,
+    which: KeysetArguments,
     #[command(flatten)]
-    pin: ExistingPin,
+    pin: PinArguments,
 }
 
 /// Signs one file.
-pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let content = if arguments.format == FormatName::Der { Content::Binary } else { Content::Text };
-    message::check(around.screen, arguments.files.out(), content)?;
-    let desk = around.desk()?;
-    let keyset = around.keyset(&desk, &arguments.which)?;
-    let mut input = output::read(arguments.files.input())?;
-    if arguments.format == FormatName::Smime {
+pub fn run(arguments: &SignArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let content = if arguments.format == FormatArgument::Der { Content::Binary } else { Content::Text };
+    message::check(cx.output, arguments.files.out(), content)?;
+    let backend = cx.backend()?;
+    let keyset = cx.keyset(&backend, &arguments.which)?;
+    let mut input = file_io::read(arguments.files.input())?;
+    if arguments.format == FormatArgument::Smime {
         input = smime::to_entity(&input);
     }
-    let mut person = AtTheCommandLine::new(around.prompter(arguments.pin.pin_source.as_ref(), None)?, around.screen);
+    let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
     let options = SignOptions { detached: arguments.detached };
-    let cms = desk.sign(&keyset, &input, options, &mut person, around.now())?;
+    let cms = backend.sign(&keyset, &input, options, &mut person, cx.now())?;
     let detached = arguments.detached.then_some(input.as_slice());
     let signed = Message::write(&cms, arguments.format.into(), detached)?;
     message::deliver(
-        around.screen,
+        cx.output,
         arguments.files.out(),
         &signed,
         content,

@@ -17,7 +17,7 @@ fn the_definitions_hold_together() {
 }
 
 #[test]
-fn the_story_is_understood() {
+fn the_documented_commands_parse() {
     for line in [
         "tokenkeep authority init --config hsm-config/authority.toml --new-pin-source file:authority.pin \
          --first-administrator admin@example.org --letter-out admin.letter",
@@ -57,7 +57,7 @@ fn the_story_is_understood() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_command_lines_are_refused() {
     for (line, kind) in [
         ("tokenkeep", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
         ("tokenkeep enroll", ErrorKind::MissingRequiredArgument),
@@ -109,7 +109,7 @@ fn a_pin_typed_for_a_source_is_not_repeated() {
 }
 
 #[test]
-fn values_arrive() {
+fn values_are_parsed() {
     let cli = parse("tokenkeep enroll --letter a --level medium --new-pin-source fd:3 --json").unwrap();
     assert!(cli.common.json);
     let Command::Enroll(arguments) = cli.command else { panic!("another command") };

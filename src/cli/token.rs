@@ -7,28 +7,28 @@ use std::path::Path;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::desk::Desk;
+use super::backend::Backend;
+use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
 use super::interrupt;
-use super::person::pin_state;
-use super::surroundings::Surroundings;
-use crate::keyset::{Erasure, FoundKeyset, TokenSelector, TokenTrouble};
+use super::terminal_prompter::pin_state;
+use crate::keyset::{Erasure, FoundKeyset, TokenSelector, UnreadableToken};
 use crate::prompter::showable;
-use crate::token::{self, SoftHsmConfiguration, TokenInfo, TokenUri, UnreadableToken};
+use crate::token::{self, SoftHsmConfiguration, TokenInfo, TokenUri, UnreadableTokenDirectory};
 
 /// Subcommands of `tokenkeep token`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum TokenCommand {
     /// List the present tokens and their keysets
-    List(ListArguments),
+    List(TokenListArguments),
     /// Permanently remove a soft token and everything on it
-    Erase(Erase),
+    Erase(EraseArguments),
 }
 
 /// `token list` has no options of its own.
 #[derive(Debug, clap::Args)]
-pub struct ListArguments {}
+pub struct TokenListArguments {}
 
 /// Arguments of `token erase`.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub struct ListArguments {}
                   encrypted to them can be read only after a recovery. Only SoftHSM tokens can be erased, but no \
                   authority's token, and none that an agent or another tokenkeep process holds.\n\n\
                   Example: tokenkeep token erase default")]
-pub struct Erase {
+pub struct EraseArguments {
     /// Token to erase: PKCS#11 URI, serial number or label
     token: TokenSelector,
     /// Erase without asking if the token has this serial number (for scripts)
@@ -45,16 +45,16 @@ pub struct Erase {
 }
 
 /// Runs the subcommand.
-pub fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+pub fn run(command: TokenCommand, cx: &Context<'_>) -> Result<Exit, Failure> {
     match command {
-        Command::List(arguments) => list(&arguments, around),
-        Command::Erase(arguments) => erase(&arguments, around),
+        TokenCommand::List(arguments) => list(&arguments, cx),
+        TokenCommand::Erase(arguments) => erase(&arguments, cx),
     }
 }
 
 /// Runs in this process, never through the agent: a token that the agent holds is not erased.
-fn erase(arguments: &Erase, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let tokens = around.tokens()?;
+fn erase(arguments: &EraseArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let tokens = cx.tokens()?;
     let erasure = Erasure::begin(&tokens, &tokens.token(&arguments.token)?)?;
     let info = erasure.token().clone();
     let keysets: Vec<_> = erasure.keysets().iter().map(|keyset| keyset.name.as_str().to_owned()).collect();
@@ -72,7 +72,7 @@ fn erase(arguments: &Erase, around: &Surroundings<'_>) -> Result<Exit, Failure> 
     for keyset in hidden.list()?.into_iter().filter(|keyset| keyset.serial == info.serial) {
         hidden.set(&keyset, false)?;
     }
-    around.screen.answer(
+    cx.output.answer(
         format!("Erased {}.", info.name()),
         &json!({ "label": info.label, "serial": info.serial, "erased": true, "keysets": keysets }),
     )
@@ -99,12 +99,12 @@ fn ask_for_serial(info: &TokenInfo, keysets: &[String]) -> Result<String, Failur
 }
 
 /// Lists tokens.
-pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let desk = around.desk()?;
-    let infos = desk.tokens()?;
-    let (keysets, troubles) = desk.keysets()?;
-    warn(around, &troubles);
-    warn_of_places(around, &desk)?;
+pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let backend = cx.backend()?;
+    let infos = backend.tokens()?;
+    let (keysets, troubles) = backend.keysets()?;
+    warn(cx, &troubles);
+    warn_of_places(cx, &backend)?;
     let on = |token: &TokenInfo| -> Vec<String> {
         keysets.iter().filter(|keyset| is_on(keyset, token)).map(|keyset| keyset.name.as_str().to_owned()).collect()
     };
@@ -138,23 +138,23 @@ pub fn list(_arguments: &ListArguments, around: &Surroundings<'_>) -> Result<Exi
         })
         .collect();
     let headings = ["label", "serial", "model", "PIN", "keysets", "module"];
-    around.screen.table(&headings, rows, "No token is present.", &value)
+    cx.output.table(&headings, rows, "No token is present.", &value)
 }
 
 /// Warns about tokens that a module skips silently, and about SoftHSM's configuration. The
 /// configuration of the agent's SoftHSM is not known here.
-fn warn_of_places(around: &Surroundings<'_>, desk: &Desk) -> Result<(), Failure> {
-    let modules = around.modules()?;
+fn warn_of_places(cx: &Context<'_>, backend: &Backend) -> Result<(), Failure> {
+    let modules = cx.modules()?;
     for unreadable in modules.paths().iter().flat_map(|path| token::unreadable_tokens(path)) {
-        let UnreadableToken { directory, why, remedy } = unreadable;
-        around.screen.warning(format_args!("the token in {} cannot be used: {why}; {remedy}", directory.display()));
+        let UnreadableTokenDirectory { directory, why, remedy } = unreadable;
+        cx.output.warning(format_args!("the token in {} cannot be used: {why}; {remedy}", directory.display()));
     }
     let has_softhsm = modules.paths().iter().any(|path| path.to_string_lossy().contains("softhsm"));
     if has_softhsm
-        && matches!(desk, Desk::Here(_))
+        && matches!(backend, Backend::Local(_))
         && let Err(problem) = SoftHsmConfiguration::of_this_process()
     {
-        around.screen.warning(format_args!("{}; {}", problem.what, problem.remedy));
+        cx.output.warning(format_args!("{}; {}", problem.what, problem.remedy));
     }
     Ok(())
 }
@@ -165,14 +165,14 @@ pub fn module_name(module: &Path) -> String {
 }
 
 /// Warns about tokens that could not be read.
-pub fn warn(around: &Surroundings<'_>, troubles: &[TokenTrouble]) {
-    for trouble in troubles {
-        let error = trouble.error.to_string();
+pub fn warn(cx: &Context<'_>, troubles: &[UnreadableToken]) {
+    for unreadable_tokens in troubles {
+        let error = unreadable_tokens.error.to_string();
         // Most errors name their token already.
-        if error.contains(&trouble.place) {
-            around.screen.warning(error);
+        if error.contains(&unreadable_tokens.place) {
+            cx.output.warning(error);
         } else {
-            around.screen.warning(format_args!("{}: {error}", trouble.place));
+            cx.output.warning(format_args!("{}: {error}", unreadable_tokens.place));
         }
     }
 }

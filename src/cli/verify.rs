@@ -6,22 +6,22 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use serde_json::{Value, json};
 
-use super::arguments::Files;
+use super::arguments::MessageFiles;
+use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::mail_facts::{self, MailFacts};
+use super::file_io::{self, Content};
+use super::mail_report::{self, MailReport};
 use super::message;
-use super::output::{self, Content};
 use super::person_name::named_with_addresses;
-use super::surroundings::Surroundings;
 use super::trusted_files;
 use crate::pki::Certificate;
-use crate::smime::{self, Format, Message, SignerReport, SmimeError, Verdict};
+use crate::smime::{self, Message, MessageFormat, SignatureVerdict, SignerReport, SmimeError};
 
 /// Arguments of `tokenkeep verify`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct VerifyArguments {
     #[command(flatten)]
-    files: Files,
+    files: MessageFiles,
     /// Content of a detached signature
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     content: Option<PathBuf>,
@@ -32,32 +32,32 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Vec<PathBuf>,
     #[command(flatten)]
-    sender: mail_facts::AnySender,
+    sender: mail_report::SenderArguments,
 }
 
 /// Verifies. If the verification fails, nothing is written, and the exit code is 8.
-pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    message::check(around.screen, arguments.files.out(), Content::Decrypted)?;
-    let anchors = anchors(&arguments.ca, around)?;
-    let message = Message::read(&output::read(arguments.files.input())?).map_err(not_one)?;
-    let detached = arguments.content.as_deref().map(|path| output::read(Some(path))).transpose()?;
-    let verify = |content: Option<&[u8]>| smime::verify(&message, content, &[], &anchors, around.now());
-    let mut verified = verify(detached.as_deref()).map_err(not_one)?;
+pub fn run(arguments: &VerifyArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    message::check(cx.output, arguments.files.out(), Content::Decrypted)?;
+    let anchors = anchors(&arguments.ca, cx)?;
+    let message = Message::read(&file_io::read(arguments.files.input())?).map_err(malformed_message)?;
+    let detached = arguments.content.as_deref().map(|path| file_io::read(Some(path))).transpose()?;
+    let verify = |content: Option<&[u8]>| smime::verify(&message, content, &[], &anchors, cx.now());
+    let mut verified = verify(detached.as_deref()).map_err(malformed_message)?;
     // Mail is signed with CR LF; a file saved from it has the line ends of this system.
     let canonical = detached.as_deref().map(smime::to_canonical_lines).filter(|_| verified.word() == "wrong");
     let with_canonical = canonical.and_then(|content| verify(Some(&content)).ok());
     let with_canonical = with_canonical.filter(|verified| verified.word() != "wrong");
     let has_other_lines = with_canonical.is_some();
     verified = with_canonical.unwrap_or(verified);
-    let facts = MailFacts::of_signed(&message, &verified);
+    let facts = MailReport::of_signed(&message, &verified);
     let signers = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
     if !verified.is_good() {
         return Err(facts.refused(format!("not verified: {signers}"), &verified));
     }
     facts.check_sender(arguments.sender, &signers)?;
     let content = match message.format {
-        Format::Smime => smime::from_entity(&verified.content).unwrap_or(verified.content),
-        Format::Der | Format::Pem => verified.content,
+        MessageFormat::Smime => smime::from_entity(&verified.content).unwrap_or(verified.content),
+        MessageFormat::Der | MessageFormat::Pem => verified.content,
     };
     let mut value = json!({
         "verified": true,
@@ -65,20 +65,20 @@ pub fn run(arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Fai
         "line_ends_changed": has_other_lines,
     });
     facts.add_members(&mut value);
-    let mut signers = facts.told_after(signers);
+    let mut signers = facts.append_to(signers);
     if has_other_lines {
         signers
             .push_str("\nThe signature covers the content with CR LF line ends, as in mail; it was verified that way.");
     }
     if detached.is_some() && arguments.files.out().is_none() {
         // The caller has the content already.
-        return around.screen.answer(signers, &value);
+        return cx.output.answer(signers, &value);
     }
-    message::deliver(around.screen, arguments.files.out(), &content, Content::Binary, &signers, value)
+    message::deliver(cx.output, arguments.files.out(), &content, Content::Binary, &signers, value)
 }
 
 /// A truncated or malformed message counts as not verified, not as a fault.
-pub fn not_one(error: SmimeError) -> Failure {
+pub fn malformed_message(error: SmimeError) -> Failure {
     let failure = match error {
         SmimeError::Pki(error) => Failure::new(Exit::NotVerified, error.to_string()),
         other => other.into(),
@@ -87,23 +87,20 @@ pub fn not_one(error: SmimeError) -> Failure {
 }
 
 /// The authorities in the files of `--ca`.
-pub fn given_anchors(ca: &[PathBuf], around: &Surroundings<'_>) -> Result<Vec<Certificate>, Failure> {
-    let files = ca.iter().map(|path| trusted_files::read(path, around.screen)).collect::<Result<Vec<_>, _>>()?;
+pub fn given_anchors(ca: &[PathBuf], cx: &Context<'_>) -> Result<Vec<Certificate>, Failure> {
+    let files = ca.iter().map(|path| trusted_files::read(path, cx.output)).collect::<Result<Vec<_>, _>>()?;
     Ok(files.into_iter().flatten().collect())
 }
 
 /// The authorities in the files of `--ca`, and those of all present keysets.
-pub fn anchors(ca: &[PathBuf], around: &Surroundings<'_>) -> Result<Vec<Certificate>, Failure> {
-    with_known_anchors(given_anchors(ca, around)?, around)
+pub fn anchors(ca: &[PathBuf], cx: &Context<'_>) -> Result<Vec<Certificate>, Failure> {
+    with_known_anchors(given_anchors(ca, cx)?, cx)
 }
 
 /// These authorities, and those of all present keysets.
-pub fn with_known_anchors(
-    mut anchors: Vec<Certificate>,
-    around: &Surroundings<'_>,
-) -> Result<Vec<Certificate>, Failure> {
+pub fn with_known_anchors(mut anchors: Vec<Certificate>, cx: &Context<'_>) -> Result<Vec<Certificate>, Failure> {
     // If authorities were given, tokens are optional.
-    let known = around.desk().and_then(|desk| Ok(desk.trust()?.anchors()));
+    let known = cx.backend().and_then(|backend| Ok(backend.trust()?.anchors()));
     match known {
         Ok(known) => {
             for der in known {
@@ -132,18 +129,18 @@ pub fn sentence(signer: &SignerReport) -> String {
 }
 
 /// The reason for a verdict that is not good.
-fn problem(verdict: &Verdict) -> Option<String> {
+fn problem(verdict: &SignatureVerdict) -> Option<String> {
     Some(match verdict {
-        Verdict::Good => return None,
-        Verdict::SignatureWrong { reason } => format!("the signature is wrong: {reason}"),
-        Verdict::Unchecked { reason } => format!("cannot be checked: {reason}"),
-        Verdict::NoCertificate => "cannot be checked: the signer's certificate is missing".to_owned(),
-        Verdict::Expired { problem, good_at_signing_time: true } => {
+        SignatureVerdict::Good => return None,
+        SignatureVerdict::SignatureWrong { reason } => format!("the signature is wrong: {reason}"),
+        SignatureVerdict::Unchecked { reason } => format!("cannot be checked: {reason}"),
+        SignatureVerdict::NoCertificate => "cannot be checked: the signer's certificate is missing".to_owned(),
+        SignatureVerdict::Expired { problem, good_at_signing_time: true } => {
             format!("{problem}; at the claimed signing time everything was valid")
         }
-        Verdict::ChainUnknown(problem) | Verdict::NotTrusted(problem) | Verdict::Expired { problem, .. } => {
-            problem.to_string()
-        }
+        SignatureVerdict::UnknownIssuer(problem)
+        | SignatureVerdict::NotTrusted(problem)
+        | SignatureVerdict::Expired { problem, .. } => problem.to_string(),
     })
 }
 

@@ -8,9 +8,9 @@ use x509_cert::name::Name;
 use x509_cert::time::Time;
 
 use super::controls::AttributeTypeAndValue;
-use super::kept::Kept;
 use super::possession::{Possession, ProofOfPossession};
 use super::utf8_pairs::Utf8Pairs;
+use super::with_der::WithDer;
 use super::{CmpError, oid};
 
 /// `CertReqMessages` (RFC 4211 §3).
@@ -20,7 +20,7 @@ pub type CertReqMessages = Vec<CertReqMsg>;
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct CertReqMsg {
     /// The request. The proof of possession signs its bytes.
-    pub cert_req: Kept<CertRequest>,
+    pub cert_req: WithDer<CertRequest>,
     /// The proof of possession.
     #[asn1(optional = "true")]
     pub popo: Option<ProofOfPossession>,
@@ -41,17 +41,17 @@ impl CertReqMsg {
     /// template's.
     pub fn possession(&self) -> Result<Possession, CmpError> {
         let Some(ProofOfPossession::Signature(proof)) = &self.popo else {
-            return Err(CmpError::Unfit("missing proof of possession by signature"));
+            return Err(CmpError::Malformed("missing proof of possession by signature"));
         };
         let key = self.cert_req.cert_template.public_key.as_ref();
-        let key = key.ok_or(CmpError::Unfit("the certificate template has no public key"))?;
+        let key = key.ok_or(CmpError::Malformed("the certificate template has no public key"))?;
         let signed = match &proof.poposk_input {
             None => self.cert_req.der().to_vec(),
             Some(input) if input.public_key == *key => input.to_der()?,
-            Some(_) => return Err(CmpError::Unfit("the proof of possession covers another public key")),
+            Some(_) => return Err(CmpError::Malformed("the proof of possession covers another public key")),
         };
         let signature =
-            proof.signature.as_bytes().ok_or(CmpError::Unfit("the signature is not a whole number of bytes"))?;
+            proof.signature.as_bytes().ok_or(CmpError::Malformed("the signature is not a whole number of bytes"))?;
         Ok(Possession {
             public_key: key.to_der()?,
             algorithm: proof.algorithm.clone(),

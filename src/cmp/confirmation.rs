@@ -28,14 +28,14 @@ pub struct CertStatus {
 
 /// The meaning of a `CertStatus` for a given certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ConfirmationVerdict {
     /// The client accepts this certificate.
     Accepted,
     /// The client refuses this certificate.
     Refused(PkiStatusInfo),
     /// The hash is that of another certificate, or its algorithm is unsupported. Nothing is
     /// confirmed.
-    AnotherCertificate,
+    WrongCertificate,
 }
 
 impl CertStatus {
@@ -51,21 +51,21 @@ impl CertStatus {
     }
 
     /// Compares this status with `certificate` (DER), in a message of version `pvno`.
-    pub fn verdict_on(&self, certificate: &[u8], pvno: Pvno) -> Result<Verdict, CmpError> {
+    pub fn verdict_on(&self, certificate: &[u8], pvno: Pvno) -> Result<ConfirmationVerdict, CmpError> {
         let hash = match &self.hash_alg {
             None => certificate_hash(certificate)?,
             Some(algorithm) if pvno == Pvno::CMP2021 => match hash_with(algorithm.oid, certificate) {
                 Some(hash) => hash,
-                None => return Ok(Verdict::AnotherCertificate),
+                None => return Ok(ConfirmationVerdict::WrongCertificate),
             },
-            Some(_) => return Err(CmpError::Unfit("hashAlg in certConf needs pvno 3")),
+            Some(_) => return Err(CmpError::Malformed("hashAlg in certConf needs pvno 3")),
         };
         if hash != self.cert_hash.as_bytes() {
-            return Ok(Verdict::AnotherCertificate);
+            return Ok(ConfirmationVerdict::WrongCertificate);
         }
         match &self.status_info {
-            Some(info) if info.status != PkiStatus::Accepted => Ok(Verdict::Refused(info.clone())),
-            _ => Ok(Verdict::Accepted),
+            Some(info) if info.status != PkiStatus::Accepted => Ok(ConfirmationVerdict::Refused(info.clone())),
+            _ => Ok(ConfirmationVerdict::Accepted),
         }
     }
 }
@@ -81,9 +81,9 @@ pub fn certificate_hash(certificate: &[u8]) -> Result<Vec<u8>, CmpError> {
         "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => oid::SHA384,
         // sha512WithRSAEncryption, ecdsa-with-SHA512
         "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => oid::SHA512,
-        _ => return Err(CmpError::Unfit("the certificate's signature algorithm names no supported hash")),
+        _ => return Err(CmpError::Malformed("the certificate's signature algorithm names no supported hash")),
     };
-    hash_with(hash, certificate).ok_or(CmpError::Unfit("the hash algorithm is not supported"))
+    hash_with(hash, certificate).ok_or(CmpError::Malformed("the hash algorithm is not supported"))
 }
 
 fn hash_with(hash: der::asn1::ObjectIdentifier, bytes: &[u8]) -> Option<Vec<u8>> {

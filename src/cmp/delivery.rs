@@ -16,24 +16,24 @@ use crate::token::{Delivery, KeyWrapMechanism, OaepHash};
 /// The transport public key that the user's token generated for one enrollment, and the OAEP hash
 /// that this token supports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TransportKey {
+pub struct TransportPublicKey {
     /// The `SubjectPublicKeyInfo` with rsaEncryption, in DER.
     pub public_key: Vec<u8>,
     /// The hash of OAEP and of its mask generation function.
     pub oaep: OaepHash,
 }
 
-impl TransportKey {
+impl TransportPublicKey {
     /// The value of protocolEncrKey: its algorithm is id-RSAES-OAEP with parameters.
     pub fn to_spki(&self) -> Result<SubjectPublicKeyInfoOwned, CmpError> {
         let own = SubjectPublicKeyInfoOwned::from_der(&self.public_key)?;
         if own.algorithm.oid != oid::RSA_ENCRYPTION {
-            return Err(CmpError::Unfit("the transport key is not an RSA key"));
+            return Err(CmpError::Malformed("the transport key is not an RSA key"));
         }
         Ok(SubjectPublicKeyInfoOwned { algorithm: oaep_algorithm(self.oaep)?, ..own })
     }
 
-    /// Parses the value that [`TransportKey::to_spki`] makes.
+    /// Parses the value that [`TransportPublicKey::to_spki`] makes.
     pub fn from_spki(key: SubjectPublicKeyInfoOwned) -> Result<Self, CmpError> {
         let oaep = oaep_hash(&key.algorithm)?;
         let algorithm = AlgorithmIdentifierOwned { oid: oid::RSA_ENCRYPTION, parameters: Some(Any::null()) };
@@ -43,8 +43,8 @@ impl TransportKey {
 
 impl CertRequest {
     /// The transport key in protocolEncrKey; `None` if the control is missing.
-    pub fn transport_key(&self) -> Result<Option<TransportKey>, CmpError> {
-        self.protocol_encr_key()?.map(TransportKey::from_spki).transpose()
+    pub fn transport_key(&self) -> Result<Option<TransportPublicKey>, CmpError> {
+        self.protocol_encr_key()?.map(TransportPublicKey::from_spki).transpose()
     }
 }
 
@@ -65,9 +65,9 @@ impl EncryptedValue {
 
     /// Decodes a delivery. A missing part or any other algorithm is refused.
     pub fn to_delivery(&self) -> Result<Delivery, CmpError> {
-        const PARTIAL: CmpError = CmpError::Unfit("the encrypted private key lacks a part");
+        const PARTIAL: CmpError = CmpError::Malformed("the encrypted private key lacks a part");
         if self.symm_alg.as_ref().ok_or(PARTIAL)?.oid != oid::AES256_WRAP_PAD {
-            return Err(CmpError::Unfit("the private key is not wrapped with id-aes256-wrap-pad"));
+            return Err(CmpError::Malformed("the private key is not wrapped with id-aes256-wrap-pad"));
         }
         let encrypted_key = self.enc_symm_key.as_ref().and_then(BitString::as_bytes).ok_or(PARTIAL)?;
         let wrapped = self.enc_value.as_bytes().ok_or(PARTIAL)?;
@@ -87,7 +87,7 @@ impl EncryptedKey {
         match self {
             Self::EncryptedValue(value) => value.to_delivery(),
             Self::EnvelopedData(_) => {
-                Err(CmpError::Unfit("the private key is in EnvelopedData, not in EncryptedValue"))
+                Err(CmpError::Malformed("the private key is in EnvelopedData, not in EncryptedValue"))
             }
         }
     }
@@ -120,7 +120,7 @@ fn oaep_algorithm(hash: OaepHash) -> Result<AlgorithmIdentifierOwned, CmpError> 
 /// The hash of id-RSAES-OAEP. Two different hashes, a label, an unknown hash and any other
 /// algorithm are refused.
 fn oaep_hash(algorithm: &AlgorithmIdentifierOwned) -> Result<OaepHash, CmpError> {
-    const UNFIT: CmpError = CmpError::Unfit("the transport algorithm is not id-RSAES-OAEP with one supported hash");
+    const UNFIT: CmpError = CmpError::Malformed("the transport algorithm is not id-RSAES-OAEP with one supported hash");
     let parameters = algorithm.parameters.as_ref().filter(|_| algorithm.oid == oid::RSAES_OAEP).ok_or(UNFIT)?;
     let parameters: OaepParameters = parameters.decode_as()?;
     let mask = match &parameters.mask {

@@ -13,7 +13,7 @@ pub enum CmpError {
     /// A mandatory part of this kind of message is missing or has an unexpected form; the text names
     /// the part.
     #[error("cannot use the CMP message: {0}")]
-    Unfit(&'static str),
+    Malformed(&'static str),
     /// The system's random number generator failed.
     #[error("cannot make a nonce: {0}")]
     Random(String),

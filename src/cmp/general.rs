@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_length_of_an_rsa_key_comes_back_and_is_missed_where_it_is_not() {
+    fn an_rsa_key_length_round_trips_and_may_be_absent() {
         let told = vec![InfoTypeAndValue::rsa_key_length(4096).unwrap()];
         let told = GeneralInfo::from_der(&told.to_der().unwrap()).unwrap();
         assert_eq!(told.rsa_key_length().unwrap(), Some(4096));

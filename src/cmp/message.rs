@@ -10,8 +10,8 @@ use super::certificate_response::CertRepMessage;
 use super::confirmation::CertConfirmContent;
 use super::general::{ErrorMsgContent, GeneralInfo};
 use super::header::PkiHeader;
-use super::kept::Kept;
 use super::key_recovery::KeyRecRepContent;
+use super::with_der::WithDer;
 use super::{CmpError, protection};
 
 /// The maximum size of a message: 4 MiB, enough for a history of more than a thousand RSA-4096
@@ -148,8 +148,8 @@ impl PkiBody {
 /// A `PKIMessage` as encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub(super) struct Wire {
-    pub(super) header: Kept<PkiHeader>,
-    pub(super) body: Kept<PkiBody>,
+    pub(super) header: WithDer<PkiHeader>,
+    pub(super) body: WithDer<PkiBody>,
     #[asn1(context_specific = "0", optional = "true")]
     protection: Option<BitString>,
     #[asn1(context_specific = "1", optional = "true")]
@@ -226,7 +226,7 @@ impl PkiMessage {
     }
 }
 
-fn protected_part(header: &Kept<PkiHeader>, body: &Kept<PkiBody>) -> Result<Vec<u8>, CmpError> {
+fn protected_part(header: &WithDer<PkiHeader>, body: &WithDer<PkiBody>) -> Result<Vec<u8>, CmpError> {
     let value = [header.der(), body.der()].concat();
     Ok(Any::new(der::Tag::Sequence, value)?.to_der()?)
 }
@@ -267,8 +267,8 @@ impl Draft {
         self,
         protect: impl FnOnce(&[u8]) -> Result<Option<Vec<u8>>, CmpError>,
     ) -> Result<Vec<u8>, CmpError> {
-        let header = Kept::new(self.header)?;
-        let body = Kept::new(self.body)?;
+        let header = WithDer::new(self.header)?;
+        let body = WithDer::new(self.body)?;
         let protection = protect(&protected_part(&header, &body)?)?;
         let protection = protection.map(|bytes| BitString::from_bytes(&bytes)).transpose()?;
         let extra_certs = (!self.extra_certs.is_empty()).then_some(self.extra_certs);

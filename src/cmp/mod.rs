@@ -7,8 +7,8 @@
 //!
 //! | client | authority |
 //! |---|---|
-//! | [`PkiHeader::request`], [`EnrollmentRequest`], [`general_request`] | [`PkiMessage::references`], [`verify_mac`], [`CertReqMsg::possession`], [`CertRequest::transport_key`], [`CertReqMsg::utf8_pairs`] |
-//! | [`Draft::protect_with_mac`] | [`answer`], [`Draft::protect_with_mac`] in kind |
+//! | [`PkiHeader::request`], [`EnrollmentRequestBuilder`], [`general_request`] | [`PkiMessage::references`], [`verify_mac`], [`CertReqMsg::possession`], [`CertRequest::transport_key`], [`CertReqMsg::utf8_pairs`] |
+//! | [`Draft::protect_with_mac`] | [`draft_reply`], [`Draft::protect_with_mac`] in kind |
 //! | [`check_reply`], [`EncryptedValue::to_delivery`] | [`EncryptedValue::from_delivery`] |
 //! | [`confirm`], [`reject`] | [`CertStatus::verdict_on`] |
 //!
@@ -21,18 +21,17 @@
 // the duration of a message, so that boxing the larger variants would save nothing.
 #![allow(clippy::unnested_or_patterns, clippy::large_enum_variant)]
 
-mod answer;
 mod certificate;
 mod certificate_request;
 mod certificate_response;
 mod confirmation;
 mod controls;
 mod delivery;
+mod draft_reply;
 mod encrypted_key;
 mod error;
 mod general;
 mod header;
-mod kept;
 mod key_recovery;
 mod message;
 pub mod oid;
@@ -44,19 +43,19 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod utf8_pairs;
+mod with_der;
 
-pub use answer::answer;
 pub use certificate::CertificateDer;
 pub use certificate_request::{CertReqMessages, CertReqMsg, CertRequest, CertTemplate, OptionalValidity};
 pub use certificate_response::{CertOrEncCert, CertRepMessage, CertResponse, CertifiedKeyPair};
-pub use confirmation::{CertConfirmContent, CertStatus, Verdict, certificate_hash};
+pub use confirmation::{CertConfirmContent, CertStatus, ConfirmationVerdict, certificate_hash};
 pub use controls::AttributeTypeAndValue;
-pub use delivery::TransportKey;
+pub use delivery::TransportPublicKey;
+pub use draft_reply::draft_reply;
 pub use encrypted_key::{EncryptedKey, EncryptedValue};
 pub use error::{CmpError, ProtectionError};
 pub use general::{ErrorMsgContent, GeneralInfo, GeneralInfoExt, InfoTypeAndValue};
 pub use header::{PkiHeader, Pvno};
-pub use kept::Kept;
 pub use key_recovery::KeyRecRepContent;
 pub use message::{Draft, MAX_MESSAGE_BYTES, PkiBody, PkiMessage};
 pub use possession::{
@@ -68,7 +67,8 @@ pub use protection::{
     MacProtection, cost_of_verifying, protect_with_mac, protect_with_signature, verify_mac, verify_mac_by_any,
     verify_signature,
 };
-pub use reply::{Reply, ReplyRefusal, check_reply};
-pub use request::{EnrollmentError, EnrollmentRequest, confirm, general_request, reject};
+pub use reply::{CheckedReply, ReplyRefusal, check_reply};
+pub use request::{EnrollmentError, EnrollmentRequestBuilder, confirm, general_request, reject};
 pub use status::{PkiFailureInfo, PkiFreeText, PkiStatus, PkiStatusInfo};
 pub use utf8_pairs::Utf8Pairs;
+pub use with_der::WithDer;

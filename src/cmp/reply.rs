@@ -5,21 +5,21 @@ use super::{CmpError, ErrorMsgContent, PkiBody, PkiMessage, ProtectionError, ver
 
 /// A reply that passed [`check_reply`].
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub enum CheckedReply {
     /// The authority's authenticated reply to the request. All of it may be trusted, an `error`
     /// included.
-    Proven(PkiMessage),
+    Authenticated(PkiMessage),
     /// An `error` without protection, which anyone may have sent: it must not cause anything to be
     /// undone or given up permanently. The authority sends one if it cannot verify the secret.
-    UnprovenError(ErrorMsgContent),
+    UnauthenticatedError(ErrorMsgContent),
 }
 
-impl Reply {
+impl CheckedReply {
     /// The message, if it is authenticated and not a refusal; otherwise the status of the refusal.
     pub fn granted(self) -> Result<PkiMessage, PkiStatusInfo> {
         match self {
-            Self::UnprovenError(error) => Err(error.status),
-            Self::Proven(message) => match message.body() {
+            Self::UnauthenticatedError(error) => Err(error.status),
+            Self::Authenticated(message) => match message.body() {
                 PkiBody::Error(error) => Err(error.status.clone()),
                 _ => Ok(message),
             },
@@ -35,38 +35,38 @@ pub enum ReplyRefusal {
     Unreadable(#[source] CmpError),
     /// The reply is not authenticated.
     #[error("the reply is not authenticated: {0}")]
-    Unproven(ProtectionError),
+    Unauthenticated(ProtectionError),
     /// The reply belongs to another transaction.
     #[error("the reply belongs to another transaction")]
-    OtherTransaction,
+    WrongTransaction,
     /// The reply answers another message of the transaction, or is a replay.
     #[error("the reply does not answer the message that was sent (recipNonce)")]
-    OtherMessage,
+    WrongMessage,
     /// The reply's version differs from the request's.
     #[error("the reply has pvno {0}, which differs from the request's")]
-    OtherVersion(u32),
+    WrongVersion(u32),
 }
 
 /// Checks a reply to `request`, which is the client's own message, parsed from the bytes that were
 /// sent. It verifies the MAC under `secret` over the received bytes, then pvno, transactionID and
 /// recipNonce. Only an `error` may come without protection.
-pub fn check_reply(request: &PkiMessage, reply: &[u8], secret: &[u8]) -> Result<Reply, ReplyRefusal> {
+pub fn check_reply(request: &PkiMessage, reply: &[u8], secret: &[u8]) -> Result<CheckedReply, ReplyRefusal> {
     let reply = PkiMessage::from_der(reply).map_err(ReplyRefusal::Unreadable)?;
     let proven = match (verify_mac(&reply, secret), reply.body()) {
         (Ok(_), _) => true,
         (Err(ProtectionError::Missing), PkiBody::Error(_)) => false,
-        (Err(error), _) => return Err(ReplyRefusal::Unproven(error)),
+        (Err(error), _) => return Err(ReplyRefusal::Unauthenticated(error)),
     };
     let (asked, answered) = (request.header(), reply.header());
     if asked.transaction_id != answered.transaction_id {
-        return Err(ReplyRefusal::OtherTransaction);
+        return Err(ReplyRefusal::WrongTransaction);
     }
     if answered.recip_nonce != asked.sender_nonce {
-        return Err(ReplyRefusal::OtherMessage);
+        return Err(ReplyRefusal::WrongMessage);
     }
     match (proven, reply.body()) {
-        (false, PkiBody::Error(error)) => Ok(Reply::UnprovenError(error.clone())),
-        _ if answered.pvno != asked.pvno => Err(ReplyRefusal::OtherVersion(answered.pvno.number())),
-        _ => Ok(Reply::Proven(reply)),
+        (false, PkiBody::Error(error)) => Ok(CheckedReply::UnauthenticatedError(error.clone())),
+        _ if answered.pvno != asked.pvno => Err(ReplyRefusal::WrongVersion(answered.pvno.number())),
+        _ => Ok(CheckedReply::Authenticated(reply)),
     }
 }

@@ -6,13 +6,13 @@ use der::Decode;
 use der::asn1::{BitString, ObjectIdentifier};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
-use super::delivery::TransportKey;
+use super::delivery::TransportPublicKey;
 use super::general::InfoTypeAndValue;
 use super::header::subject_common_name;
 use super::status::PkiStatusInfo;
 use super::{
-    AttributeTypeAndValue, CertReqMsg, CertRequest, CertStatus, CertTemplate, CmpError, Draft, Kept, PkiBody,
-    PkiHeader, PkiMessage, PopoSigningKey, ProofOfPossession, Utf8Pairs,
+    AttributeTypeAndValue, CertReqMsg, CertRequest, CertStatus, CertTemplate, CmpError, Draft, PkiBody, PkiHeader,
+    PkiMessage, PopoSigningKey, ProofOfPossession, Utf8Pairs, WithDer,
 };
 
 /// A genm that requests these types of information. It has no side effect.
@@ -21,17 +21,17 @@ pub fn general_request(header: PkiHeader, kinds: &[ObjectIdentifier]) -> Draft {
 }
 
 /// The ir or krr of tokenkeep's client: request 0 for the signing key and, with
-/// [`EnrollmentRequest::encryption_key`], request 1 for an encryption key that the authority
+/// [`EnrollmentRequestBuilder::encryption_key`], request 1 for an encryption key that the authority
 /// generates (ir) or has archived (krr).
 #[derive(Debug)]
-pub struct EnrollmentRequest {
+pub struct EnrollmentRequestBuilder {
     header: PkiHeader,
     subject: x509_cert::name::Name,
     reg_info: Vec<AttributeTypeAndValue>,
     requests: Vec<CertReqMsg>,
 }
 
-impl EnrollmentRequest {
+impl EnrollmentRequestBuilder {
     /// The certReqId of the signing key's request.
     pub const SIGNING: i64 = 0;
     /// The certReqId of the encryption key's request.
@@ -70,7 +70,7 @@ impl EnrollmentRequest {
             ..CertTemplate::default()
         };
         let request = CertRequest { cert_req_id: Self::SIGNING, cert_template, controls: None };
-        let cert_req = Kept::new(request).map_err(CmpError::from)?;
+        let cert_req = WithDer::new(request).map_err(CmpError::from)?;
         let signature = sign(cert_req.der()).map_err(EnrollmentError::Signing)?;
         let signature = BitString::from_bytes(&signature).map_err(CmpError::from)?;
         let popo = ProofOfPossession::Signature(PopoSigningKey { poposk_input: None, algorithm, signature });
@@ -81,11 +81,11 @@ impl EnrollmentRequest {
     /// Adds the encryption key, to be delivered to the transport key that the token generated for
     /// this enrollment. There is no proof of possession, because the requester does not have the
     /// key yet.
-    pub fn encryption_key(mut self, transport: &TransportKey) -> Result<Self, CmpError> {
+    pub fn encryption_key(mut self, transport: &TransportPublicKey) -> Result<Self, CmpError> {
         let cert_template = CertTemplate { subject: Some(self.subject.clone()), ..CertTemplate::default() };
         let control = AttributeTypeAndValue::protocol_encr_key(&transport.to_spki()?)?;
         let request = CertRequest { cert_req_id: Self::ENCRYPTION, cert_template, controls: Some(vec![control]) };
-        let cert_req = Kept::new(request)?;
+        let cert_req = WithDer::new(request)?;
         self.requests.push(CertReqMsg { cert_req, popo: None, reg_info: Some(self.reg_info.clone()) });
         Ok(self)
     }

@@ -54,13 +54,13 @@ impl FromStr for Utf8Pairs {
         while !rest.is_empty() {
             let (pair, behind) = next_pair(rest);
             rest = behind;
-            let (name, value) = pair.split_once('?').ok_or(CmpError::Unfit("a pair in utf8Pairs has no `?`"))?;
+            let (name, value) = pair.split_once('?').ok_or(CmpError::Malformed("a pair in utf8Pairs has no `?`"))?;
             if value.contains('?') || name.is_empty() {
-                return Err(CmpError::Unfit("a pair in utf8Pairs has two `?` or no name"));
+                return Err(CmpError::Malformed("a pair in utf8Pairs has two `?` or no name"));
             }
             let name = unescaped(name);
             if pairs.value(&name).is_some() {
-                return Err(CmpError::Unfit("a name is repeated in utf8Pairs"));
+                return Err(CmpError::Malformed("a name is repeated in utf8Pairs"));
             }
             pairs.0.push((name, unescaped(value)));
         }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn others_ways_of_writing_are_read() {
+    fn other_encodings_are_read() {
         let pairs: Utf8Pairs = "%3fname?a%2525%address?b%3F".parse().unwrap();
         assert_eq!(pairs.value("?name"), Some("a%25"));
         assert_eq!(pairs.value("address"), Some("b?"), "the last % may be missing, and %ad is not an escape");
@@ -131,7 +131,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_read_is_written_readably(text in "[a%?253f]{0,24}") {
+        fn parsed_pairs_round_trip(text in "[a%?253f]{0,24}") {
             if let Ok(pairs) = text.parse::<Utf8Pairs>() {
                 prop_assert_eq!(pairs.to_string().parse::<Utf8Pairs>().unwrap(), pairs);
             }

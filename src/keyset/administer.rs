@@ -8,67 +8,69 @@
 
 use jiff::Timestamp;
 
-use crate::carrier::{Carrier, CarrierError};
 use crate::pki::{Certificate, Fingerprint};
-use crate::statement::{Checkpoint, Instance, LogPosition, Operation, SignedStatement, Statement};
-use crate::token::{Ceremony, KeyId, Token};
+use crate::statement::{AdminOperation, Checkpoint, Instance, LogPosition, SignedStatement, Statement};
+use crate::token::{KeyId, Token, TokenEnrollment};
+use crate::transport::{Transport, TransportError};
 
-use super::checkpoint::{Answered, KnownLog};
+use super::checkpoint::{CommandResult, LogPolicy};
 use super::command_response::VerifiedResponse;
 use super::index::PrivateIndex;
 use super::sign::refuse_expired_administrator;
-use super::unlock::{believed_for_use, damaged, key_and_certificate, must_be_usable, unlock};
-use super::{FoundKeyset, KeysetError, Person, Tokens};
+use super::unlock::{damaged, key_and_certificate, read_private_index_for_use, require_usable, unlock};
+use super::{FoundKeyset, KeysetError, Tokens, UserPrompter};
 use crate::crash_point;
 
 /// Signs the command, sends it to the authority and processes the response: verifies that this
 /// authority signed it for this statement, opens its letter, and compares the authority's audit log
-/// with the stored checkpoint. [`Answered::answer`] holds a refusal by the authority,
-/// [`Answered::alarm`] a mismatch of the log.
+/// with the stored checkpoint. [`CommandResult::answer`] holds a refusal by the authority,
+/// [`CommandResult::alarm`] a mismatch of the log.
 ///
-/// `carrier` must lead to [`FoundKeyset::authority`], pinned to [`FoundKeyset::authority_sha256`].
+/// `transport` must lead to [`FoundKeyset::authority`], pinned to [`FoundKeyset::authority_sha256`].
 /// Both come from the public index, so nothing is sent if the private index, read after login,
 /// differs.
 pub fn administer(
     tokens: &Tokens,
     keyset: &FoundKeyset,
-    carrier: &dyn Carrier,
-    operation: Operation,
-    known_log: KnownLog,
-    person: &mut dyn Person,
+    transport: &dyn Transport,
+    operation: AdminOperation,
+    log_policy: LogPolicy,
+    person: &mut dyn UserPrompter,
     now: Timestamp,
-) -> Result<Answered, KeysetError> {
-    must_be_usable(keyset)?;
+) -> Result<CommandResult, KeysetError> {
+    require_usable(keyset)?;
     refuse_expired_administrator(keyset, now)?;
     // Before the PIN: an unreachable authority must not cost a PIN entry, and the statement is
     // bound to the authority's running instance.
-    let instance = Instance::parse(&carrier.instance()?).map_err(message)?;
-    let next = if_outcome_unknown(&operation);
-    let Signed { ceremony, index, authority, statement, stated } =
-        sign(tokens, keyset, (operation, Some(instance), known_log), person, now)?;
+    let instance = Instance::parse(&transport.instance()?).map_err(message)?;
+    let next = retry_hint(&operation);
+    let Signed { token_enrollment, index, authority, statement, stated } =
+        sign(tokens, keyset, (operation, Some(instance), log_policy), person, now)?;
     let unknown = |source| KeysetError::OutcomeUnknown { source: Box::new(source), next: next.clone() };
-    let response = carrier.statement(statement.as_der()).map_err(|error| match error {
+    let response = transport.statement(statement.as_der()).map_err(|error| match error {
         // Rejected before it was read, or never sent. An unsigned refusal proves nothing.
-        CarrierError::Busy { .. } | CarrierError::Address { .. } | CarrierError::OtherAuthority { .. } => error.into(),
+        TransportError::Busy { .. } | TransportError::Address { .. } | TransportError::WrongAuthority { .. } => {
+            error.into()
+        }
         error => unknown(error.into()),
     })?;
     let operation = "use the authority's response to the command";
     let response = VerifiedResponse::read(operation, response, &statement, &authority, keyset, now).map_err(unknown)?;
     crash_point::reached("keyset.statement_answered");
-    response.open(&ceremony, &index, stated, known_log, person)
+    response.open(&token_enrollment, &index, stated, log_policy, person)
 }
 
 /// The next step for the user when it is unknown whether the authority executed the command.
-fn if_outcome_unknown(operation: &Operation) -> String {
+fn retry_hint(operation: &AdminOperation) -> String {
     match operation {
-        Operation::Issue { email, .. } | Operation::Recover { email, .. } => {
+        AdminOperation::Issue { email, .. } | AdminOperation::Recover { email, .. } => {
             format!("`tokenkeep admin letter {email} --letter-out FILE` fetches the letter if it was")
         }
-        Operation::Letter { .. }
-        | Operation::List
-        | Operation::ListPage { .. }
-        | Operation::Show { .. }
-        | Operation::Acknowledge { .. } => "it changes nothing; run it again".to_owned(),
+        AdminOperation::Letter { .. }
+        | AdminOperation::List
+        | AdminOperation::ListPage { .. }
+        | AdminOperation::Show { .. }
+        | AdminOperation::Acknowledge { .. } => "it changes nothing; run it again".to_owned(),
     }
 }
 
@@ -77,19 +79,19 @@ fn if_outcome_unknown(operation: &Operation) -> String {
 pub fn sign_for_a_file(
     tokens: &Tokens,
     keyset: &FoundKeyset,
-    operation: Operation,
-    known_log: KnownLog,
-    person: &mut dyn Person,
+    operation: AdminOperation,
+    log_policy: LogPolicy,
+    person: &mut dyn UserPrompter,
     now: Timestamp,
 ) -> Result<SignedStatement, KeysetError> {
-    must_be_usable(keyset)?;
+    require_usable(keyset)?;
     refuse_expired_administrator(keyset, now)?;
-    sign(tokens, keyset, (operation, None, known_log), person, now).map(|signed| signed.statement)
+    sign(tokens, keyset, (operation, None, log_policy), person, now).map(|signed| signed.statement)
 }
 
 /// A signed command, with its token still unlocked.
 struct Signed {
-    ceremony: Ceremony,
+    token_enrollment: TokenEnrollment,
     index: PrivateIndex,
     /// The CA certificate of the authority that the statement addresses.
     authority: Certificate,
@@ -101,11 +103,11 @@ struct Signed {
 fn sign(
     tokens: &Tokens,
     keyset: &FoundKeyset,
-    (operation, instance, known_log): (Operation, Option<Instance>, KnownLog),
-    person: &mut dyn Person,
+    (operation, instance, log_policy): (AdminOperation, Option<Instance>, LogPolicy),
+    person: &mut dyn UserPrompter,
     now: Timestamp,
 ) -> Result<Signed, KeysetError> {
-    if operation.brings_letter() && keyset.encryption.is_empty() {
+    if operation.returns_letter() && keyset.encryption.is_empty() {
         return Err(KeysetError::Refused(format!(
             "cannot order a letter: it is encrypted to the administrator, and the keyset {} has no encryption key",
             keyset.described()
@@ -114,18 +116,18 @@ fn sign(
     // The PIN is asked for at every level, even in an active session: an administrator's command is
     // never an ordinary key use.
     let unlock = unlock(tokens, keyset, purpose(&operation, instance.is_some()), person)?;
-    let index = believed_for_use(tokens, &unlock, keyset, person)?;
-    let ceremony = unlock.ceremony();
-    let token: &Token = &ceremony;
+    let index = read_private_index_for_use(tokens, &unlock, keyset, person)?;
+    let token_enrollment = unlock.begin_enrollment();
+    let token: &Token = &token_enrollment;
     let keys =
         index.keyset.keys.as_ref().ok_or_else(|| damaged(token, &keyset.name, "its enrollment is not finished"))?;
-    let authority = same_authority(token, keyset, &index, &keys.authority.key_id())?;
+    let authority = check_same_authority(token, keyset, &index, &keys.authority.key_id())?;
     let (key, certificate) = key_and_certificate(token, &keyset.name, &keys.signing)?;
     let certificate = Certificate::from_der(&certificate.der).map_err(message)?;
 
-    let kept = index.audit.as_ref().filter(|_| known_log == KnownLog::Compare);
+    let kept = index.audit.as_ref().filter(|_| log_policy == LogPolicy::Compare);
     let stated = kept.map(Checkpoint::position);
-    let letter_to = if operation.brings_letter() {
+    let letter_to = if operation.returns_letter() {
         let current = keys.encryption.first();
         let current = current.ok_or_else(|| damaged(token, &keyset.name, "its index names no encryption key"))?;
         Some(Fingerprint::of(&key_and_certificate(token, &keyset.name, current)?.1.der))
@@ -134,21 +136,21 @@ fn sign(
     };
     let statement = match instance {
         Some(instance) => Statement::online(authority.fingerprint(), instance, operation, nonce()?, now),
-        None => Statement::by_file(authority.fingerprint(), operation, nonce()?, now),
+        None => Statement::for_file(authority.fingerprint(), operation, nonce()?, now),
     };
-    let statement = statement.encrypted_to(letter_to).knowing(stated);
-    let signer = ceremony.signer(&key);
+    let statement = statement.with_encryption_certificate(letter_to).with_known_log(stated);
+    let signer = token_enrollment.signer(&key);
     let statement = statement.sign(&signer, &certificate, now).map_err(|error| match signer.take_error() {
         Some(error) => error.into(),
         None => message(error),
     })?;
     drop(signer);
-    Ok(Signed { ceremony, index, authority, statement, stated })
+    Ok(Signed { token_enrollment, index, authority, statement, stated })
 }
 
 /// What the PIN is for; completes "to …".
-fn purpose(operation: &Operation, is_answered_at_once: bool) -> &'static str {
-    if is_answered_at_once && operation.brings_letter() {
+fn purpose(operation: &AdminOperation, is_answered_at_once: bool) -> &'static str {
+    if is_answered_at_once && operation.returns_letter() {
         "sign the command and open its letter"
     } else {
         "sign the command"
@@ -157,7 +159,7 @@ fn purpose(operation: &Operation, is_answered_at_once: bool) -> &'static str {
 
 /// Returns the CA certificate that the private index names, if the public index led to the same
 /// one.
-fn same_authority(
+fn check_same_authority(
     token: &Token,
     keyset: &FoundKeyset,
     index: &PrivateIndex,

@@ -12,16 +12,16 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::pki::Fingerprint;
-use crate::statement::{Answer, Checkpoint, LogPosition, LogVerdict, Response};
+use crate::statement::{Checkpoint, LogPosition, LogVerdict, Response, StatementAnswer};
 use crate::token::{KeysetName, Token};
 
 use super::index::{self, PrivateIndex};
-use super::{KeysetError, Notice, Person};
+use super::{KeysetError, Notice, UserPrompter};
 
 /// How a command treats a mismatch of the authority's audit log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum KnownLog {
+pub enum LogPolicy {
     /// The log must continue the one that the keyset knows. The default.
     #[default]
     Compare,
@@ -31,23 +31,23 @@ pub enum KnownLog {
 
 /// The authority's answer to a command, and the result of the audit log check.
 #[derive(Debug, PartialEq)]
-pub struct Answered {
+pub struct CommandResult {
     /// the outcome of the command
-    pub answer: OpenedAnswer,
+    pub answer: OpenedResponse,
     /// why the log cannot be trusted; the answer is authentic nevertheless
-    pub alarm: Option<Box<LogAlarm>>,
+    pub alarm: Option<Box<LogMismatch>>,
 }
 
 /// The outcome of a command, its letter opened.
 #[derive(PartialEq)]
-pub enum OpenedAnswer {
+pub enum OpenedResponse {
     /// the text of a letter, with the temporary key in it
     Letter(Zeroizing<String>),
     /// any other answer, as received
-    Other(Answer),
+    Other(StatementAnswer),
 }
 
-impl fmt::Debug for OpenedAnswer {
+impl fmt::Debug for OpenedResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Letter(_) => f.write_str("Letter([redacted])"),
@@ -64,9 +64,9 @@ impl fmt::Debug for OpenedAnswer {
     "the authority's audit log was truncated or rewritten: {finding}; known here: {}; reported now: {}",
     described(.known.as_ref()), described(Some(.told))
 )]
-pub struct LogAlarm {
+pub struct LogMismatch {
     /// The mismatch.
-    pub finding: Finding,
+    pub finding: LogMismatchKind,
     /// The stored checkpoint, if there was one.
     pub known: Option<Checkpoint>,
     /// The checkpoint in the response.
@@ -76,19 +76,21 @@ pub struct LogAlarm {
 /// How the log differs from the stored checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Finding {
+pub enum LogMismatchKind {
     /// The log has fewer entries than before.
     #[error("it has fewer entries than before")]
     Shorter,
     /// The same number of entries, but a different last entry.
     #[error("its last entry has changed")]
-    OtherEnd,
+    #[serde(rename = "other-end")]
+    DifferentLastEntry,
     /// The authority itself reports that its log lacks the known entry.
     #[error("the authority itself reports that it lacks the entry {0} that is known here")]
     Contradicted(u64),
     /// The statement named a position, and the response does not say whether the log still has it.
     #[error("the authority does not say whether it still has the entry {0} that is known here")]
-    NotSaid(u64),
+    #[serde(rename = "not-said")]
+    Unconfirmed(u64),
     /// A different audit key signed the checkpoint.
     #[error("a different audit key signed its checkpoint")]
     OtherKey,
@@ -108,31 +110,31 @@ pub(super) fn judge(
     stated: Option<LogPosition>,
     response: &Response,
     authority: Fingerprint,
-    known_log: KnownLog,
-) -> Result<Option<Checkpoint>, Box<LogAlarm>> {
+    log_policy: LogPolicy,
+) -> Result<Option<Checkpoint>, Box<LogMismatch>> {
     let told = &response.checkpoint;
-    let kept = kept.filter(|_| known_log == KnownLog::Compare);
-    let alarm = |finding| Err(Box::new(LogAlarm { finding, known: kept.cloned(), told: told.clone() }));
+    let kept = kept.filter(|_| log_policy == LogPolicy::Compare);
+    let alarm = |finding| Err(Box::new(LogMismatch { finding, known: kept.cloned(), told: told.clone() }));
     if let Err(error) = told.verify(authority) {
-        return alarm(Finding::Signature(error.to_string()));
+        return alarm(LogMismatchKind::Signature(error.to_string()));
     }
     let Some(known) = kept else { return Ok(Some(told.clone())) };
     if told.key != known.key {
-        return alarm(Finding::OtherKey);
+        return alarm(LogMismatchKind::OtherKey);
     }
     let is_continued = match (stated, response.known_log) {
         (None, _) => false,
         (Some(_), Some(LogVerdict::Continued)) => true,
-        (Some(stated), Some(LogVerdict::Contradicted)) => return alarm(Finding::Contradicted(stated.sequence)),
+        (Some(stated), Some(LogVerdict::Contradicted)) => return alarm(LogMismatchKind::Contradicted(stated.sequence)),
         // The authority refuses some statements before it reads the log, so a refusal may carry no
         // verdict.
-        (Some(_), None) if matches!(response.answer, Answer::Refused(_)) => false,
-        (Some(stated), None) => return alarm(Finding::NotSaid(stated.sequence)),
+        (Some(_), None) if matches!(response.answer, StatementAnswer::Refused(_)) => false,
+        (Some(stated), None) => return alarm(LogMismatchKind::Unconfirmed(stated.sequence)),
     };
     let is_later = stated == Some(known.position()) || told.at > known.at;
     match told.sequence.cmp(&known.sequence) {
-        std::cmp::Ordering::Less if is_later => alarm(Finding::Shorter),
-        std::cmp::Ordering::Equal if told.head != known.head => alarm(Finding::OtherEnd),
+        std::cmp::Ordering::Less if is_later => alarm(LogMismatchKind::Shorter),
+        std::cmp::Ordering::Equal if told.head != known.head => alarm(LogMismatchKind::DifferentLastEntry),
         std::cmp::Ordering::Greater if is_continued && stated == Some(known.position()) => Ok(Some(told.clone())),
         _ => Ok(None),
     }
@@ -142,10 +144,10 @@ pub(super) fn judge(
 pub(super) fn answered(
     token: &Token,
     index: &PrivateIndex,
-    answer: OpenedAnswer,
-    judged: Result<Option<Checkpoint>, Box<LogAlarm>>,
-    person: &mut dyn Person,
-) -> Answered {
+    answer: OpenedResponse,
+    judged: Result<Option<Checkpoint>, Box<LogMismatch>>,
+    person: &mut dyn UserPrompter,
+) -> CommandResult {
     let alarm = match judged {
         Ok(checkpoint) => {
             if let Some(checkpoint) = checkpoint {
@@ -155,12 +157,12 @@ pub(super) fn answered(
         }
         Err(alarm) => Some(alarm),
     };
-    Answered { answer, alarm }
+    CommandResult { answer, alarm }
 }
 
 /// Replaces the checkpoint on the unlocked token that `judged_by` carries. A failure is only a
 /// notice: the next command compares with the older checkpoint.
-fn keep(token: &Token, judged_by: &PrivateIndex, checkpoint: Checkpoint, person: &mut dyn Person) {
+fn keep(token: &Token, judged_by: &PrivateIndex, checkpoint: Checkpoint, person: &mut dyn UserPrompter) {
     let name = &judged_by.keyset.name;
     if let Err(error) = write(token, name, judged_by.audit.as_ref(), checkpoint) {
         person.notice(Notice::CheckpointNotKept {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::token::{KeysetName, TokenError, TokenInfo, TokenUri, TokenUriError};
 
 use super::holder::newest_of_one_person;
-use super::{FoundKeyset, KeysetError, TokenTrouble, Tokens};
+use super::{FoundKeyset, KeysetError, Tokens, UnreadableToken};
 
 /// How a user names a token: PKCS#11 URI, serial number, or label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,20 +43,20 @@ pub struct KeysetChoice {
     /// `name` is `None`
     pub default: Option<KeysetName>,
     /// keysets hidden on this machine (`keyset forget`): selected only by name
-    pub hidden: Vec<KeysetOnToken>,
+    pub hidden: Vec<KeysetRef>,
 }
 
 /// A keyset, identified by its name and its token's serial number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KeysetOnToken {
+pub struct KeysetRef {
     /// the keyset's name
     pub keyset: KeysetName,
     /// the token's serial number
     pub serial: String,
 }
 
-impl KeysetOnToken {
+impl KeysetRef {
     /// The identifier of this keyset.
     pub fn of(keyset: &FoundKeyset) -> Self {
         Self { keyset: keyset.name.clone(), serial: keyset.token.serial.clone() }
@@ -75,14 +75,14 @@ impl Tokens {
     /// all belong to one person at one authority. Refuses any other case with a list.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, KeysetError> {
         if choice.name.is_none() && choice.token.is_none() {
-            self.refuse_unless_all_are_there()?;
+            self.require_all_modules()?;
         }
-        let (keysets, trouble) = self.look(choice)?;
-        pick(keysets, choice, &trouble)
+        let (keysets, unreadable_tokens) = self.look(choice)?;
+        pick(keysets, choice, &unreadable_tokens)
     }
 
     /// Reads the keysets on the selected tokens. Returns also the tokens that could not be read.
-    pub(super) fn look(&self, choice: &KeysetChoice) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
+    pub(super) fn look(&self, choice: &KeysetChoice) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), KeysetError> {
         match &choice.token {
             Some(selector) => self.keysets_on(&self.token(selector)?),
             None => self.keysets_and(choice.name.as_ref().or(choice.default.as_ref())),
@@ -135,16 +135,16 @@ pub(super) fn one_token(tokens: Vec<TokenInfo>, selector: &TokenSelector) -> Res
 fn pick(
     keysets: Vec<FoundKeyset>,
     choice: &KeysetChoice,
-    trouble: &[TokenTrouble],
+    unreadable_tokens: &[UnreadableToken],
 ) -> Result<FoundKeyset, KeysetError> {
-    let found = seen(&keysets, trouble);
+    let found = describe_found(&keysets, unreadable_tokens);
     let fitting: Vec<FoundKeyset> = match (&choice.name, &choice.default) {
         (Some(name), _) => keysets.into_iter().filter(|keyset| keyset.name == *name).collect(),
         (None, Some(name)) if keysets.len() > 1 => keysets.into_iter().filter(|keyset| keyset.name == *name).collect(),
         (None, _) => newest_alone(without_hidden(keysets, choice)),
     };
     let missing = || match choice.name.as_ref().or(choice.default.as_ref()) {
-        Some(name) => in_use(name, trouble)
+        Some(name) => in_use(name, unreadable_tokens)
             .unwrap_or_else(|| KeysetError::NoSuchKeyset { name: name.to_string(), found: found.clone() }),
         None if choice.hidden.is_empty() => KeysetError::NoKeyset { found: found.clone() },
         None => KeysetError::NoKeyset {
@@ -186,8 +186,8 @@ fn newest_alone(mut keysets: Vec<FoundKeyset>) -> Vec<FoundKeyset> {
 
 /// Reports that another program uses the token made for a keyset of this name: the keyset exists,
 /// but cannot be read.
-pub(super) fn in_use(name: &KeysetName, trouble: &[TokenTrouble]) -> Option<KeysetError> {
-    trouble.iter().find_map(|trouble| match &trouble.error {
+pub(super) fn in_use(name: &KeysetName, unreadable_tokens: &[UnreadableToken]) -> Option<KeysetError> {
+    unreadable_tokens.iter().find_map(|unreadable_tokens| match &unreadable_tokens.error {
         KeysetError::Token(error @ TokenError::Owned { token, .. }) if token.label == name.as_str() => {
             Some(KeysetError::Token(error.clone()))
         }
@@ -196,14 +196,14 @@ pub(super) fn in_use(name: &KeysetName, trouble: &[TokenTrouble]) -> Option<Keys
 }
 
 /// Lists the keysets found and the tokens that could not be read, for an error message.
-pub(super) fn seen(keysets: &[FoundKeyset], trouble: &[TokenTrouble]) -> String {
+pub(super) fn describe_found(keysets: &[FoundKeyset], unreadable_tokens: &[UnreadableToken]) -> String {
     let mut text = match keysets {
         [] => "no keyset is on the tokens that are present".to_owned(),
         some => format!("found {}", list_or(some, FoundKeyset::described, "")),
     };
-    for trouble in trouble {
+    for unreadable_tokens in unreadable_tokens {
         text.push_str("; not read: ");
-        text.push_str(&trouble.error.to_string());
+        text.push_str(&unreadable_tokens.error.to_string());
     }
     text
 }

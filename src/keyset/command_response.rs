@@ -9,13 +9,13 @@ use zeroize::Zeroizing;
 
 use crate::pki::{Certificate, Fingerprint};
 use crate::smime::{EncryptedMessage, KeyOperation, Message, SmimeError};
-use crate::statement::{Answer, LogPosition, Response, SignedResponse, SignedStatement, StatementError};
-use crate::token::Ceremony;
+use crate::statement::{LogPosition, Response, SignedResponse, SignedStatement, StatementAnswer, StatementError};
+use crate::token::TokenEnrollment;
 
-use super::checkpoint::{self, Answered, KnownLog, OpenedAnswer};
-use super::decrypt::{Way, key_of, open_with, way_of};
+use super::checkpoint::{self, CommandResult, LogPolicy, OpenedResponse};
+use super::decrypt::{RecipientMatch, key_of, match_recipient, open_with};
 use super::index::PrivateIndex;
-use super::{FoundKeyset, KeysetError, Notice, Person};
+use super::{FoundKeyset, KeysetError, Notice, UserPrompter};
 
 /// A response with a valid signature, bound to the statement; a letter in it is for this keyset.
 pub(super) struct VerifiedResponse {
@@ -41,7 +41,7 @@ impl VerifiedResponse {
         let response =
             SignedResponse::from_der(response).verify(authority, statement.digest(), now).map_err(unverified)?;
         let letter = match &response.answer {
-            Answer::EncryptedLetter(encrypted) => Some(EncryptedLetter::read(operation, encrypted, keyset)?),
+            StatementAnswer::EncryptedLetter(encrypted) => Some(EncryptedLetter::read(operation, encrypted, keyset)?),
             _ => None,
         };
         Ok(Self { operation, authority: authority.fingerprint(), response, letter, read_at: now })
@@ -51,25 +51,25 @@ impl VerifiedResponse {
     /// the statement named.
     pub(super) fn open(
         self,
-        ceremony: &Ceremony,
+        token_enrollment: &TokenEnrollment,
         index: &PrivateIndex,
         stated: Option<LogPosition>,
-        known_log: KnownLog,
-        person: &mut dyn Person,
-    ) -> Result<Answered, KeysetError> {
-        let letter = self.letter.map(|letter| letter.open(self.operation, ceremony, index)).transpose()?;
+        log_policy: LogPolicy,
+        person: &mut dyn UserPrompter,
+    ) -> Result<CommandResult, KeysetError> {
+        let letter = self.letter.map(|letter| letter.open(self.operation, token_enrollment, index)).transpose()?;
         notice_added(&self.response, self.read_at, person);
         for told in &self.response.ending {
             person.notice(Notice::CertificateEnding { told: told.clone() });
         }
-        let judged = checkpoint::judge(index.audit.as_ref(), stated, &self.response, self.authority, known_log);
-        let answer = letter.map_or(OpenedAnswer::Other(self.response.answer), OpenedAnswer::Letter);
-        Ok(checkpoint::answered(ceremony, index, answer, judged, person))
+        let judged = checkpoint::judge(index.audit.as_ref(), stated, &self.response, self.authority, log_policy);
+        let answer = letter.map_or(OpenedResponse::Other(self.response.answer), OpenedResponse::Letter);
+        Ok(checkpoint::answered(token_enrollment, index, answer, judged, person))
     }
 }
 
 /// Reports administrators that someone at the authority's machine added without a statement.
-fn notice_added(response: &Response, now: Timestamp, person: &mut dyn Person) {
+fn notice_added(response: &Response, now: Timestamp, person: &mut dyn UserPrompter) {
     for added in &response.added {
         person.notice(Notice::AdministratorAdded {
             email: added.email.clone(),
@@ -84,7 +84,7 @@ fn notice_added(response: &Response, now: Timestamp, person: &mut dyn Person) {
 /// A letter that this keyset can open.
 struct EncryptedLetter {
     message: EncryptedMessage,
-    way: Way,
+    recipient_match: RecipientMatch,
 }
 
 impl EncryptedLetter {
@@ -92,25 +92,25 @@ impl EncryptedLetter {
         let unreadable = |error: SmimeError| not_verified(operation, error.to_string());
         let message =
             Message::read(encrypted).and_then(|message| EncryptedMessage::parse(&message)).map_err(unreadable)?;
-        let way = way_of(keyset.clone(), message.recipients()).ok_or_else(|| {
+        let recipient_match = match_recipient(keyset.clone(), message.recipients()).ok_or_else(|| {
             KeysetError::NotARecipient(format!(
                 "the letter is encrypted to another keyset than {}; select the statement's keyset (--keyset)",
                 keyset.described()
             ))
         })?;
-        Ok(Self { message, way })
+        Ok(Self { message, recipient_match })
     }
 
     fn open(
         &self,
         operation: &'static str,
-        ceremony: &Ceremony,
+        token_enrollment: &TokenEnrollment,
         index: &PrivateIndex,
     ) -> Result<Zeroizing<String>, KeysetError> {
-        let key = key_of(ceremony, index, &self.way)?;
-        let opened = open_with(&self.way, &self.message, |operation| match operation {
-            KeyOperation::Decrypt { transport, ciphertext } => ceremony.decrypt(&key, &transport, ciphertext),
-            KeyOperation::Agree { peer_public_key } => ceremony.agree(&key, peer_public_key),
+        let key = key_of(token_enrollment, index, &self.recipient_match)?;
+        let opened = open_with(&self.recipient_match, &self.message, |operation| match operation {
+            KeyOperation::Decrypt { transport, ciphertext } => token_enrollment.decrypt(&key, &transport, ciphertext),
+            KeyOperation::Agree { peer_public_key } => token_enrollment.agree(&key, peer_public_key),
         })?;
         let text = std::str::from_utf8(&opened.content)
             .map_err(|_| not_verified(operation, "its letter is not UTF-8 text"))?;

@@ -7,16 +7,16 @@ use zeroize::Zeroizing;
 
 use crate::pki::Certificate;
 use crate::smime::{
-    EncryptedKey, EncryptedMessage, KeyOperation, KeyResult, Message, OpenError, Opened, Recipient, RecipientKind,
-    SmimeError,
+    DecryptError, DecryptedMessage, EncryptedContentKey, EncryptedMessage, KeyOperation, KeyResult, Message, Recipient,
+    RecipientKind, SmimeError,
 };
-use crate::token::{KeyId, KeysetName, Token, TokenError, TokenKey, Unlock};
+use crate::token::{KeyId, KeysetName, PinSession, Token, TokenError, TokenKey};
 
-use super::choose::{in_use, list_or, seen};
+use super::choose::{describe_found, in_use, list_or};
 use super::holder::newest_of_one_person;
 use super::index::{Hex, PrivateIndex};
-use super::unlock::{believed_for_use, damaged, key_and_certificate, unlock_for_use};
-use super::{FoundKeyset, KeysetChoice, KeysetError, Person, Tokens};
+use super::unlock::{damaged, key_and_certificate, read_private_index_for_use, unlock_for_use};
+use super::{FoundKeyset, KeysetChoice, KeysetError, Tokens, UserPrompter};
 
 /// A decrypted message. `Debug` omits the content.
 pub struct Decrypted {
@@ -45,15 +45,15 @@ pub fn decrypt(
     tokens: &Tokens,
     choice: &KeysetChoice,
     message: &[u8],
-    person: &mut dyn Person,
+    person: &mut dyn UserPrompter,
 ) -> Result<Decrypted, KeysetError> {
     let message = encrypted(message)?;
-    let way = find_way(tokens, choice, message.recipients())?;
-    let (unlock, key) = unlock_key(tokens, &way, person)?;
-    let opened = open_with(&way, &message, |operation| operate(unlock, &key, &operation))?;
+    let recipient_match = find_recipient(tokens, choice, message.recipients())?;
+    let (unlock, key) = unlock_key(tokens, &recipient_match, person)?;
+    let opened = open_with(&recipient_match, &message, |operation| operate(unlock, &key, &operation))?;
     Ok(Decrypted {
         content: opened.content,
-        keyset: way.keyset.name.to_string(),
+        keyset: recipient_match.keyset.name.to_string(),
         integrity_protected: opened.authenticated,
     })
 }
@@ -69,21 +69,21 @@ pub fn open_recipient(
     choice: &KeysetChoice,
     recipient_info: &[u8],
     length: usize,
-    person: &mut dyn Person,
+    person: &mut dyn UserPrompter,
 ) -> Result<(Zeroizing<Vec<u8>>, KeysetName), KeysetError> {
-    let encrypted = EncryptedKey::parse(recipient_info, length).map_err(|error| unreadable(&error))?;
-    let way = find_way(tokens, choice, encrypted.recipients())?;
-    let (unlock, key) = unlock_key(tokens, &way, person)?;
-    let opened = encrypted.open(way.recipient, |operation| judged(operate(unlock, &key, &operation)));
-    Ok((opened.map_err(not_opened)?, way.keyset.name))
+    let encrypted = EncryptedContentKey::parse(recipient_info, length).map_err(|error| unreadable(&error))?;
+    let recipient_match = find_recipient(tokens, choice, encrypted.recipients())?;
+    let (unlock, key) = unlock_key(tokens, &recipient_match, person)?;
+    let opened = encrypted.open(recipient_match.recipient, |operation| judged(operate(unlock, &key, &operation)));
+    Ok((opened.map_err(not_opened)?, recipient_match.keyset.name))
 }
 
 /// Finds the keyset that [`decrypt()`] would use for this message.
 ///
 /// # Errors
 /// Those of [`decrypt()`] up to the PIN prompt.
-pub fn reader_of(tokens: &Tokens, choice: &KeysetChoice, message: &[u8]) -> Result<FoundKeyset, KeysetError> {
-    find_way(tokens, choice, encrypted(message)?.recipients()).map(|way| way.keyset)
+pub fn find_reader(tokens: &Tokens, choice: &KeysetChoice, message: &[u8]) -> Result<FoundKeyset, KeysetError> {
+    find_recipient(tokens, choice, encrypted(message)?.recipients()).map(|recipient_match| recipient_match.keyset)
 }
 
 fn encrypted(message: &[u8]) -> Result<EncryptedMessage, KeysetError> {
@@ -95,26 +95,30 @@ fn encrypted(message: &[u8]) -> Result<EncryptedMessage, KeysetError> {
 ///
 /// # Errors
 /// Those of [`open_recipient()`] up to the PIN prompt.
-pub fn reader_of_recipient(
+pub fn find_recipient_reader(
     tokens: &Tokens,
     choice: &KeysetChoice,
     recipient_info: &[u8],
     length: usize,
 ) -> Result<FoundKeyset, KeysetError> {
-    let encrypted = EncryptedKey::parse(recipient_info, length).map_err(|error| unreadable(&error))?;
-    find_way(tokens, choice, encrypted.recipients()).map(|way| way.keyset)
+    let encrypted = EncryptedContentKey::parse(recipient_info, length).map_err(|error| unreadable(&error))?;
+    find_recipient(tokens, choice, encrypted.recipients()).map(|recipient_match| recipient_match.keyset)
 }
 
 /// Logs in with one PIN and returns the selected key.
-fn unlock_key(tokens: &Tokens, way: &Way, person: &mut dyn Person) -> Result<(Unlock, TokenKey), KeysetError> {
-    let unlock = unlock_for_use(tokens, &way.keyset, "decrypt", person)?;
-    let index = believed_for_use(tokens, &unlock, &way.keyset, person)?;
-    let key = key_of(unlock.token(), &index, way)?;
+fn unlock_key(
+    tokens: &Tokens,
+    recipient_match: &RecipientMatch,
+    person: &mut dyn UserPrompter,
+) -> Result<(PinSession, TokenKey), KeysetError> {
+    let unlock = unlock_for_use(tokens, &recipient_match.keyset, "decrypt", person)?;
+    let index = read_private_index_for_use(tokens, &unlock, &recipient_match.keyset, person)?;
+    let key = key_of(unlock.token(), &index, recipient_match)?;
     Ok((unlock, key))
 }
 
 /// Uses the key once.
-fn operate(unlock: Unlock, key: &TokenKey, operation: &KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+fn operate(unlock: PinSession, key: &TokenKey, operation: &KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     match operation {
         KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(key, transport, ciphertext),
         KeyOperation::Agree { peer_public_key } => unlock.agree(key, peer_public_key),
@@ -122,25 +126,29 @@ fn operate(unlock: Unlock, key: &TokenKey, operation: &KeyOperation<'_>) -> Resu
 }
 
 /// Returns the selected key on the unlocked token, if the private index names it.
-pub(super) fn key_of(token: &Token, index: &PrivateIndex, way: &Way) -> Result<TokenKey, KeysetError> {
-    let id = Hex::from(&way.key);
+pub(super) fn key_of(
+    token: &Token,
+    index: &PrivateIndex,
+    recipient_match: &RecipientMatch,
+) -> Result<TokenKey, KeysetError> {
+    let id = Hex::from(&recipient_match.key);
     if !index.keyset.keys.as_ref().is_some_and(|keys| keys.encryption.contains(&id)) {
         return Err(damaged(
             token,
-            &way.keyset.name,
+            &recipient_match.keyset.name,
             "its private index does not contain the key that the public index names",
         ));
     }
-    key_and_certificate(token, &way.keyset.name, &id).map(|(key, _)| key)
+    key_and_certificate(token, &recipient_match.keyset.name, &id).map(|(key, _)| key)
 }
 
 /// Decrypts the message; `key` performs the private-key operation.
 pub(super) fn open_with(
-    way: &Way,
+    recipient_match: &RecipientMatch,
     message: &EncryptedMessage,
     key: impl FnOnce(KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError>,
-) -> Result<Opened, KeysetError> {
-    message.open(way.recipient, |operation| judged(key(operation))).map_err(not_opened)
+) -> Result<DecryptedMessage, KeysetError> {
+    message.open(recipient_match.recipient, |operation| judged(key(operation))).map_err(not_opened)
 }
 
 /// Hides the token's verdict on the ciphertext (see [`decrypt()`]).
@@ -152,54 +160,66 @@ fn judged(secret: Result<Zeroizing<Vec<u8>>, TokenError>) -> Result<KeyResult, T
     }
 }
 
-fn not_opened(error: OpenError<TokenError>) -> KeysetError {
+fn not_opened(error: DecryptError<TokenError>) -> KeysetError {
     match error {
-        OpenError::Key(error) => KeysetError::Token(error),
-        OpenError::Message(error) => unreadable(&error),
+        DecryptError::Key(error) => KeysetError::Token(error),
+        DecryptError::Message(error) => unreadable(&error),
     }
 }
 
 /// A keyset, one of its keys, and the position of the message recipient that the key matches.
-pub(super) struct Way {
+pub(super) struct RecipientMatch {
     keyset: FoundKeyset,
     key: KeyId,
     recipient: usize,
 }
 
-fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) -> Result<Way, KeysetError> {
-    let (keysets, trouble) = tokens.look(choice)?;
-    let found = seen(&keysets, &trouble);
+fn find_recipient(
+    tokens: &Tokens,
+    choice: &KeysetChoice,
+    recipients: &[Recipient],
+) -> Result<RecipientMatch, KeysetError> {
+    let (keysets, unreadable_tokens) = tokens.look(choice)?;
+    let found = describe_found(&keysets, &unreadable_tokens);
     let named = |keyset: &FoundKeyset| choice.name.as_ref().is_none_or(|name| keyset.name == *name);
     let keysets: Vec<FoundKeyset> = keysets.into_iter().filter(named).collect();
     let described = list_or(&keysets, FoundKeyset::described, "");
     if let (Some(name), true) = (&choice.name, keysets.is_empty()) {
         let absent = || KeysetError::NoSuchKeyset { name: name.to_string(), found: found.clone() };
-        return Err(in_use(name, &trouble).unwrap_or_else(absent));
+        return Err(in_use(name, &unreadable_tokens).unwrap_or_else(absent));
     }
-    let unsupported: Vec<(FoundKeyset, String)> =
-        keysets.iter().filter_map(|keyset| Some((keyset.clone(), unsupported_way(keyset, recipients)?))).collect();
-    let mut ways: Vec<Way> = keysets.into_iter().filter_map(|keyset| way_of(keyset, recipients)).collect();
-    let (hidden, shown): (Vec<Way>, Vec<Way>) = ways.into_iter().partition(|way| choice.hides(&way.keyset));
-    if let (true, Some(way)) = (shown.is_empty(), hidden.first()) {
+    let unsupported: Vec<(FoundKeyset, String)> = keysets
+        .iter()
+        .filter_map(|keyset| Some((keyset.clone(), unsupported_recipient(keyset, recipients)?)))
+        .collect();
+    let mut recipient_matches: Vec<RecipientMatch> =
+        keysets.into_iter().filter_map(|keyset| match_recipient(keyset, recipients)).collect();
+    let (hidden, shown): (Vec<RecipientMatch>, Vec<RecipientMatch>) =
+        recipient_matches.into_iter().partition(|recipient_match| choice.hides(&recipient_match.keyset));
+    if let (true, Some(recipient_match)) = (shown.is_empty(), hidden.first()) {
         return Err(KeysetError::NotARecipient(format!(
             "only {}, which is hidden here, has a key among the message's recipients; add `--keyset {}`",
-            way.keyset.described(),
-            way.keyset.name
+            recipient_match.keyset.described(),
+            recipient_match.keyset.name
         )));
     }
-    ways = shown;
-    if ways.len() > 1 && ways.iter().any(|way| Some(&way.keyset.name) == choice.default.as_ref()) {
-        ways.retain(|way| Some(&way.keyset.name) == choice.default.as_ref());
-    } else if let Some(newest) = newest_of_one_person(ways.iter().map(|way| &way.keyset)) {
-        ways = ways.into_iter().skip(newest).take(1).collect();
+    recipient_matches = shown;
+    if recipient_matches.len() > 1
+        && recipient_matches.iter().any(|recipient_match| Some(&recipient_match.keyset.name) == choice.default.as_ref())
+    {
+        recipient_matches.retain(|recipient_match| Some(&recipient_match.keyset.name) == choice.default.as_ref());
+    } else if let Some(newest) =
+        newest_of_one_person(recipient_matches.iter().map(|recipient_match| &recipient_match.keyset))
+    {
+        recipient_matches = recipient_matches.into_iter().skip(newest).take(1).collect();
     }
-    match (ways.pop(), ways.is_empty()) {
-        (Some(way), true) => Ok(way),
-        (Some(way), false) => {
-            ways.push(way);
+    match (recipient_matches.pop(), recipient_matches.is_empty()) {
+        (Some(recipient_match), true) => Ok(recipient_match),
+        (Some(recipient_match), false) => {
+            recipient_matches.push(recipient_match);
             Err(KeysetError::Ambiguous {
                 what: "keyset",
-                candidates: list_or(&ways, |way| way.keyset.described(), ""),
+                candidates: list_or(&recipient_matches, |recipient_match| recipient_match.keyset.described(), ""),
                 remedy: "each of them can read this message; add `--keyset NAME`, or `--token SERIAL`".to_owned(),
             })
         }
@@ -224,7 +244,7 @@ fn find_way(tokens: &Tokens, choice: &KeysetChoice, recipients: &[Recipient]) ->
 }
 
 /// Matches the message's recipients with the keyset's keys, newest key first.
-pub(super) fn way_of(keyset: FoundKeyset, recipients: &[Recipient]) -> Option<Way> {
+pub(super) fn match_recipient(keyset: FoundKeyset, recipients: &[Recipient]) -> Option<RecipientMatch> {
     let (key, recipient) = keyset.encryption.iter().find_map(|id| {
         let certificate = Certificate::from_der(&keyset.certificate_of(id)?.der).ok()?;
         let recipient = recipients.iter().position(|recipient| {
@@ -232,11 +252,11 @@ pub(super) fn way_of(keyset: FoundKeyset, recipients: &[Recipient]) -> Option<Wa
         })?;
         Some((id.clone(), recipient))
     })?;
-    Some(Way { keyset, key, recipient })
+    Some(RecipientMatch { keyset, key, recipient })
 }
 
 /// The unsupported recipient type of the message that names this keyset, if there is one.
-fn unsupported_way(keyset: &FoundKeyset, recipients: &[Recipient]) -> Option<String> {
+fn unsupported_recipient(keyset: &FoundKeyset, recipients: &[Recipient]) -> Option<String> {
     keyset.encryption.iter().find_map(|id| {
         let certificate = Certificate::from_der(&keyset.certificate_of(id)?.der).ok()?;
         recipients.iter().find_map(|recipient| match &recipient.kind {

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::crash_point;
-use crate::token::{Ceremony, KeyId};
+use crate::token::{KeyId, TokenEnrollment};
 
-use super::index::{self, Hex, Keys, Pending, PrivateIndex};
-use super::unlock::{tell_mismatch, unlock};
-use super::{FoundKeyset, KeysetError, Person, Tokens};
+use super::index::{self, Hex, KeysetKeyIds, Pending, PrivateIndex};
+use super::unlock::{report_index_mismatch, unlock};
+use super::{FoundKeyset, KeysetError, Tokens, UserPrompter};
 
 /// The number of objects that a deletion removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,15 +24,15 @@ pub struct Deleted {
 ///
 /// The indexes are deleted last, so that a second deletion can finish an interrupted one. Nothing
 /// is written: a full disk cannot prevent a deletion, and a failed one loses nothing that remains.
-pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<Deleted, KeysetError> {
+pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn UserPrompter) -> Result<Deleted, KeysetError> {
     let operation = "delete the keyset";
     let unlock = unlock(tokens, keyset, operation, person)?;
-    let token = unlock.ceremony();
+    let token = unlock.begin_enrollment();
     let (indexes, unreadable) = index::private_indexes(&token)?;
     let (own, others): (Vec<_>, Vec<_>) = indexes.into_iter().partition(|index| index.keyset.name == keyset.name);
 
     for private in &own {
-        tell_mismatch(&token, private, person)?;
+        report_index_mismatch(&token, private, person)?;
     }
     // Without a private index, nothing that needed the PIN proves which objects are the keyset's:
     // only the name is removed.
@@ -54,14 +54,14 @@ pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn Person) ->
 
 /// All identifiers that a keyset's index names, including those of an unfinished enrollment.
 pub(super) fn objects_of(index: &PrivateIndex) -> Vec<Hex> {
-    let mut ids = index.keyset.keys.iter().flat_map(Keys::objects).collect::<Vec<_>>();
+    let mut ids = index.keyset.keys.iter().flat_map(KeysetKeyIds::objects).collect::<Vec<_>>();
     ids.extend(index.pending.iter().flat_map(Pending::made));
     ids
 }
 
 /// Destroys all keys and certificates with these identifiers, including transport keys and single
 /// halves of key pairs. Missing objects are skipped.
-pub(super) fn remove(token: &Ceremony, doomed: &BTreeSet<Hex>) -> Result<Deleted, KeysetError> {
+pub(super) fn remove(token: &TokenEnrollment, doomed: &BTreeSet<Hex>) -> Result<Deleted, KeysetError> {
     let is_doomed = |id: &KeyId| doomed.contains(&Hex::from(id));
     let keys = token.keys()?.iter().filter(|key| is_doomed(key.id())).count();
     for id in doomed {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::carrier::CarrierError;
 use crate::token::{KeysetNameError, TokenError, TokenErrorKind, TokenName};
+use crate::transport::TransportError;
 
 use super::NoPin;
 
@@ -38,7 +38,7 @@ pub enum KeysetError {
     Token(#[from] TokenError),
     /// An error of the transport to the authority.
     #[error(transparent)]
-    Carrier(#[from] CarrierError),
+    Transport(#[from] TransportError),
     /// No PIN was given; none was tried.
     #[error("cannot {operation}: {reason}; {}", untouched(reason, token.as_ref()))]
     NoPin {
@@ -110,7 +110,7 @@ pub enum KeysetError {
     /// The token belongs to an authority: no user's key is stored there, and no user's command
     /// opens it.
     #[error("cannot use {token}: it belongs to an authority; choose another token")]
-    Authoritys {
+    AuthorityToken {
         /// the token's label and serial number
         token: String,
     },
@@ -172,7 +172,7 @@ pub enum KeysetError {
     },
     /// An error of another process that ran the operation: its message and class.
     #[error("{message}")]
-    Told {
+    Remote {
         /// its class
         kind: ErrorKind,
         /// its whole message
@@ -195,7 +195,7 @@ impl KeysetError {
                 TokenErrorKind::Refused => ErrorKind::Refused,
                 TokenErrorKind::Fault => ErrorKind::Fault,
             },
-            Self::Carrier(error) => Self::carrier_kind(error),
+            Self::Transport(error) => Self::transport_kind(error),
             Self::Name(_) => ErrorKind::Usage,
             Self::NoPin { reason: NoPin::Interrupted, .. } | Self::NoNewPin { reason: NoPin::Interrupted, .. } => {
                 ErrorKind::Interrupted
@@ -203,24 +203,24 @@ impl KeysetError {
             Self::NoPin { .. } | Self::NoNewPin { .. } | Self::TooManyWrongPins { .. } => ErrorKind::Pin,
             Self::NoSuchKeyset { .. } | Self::NoKeyset { .. } | Self::NoSuchToken { .. } => ErrorKind::Absent,
             Self::Ambiguous { .. }
-            | Self::Authoritys { .. }
+            | Self::AuthorityToken { .. }
             | Self::NotARecipient(_)
             | Self::Newer { .. }
             | Self::Refused(_) => ErrorKind::Refused,
             Self::NotVerified { .. } => ErrorKind::NotVerified,
             Self::OutcomeUnknown { source, .. } => source.kind(),
-            Self::Told { kind, .. } => *kind,
+            Self::Remote { kind, .. } => *kind,
             Self::Damaged { .. } | Self::Message { .. } => ErrorKind::Fault,
         }
     }
 
     /// The class of a transport error.
-    pub fn carrier_kind(error: &CarrierError) -> ErrorKind {
+    pub fn transport_kind(error: &TransportError) -> ErrorKind {
         match error {
-            CarrierError::Unreachable { .. } | CarrierError::Busy { .. } => ErrorKind::Unreachable,
-            CarrierError::Address { .. } => ErrorKind::Usage,
-            CarrierError::Refused { .. } | CarrierError::OtherAuthority { .. } => ErrorKind::Refused,
-            CarrierError::BadAnswer { .. } => ErrorKind::Fault,
+            TransportError::Unreachable { .. } | TransportError::Busy { .. } => ErrorKind::Unreachable,
+            TransportError::Address { .. } => ErrorKind::Usage,
+            TransportError::Refused { .. } | TransportError::WrongAuthority { .. } => ErrorKind::Refused,
+            TransportError::BadResponse { .. } => ErrorKind::Fault,
         }
     }
 }

@@ -10,22 +10,22 @@ use crate::pki::Fingerprint;
 use crate::token::{KeyId, KeysetName, Module, SecurityLevel, StoredCertificate, Token, TokenError, TokenInfo};
 
 use super::index::{self, Hex, PublicIndex};
-use super::kept::Kept;
-use super::left_out::LeftOut;
-use super::{AuthorityAddress, Elsewhere, KeysetError};
+use super::token_cache::TokenCache;
+use super::unusable_modules::UnusableModule;
+use super::{AuthorityAddress, KeysetError, RemoteTokens};
 
 /// How long a listing of all tokens waits for a token that another program uses.
-const GLANCE: Duration = Duration::from_millis(300);
+const BUSY_TOKEN_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The PKCS#11 modules and remote tokens that are searched.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     modules: Vec<Module>,
-    elsewhere: Vec<Arc<dyn Elsewhere>>,
+    remote: Vec<Arc<dyn RemoteTokens>>,
     /// Configured modules that cannot be used.
-    pub(super) left_out: Vec<LeftOut>,
+    pub(super) unusable_modules: Vec<UnusableModule>,
     /// State kept between operations; only the agent has it.
-    pub(super) kept: Option<Arc<Kept>>,
+    pub(super) token_cache: Option<Arc<TokenCache>>,
     /// Tests that share a module see only the tokens with this label prefix.
     #[cfg(test)]
     prefix: String,
@@ -34,7 +34,7 @@ pub struct Tokens {
 /// The enrollment state of a keyset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Standing {
+pub enum KeysetStatus {
     /// Enrolled and usable.
     Enrolled,
     /// The first enrollment is not finished; the same letter finishes it.
@@ -60,7 +60,7 @@ pub struct FoundKeyset {
     /// the addresses of its authority
     pub authority: AuthorityAddress,
     /// the enrollment state
-    pub standing: Standing,
+    pub standing: KeysetStatus,
     /// the token that stores it
     pub token: TokenInfo,
     /// `CKA_ID` of the signing key; `None` before the first enrollment is finished
@@ -75,7 +75,7 @@ pub struct FoundKeyset {
 
 /// A token or module that could not be read.
 #[derive(Debug)]
-pub struct TokenTrouble {
+pub struct UnreadableToken {
     /// label and serial number of the token, or the path of the module
     pub place: String,
     /// the reason
@@ -87,9 +87,9 @@ impl Tokens {
     pub fn new(modules: Vec<Module>) -> Self {
         Self {
             modules,
-            elsewhere: Vec::new(),
-            left_out: Vec::new(),
-            kept: None,
+            remote: Vec::new(),
+            unusable_modules: Vec::new(),
+            token_cache: None,
             #[cfg(test)]
             prefix: String::new(),
         }
@@ -97,15 +97,15 @@ impl Tokens {
 
     /// Adds the tokens of other processes; lists name them after the local ones.
     #[must_use]
-    pub fn and_elsewhere(mut self, elsewhere: Vec<Arc<dyn Elsewhere>>) -> Self {
-        self.elsewhere = elsewhere;
+    pub fn with_remote_tokens(mut self, remote: Vec<Arc<dyn RemoteTokens>>) -> Self {
+        self.remote = remote;
         self
     }
 
     /// Only the local modules, without the tokens of other processes.
     #[must_use]
-    pub fn here(&self) -> Self {
-        Self { elsewhere: Vec::new(), ..self.clone() }
+    pub fn local_only(&self) -> Self {
+        Self { remote: Vec::new(), ..self.clone() }
     }
 
     #[cfg(test)]
@@ -121,10 +121,10 @@ impl Tokens {
 
     /// Refuses an operation without a selector while a remote process is starting: it may hold the
     /// intended token, and the remaining ones must not be taken for it.
-    pub(super) fn refuse_unless_all_are_there(&self) -> Result<(), KeysetError> {
-        let gone = self.elsewhere.iter().find_map(|elsewhere| elsewhere.tokens().err());
+    pub(super) fn require_all_modules(&self) -> Result<(), KeysetError> {
+        let gone = self.remote.iter().find_map(|remote| remote.tokens().err());
         gone.map_or(Ok(()), |error| {
-            Err(KeysetError::Told {
+            Err(KeysetError::Remote {
                 kind: error.kind(),
                 message: format!("{error}, or name the keyset or token that is meant"),
             })
@@ -135,7 +135,7 @@ impl Tokens {
     ///
     /// # Errors
     /// A module does not respond.
-    pub fn modules_with_room(&self) -> Result<Vec<PathBuf>, KeysetError> {
+    pub fn modules_with_free_slot(&self) -> Result<Vec<PathBuf>, KeysetError> {
         let mut found = Vec::new();
         for module in &self.modules {
             if module.can_create_tokens()? {
@@ -153,33 +153,33 @@ impl Tokens {
 
     /// As [`Tokens::list`], but without a request to any card: the token information dates from the
     /// insertion or the last listing.
-    pub fn glance(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        self.list_by(Module::glance)
+    pub fn poll_tokens(&self) -> Result<Vec<TokenInfo>, KeysetError> {
+        self.list_by(Module::poll_tokens)
     }
 
-    fn list_by(&self, look: Look) -> Result<Vec<TokenInfo>, KeysetError> {
-        let (tokens, trouble) = self.list_each(look);
-        match trouble.into_iter().next() {
+    fn list_by(&self, look: TokenLister) -> Result<Vec<TokenInfo>, KeysetError> {
+        let (tokens, unreadable_tokens) = self.list_each(look);
+        match unreadable_tokens.into_iter().next() {
             // The agent continues with the modules that work.
-            Some(trouble) if self.kept.is_none() || tokens.is_empty() => Err(trouble.error),
+            Some(unreadable_tokens) if self.token_cache.is_none() || tokens.is_empty() => Err(unreadable_tokens.error),
             _ => Ok(tokens),
         }
     }
 
     /// Lists the tokens of each module, and the modules that failed.
-    fn list_each(&self, look: Look) -> Seen<TokenInfo> {
+    fn list_each(&self, look: TokenLister) -> Listing<TokenInfo> {
         let mut tokens: Vec<TokenInfo> = Vec::new();
-        let mut trouble = Vec::new();
+        let mut unreadable_tokens = Vec::new();
         let here = self.modules.iter().map(|module| {
             // A module that only does not respond still has its tokens.
-            let last_seen = || if module.silent_for().is_some() { module.last_seen() } else { Vec::new() };
+            let last_seen = || if module.unresponsive_for().is_some() { module.last_seen() } else { Vec::new() };
             (module.path(), self.asked(module, look).map_err(|error| (KeysetError::from(error), last_seen())))
         });
-        let elsewhere = self.elsewhere.iter();
-        let elsewhere = elsewhere.map(|there| (there.module(), there.tokens().map_err(|error| (error, Vec::new()))));
-        for (module, listed) in here.chain(elsewhere) {
+        let remote = self.remote.iter();
+        let remote = remote.map(|there| (there.module(), there.tokens().map_err(|error| (error, Vec::new()))));
+        for (module, listed) in here.chain(remote) {
             let listed = listed.unwrap_or_else(|(error, last_seen)| {
-                trouble.push(TokenTrouble { place: module.display().to_string(), error });
+                unreadable_tokens.push(UnreadableToken { place: module.display().to_string(), error });
                 last_seen
             });
             for token in listed {
@@ -187,12 +187,12 @@ impl Tokens {
                 if !token.label.starts_with(&self.prefix) {
                     continue;
                 }
-                if !tokens.iter().any(|seen| is_same(seen, &token)) {
+                if !tokens.iter().any(|describe_found| is_same(describe_found, &token)) {
                     tokens.push(token);
                 }
             }
         }
-        (tokens, trouble)
+        (tokens, unreadable_tokens)
     }
 
     /// Queries a module. In the agent the query has a time limit, because other requests must not
@@ -202,7 +202,7 @@ impl Tokens {
         module: &Module,
         ask: impl FnOnce(&Module) -> Result<T, TokenError> + Send + 'static,
     ) -> Result<T, TokenError> {
-        if self.kept.is_none() {
+        if self.token_cache.is_none() {
             return ask(module);
         }
         let of_thread = module.clone();
@@ -211,7 +211,7 @@ impl Tokens {
 
     /// Reads all keysets on all tokens. Returns also the tokens that could not be read, among them
     /// those in use by another program.
-    pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
+    pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), KeysetError> {
         self.keysets_and(None)
     }
 
@@ -220,42 +220,44 @@ impl Tokens {
     pub(super) fn keysets_and(
         &self,
         name: Option<&KeysetName>,
-    ) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
+    ) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), KeysetError> {
         let mut found = Vec::new();
-        let (tokens, mut trouble) = self.list_each(Module::tokens);
-        if self.kept.is_none() && !trouble.is_empty() {
-            return Err(trouble.swap_remove(0).error);
+        let (tokens, mut unreadable_tokens) = self.list_each(Module::tokens);
+        if self.token_cache.is_none() && !unreadable_tokens.is_empty() {
+            return Err(unreadable_tokens.swap_remove(0).error);
         }
-        let taken =
-            self.modules.iter().filter_map(|module| Some((module.path().display().to_string(), module.taken()?)));
-        trouble.extend(taken.map(|(place, error)| TokenTrouble { place, error: error.into() }));
-        trouble.extend(self.modules_left_out());
+        let taken = self
+            .modules
+            .iter()
+            .filter_map(|module| Some((module.path().display().to_string(), module.blocked_card()?)));
+        unreadable_tokens.extend(taken.map(|(place, error)| UnreadableToken { place, error: error.into() }));
+        unreadable_tokens.extend(self.unusable_module_errors());
         for token in tokens {
             let wanted = name.is_some_and(|name| token.label == name.as_str());
-            let looked = if wanted { self.look_at(&token, None) } else { self.glance_at(&token) };
+            let looked = if wanted { self.read_keysets_on(&token, None) } else { self.read_keysets_briefly(&token) };
             match looked {
-                Err(KeysetError::Authoritys { .. }) => {}
+                Err(KeysetError::AuthorityToken { .. }) => {}
                 Ok((keysets, unreadable)) => {
                     found.extend(keysets);
-                    trouble.extend(unreadable);
+                    unreadable_tokens.extend(unreadable);
                 }
                 // This error concerns every token.
                 Err(error @ KeysetError::Token(TokenError::LockDirectory { .. })) => return Err(error),
                 Err(error) => {
                     // Report an unresponsive module once, not for each of its tokens.
                     let text = error.to_string();
-                    if !trouble.iter().any(|trouble| trouble.error.to_string() == text) {
-                        trouble.push(TokenTrouble { place: token.name().to_string(), error });
+                    if !unreadable_tokens.iter().any(|unreadable_tokens| unreadable_tokens.error.to_string() == text) {
+                        unreadable_tokens.push(UnreadableToken { place: token.name().to_string(), error });
                     }
                 }
             }
         }
-        Ok((found, trouble))
+        Ok((found, unreadable_tokens))
     }
 
     /// Reads the keysets on one token. Returns also the keysets whose index is unreadable.
-    pub(super) fn keysets_on(&self, info: &TokenInfo) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), KeysetError> {
-        self.look_at(info, None)
+    pub(super) fn keysets_on(&self, info: &TokenInfo) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), KeysetError> {
+        self.read_keysets_on(info, None)
     }
 
     /// Opens a token that was found.
@@ -263,79 +265,83 @@ impl Tokens {
         self.open_within(info, None)
     }
 
-    /// Opens a token, waiting no longer than `patience` for another program to release it. A
+    /// Opens a token, waiting no longer than `timeout` for another program to release it. A
     /// program such as an authority may own its token permanently.
-    fn open_within(&self, info: &TokenInfo, patience: Option<Duration>) -> Result<Token, KeysetError> {
-        if let Some(kept) = &self.kept {
-            if kept.is_an_authoritys(info) {
-                return Err(authoritys(info));
+    fn open_within(&self, info: &TokenInfo, timeout: Option<Duration>) -> Result<Token, KeysetError> {
+        if let Some(token_cache) = &self.token_cache {
+            if token_cache.is_authority_token(info) {
+                return Err(authority_token_error(info));
             }
-            self.module_of(info)?.must_answer()?;
-            if let Some(token) = kept.open(info) {
+            self.module_of(info)?.check_responsive()?;
+            if let Some(token) = token_cache.open(info) {
                 return Ok(token);
             }
         }
         let module = self.module_of(info)?;
-        if module.is_in_use_by_an_authority(info) {
-            return Err(authoritys(info));
+        if module.is_used_by_authority(info) {
+            return Err(authority_token_error(info));
         }
-        let opened = match (patience, &self.kept) {
-            (Some(patience), Some(kept)) => {
-                let opened = module.open_within(info, kept.patience(info, patience));
-                kept.note_held(info, &opened);
+        let opened = match (timeout, &self.token_cache) {
+            (Some(timeout), Some(token_cache)) => {
+                let opened = module.open_within(info, token_cache.timeout(info, timeout));
+                token_cache.note_held(info, &opened);
                 opened
             }
-            (Some(patience), None) => module.open_within(info, patience),
+            (Some(timeout), None) => module.open_within(info, timeout),
             (None, _) => module.open(info),
         };
         let token = opened?;
-        if !token.is_an_authoritys()? {
+        if !token.is_authority_token()? {
             return Ok(token);
         }
-        if let Some(kept) = &self.kept {
-            kept.note_authoritys(info);
+        if let Some(token_cache) = &self.token_cache {
+            token_cache.note_authority_token(info);
         }
-        Err(authoritys(info))
+        Err(authority_token_error(info))
     }
 
-    fn is_elsewhere(&self, info: &TokenInfo) -> bool {
-        self.elsewhere.iter().any(|elsewhere| elsewhere.module() == info.module)
+    fn is_remote(&self, info: &TokenInfo) -> bool {
+        self.remote.iter().any(|remote| remote.module() == info.module)
     }
 
-    /// Reads the keysets of one token among many, with the short waiting time [`GLANCE`].
-    fn glance_at(&self, info: &TokenInfo) -> Result<Seen<FoundKeyset>, KeysetError> {
-        if self.is_elsewhere(info) {
-            return self.look_at(info, None);
+    /// Reads the keysets of one token among many, with the short waiting time [`BUSY_TOKEN_TIMEOUT`].
+    fn read_keysets_briefly(&self, info: &TokenInfo) -> Result<Listing<FoundKeyset>, KeysetError> {
+        if self.is_remote(info) {
+            return self.read_keysets_on(info, None);
         }
-        let Some(kept) = &self.kept else { return self.look_at(info, Some(GLANCE)) };
-        if let Some(keysets) = kept.keysets(info) {
+        let Some(token_cache) = &self.token_cache else { return self.read_keysets_on(info, Some(BUSY_TOKEN_TIMEOUT)) };
+        if let Some(keysets) = token_cache.keysets(info) {
             return Ok((keysets, Vec::new()));
         }
         let (tokens, of_thread) = (self.clone(), info.clone());
-        self.module_of(info)?.ask(move || tokens.look_at(&of_thread, Some(GLANCE)))?
+        self.module_of(info)?.ask(move || tokens.read_keysets_on(&of_thread, Some(BUSY_TOKEN_TIMEOUT)))?
     }
 
     /// Returns a token's keysets from the cache, or reads its public indexes.
-    fn look_at(&self, info: &TokenInfo, patience: Option<Duration>) -> Result<Seen<FoundKeyset>, KeysetError> {
-        if let Some(elsewhere) = self.elsewhere.iter().find(|elsewhere| elsewhere.module() == info.module) {
-            return Ok(only_on(info, elsewhere.keysets()));
+    fn read_keysets_on(
+        &self,
+        info: &TokenInfo,
+        timeout: Option<Duration>,
+    ) -> Result<Listing<FoundKeyset>, KeysetError> {
+        if let Some(remote) = self.remote.iter().find(|remote| remote.module() == info.module) {
+            return Ok(only_on(info, remote.keysets()));
         }
-        let Some(kept) = &self.kept else {
-            return keysets_of(&self.open_within(info, patience)?, info);
+        let Some(token_cache) = &self.token_cache else {
+            return keysets_of(&self.open_within(info, timeout)?, info);
         };
-        if kept.is_an_authoritys(info) {
-            return Err(authoritys(info));
+        if token_cache.is_authority_token(info) {
+            return Err(authority_token_error(info));
         }
-        if let Some(keysets) = kept.keysets(info) {
+        if let Some(keysets) = token_cache.keysets(info) {
             return Ok((keysets, Vec::new()));
         }
-        let token = self.open_within(info, patience)?;
-        let (keysets, trouble) = keysets_of(&token, info)?;
+        let token = self.open_within(info, timeout)?;
+        let (keysets, unreadable_tokens) = keysets_of(&token, info)?;
         // Incomplete results are not cached, so that the next call reads again.
-        if trouble.is_empty() {
-            kept.keep_keysets(info, &token, &keysets);
+        if unreadable_tokens.is_empty() {
+            token_cache.keep_keysets(info, &token, &keysets);
         }
-        Ok((keysets, trouble))
+        Ok((keysets, unreadable_tokens))
     }
 
     /// The module through which the token was found.
@@ -348,44 +354,44 @@ impl Tokens {
 }
 
 /// Lists the tokens of a module.
-type Look = fn(&Module) -> Result<Vec<TokenInfo>, TokenError>;
+type TokenLister = fn(&Module) -> Result<Vec<TokenInfo>, TokenError>;
 
 /// The items found, and the tokens that could not be read.
-type Seen<T> = (Vec<T>, Vec<TokenTrouble>);
+type Listing<T> = (Vec<T>, Vec<UnreadableToken>);
 
 /// Filters another process's report for one token.
-fn only_on(info: &TokenInfo, (keysets, trouble): Seen<FoundKeyset>) -> Seen<FoundKeyset> {
+fn only_on(info: &TokenInfo, (keysets, unreadable_tokens): Listing<FoundKeyset>) -> Listing<FoundKeyset> {
     let name = info.name().to_string();
     let keysets = keysets.into_iter().filter(|keyset| keyset.token.serial == info.serial).collect();
-    (keysets, trouble.into_iter().filter(|trouble| trouble.place == name).collect())
+    (keysets, unreadable_tokens.into_iter().filter(|unreadable_tokens| unreadable_tokens.place == name).collect())
 }
 
 /// The error for a token that belongs to an authority.
-fn authoritys(info: &TokenInfo) -> KeysetError {
-    KeysetError::Authoritys { token: info.name().to_string() }
+fn authority_token_error(info: &TokenInfo) -> KeysetError {
+    KeysetError::AuthorityToken { token: info.name().to_string() }
 }
 
-pub(super) fn keysets_of(token: &Token, info: &TokenInfo) -> Result<Seen<FoundKeyset>, KeysetError> {
+pub(super) fn keysets_of(token: &Token, info: &TokenInfo) -> Result<Listing<FoundKeyset>, KeysetError> {
     let (indexes, unreadable) = index::public_indexes(token)?;
     let certificates = if indexes.is_empty() { Vec::new() } else { token.certificates()? };
     let place = info.name().to_string();
-    let trouble = unreadable
+    let unreadable_tokens = unreadable
         .into_iter()
-        .map(|unreadable| TokenTrouble { place: place.clone(), error: unreadable.into_error(&place) });
+        .map(|unreadable| UnreadableToken { place: place.clone(), error: unreadable.into_error(&place) });
     let found = indexes.into_iter().map(|index| FoundKeyset::from_index(index, info, &certificates));
-    Ok((found.collect(), trouble.collect()))
+    Ok((found.collect(), unreadable_tokens.collect()))
 }
 
 impl FoundKeyset {
     pub(super) fn from_index(index: PublicIndex, token: &TokenInfo, certificates: &[StoredCertificate]) -> Self {
-        let card = index.keyset;
+        let record = index.keyset;
         let reference = index.pending.map(|pending| pending.reference);
-        let standing = match (&card.keys, reference) {
-            (None, reference) => Standing::Pending { reference: reference.unwrap_or_default() },
-            (Some(_), Some(reference)) => Standing::ReenrollmentPending { reference },
-            (Some(_), None) => Standing::Enrolled,
+        let standing = match (&record.keys, reference) {
+            (None, reference) => KeysetStatus::Pending { reference: reference.unwrap_or_default() },
+            (Some(_), Some(reference)) => KeysetStatus::ReenrollmentPending { reference },
+            (Some(_), None) => KeysetStatus::Enrolled,
         };
-        let (signing, encryption, authority) = match card.keys {
+        let (signing, encryption, authority) = match record.keys {
             Some(keys) => (Some(keys.signing), keys.encryption, Some(keys.authority)),
             None => (None, Vec::new(), None),
         };
@@ -396,9 +402,9 @@ impl FoundKeyset {
             .filter_map(|id| certificates.iter().find(|certificate| certificate.id == *id).cloned())
             .collect();
         Self {
-            name: card.name,
-            level: card.level,
-            authority: card.authority,
+            name: record.name,
+            level: record.level,
+            authority: record.authority,
             standing,
             token: token.clone(),
             signing: signing.as_ref().map(Hex::key_id),
@@ -416,8 +422,8 @@ impl FoundKeyset {
     /// The reference of the letter of an unfinished enrollment.
     pub fn pending_reference(&self) -> Option<&str> {
         match &self.standing {
-            Standing::Enrolled => None,
-            Standing::Pending { reference } | Standing::ReenrollmentPending { reference } => Some(reference),
+            KeysetStatus::Enrolled => None,
+            KeysetStatus::Pending { reference } | KeysetStatus::ReenrollmentPending { reference } => Some(reference),
         }
     }
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{FoundKeyset, KeysetOnToken};
+use super::{FoundKeyset, KeysetRef};
 
-impl KeysetOnToken {
+impl KeysetRef {
     /// Reads the hidden keysets from a JSON file. A missing file is an empty list.
     ///
     /// # Errors

@@ -12,14 +12,14 @@ use crate::pki::{Certificate, same_address};
 /// A person, identified by name and e-mail addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Holder {
+pub struct KeysetHolder {
     /// the display name
     pub name: String,
     /// the e-mail addresses
     pub emails: Vec<String>,
 }
 
-impl Holder {
+impl KeysetHolder {
     /// The person that the letter names.
     pub fn of_letter(letter: &Letter) -> Self {
         Self { name: letter.user_name.clone(), emails: vec![letter.email.clone()] }
@@ -41,7 +41,7 @@ impl Holder {
     }
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for KeysetHolder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.name)?;
         if self.emails.is_empty() { Ok(()) } else { write!(formatter, " <{}>", self.emails.join(", ")) }
@@ -51,20 +51,20 @@ impl fmt::Display for Holder {
 impl FoundKeyset {
     /// The keyset's holder according to its signing certificate, else its current encryption
     /// certificate. Anyone who can write to the token may have replaced the certificate.
-    pub fn holder(&self) -> Option<Holder> {
+    pub fn holder(&self) -> Option<KeysetHolder> {
         let ids = self.signing.iter().chain(self.encryption.first());
         let mut certificates = ids.filter_map(|id| Certificate::from_der(&self.certificate_of(id)?.der).ok());
-        certificates.next().map(|certificate| Holder::of_certificate(&certificate))
+        certificates.next().map(|certificate| KeysetHolder::of_certificate(&certificate))
     }
 
     /// Returns whether both have the same name on the same token.
-    pub(super) fn is_at_the_place_of(&self, other: &Self) -> bool {
+    pub(super) fn is_same_keyset(&self, other: &Self) -> bool {
         self.name == other.name && self.token.serial == other.token.serial && self.token.label == other.token.label
     }
 
     /// Returns whether both belong to the same person at the same authority, according to their
     /// certificates.
-    pub fn is_same_persons(&self, other: &Self) -> bool {
+    pub fn has_same_holder(&self, other: &Self) -> bool {
         let same_authority = self.authority_sha256().is_some_and(|one| Some(one) == other.authority_sha256());
         let holders = self.holder().zip(other.holder());
         same_authority && holders.is_some_and(|(one, other)| one.is_same_person(&other))
@@ -91,15 +91,15 @@ pub fn newest_of_one_person<'a>(keysets: impl Iterator<Item = &'a FoundKeyset>) 
     }
     let (date, place, newest) = dated.iter().max_by_key(|(date, ..)| *date)?;
     let rivals = dated.iter().filter(|(other, ..)| other == date).count();
-    (rivals == 1 && enrolled.iter().all(|(_, keyset)| keyset.is_same_persons(newest))).then_some(*place)
+    (rivals == 1 && enrolled.iter().all(|(_, keyset)| keyset.has_same_holder(newest))).then_some(*place)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn holder(name: &str, emails: &[&str]) -> Holder {
-        Holder { name: name.into(), emails: emails.iter().map(|&email| email.into()).collect() }
+    fn holder(name: &str, emails: &[&str]) -> KeysetHolder {
+        KeysetHolder { name: name.into(), emails: emails.iter().map(|&email| email.into()).collect() }
     }
 
     #[test]

@@ -37,18 +37,18 @@ pub struct AuthorityAddress {
 /// The content that both indexes share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Card {
+pub(super) struct KeysetRecord {
     pub name: KeysetName,
     pub level: SecurityLevel,
     pub authority: AuthorityAddress,
     /// `None` until the first enrollment is confirmed.
-    pub keys: Option<Keys>,
+    pub keys: Option<KeysetKeyIds>,
 }
 
 /// The keys of an enrolled keyset, by `CKA_ID`; each key and its certificate share the identifier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Keys {
+pub(super) struct KeysetKeyIds {
     pub signing: Hex,
     /// Current key first. Empty if the authority certifies signing keys only.
     pub encryption: Vec<Hex>,
@@ -62,7 +62,7 @@ pub(super) struct Keys {
 pub(super) struct PublicIndex {
     version: u32,
     revision: u64,
-    pub keyset: Card,
+    pub keyset: KeysetRecord,
     pub pending: Option<PublicPending>,
 }
 
@@ -80,7 +80,7 @@ pub(super) struct PublicPending {
 pub(super) struct PrivateIndex {
     version: u32,
     revision: u64,
-    pub keyset: Card,
+    pub keyset: KeysetRecord,
     /// SHA-256 of the CA certificate; only this authority's replies are accepted.
     pub ca_sha256: Hex,
     /// The reference of the letter that led to the current keys.
@@ -105,26 +105,26 @@ pub(super) struct Pending {
     pub signing: Hex,
     pub signing_algorithm: KeyAlgorithm,
     pub transport: Hex,
-    pub stage: Stage,
+    pub stage: EnrollmentStage,
 }
 
 /// The progress of an enrollment. Objects that a stage names may or may not exist yet; no other
 /// objects exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "at")]
-pub(super) enum Stage {
+pub(super) enum EnrollmentStage {
     /// The keys are being generated on the token; nothing was sent.
     Making,
     /// The request is complete and possibly sent. A retry sends exactly these bytes.
     Requested { request: Base64 },
     /// A verified reply is being installed. `made` lists keys and certificates that were not on the
     /// token before.
-    Installing { request: Base64, keys: Keys, made: Vec<Hex> },
+    Installing { request: Base64, keys: KeysetKeyIds, made: Vec<Hex> },
     /// Everything is installed and consistent; the confirmation (`certConf`) is possibly sent. A
     /// retry sends exactly these bytes.
-    Installed { request: Base64, keys: Keys, made: Vec<Hex>, confirmation: Base64 },
+    Installed { request: Base64, keys: KeysetKeyIds, made: Vec<Hex>, confirmation: Base64 },
     /// The authority has confirmed; obsolete objects are being removed.
-    Confirmed { keys: Keys },
+    Confirmed { keys: KeysetKeyIds },
     /// The enrollment failed: the authority is notified about `request`, if it was sent, and `made`
     /// is being removed.
     Abandoned { request: Option<Base64>, made: Vec<Hex> },
@@ -162,7 +162,7 @@ impl PublicIndex {
 }
 
 impl PrivateIndex {
-    pub fn new(keyset: Card, ca_sha256: [u8; 32]) -> Self {
+    pub fn new(keyset: KeysetRecord, ca_sha256: [u8; 32]) -> Self {
         let ca_sha256 = Hex(ca_sha256.to_vec());
         Self { version: VERSION, revision: 0, keyset, ca_sha256, enrolled_with: None, pending: None, audit: None }
     }
@@ -175,7 +175,7 @@ impl PrivateIndex {
     }
 }
 
-impl Keys {
+impl KeysetKeyIds {
     /// All identifiers.
     pub fn objects(&self) -> Vec<Hex> {
         [&self.signing, &self.authority].into_iter().chain(&self.encryption).cloned().collect()
@@ -187,11 +187,13 @@ impl Pending {
     pub fn made(&self) -> Vec<Hex> {
         let mut ids = vec![self.signing.clone(), self.transport.clone()];
         match &self.stage {
-            Stage::Making | Stage::Requested { .. } => {}
-            Stage::Installing { made, .. } | Stage::Installed { made, .. } | Stage::Abandoned { made, .. } => {
+            EnrollmentStage::Making | EnrollmentStage::Requested { .. } => {}
+            EnrollmentStage::Installing { made, .. }
+            | EnrollmentStage::Installed { made, .. }
+            | EnrollmentStage::Abandoned { made, .. } => {
                 ids.extend(made.iter().cloned());
             }
-            Stage::Confirmed { keys } => ids.extend(keys.objects()),
+            EnrollmentStage::Confirmed { keys } => ids.extend(keys.objects()),
         }
         ids
     }
@@ -202,32 +204,32 @@ impl Pending {
 }
 
 /// The indexes that can be read, and those that cannot.
-pub(super) type Indexes<T> = (Vec<T>, Vec<Unreadable>);
+pub(super) type Indexes<T> = (Vec<T>, Vec<UnreadableIndex>);
 
 /// An unreadable index.
-pub(super) struct Unreadable {
+pub(super) struct UnreadableIndex {
     /// Its label, which is the keyset's name.
     pub keyset: String,
     /// The reason.
-    pub reason: Unread,
+    pub reason: UnreadableReason,
 }
 
 /// Why an index cannot be read.
 #[derive(Debug)]
-pub(super) enum Unread {
+pub(super) enum UnreadableReason {
     /// A newer tokenkeep wrote it.
     Newer { version: u32 },
     /// It is damaged or not an index.
     Damaged { reason: String },
 }
 
-impl Unreadable {
+impl UnreadableIndex {
     /// Converts into an error; `token` is the token's label and serial number.
     pub fn into_error(self, token: &str) -> KeysetError {
         let (keyset, token) = (self.keyset, token.to_owned());
         match self.reason {
-            Unread::Newer { version } => KeysetError::Newer { keyset, token, version, reads: VERSION },
-            Unread::Damaged { reason } => KeysetError::Damaged { keyset, token, reason },
+            UnreadableReason::Newer { version } => KeysetError::Newer { keyset, token, version, reads: VERSION },
+            UnreadableReason::Damaged { reason } => KeysetError::Damaged { keyset, token, reason },
         }
     }
 }
@@ -294,14 +296,14 @@ fn latest<T: DeserializeOwned>(objects: Vec<DataObject>, revision: impl Fn(&T) -
                 Some((_, kept)) => *kept = index,
                 None => found.push((object.label, index)),
             },
-            Err(reason) => unreadable.push(Unreadable { keyset: object.label, reason }),
+            Err(reason) => unreadable.push(UnreadableIndex { keyset: object.label, reason }),
         }
     }
     unreadable.retain(|unreadable| !found.iter().any(|(readable, _)| *readable == unreadable.keyset));
     (found, unreadable)
 }
 
-fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, Unread> {
+fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, UnreadableReason> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -309,13 +311,14 @@ fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, Unread> {
     // SoftHSM returns values unchanged; some cards pad them with zeros.
     let end = value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let value = value.get(..end).unwrap_or_default();
-    let damaged = |error: serde_json::Error| Unread::Damaged { reason: format!("its index cannot be read: {error}") };
+    let damaged =
+        |error: serde_json::Error| UnreadableReason::Damaged { reason: format!("its index cannot be read: {error}") };
     let version = serde_json::from_slice::<Version>(value).map_err(damaged)?.version;
     if version > VERSION {
-        return Err(Unread::Newer { version });
+        return Err(UnreadableReason::Newer { version });
     }
     if version < VERSION {
-        return Err(Unread::Damaged { reason: format!("its index has the unknown version {version}") });
+        return Err(UnreadableReason::Damaged { reason: format!("its index has the unknown version {version}") });
     }
     serde_json::from_slice(value).map_err(damaged)
 }

@@ -2,27 +2,32 @@
 
 use crate::token::SecurityLevel;
 
-use super::unlock::{believed_for_use, must_be_usable, stand};
-use super::{FoundKeyset, KeysetError, Person, Tokens};
+use super::unlock::{open_session, read_private_index_for_use, require_usable};
+use super::{FoundKeyset, KeysetError, Tokens, UserPrompter};
 
-/// Starts a session on the keyset's token, if [`Tokens::keeping_log_ins`] keeps sessions. Refuses
-/// level High before any prompt. With `anew`, the user supplies a PIN that is verified even in an
+/// Starts a session on the keyset's token, if [`Tokens::with_persistent_sessions`] keeps sessions. Refuses
+/// level High before any prompt. With `verify_again`, the user supplies a PIN that is verified even in an
 /// active session, because an active session does not prove that this PIN is correct.
-pub fn log_in(tokens: &Tokens, keyset: &FoundKeyset, anew: bool, person: &mut dyn Person) -> Result<(), KeysetError> {
-    must_be_usable(keyset)?;
-    if !tokens.keeps_log_ins() || keyset.level == SecurityLevel::High {
+pub fn log_in(
+    tokens: &Tokens,
+    keyset: &FoundKeyset,
+    verify_again: bool,
+    person: &mut dyn UserPrompter,
+) -> Result<(), KeysetError> {
+    require_usable(keyset)?;
+    if !tokens.has_persistent_sessions() || keyset.level == SecurityLevel::High {
         return Err(KeysetError::Refused(format!(
             "cannot log in for the keyset {}: at level {} every use asks for the PIN; use it without a login",
             keyset.described(),
             keyset.level
         )));
     }
-    person.concerns(keyset);
+    person.set_keyset(keyset);
     let token = tokens.open(&keyset.token)?;
-    let turn = tokens.turn(&token);
-    if token.stands() && !anew {
+    let lease = tokens.acquire_lease(&token);
+    if token.has_active_session() && !verify_again {
         return Ok(());
     }
-    let unlock = stand(tokens, turn, "log in", person)?;
-    believed_for_use(tokens, &unlock, keyset, person).map(|_| ())
+    let unlock = open_session(tokens, lease, "log in", person)?;
+    read_private_index_for_use(tokens, &unlock, keyset, person).map(|_| ())
 }

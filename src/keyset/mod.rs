@@ -2,7 +2,7 @@
 //!
 //! A keyset is stored on its token and nowhere else: keys, certificates and two data objects. The
 //! public index is readable without a PIN and only helps to choose the token; after login, only the
-//! private index is trusted. Every operation takes one PIN from its [`Person`], after all checks
+//! private index is trusted. Every operation takes one PIN from its [`UserPrompter`], after all checks
 //! that need no PIN.
 //!
 //! This module must never:
@@ -17,7 +17,6 @@ mod choose;
 mod command_response;
 mod decrypt;
 mod delete;
-mod elsewhere;
 mod enroll;
 mod erase;
 mod error;
@@ -25,38 +24,39 @@ mod find;
 mod hidden;
 mod holder;
 mod index;
-mod kept;
-mod left_out;
 mod log_in;
 mod open_response;
-mod person;
 mod pin_change;
 mod pin_unblock;
+mod remote_tokens;
 mod show;
 mod sign;
+mod token_cache;
 mod trust;
 mod unlock;
+mod unusable_modules;
+mod user_prompter;
 
 pub use administer::{administer, sign_for_a_file};
-pub use checkpoint::{Answered, Finding, KnownLog, LogAlarm, OpenedAnswer};
-pub use choose::{KeysetChoice, KeysetOnToken, TokenSelector};
-pub use decrypt::{Decrypted, decrypt, open_recipient, reader_of, reader_of_recipient};
+pub use checkpoint::{CommandResult, LogMismatch, LogMismatchKind, LogPolicy, OpenedResponse};
+pub use choose::{KeysetChoice, KeysetRef, TokenSelector};
+pub use decrypt::{Decrypted, decrypt, find_reader, find_recipient_reader, open_recipient};
 pub use delete::{Deleted, delete};
-pub use elsewhere::Elsewhere;
 pub use enroll::{EnrollOptions, Enrolled, Enrollment, NewToken, NotEnrolled, NotEnrolledReason, enroll};
 pub use erase::Erasure;
 pub use error::{ErrorKind, KeysetError};
-pub use find::{FoundKeyset, Standing, TokenTrouble, Tokens};
-pub use holder::{Holder, newest_of_one_person};
+pub use find::{FoundKeyset, KeysetStatus, Tokens, UnreadableToken};
+pub use holder::{KeysetHolder, newest_of_one_person};
 pub use index::AuthorityAddress;
 pub use log_in::log_in;
 pub use open_response::open_response;
-pub use person::{NoPin, Notice, Person, PinRequest, Step};
 pub use pin_change::pin_change;
-pub use pin_unblock::{SecurityOfficer, TokenPins, pin_unblock};
+pub use pin_unblock::{SoPrompter, TokenPins, pin_unblock};
+pub use remote_tokens::RemoteTokens;
 pub use show::{CertificateSummary, KeyUse, KeysetDetails, show};
 pub use sign::{SignOptions, SigningUse, UNLESS_THE_CLOCK_IS_WRONG, refuse_expired, sign, use_signing_key};
 pub use trust::{Trust, trust};
+pub use user_prompter::{NoPin, Notice, PinRequest, Step, UserPrompter};
 
 /// The crash points between two steps of an operation with lasting effects; tests kill the program
 /// at each (see [`crate::crash_point`]). Order: a successful enrollment, a rolled-back one, a

@@ -5,17 +5,17 @@ use jiff::Timestamp;
 use crate::pki::Certificate;
 use crate::statement::SignedStatement;
 
-use super::checkpoint::{Answered, KnownLog};
+use super::checkpoint::{CommandResult, LogPolicy};
 use super::command_response::VerifiedResponse;
-use super::unlock::{believed_for_use, must_be_usable, unlock};
-use super::{FoundKeyset, KeysetError, Person, Tokens};
+use super::unlock::{read_private_index_for_use, require_usable, unlock};
+use super::{FoundKeyset, KeysetError, Tokens, UserPrompter};
 
 const OPERATION: &str = "open the response";
 
 /// Verifies that the response comes from the keyset's authority and answers this statement, and
 /// compares the authority's audit log with the stored checkpoint. Always asks for one PIN. A letter
-/// is decrypted with the keyset's encryption key and returned as [`super::OpenedAnswer::Letter`].
-/// [`Answered::answer`] holds a refusal by the authority, [`Answered::alarm`] a mismatch of the
+/// is decrypted with the keyset's encryption key and returned as [`super::OpenedResponse::Letter`].
+/// [`CommandResult::answer`] holds a refusal by the authority, [`CommandResult::alarm`] a mismatch of the
 /// log.
 ///
 /// A response from an authority other than the public index names is refused before the PIN. The
@@ -26,11 +26,11 @@ pub fn open_response(
     keyset: &FoundKeyset,
     statement: &SignedStatement,
     response: Vec<u8>,
-    known_log: KnownLog,
-    person: &mut dyn Person,
+    log_policy: LogPolicy,
+    person: &mut dyn UserPrompter,
     now: Timestamp,
-) -> Result<Answered, KeysetError> {
-    must_be_usable(keyset)?;
+) -> Result<CommandResult, KeysetError> {
+    require_usable(keyset)?;
     let authority = keyset.authority_certificate().and_then(|der| Certificate::from_der(der).ok());
     let authority = authority.ok_or_else(|| KeysetError::Damaged {
         keyset: keyset.name.to_string(),
@@ -44,8 +44,8 @@ pub fn open_response(
 
     // The PIN is required at every level, because the stored checkpoint is compared or discarded.
     let unlock = unlock(tokens, keyset, OPERATION, person)?;
-    let index = believed_for_use(tokens, &unlock, keyset, person)?;
-    let ceremony = unlock.ceremony();
+    let index = read_private_index_for_use(tokens, &unlock, keyset, person)?;
+    let token_enrollment = unlock.begin_enrollment();
     if authority.fingerprint().as_bytes().as_slice() != index.ca_sha256.0 {
         return Err(KeysetError::Refused(format!(
             "cannot use the response: the public index of the keyset {} named another authority than the private one; \
@@ -53,5 +53,5 @@ pub fn open_response(
             keyset.described()
         )));
     }
-    verified.open(&ceremony, &index, stated.known_log, known_log, person)
+    verified.open(&token_enrollment, &index, stated.known_log, log_policy, person)
 }

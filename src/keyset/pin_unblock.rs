@@ -6,16 +6,16 @@ use std::os::unix::net::UnixStream;
 use crate::token::{Pin, PinRule, PinState, TokenError, TokenFlags, TokenInfo};
 
 use super::choose::list_or;
-use super::{KeysetError, NoPin, TokenSelector, TokenTrouble, Tokens};
+use super::{KeysetError, NoPin, TokenSelector, Tokens, UnreadableToken};
 
 const OPERATION: &str = "set a new PIN";
 
 /// Asks for the SO PIN. Called only after all checks that need no SO PIN.
-pub trait SecurityOfficer {
+pub trait SoPrompter {
     /// Warns that one more wrong SO PIN locks it for good, after which nothing can unblock the
     /// token, and asks whether to continue. Without a user at a terminal the result must be
-    /// [`NoPin::LastTry`]. Called before [`SecurityOfficer::so_pin`].
-    fn risks_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin>;
+    /// [`NoPin::LastTry`]. Called before [`SoPrompter::so_pin`].
+    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin>;
 
     /// Returns the SO PIN.
     fn so_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin>;
@@ -23,39 +23,39 @@ pub trait SecurityOfficer {
     /// Returns a new PIN that satisfies `rule`.
     fn new_pin(&mut self, token: &TokenInfo, rule: PinRule) -> Result<Pin, NoPin>;
 
-    /// See [`super::Person::is_asked_over`].
-    fn is_asked_over(&mut self, connection: &UnixStream) {
+    /// See [`super::UserPrompter::watch_connection`].
+    fn watch_connection(&mut self, connection: &UnixStream) {
         let _ = connection;
     }
 }
 
 /// Sets a new PIN on a token, also an authority's; its content stays. Costs one try of the SO PIN.
-pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, officer: &mut dyn SecurityOfficer) -> Result<(), KeysetError> {
+pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, so_prompter: &mut dyn SoPrompter) -> Result<(), KeysetError> {
     let name = info.name();
     let no_pin = |reason| KeysetError::NoPin { operation: OPERATION, token: Some(name.clone()), reason };
     let token = tokens.module_of(info)?.open(info)?;
     let state = token.refresh_so_pin_state()?;
     match state {
         PinState::Locked => return Err(TokenError::SoPinLocked { operation: OPERATION, token: name }.into()),
-        PinState::FinalTry => officer.risks_last_try(info).map_err(no_pin)?,
+        PinState::FinalTry => so_prompter.confirm_last_try(info).map_err(no_pin)?,
         PinState::Ok | PinState::CountLow | PinState::NotSet => {}
     }
     // Verify the SO PIN first, so that nobody invents a new PIN and types it twice before learning
     // of a wrong SO PIN. Giving the correct SO PIN again costs no further try.
-    let so_pin = officer.so_pin(info).map_err(no_pin)?;
-    let so_pin = if state == PinState::FinalTry { so_pin.taking_the_last_try() } else { so_pin };
+    let so_pin = so_prompter.so_pin(info).map_err(no_pin)?;
+    let so_pin = if state == PinState::FinalTry { so_pin.allow_last_try() } else { so_pin };
     token.verify_so_pin(&so_pin)?;
     let no_new_pin = |reason| KeysetError::NoNewPin { operation: OPERATION, token: name.clone(), reason };
-    let new = officer.new_pin(info, token.pin_rule()).map_err(no_new_pin)?;
+    let new = so_prompter.new_pin(info, token.pin_rule()).map_err(no_new_pin)?;
     Ok(token.unblock_pin(&so_pin, &new)?)
 }
 
 /// A token, with the PIN flags that it reports.
 pub type TokenPins = (TokenInfo, TokenFlags);
 
-fn trouble_of(token: &TokenInfo, error: &KeysetError) -> TokenTrouble {
-    let error = KeysetError::Told { kind: error.kind(), message: error.to_string() };
-    TokenTrouble { place: token.name().to_string(), error }
+fn trouble_of(token: &TokenInfo, error: &KeysetError) -> UnreadableToken {
+    let error = KeysetError::Remote { kind: error.kind(), message: error.to_string() };
+    UnreadableToken { place: token.name().to_string(), error }
 }
 
 impl Tokens {
@@ -64,10 +64,13 @@ impl Tokens {
     ///
     /// # Errors
     /// The flags of the selected token, or of every token, cannot be read.
-    pub fn pins(&self, selector: Option<&TokenSelector>) -> Result<(Vec<TokenPins>, Vec<TokenTrouble>), KeysetError> {
+    pub fn pins(
+        &self,
+        selector: Option<&TokenSelector>,
+    ) -> Result<(Vec<TokenPins>, Vec<UnreadableToken>), KeysetError> {
         let (pins, mut troubles) = self.look_at_pins(selector)?;
         match troubles.pop() {
-            Some(trouble) if pins.is_empty() => Err(trouble.error),
+            Some(unreadable_tokens) if pins.is_empty() => Err(unreadable_tokens.error),
             last => {
                 troubles.extend(last);
                 Ok((pins, troubles))
@@ -82,7 +85,7 @@ impl Tokens {
     pub fn look_at_pins(
         &self,
         selector: Option<&TokenSelector>,
-    ) -> Result<(Vec<TokenPins>, Vec<TokenTrouble>), KeysetError> {
+    ) -> Result<(Vec<TokenPins>, Vec<UnreadableToken>), KeysetError> {
         let tokens = match selector {
             Some(selector) => vec![self.token(selector)?],
             None => self.list()?,
@@ -97,7 +100,7 @@ impl Tokens {
         }
         // A command loads its modules just before; the modules of an agent may cache what tokens
         // reported at its start.
-        for module in self.modules().iter().filter(|_| self.keeps_log_ins()) {
+        for module in self.modules().iter().filter(|_| self.has_persistent_sessions()) {
             let own = pins.iter_mut().filter(|(token, _)| token.module == module.path());
             let refreshed = module.refresh_flags(own.map(|(token, flags)| (token, Some(flags))));
             let (not_seen, of_all) = match refreshed {
@@ -120,7 +123,7 @@ impl Tokens {
         if let Some(selector) = selector {
             return self.token(selector);
         }
-        self.refuse_unless_all_are_there()?;
+        self.require_all_modules()?;
         let mut tokens = self.list()?;
         match (tokens.pop(), tokens.is_empty()) {
             (Some(token), true) => Ok(token),

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 
 use crate::pki::Certificate;
 use crate::pki::oid::ContentType;
-use crate::smime::{self, Placement, Signing};
-use crate::token::{KeyId, StoredCertificate, TokenKey, Unlock};
+use crate::smime::{self, Placement, SigningOptions};
+use crate::token::{KeyId, PinSession, StoredCertificate, TokenKey};
 
-use super::index::Keys;
-use super::unlock::{believed_for_use, damaged, key_and_certificate, must_be_usable, unlock_for_use};
-use super::{FoundKeyset, KeysetError, Person, Tokens};
+use super::index::KeysetKeyIds;
+use super::unlock::{damaged, key_and_certificate, read_private_index_for_use, require_usable, unlock_for_use};
+use super::{FoundKeyset, KeysetError, Tokens, UserPrompter};
 
 /// Options for a signature.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,10 +29,10 @@ pub fn sign(
     keyset: &FoundKeyset,
     content: &[u8],
     options: SignOptions,
-    person: &mut dyn Person,
+    person: &mut dyn UserPrompter,
     now: Timestamp,
 ) -> Result<Vec<u8>, KeysetError> {
-    must_be_usable(keyset)?;
+    require_usable(keyset)?;
     refuse_expired(keyset, now)?;
 
     let operation = "sign";
@@ -42,7 +42,7 @@ pub fn sign(
     let chain = authority_certificate(token.certificates()?, &keys.authority.key_id());
 
     let certificate = Certificate::from_der(&certificate.der).map_err(message)?;
-    let signing = Signing {
+    let signing = SigningOptions {
         certificate: &certificate,
         chain: &chain,
         placement: if options.detached { Placement::Detached } else { Placement::Attached },
@@ -61,7 +61,7 @@ pub fn sign(
 #[derive(Debug)]
 pub struct SigningUse {
     /// the login
-    pub unlock: Unlock,
+    pub unlock: PinSession,
     /// the signing key
     pub key: TokenKey,
 }
@@ -72,9 +72,9 @@ pub fn use_signing_key(
     tokens: &Tokens,
     keyset: &FoundKeyset,
     operation: &'static str,
-    person: &mut dyn Person,
+    person: &mut dyn UserPrompter,
 ) -> Result<SigningUse, KeysetError> {
-    must_be_usable(keyset)?;
+    require_usable(keyset)?;
     let unlock = unlock_for_use(tokens, keyset, operation, person)?;
     let (key, _, _) = signing_key(tokens, &unlock, keyset, person)?;
     Ok(SigningUse { unlock, key })
@@ -83,12 +83,12 @@ pub fn use_signing_key(
 /// Reads the signing key and certificate that the private index names.
 fn signing_key(
     tokens: &Tokens,
-    unlock: &Unlock,
+    unlock: &PinSession,
     keyset: &FoundKeyset,
-    person: &mut dyn Person,
-) -> Result<(TokenKey, StoredCertificate, Keys), KeysetError> {
+    person: &mut dyn UserPrompter,
+) -> Result<(TokenKey, StoredCertificate, KeysetKeyIds), KeysetError> {
     let token = unlock.token();
-    let index = believed_for_use(tokens, unlock, keyset, person)?;
+    let index = read_private_index_for_use(tokens, unlock, keyset, person)?;
     let keys = index.keyset.keys.ok_or_else(|| damaged(token, &keyset.name, "its enrollment is not finished"))?;
     let (key, certificate) = key_and_certificate(token, &keyset.name, &keys.signing)?;
     Ok((key, certificate, keys))

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use crate::pki::Certificate;
 
-use super::choose::{list_or, seen};
-use super::{AuthorityAddress, FoundKeyset, KeysetError, TokenTrouble, Tokens};
+use super::choose::{describe_found, list_or};
+use super::{AuthorityAddress, FoundKeyset, KeysetError, Tokens, UnreadableToken};
 
 /// The authorities of all keysets found. They come from public data on the tokens, so trust rests
 /// on who can write to a token, as with any store of trusted CAs.
@@ -26,8 +26,8 @@ struct Authority {
 
 /// Collects the authorities of all keysets found, each once.
 pub fn trust(tokens: &Tokens) -> Result<Trust, KeysetError> {
-    let (keysets, trouble) = tokens.keysets()?;
-    Ok(Trust::of(&keysets, &trouble))
+    let (keysets, unreadable_tokens) = tokens.keysets()?;
+    Ok(Trust::of(&keysets, &unreadable_tokens))
 }
 
 fn gather(keysets: &[FoundKeyset]) -> Vec<Authority> {
@@ -50,10 +50,10 @@ fn gather(keysets: &[FoundKeyset]) -> Vec<Authority> {
 }
 
 impl Trust {
-    /// The authorities of these keysets, each once. `trouble` appears in the error if there are
+    /// The authorities of these keysets, each once. `unreadable_tokens` appears in the error if there are
     /// none.
-    pub fn of(keysets: &[FoundKeyset], trouble: &[TokenTrouble]) -> Self {
-        Self { authorities: gather(keysets), found: seen(keysets, trouble) }
+    pub fn of(keysets: &[FoundKeyset], unreadable_tokens: &[UnreadableToken]) -> Self {
+        Self { authorities: gather(keysets), found: describe_found(keysets, unreadable_tokens) }
     }
 
     /// The CA certificates in DER, the trust anchors for `verify`. Empty if there is no keyset.

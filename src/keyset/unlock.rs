@@ -2,12 +2,12 @@
 //! login, reads the trusted index.
 
 use crate::token::{
-    KeysetName, Pin, PinState, SecurityLevel, StoredCertificate, Token, TokenError, TokenInfo, TokenKey, Unlock,
+    KeysetName, Pin, PinSession, PinState, SecurityLevel, StoredCertificate, Token, TokenError, TokenInfo, TokenKey,
 };
 
 use super::index::{self, Hex, PrivateIndex, PublicIndex};
-use super::kept::MyTurn;
-use super::{FoundKeyset, KeysetError, NoPin, Notice, Person, PinRequest, Tokens};
+use super::token_cache::TokenLease;
+use super::{FoundKeyset, KeysetError, NoPin, Notice, PinRequest, Tokens, UserPrompter};
 
 /// Logs in for an operation that asks for the PIN at every level. One try, with a PIN typed for
 /// this operation.
@@ -15,28 +15,28 @@ pub(super) fn unlock(
     tokens: &Tokens,
     keyset: &FoundKeyset,
     operation: &'static str,
-    person: &mut dyn Person,
-) -> Result<Unlock, KeysetError> {
-    person.concerns(keyset);
+    person: &mut dyn UserPrompter,
+) -> Result<PinSession, KeysetError> {
+    person.set_keyset(keyset);
     let token = tokens.open(&keyset.token)?;
-    while_tries_allow(person, |person| {
-        let turn = tokens.turn(&token);
-        let pin = ask(&turn, operation, person)?;
-        turn.unlock(pin).map_err(|error| error.of_act(operation).into())
+    retry_wrong_pin(person, |person| {
+        let lease = tokens.acquire_lease(&token);
+        let pin = ask(&lease, operation, person)?;
+        lease.unlock(pin).map_err(|error| error.with_operation(operation).into())
     })
 }
 
 /// Repeats a login after a wrong PIN, if the user is asked again. Each PIN typed is one try, after
 /// the same checks and warnings. If the user then gives no PIN, the error is that of the wrong one.
-fn while_tries_allow(
-    person: &mut dyn Person,
-    mut attempt: impl FnMut(&mut dyn Person) -> Result<Unlock, KeysetError>,
-) -> Result<Unlock, KeysetError> {
+fn retry_wrong_pin(
+    person: &mut dyn UserPrompter,
+    mut attempt: impl FnMut(&mut dyn UserPrompter) -> Result<PinSession, KeysetError>,
+) -> Result<PinSession, KeysetError> {
     let is_wrong = |error: &KeysetError| matches!(error, KeysetError::Token(TokenError::PinIncorrect { .. }));
     let mut result = attempt(person);
     loop {
         match &result {
-            Err(wrong) if is_wrong(wrong) && person.is_asked_again() => {}
+            Err(wrong) if is_wrong(wrong) && person.can_retry_pin() => {}
             _ => return result,
         }
         match attempt(person) {
@@ -54,61 +54,65 @@ pub(super) fn unlock_for_use(
     tokens: &Tokens,
     keyset: &FoundKeyset,
     operation: &'static str,
-    person: &mut dyn Person,
-) -> Result<Unlock, KeysetError> {
-    if !tokens.keeps_log_ins() || keyset.level == SecurityLevel::High {
+    person: &mut dyn UserPrompter,
+) -> Result<PinSession, KeysetError> {
+    if !tokens.has_persistent_sessions() || keyset.level == SecurityLevel::High {
         return unlock(tokens, keyset, operation, person);
     }
-    person.concerns(keyset);
+    person.set_keyset(keyset);
     let token = tokens.open(&keyset.token)?;
     if keyset.level == SecurityLevel::Low
-        && let Some(unlock) = token.under_standing_log_in()
+        && let Some(unlock) = token.under_active_session()
     {
         return Ok(unlock);
     }
     // Confirmations also wait for the lease: one prompt at a time, in order of arrival.
-    let turn = tokens.turn(&token);
-    if token.stands() {
+    let lease = tokens.acquire_lease(&token);
+    if token.has_active_session() {
         let no_yes = |reason| KeysetError::NoPin { operation, token: Some(keyset.token.name()), reason };
         if keyset.level == SecurityLevel::Medium {
             person.confirm(operation, keyset).map_err(no_yes)?;
         }
-        if let Some(unlock) = token.under_standing_log_in() {
+        if let Some(unlock) = token.under_active_session() {
             return Ok(unlock);
         }
     }
-    stand(tokens, turn, operation, person)
+    open_session(tokens, lease, operation, person)
 }
 
 /// Starts a session with a PIN. Operations that waited while another one failed, or was declined,
 /// share its result: one prompt, one try.
-pub(super) fn stand(
+pub(super) fn open_session(
     tokens: &Tokens,
-    turn: MyTurn,
+    lease: TokenLease,
     operation: &'static str,
-    person: &mut dyn Person,
-) -> Result<Unlock, KeysetError> {
-    let token = turn.token().clone();
-    let mut first = Some(turn);
-    while_tries_allow(person, |person| {
-        let turn = first.take().unwrap_or_else(|| tokens.turn(&token));
-        stand_by_one_pin(turn, operation, person)
+    person: &mut dyn UserPrompter,
+) -> Result<PinSession, KeysetError> {
+    let token = lease.token().clone();
+    let mut first = Some(lease);
+    retry_wrong_pin(person, |person| {
+        let lease = first.take().unwrap_or_else(|| tokens.acquire_lease(&token));
+        open_session_with_pin(lease, operation, person)
     })
 }
 
-fn stand_by_one_pin(turn: MyTurn, operation: &'static str, person: &mut dyn Person) -> Result<Unlock, KeysetError> {
-    if let Some(error) = turn.failed_meanwhile() {
-        return Err(error.of_act(operation).into());
+fn open_session_with_pin(
+    lease: TokenLease,
+    operation: &'static str,
+    person: &mut dyn UserPrompter,
+) -> Result<PinSession, KeysetError> {
+    if let Some(error) = lease.failed_meanwhile() {
+        return Err(error.with_operation(operation).into());
     }
-    if turn.declined_meanwhile() {
-        let token = Some(turn.token().info().name());
+    if lease.declined_meanwhile() {
+        let token = Some(lease.token().info().name());
         return Err(KeysetError::NoPin { operation, token, reason: NoPin::Cancelled });
     }
-    match ask(&turn, operation, person) {
-        Ok(pin) => turn.log_in_standing(pin).map_err(|error| error.of_act(operation).into()),
+    match ask(&lease, operation, person) {
+        Ok(pin) => lease.open_session(pin).map_err(|error| error.with_operation(operation).into()),
         Err(error) => {
-            if matches!(&error, KeysetError::NoPin { reason, .. } if reason.is_a_no()) {
-                turn.decline();
+            if matches!(&error, KeysetError::NoPin { reason, .. } if reason.is_refusal()) {
+                lease.decline();
             }
             Err(error)
         }
@@ -116,9 +120,9 @@ fn stand_by_one_pin(turn: MyTurn, operation: &'static str, person: &mut dyn Pers
 }
 
 /// Asks for the token's PIN, after all checks that need none.
-fn ask(turn: &MyTurn, operation: &'static str, person: &mut dyn Person) -> Result<Pin, KeysetError> {
-    let pin_state = refuse_without_try(turn, operation, person)?;
-    let info = TokenInfo { pin_state, ..turn.token().info().clone() };
+fn ask(lease: &TokenLease, operation: &'static str, person: &mut dyn UserPrompter) -> Result<Pin, KeysetError> {
+    let pin_state = check_before_pin(lease, operation, person)?;
+    let info = TokenInfo { pin_state, ..lease.token().info().clone() };
     person.pin(PinRequest::Existing { operation, token: &info }).map_err(|reason| KeysetError::NoPin {
         operation,
         token: Some(info.name()),
@@ -128,21 +132,21 @@ fn ask(turn: &MyTurn, operation: &'static str, person: &mut dyn Person) -> Resul
 
 /// Checks everything that needs no PIN: no PIN set, PIN locked, too many wrong PINs, last try.
 /// Returns the token's PIN state.
-pub(super) fn refuse_without_try(
-    turn: &MyTurn,
+pub(super) fn check_before_pin(
+    lease: &TokenLease,
     operation: &'static str,
-    person: &mut dyn Person,
+    person: &mut dyn UserPrompter,
 ) -> Result<PinState, KeysetError> {
-    let token = turn.token();
+    let token = lease.token();
     let name = token.info().name();
-    turn.bound_guesses(operation)?;
+    lease.throttle_wrong_pins(operation)?;
     match token.refresh_pin_state()? {
         state @ (PinState::Ok | PinState::CountLow) => Ok(state),
         state @ PinState::FinalTry => {
             let info = TokenInfo { pin_state: state, ..token.info().clone() };
             let no_pin = |reason: NoPin| KeysetError::NoPin { operation, token: Some(name), reason };
-            person.risks_last_try(&info).map_err(no_pin)?;
-            turn.take_the_last_try();
+            person.confirm_last_try(&info).map_err(no_pin)?;
+            lease.allow_last_try();
             Ok(state)
         }
         PinState::Locked => Err(TokenError::PinLocked { operation, token: name }.into()),
@@ -153,24 +157,24 @@ pub(super) fn refuse_without_try(
 /// Reads the private index of a keyset used under `unlock`, and refuses if the keyset was unlocked
 /// at too low a level: whoever changed the public index must not get several uses of a High key for
 /// one PIN.
-pub(super) fn believed_for_use(
+pub(super) fn read_private_index_for_use(
     tokens: &Tokens,
-    unlock: &Unlock,
+    unlock: &PinSession,
     keyset: &FoundKeyset,
-    person: &mut dyn Person,
+    person: &mut dyn UserPrompter,
 ) -> Result<PrivateIndex, KeysetError> {
-    let index = believed(unlock.token(), &keyset.name, person);
+    let index = read_private_index(unlock.token(), &keyset.name, person);
     let misled = index.as_ref().map_or(true, |index| index.keyset.level > keyset.level);
-    if misled && tokens.keeps_log_ins() {
+    if misled && tokens.has_persistent_sessions() {
         // End the session: a false public index caused it.
         tokens.forget_keysets(&keyset.token);
         unlock.token().log_out()?;
     }
     let index = index?;
-    if !says_the_same(&index, keyset) {
+    if !matches_index(&index, keyset) {
         tokens.forget_keysets(&keyset.token);
     }
-    if misled && tokens.keeps_log_ins() {
+    if misled && tokens.has_persistent_sessions() {
         return Err(KeysetError::Refused(format!(
             "cannot use the keyset {}: its public index named the level {}, but the level is {}; the public index was \
              rewritten, nothing was done, and the session has ended; try again",
@@ -184,7 +188,11 @@ pub(super) fn believed_for_use(
 
 /// Reads the private index of a keyset that was chosen by its public index. If the two differ,
 /// notifies the user and rewrites the public one, which is only a copy.
-pub(super) fn believed(token: &Token, name: &KeysetName, person: &mut dyn Person) -> Result<PrivateIndex, KeysetError> {
+pub(super) fn read_private_index(
+    token: &Token,
+    name: &KeysetName,
+    person: &mut dyn UserPrompter,
+) -> Result<PrivateIndex, KeysetError> {
     let Some(private) = index::private_index(token, name)? else {
         return Err(damaged(
             token,
@@ -193,7 +201,7 @@ pub(super) fn believed(token: &Token, name: &KeysetName, person: &mut dyn Person
              interrupted at the start; `tokenkeep keyset delete` removes it, `enroll` creates it again",
         ));
     };
-    if tell_mismatch(token, &private, person)?
+    if report_index_mismatch(token, &private, person)?
         // A full or write-protected token can still be used.
         && let Err(error) = PublicIndex::of(&private).write(token)
     {
@@ -203,10 +211,10 @@ pub(super) fn believed(token: &Token, name: &KeysetName, person: &mut dyn Person
 }
 
 /// Notifies the user if the public index differs from the private one. Returns whether it does.
-pub(super) fn tell_mismatch(
+pub(super) fn report_index_mismatch(
     token: &Token,
     private: &PrivateIndex,
-    person: &mut dyn Person,
+    person: &mut dyn UserPrompter,
 ) -> Result<bool, KeysetError> {
     let name = &private.keyset.name;
     let (publics, _) = index::public_indexes(token)?;
@@ -224,7 +232,7 @@ pub(super) fn tell_mismatch(
     Ok(what.is_some())
 }
 
-fn says_the_same(index: &PrivateIndex, keyset: &FoundKeyset) -> bool {
+fn matches_index(index: &PrivateIndex, keyset: &FoundKeyset) -> bool {
     let keys = index.keyset.keys.as_ref();
     let encryption = keys.map(|keys| keys.encryption.iter().map(Hex::key_id).collect::<Vec<_>>());
     index.keyset.level == keyset.level
@@ -257,7 +265,7 @@ pub(super) fn damaged(token: &Token, name: &KeysetName, reason: &str) -> KeysetE
 }
 
 /// Refuses a keyset that is not enrolled, because it cannot sign or decrypt.
-pub(super) fn must_be_usable(keyset: &FoundKeyset) -> Result<(), KeysetError> {
+pub(super) fn require_usable(keyset: &FoundKeyset) -> Result<(), KeysetError> {
     if keyset.is_usable() {
         return Ok(());
     }

@@ -12,15 +12,15 @@ use zeroize::Zeroizing;
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// The most characters that [`read`] decodes. It bounds the memory that an oversized input takes.
-const LONGEST: usize = 64;
+const MAX_CHARACTERS: usize = 64;
 
 /// The reason why [`read`] refuses a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unreadable {
+pub(super) enum Base32Error {
     /// The character at this position is not in the alphabet (counted from one, separators
     /// skipped).
     Character(usize),
-    /// The text has this many characters. Counting stops at [`LONGEST`].
+    /// The text has this many characters. Counting stops at [`MAX_CHARACTERS`].
     Length(usize),
 }
 
@@ -32,10 +32,10 @@ pub(super) fn character(value: u8) -> char {
 /// Decodes a text of exactly `length` characters into five-bit values. Lower case is accepted, O is
 /// read as 0, I and L as 1. Spaces and all kinds of hyphen and dash are skipped, because mail
 /// programs change them.
-pub(super) fn read(text: &str, length: usize) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
-    let mut values = Zeroizing::new(Vec::with_capacity(LONGEST));
+pub(super) fn read(text: &str, length: usize) -> Result<Zeroizing<Vec<u8>>, Base32Error> {
+    let mut values = Zeroizing::new(Vec::with_capacity(MAX_CHARACTERS));
     for c in text.chars().filter(|c| !is_separator(*c)) {
-        if values.len() >= LONGEST {
+        if values.len() >= MAX_CHARACTERS {
             break;
         }
         let c = match c.to_ascii_uppercase() {
@@ -45,9 +45,9 @@ pub(super) fn read(text: &str, length: usize) -> Result<Zeroizing<Vec<u8>>, Unre
         };
         let value = ALPHABET.iter().position(|a| char::from(*a) == c).and_then(|at| u8::try_from(at).ok());
         let place = values.len() + 1;
-        values.push(value.ok_or(Unreadable::Character(place))?);
+        values.push(value.ok_or(Base32Error::Character(place))?);
     }
-    if values.len() == length { Ok(values) } else { Err(Unreadable::Length(values.len())) }
+    if values.len() == length { Ok(values) } else { Err(Base32Error::Length(values.len())) }
 }
 
 fn is_separator(c: char) -> bool {
@@ -61,12 +61,12 @@ pub(super) fn five_bit_groups(bytes: &[u8], count: usize) -> Zeroizing<Vec<u8>> 
 }
 
 /// Computes the check character of a word.
-pub(super) fn one_check(word: &[u8]) -> u8 {
+pub(super) fn check_character(word: &[u8]) -> u8 {
     weighted_sum(word, 1)
 }
 
 /// Computes the two check characters of a word.
-pub(super) fn two_checks(word: &[u8]) -> [u8; 2] {
+pub(super) fn check_characters(word: &[u8]) -> [u8; 2] {
     // c + d = plain and αc + d = weighted, so (α + 1)c = plain + weighted.
     let plain = plain_sum(word);
     let weighted = weighted_sum(word, 2);
@@ -75,12 +75,12 @@ pub(super) fn two_checks(word: &[u8]) -> [u8; 2] {
 }
 
 /// Whether a word that ends in one check character is valid.
-pub(super) fn one_check_holds(word: &[u8]) -> bool {
+pub(super) fn is_check_character_valid(word: &[u8]) -> bool {
     weighted_sum(word, 0) == 0
 }
 
 /// Whether a word that ends in two check characters is valid.
-pub(super) fn two_checks_hold(word: &[u8]) -> bool {
+pub(super) fn are_check_characters_valid(word: &[u8]) -> bool {
     (plain_sum(word) | weighted_sum(word, 0)) == 0
 }
 
@@ -135,15 +135,15 @@ mod tests {
     #[test]
     fn two_checks_catch_every_one_and_two_errors() {
         let mut word = [0u8; 28];
-        assert!(two_checks_hold(&word));
+        assert!(are_check_characters_valid(&word));
         for i in 0..28 {
             for e in 1..32 {
                 word[i] = e;
-                assert!(!two_checks_hold(&word), "one error at {i}");
+                assert!(!are_check_characters_valid(&word), "one error at {i}");
                 for j in i + 1..28 {
                     for f in 1..32 {
                         word[j] = f;
-                        assert!(!two_checks_hold(&word), "errors at {i} and {j}");
+                        assert!(!are_check_characters_valid(&word), "errors at {i} and {j}");
                     }
                     word[j] = 0;
                 }
@@ -158,11 +158,11 @@ mod tests {
         for i in 0..10 {
             for e in 1..32 {
                 word[i] = e;
-                assert!(!one_check_holds(&word), "one error at {i}");
+                assert!(!is_check_character_valid(&word), "one error at {i}");
                 if i + 1 < 10 {
                     // Exchanging values a and b adds the same error, a + b, at both positions.
                     word[i + 1] = e;
-                    assert!(!one_check_holds(&word), "exchange at {i}");
+                    assert!(!is_check_character_valid(&word), "exchange at {i}");
                     word[i + 1] = 0;
                 }
             }
@@ -175,11 +175,11 @@ mod tests {
         for seed in 0u8..=255 {
             let word = five_bit_groups(&[seed, seed.wrapping_mul(77), !seed, 0x5a, seed ^ 0x33], 8);
             let mut once = word.to_vec();
-            once.push(one_check(&word));
-            assert!(one_check_holds(&once));
+            once.push(check_character(&word));
+            assert!(is_check_character_valid(&once));
             let mut twice = word.to_vec();
-            twice.extend(two_checks(&word));
-            assert!(two_checks_hold(&twice));
+            twice.extend(check_characters(&word));
+            assert!(are_check_characters_valid(&twice));
         }
     }
 

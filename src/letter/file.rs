@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::{LONGEST_LETTER, Letter, LetterError, other_form};
+use super::{Letter, LetterError, MAX_LETTER_BYTES, altered};
 
 impl Letter {
     /// Writes the letter's text to a new file with mode 0600, and syncs it before returning.
@@ -48,15 +48,15 @@ impl Letter {
     /// # Errors
     /// Those of [`Letter::read_file`].
     pub fn read(source: impl Read, place: &str) -> Result<Self, LetterError> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_LETTER + 1));
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LETTER_BYTES + 1));
         source
-            .take(LONGEST_LETTER as u64 + 1)
+            .take(MAX_LETTER_BYTES as u64 + 1)
             .read_to_end(&mut bytes)
             .map_err(|source| LetterError::Read { place: place.to_owned(), source })?;
-        if bytes.len() > LONGEST_LETTER {
+        if bytes.len() > MAX_LETTER_BYTES {
             return Err(LetterError::TooLong);
         }
-        Self::parse(other_form::text_of(&bytes)?)
+        Self::parse(altered::decode_text(&bytes)?)
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_or_read_says_where() {
+    fn write_and_read_errors_name_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let absent = directory.path().join("absent").join("user.letter");
         let error = example().write_new(&absent).unwrap_err();
@@ -103,8 +103,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_or_too_long_is_refused() {
-        assert!(matches!(Letter::read(&b"J\xfcrgen"[..], "here"), Err(LetterError::NotText)));
+    fn binary_and_oversized_input_is_refused() {
+        assert!(matches!(Letter::read(&b"J\xfcrgen"[..], "here"), Err(LetterError::NotUtf8)));
         assert!(matches!(Letter::read(std::io::repeat(b' '), "here"), Err(LetterError::TooLong)));
         assert!(matches!(Letter::read(&b""[..], "here"), Err(LetterError::Missing { .. })));
     }

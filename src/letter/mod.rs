@@ -9,9 +9,9 @@
 //! or in a file that others can read. A letter never overwrites an existing file. This module uses
 //! no network and no database.
 
+mod altered;
 mod base32;
 mod file;
-mod other_form;
 mod reference;
 mod temporary_key;
 mod text;
@@ -23,9 +23,9 @@ use jiff::Timestamp;
 
 use crate::token::SecurityLevel;
 
-pub use reference::{Purpose, Reference, ReferenceError};
+pub use reference::{LetterPurpose, Reference, ReferenceError};
 pub use temporary_key::{TemporaryKey, TemporaryKeyError};
-pub use text::LONGEST_LETTER;
+pub use text::MAX_LETTER_BYTES;
 
 /// An enrollment letter. [`Letter::to_text`] writes its text and [`Letter::parse`] reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct Letter {
 
 impl Letter {
     /// The letter's purpose, which its reference encodes.
-    pub fn purpose(&self) -> Purpose {
+    pub fn purpose(&self) -> LetterPurpose {
         self.reference.purpose()
     }
 }
@@ -72,7 +72,7 @@ pub enum LetterError {
     },
     /// A field is repeated: two letters in one file, or a letter and its quotation.
     #[error("cannot read the letter: the line \"{field}:\" is repeated; keep only one letter")]
-    Twice {
+    Duplicate {
         /// The field's name in the text form.
         field: &'static str,
     },
@@ -84,15 +84,15 @@ pub enum LetterError {
         /// The reason, without the value of a secret.
         reason: String,
     },
-    /// The text is longer than [`LONGEST_LETTER`].
-    #[error("cannot read the letter: longer than {LONGEST_LETTER} bytes")]
+    /// The text is longer than [`MAX_LETTER_BYTES`].
+    #[error("cannot read the letter: longer than {MAX_LETTER_BYTES} bytes")]
     TooLong,
     /// The bytes are not UTF-8.
     #[error("cannot read the letter: it is not UTF-8 text; save it again as plain text in UTF-8")]
-    NotText,
+    NotUtf8,
     /// The letter was encoded or reformatted on its way.
     #[error("cannot read the letter: it is {found}; {remedy}")]
-    OtherForm {
+    Altered {
         /// The form that was detected.
         found: &'static str,
         /// The next step for the person.

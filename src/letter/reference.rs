@@ -3,19 +3,19 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::base32::{self, Unreadable};
+use super::base32::{self, Base32Error};
 
 /// The purpose of a temporary key, encoded in the reference's first letter. The authority refuses a
 /// message of the other kind without using the letter up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Purpose {
+pub enum LetterPurpose {
     /// New keys, by an `ir` message.
     Enroll,
     /// A new signing key and the whole history of encryption keys, by a `krr` message.
     Recover,
 }
 
-impl Purpose {
+impl LetterPurpose {
     /// The first letter of a reference with this purpose: `E` or `R`.
     pub fn prefix(self) -> char {
         match self {
@@ -25,7 +25,7 @@ impl Purpose {
     }
 }
 
-impl fmt::Display for Purpose {
+impl fmt::Display for LetterPurpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Enroll => "enroll",
@@ -34,7 +34,7 @@ impl fmt::Display for Purpose {
     }
 }
 
-impl FromStr for Purpose {
+impl FromStr for LetterPurpose {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -54,16 +54,16 @@ const CHARACTERS: usize = 10;
 /// It is not secret. CMP's MAC protection carries its ten ASCII characters as senderKID.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
-    purpose: Purpose,
+    purpose: LetterPurpose,
     text: String,
 }
 
 impl Reference {
     /// Makes the reference of these 40 random bits. The store ensures that it is unique.
-    pub fn new(purpose: Purpose, random: [u8; 5]) -> Self {
+    pub fn new(purpose: LetterPurpose, random: [u8; 5]) -> Self {
         let mut word = vec![purpose_value(purpose)];
         word.extend(base32::five_bit_groups(&random, CHARACTERS - 2).iter());
-        word.push(base32::one_check(&word));
+        word.push(base32::check_character(&word));
         Self { purpose, text: word.into_iter().map(base32::character).collect() }
     }
 
@@ -74,21 +74,21 @@ impl Reference {
     /// [`ReferenceError`], which names the problem.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         let word = base32::read(text, CHARACTERS).map_err(|unreadable| match unreadable {
-            Unreadable::Character(place) => ReferenceError::Character { place },
-            Unreadable::Length(found) => ReferenceError::Length { found },
+            Base32Error::Character(place) => ReferenceError::Character { place },
+            Base32Error::Length(found) => ReferenceError::Length { found },
         })?;
-        let purpose = [Purpose::Enroll, Purpose::Recover]
+        let purpose = [LetterPurpose::Enroll, LetterPurpose::Recover]
             .into_iter()
             .find(|purpose| word.first() == Some(&purpose_value(*purpose)))
             .ok_or(ReferenceError::Purpose)?;
-        if !base32::one_check_holds(&word) {
+        if !base32::is_check_character_valid(&word) {
             return Err(ReferenceError::Mistyped);
         }
         Ok(Self { purpose, text: word.iter().map(|value| base32::character(*value)).collect() })
     }
 
     /// The purpose of the reference's temporary key.
-    pub fn purpose(&self) -> Purpose {
+    pub fn purpose(&self) -> LetterPurpose {
         self.purpose
     }
 
@@ -99,10 +99,10 @@ impl Reference {
 }
 
 /// The five-bit value of the letter E or R.
-fn purpose_value(purpose: Purpose) -> u8 {
+fn purpose_value(purpose: LetterPurpose) -> u8 {
     match purpose {
-        Purpose::Enroll => 14,
-        Purpose::Recover => 24,
+        LetterPurpose::Enroll => 14,
+        LetterPurpose::Recover => 24,
     }
 }
 
@@ -150,16 +150,16 @@ mod tests {
 
     #[test]
     fn begins_with_its_purpose() {
-        let enroll = Reference::new(Purpose::Enroll, [1, 2, 3, 4, 5]);
-        let recover = Reference::new(Purpose::Recover, [1, 2, 3, 4, 5]);
-        assert!(enroll.as_str().starts_with(Purpose::Enroll.prefix()));
-        assert!(recover.as_str().starts_with(Purpose::Recover.prefix()));
+        let enroll = Reference::new(LetterPurpose::Enroll, [1, 2, 3, 4, 5]);
+        let recover = Reference::new(LetterPurpose::Recover, [1, 2, 3, 4, 5]);
+        assert!(enroll.as_str().starts_with(LetterPurpose::Enroll.prefix()));
+        assert!(recover.as_str().starts_with(LetterPurpose::Recover.prefix()));
         assert_eq!(enroll.as_str().len(), 10);
     }
 
     #[test]
     fn a_purpose_changed_by_one_letter_is_caught() {
-        let text = Reference::new(Purpose::Enroll, [9; 5]).to_string();
+        let text = Reference::new(LetterPurpose::Enroll, [9; 5]).to_string();
         assert_eq!(Reference::parse(&format!("R{}", &text[1..])), Err(ReferenceError::Mistyped));
         assert_eq!(Reference::parse(&format!("A{}", &text[1..])), Err(ReferenceError::Purpose));
     }
@@ -173,10 +173,10 @@ mod tests {
 
     #[test]
     fn purposes_have_names() {
-        for purpose in [Purpose::Enroll, Purpose::Recover] {
+        for purpose in [LetterPurpose::Enroll, LetterPurpose::Recover] {
             assert_eq!(purpose.to_string().parse(), Ok(purpose));
         }
-        assert_eq!("Enroll".parse::<Purpose>(), Err(ReferenceError::Purpose));
+        assert_eq!("Enroll".parse::<LetterPurpose>(), Err(ReferenceError::Purpose));
     }
 
     proptest! {
@@ -184,7 +184,7 @@ mod tests {
 
         #[test]
         fn comes_back_however_it_is_typed(random: [u8; 5], recover: bool) {
-            let purpose = if recover { Purpose::Recover } else { Purpose::Enroll };
+            let purpose = if recover { LetterPurpose::Recover } else { LetterPurpose::Enroll };
             let reference = Reference::new(purpose, random);
             prop_assert_eq!(reference.purpose(), purpose);
             prop_assert_eq!(Reference::parse(reference.as_str()), Ok(reference.clone()));

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::base32::{self, Unreadable};
+use super::base32::{self, Base32Error};
 
 /// The number of characters that carry the secret: 26 × 5 = 130 bits.
 const SECRET_CHARACTERS: usize = 26;
@@ -27,7 +27,7 @@ impl TemporaryKey {
     /// 130 bits, most significant first.
     pub fn from_mac(mac: &[u8; 32]) -> Self {
         let word = base32::five_bit_groups(mac, SECRET_CHARACTERS);
-        let checks = base32::two_checks(&word);
+        let checks = base32::check_characters(&word);
         let mut characters = [b'0'; CHARACTERS];
         for (place, value) in characters.iter_mut().zip(word.iter().chain(&checks)) {
             *place = base32::character(*value) as u8;
@@ -44,10 +44,10 @@ impl TemporaryKey {
     /// two. No error repeats the input.
     pub fn parse(text: &str) -> Result<Self, TemporaryKeyError> {
         let word = base32::read(text, CHARACTERS).map_err(|unreadable| match unreadable {
-            Unreadable::Character(place) => TemporaryKeyError::Character { place },
-            Unreadable::Length(found) => TemporaryKeyError::Length { found },
+            Base32Error::Character(place) => TemporaryKeyError::Character { place },
+            Base32Error::Length(found) => TemporaryKeyError::Length { found },
         })?;
-        if !base32::two_checks_hold(&word) {
+        if !base32::are_check_characters_valid(&word) {
             return Err(TemporaryKeyError::Mistyped);
         }
         let mut characters = [b'0'; CHARACTERS];

@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{Letter, LetterError, Purpose, Reference, TemporaryKey, other_form};
+use super::{Letter, LetterError, LetterPurpose, Reference, TemporaryKey, altered};
 use crate::token::SecurityLevel;
 
 /// The most bytes that are read as a letter. A letter has about 1,200; a mail around it may be
 /// longer.
-pub const LONGEST_LETTER: usize = 65_536;
+pub const MAX_LETTER_BYTES: usize = 65_536;
 
 /// The longest URL in a letter, in bytes.
-const LONGEST_URL: usize = 1_024;
+const MAX_URL_BYTES: usize = 1_024;
 
 const USER: &str = "User";
 const EMAIL: &str = "E-mail";
@@ -40,8 +40,8 @@ impl Letter {
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(4_096));
         text.push_str(match self.purpose() {
-            Purpose::Enroll => "tokenkeep: your letter to enroll\n\n",
-            Purpose::Recover => "tokenkeep: your letter to recover your keys\n\n",
+            LetterPurpose::Enroll => "tokenkeep: your letter to enroll\n\n",
+            LetterPurpose::Recover => "tokenkeep: your letter to recover your keys\n\n",
         });
         text.push_str(
             "Keep this letter secret: until it is used, anyone who has it can enroll in\n\
@@ -73,16 +73,16 @@ impl Letter {
     /// anywhere.
     ///
     /// # Errors
-    /// [`LetterError::Missing`], [`LetterError::Twice`] or [`LetterError::Field`], naming the
-    /// field; [`LetterError::OtherForm`], if the letter was reflowed or encoded;
+    /// [`LetterError::Missing`], [`LetterError::Duplicate`] or [`LetterError::Field`], naming the
+    /// field; [`LetterError::Altered`], if the letter was reflowed or encoded;
     /// [`LetterError::TooLong`].
     pub fn parse(text: &str) -> Result<Self, LetterError> {
-        if text.len() > LONGEST_LETTER {
+        if text.len() > MAX_LETTER_BYTES {
             return Err(LetterError::TooLong);
         }
         Self::parse_fields(text).map_err(|error| match error {
             LetterError::Missing { .. } | LetterError::Field { .. } => {
-                other_form::of_text(text, &FIELDS).unwrap_or(error)
+                altered::detect_altered_letter(text, &FIELDS).unwrap_or(error)
             }
             error => error,
         })
@@ -98,9 +98,9 @@ impl Letter {
             authority_name: fields.get(AUTHORITY)?.to_owned(),
             http_url: url(ADDRESS, "http://", fields.get(ADDRESS)?)?,
             https_url: url(SECURE_ADDRESS, "https://", fields.get(SECURE_ADDRESS)?)?,
-            reference: Reference::parse(reference).map_err(|error| wrong(REFERENCE, error.to_string()))?,
+            reference: Reference::parse(reference).map_err(|error| field_error(REFERENCE, error.to_string()))?,
             temporary_key: TemporaryKey::parse(temporary_key)
-                .map_err(|error| wrong(TEMPORARY_KEY, error.to_string()))?,
+                .map_err(|error| field_error(TEMPORARY_KEY, error.to_string()))?,
             ca_fingerprint: fingerprint(fields.get(CA_FINGERPRINT)?)?,
             levels: levels(fields.get(LEVELS)?)?,
             expires: expires(fields.get(EXPIRES)?)?,
@@ -114,7 +114,7 @@ struct Fields(Vec<Option<Zeroizing<String>>>);
 impl Fields {
     fn find(text: &str) -> Result<Self, LetterError> {
         let mut found: Vec<Option<Zeroizing<String>>> = vec![None; FIELDS.len()];
-        let mut lines = text.lines().map(unquoted).peekable();
+        let mut lines = text.lines().map(strip_quotation).peekable();
         while let Some(line) = lines.next() {
             let Some((name, value)) = line.split_once(':') else { continue };
             let name = name.trim();
@@ -122,7 +122,7 @@ impl Fields {
                 continue;
             };
             if place.is_some() {
-                return Err(LetterError::Twice { field });
+                return Err(LetterError::Duplicate { field });
             }
             let mut value = Zeroizing::new(one_line(value));
             if *field == CA_FINGERPRINT {
@@ -139,14 +139,14 @@ impl Fields {
         let value = FIELDS.iter().zip(&self.0).find(|(field, _)| **field == name).and_then(|(_, value)| value.as_ref());
         match value {
             None => Err(LetterError::Missing { field: name }),
-            Some(value) if value.is_empty() => Err(wrong(name, "it is empty")),
+            Some(value) if value.is_empty() => Err(field_error(name, "it is empty")),
             Some(value) => Ok(value),
         }
     }
 }
 
 /// Strips a line of its indentation, quotation marks (`>`, `|`) and trailing white space.
-fn unquoted(line: &str) -> &str {
+fn strip_quotation(line: &str) -> &str {
     line.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '>' | '|' | '\u{feff}')).trim_end()
 }
 
@@ -158,14 +158,14 @@ fn hexadecimal_digits(text: &str) -> usize {
     text.chars().filter(char::is_ascii_hexdigit).count()
 }
 
-fn wrong(field: &'static str, reason: impl Into<String>) -> LetterError {
+fn field_error(field: &'static str, reason: impl Into<String>) -> LetterError {
     LetterError::Field { field, reason: reason.into() }
 }
 
 fn email(value: &str) -> Result<String, LetterError> {
     let is_address = value.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
     if !is_address || value.len() > 254 || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(wrong(EMAIL, "it is not an e-mail address"));
+        return Err(field_error(EMAIL, "it is not an e-mail address"));
     }
     Ok(value.to_owned())
 }
@@ -173,10 +173,11 @@ fn email(value: &str) -> Result<String, LetterError> {
 fn url(field: &'static str, scheme: &str, value: &str) -> Result<String, LetterError> {
     // Some mail programs put addresses between angle brackets.
     let value = value.strip_prefix('<').and_then(|inner| inner.strip_suffix('>')).unwrap_or(value);
-    let rest = value.strip_prefix(scheme).ok_or_else(|| wrong(field, format!("it does not begin with {scheme}")))?;
-    let is_plain = value.len() <= LONGEST_URL && value.chars().all(|c| c.is_ascii_graphic());
+    let rest =
+        value.strip_prefix(scheme).ok_or_else(|| field_error(field, format!("it does not begin with {scheme}")))?;
+    let is_plain = value.len() <= MAX_URL_BYTES && value.chars().all(|c| c.is_ascii_graphic());
     if rest.is_empty() || rest.starts_with('/') || !is_plain {
-        return Err(wrong(field, "it is not a URL"));
+        return Err(field_error(field, "it is not a URL"));
     }
     Ok(value.trim_end_matches('/').to_owned())
 }
@@ -185,16 +186,17 @@ fn fingerprint(value: &str) -> Result<[u8; 32], LetterError> {
     let digits: String = value.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
     let mut bytes = [0; 32];
     hex::decode_to_slice(&digits, &mut bytes)
-        .map_err(|_| wrong(CA_FINGERPRINT, "it must be 64 hexadecimal digits (SHA-256)"))?;
+        .map_err(|_| field_error(CA_FINGERPRINT, "it must be 64 hexadecimal digits (SHA-256)"))?;
     Ok(bytes)
 }
 
 fn levels(value: &str) -> Result<Vec<SecurityLevel>, LetterError> {
     let mut levels = Vec::new();
     for name in value.split(',').map(str::trim) {
-        let level = name.to_ascii_lowercase().parse().map_err(|_| wrong(LEVELS, "it must be high, medium or low"))?;
+        let level =
+            name.to_ascii_lowercase().parse().map_err(|_| field_error(LEVELS, "it must be high, medium or low"))?;
         if levels.contains(&level) {
-            return Err(wrong(LEVELS, "a level is repeated"));
+            return Err(field_error(LEVELS, "a level is repeated"));
         }
         levels.push(level);
     }
@@ -204,7 +206,7 @@ fn levels(value: &str) -> Result<Vec<SecurityLevel>, LetterError> {
 fn expires(value: &str) -> Result<Timestamp, LetterError> {
     let time = value.strip_suffix("UTC").and_then(|time| format!("{}Z", time.trim_end()).parse().ok());
     time.filter(|time| *time > Timestamp::UNIX_EPOCH)
-        .ok_or_else(|| wrong(EXPIRES, "it must be a date and time like 2026-01-31 12:00:00 UTC"))
+        .ok_or_else(|| field_error(EXPIRES, "it must be a date and time like 2026-01-31 12:00:00 UTC"))
 }
 
 /// A value as one line of visible text: spaces replace the characters that could end the line or
@@ -233,15 +235,15 @@ fn fingerprint_lines(fingerprint: &[u8; 32]) -> String {
     text
 }
 
-fn instructions(purpose: Purpose, levels: &[SecurityLevel]) -> String {
+fn instructions(purpose: LetterPurpose, levels: &[SecurityLevel]) -> String {
     let level = levels.iter().max().map_or(String::new(), |level| format!(" --level {level}"));
     match purpose {
-        Purpose::Enroll => format!(
+        LetterPurpose::Enroll => format!(
             "\nSave this letter as a file, then type\n\n    tokenkeep enroll --letter FILE{level} --new-token\n\n\
              and choose a PIN for your new keys. If you already have keys and want new ones\n\
              in the same place, omit --new-token and enter the PIN that you have.\n"
         ),
-        Purpose::Recover => format!(
+        LetterPurpose::Recover => format!(
             "\nSave this letter as a file, choose a name your old keys do not have, then type\n\n    \
              tokenkeep enroll --letter FILE --keyset NAME{level} --new-token\n\n\
              and choose a new PIN. You receive all keys with which you have read mail, so\n\

@@ -212,7 +212,7 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, openssl};
+    use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, openssl};
 
     fn authority(name: &str) -> Certificate {
         TestAuthority::new(name, SoftwareKey::p256()).certificate
@@ -222,7 +222,7 @@ mod tests {
     fn every_form_that_openssl_writes_is_read() {
         let (one, other) = (authority("One"), authority("Other"));
         let (one_pem, other_pem) = (one.to_pem().unwrap(), other.to_pem().unwrap());
-        let files = Files::new();
+        let files = TestFiles::new();
         let both = files.put("both.pem", format!("{one_pem}{other_pem}").as_bytes());
         let first = files.put("one.pem", one_pem.as_bytes());
         let p7b = |form| openssl(&["crl2pkcs7", "-nocrl", "-certfile", &both, "-outform", form], &[]);

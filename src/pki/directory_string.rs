@@ -46,10 +46,10 @@ fn latin1(octets: &[u8]) -> String {
 /// Letters are folded one by one to Unicode's lower case, and `ß`, `ς` and `ſ` as in RFC 3454 table
 /// B.2. There is no Unicode normalization: an `é` and an `e` with a combining accent are different
 /// texts.
-pub(super) fn comparable(text: &str) -> String {
+pub(super) fn normalize(text: &str) -> String {
     let mut comparable = String::with_capacity(text.len());
     let mut space_before = false;
-    for char in text.chars().filter(|char| !is_left_out(*char)) {
+    for char in text.chars().filter(|char| !is_ignorable(*char)) {
         if char.is_whitespace() {
             space_before = true;
             continue;
@@ -72,7 +72,7 @@ pub(super) fn comparable(text: &str) -> String {
 
 /// Whether a character is ignored (RFC 4518 §2.2). Control characters are kept: a name with one
 /// differs from the name without it.
-fn is_left_out(char: char) -> bool {
+fn is_ignorable(char: char) -> bool {
     matches!(char,
         '\u{ad}' | '\u{34f}' | '\u{1806}' | '\u{180b}'..='\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{2064}' | '\u{206a}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fffc}')
@@ -121,10 +121,10 @@ mod tests {
             ("soft\u{ad}hyphen", "softhyphen"),
             ("", "  "),
         ] {
-            assert_eq!(comparable(one), comparable(other), "{one:?} {other:?}");
+            assert_eq!(normalize(one), normalize(other), "{one:?} {other:?}");
         }
         for (one, other) in [("Example Org", "ExampleOrg"), ("a", "ä"), ("a\0b", "ab"), ("ı", "i"), ("a b", "a-b")] {
-            assert_ne!(comparable(one), comparable(other), "{one:?} {other:?}");
+            assert_ne!(normalize(one), normalize(other), "{one:?} {other:?}");
         }
     }
 }

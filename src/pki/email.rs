@@ -97,7 +97,7 @@ pub(super) fn is_mailbox(text: &str) -> bool {
     let is_plain = |char: char| {
         !char.is_whitespace()
             && !super::name::is_control(char)
-            && !super::name::is_unseen(char)
+            && !super::name::is_blank(char)
             && !"\",:;<>()[]\\@".contains(char)
     };
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_addresses_are_refused() {
         for text in [
             "",
             "@",

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_client_would_match_is_refused() {
+    fn unmatchable_host_names_are_refused() {
         for text in ["", "*.example.org", "exa mple.org", "a..b", "host:8830", "-a", "bücher.example"] {
             assert!(text.parse::<Host>().is_err(), "{text:?}");
         }

@@ -45,7 +45,7 @@ pub use fingerprint::Fingerprint;
 pub use general_name::GeneralName;
 pub use host::Host;
 pub use name::DistinguishedName;
-pub use path::{PathProblem, Purpose};
+pub use path::{CertificatePurpose, PathProblem};
 pub use profile::Profile;
 pub use serial::SerialNumber;
 pub use tbs::{Issuer, NewCertificate, sign_tbs};

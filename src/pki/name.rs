@@ -20,7 +20,7 @@ use x509_cert::name::Name;
 
 use super::PkiError;
 use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, SEQUENCE, SET, element, set_of};
-use super::directory_string::{comparable, text_of};
+use super::directory_string::{normalize, text_of};
 use crate::characters::{is_address_sign, is_invisible};
 
 const WHAT: &str = "a name";
@@ -46,7 +46,7 @@ struct Parts {
     der: Vec<u8>,
     /// The relative distinguished names, each with one or more attributes.
     rdns: Vec<Vec<Attribute>>,
-    comparable: Vec<Vec<ComparableAttribute>>,
+    normalized: Vec<Vec<NormalizedAttribute>>,
     x509: Name,
 }
 
@@ -70,10 +70,10 @@ impl Attribute {
 }
 
 /// The type of an attribute and its normalized value.
-type ComparableAttribute = (Vec<u8>, ComparableValue);
+type NormalizedAttribute = (Vec<u8>, NormalizedValue);
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum ComparableValue {
+enum NormalizedValue {
     Text(String),
     /// The tag and octets of a value that is not text.
     Octets(u8, Vec<u8>),
@@ -94,7 +94,7 @@ impl DistinguishedName {
         if name.chars().any(is_control) {
             return Err(PkiError::Name("it contains control characters".into()));
         }
-        if name.chars().all(is_unseen) {
+        if name.chars().all(is_blank) {
             return Err(PkiError::Name("it has no visible character".into()));
         }
         if name.chars().count() > NAME_CHARACTERS {
@@ -126,9 +126,9 @@ impl DistinguishedName {
         let sequence = elements.required(SEQUENCE)?;
         elements.end()?;
         let rdns = sequence.inside(WHAT).all()?.into_iter().map(attributes_of).collect::<Result<Vec<_>, _>>()?;
-        let comparable = rdns.iter().map(|rdn| comparable_rdn(rdn)).collect();
+        let normalized = rdns.iter().map(|rdn| normalize_rdn(rdn)).collect();
         let x509 = Name::from_der(der).or_else(|_| Name::from_der(&rewritten(&rdns))).unwrap_or_default();
-        Ok(Self(Arc::new(Parts { der: der.to_vec(), rdns, comparable, x509 })))
+        Ok(Self(Arc::new(Parts { der: der.to_vec(), rdns, normalized, x509 })))
     }
 
     /// The bytes of the `Name` as received.
@@ -157,7 +157,7 @@ impl DistinguishedName {
 
     /// Whether it is `base` or a name below it in the directory tree.
     pub fn is_within(&self, base: &Self) -> bool {
-        self.0.comparable.starts_with(&base.0.comparable)
+        self.0.normalized.starts_with(&base.0.normalized)
     }
 
     /// The `x509-cert` form, for structures that are encoded here. That crate does not support all
@@ -169,7 +169,7 @@ impl DistinguishedName {
 
 impl PartialEq for DistinguishedName {
     fn eq(&self, other: &Self) -> bool {
-        self.0.comparable == other.0.comparable
+        self.0.normalized == other.0.normalized
     }
 }
 
@@ -177,7 +177,7 @@ impl Eq for DistinguishedName {}
 
 impl Hash for DistinguishedName {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.comparable.hash(state);
+        self.0.normalized.hash(state);
     }
 }
 
@@ -195,15 +195,15 @@ fn attributes_of(rdn: Element<'_>) -> Result<Vec<Attribute>, PkiError> {
     if attributes.is_empty() { Err(PkiError::malformed(WHAT, "a part of it is empty")) } else { Ok(attributes) }
 }
 
-fn comparable_rdn(rdn: &[Attribute]) -> Vec<ComparableAttribute> {
-    let comparable = |attribute: &Attribute| {
+fn normalize_rdn(rdn: &[Attribute]) -> Vec<NormalizedAttribute> {
+    let normalized = |attribute: &Attribute| {
         let value = match attribute.text() {
-            Some(text) => ComparableValue::Text(comparable(&text)),
-            None => ComparableValue::Octets(attribute.tag, attribute.value.clone()),
+            Some(text) => NormalizedValue::Text(normalize(&text)),
+            None => NormalizedValue::Octets(attribute.tag, attribute.value.clone()),
         };
         (attribute.kind.clone(), value)
     };
-    let mut attributes: Vec<_> = rdn.iter().map(comparable).collect();
+    let mut attributes: Vec<_> = rdn.iter().map(normalized).collect();
     attributes.sort();
     attributes
 }
@@ -263,7 +263,7 @@ pub(super) fn is_control(char: char) -> bool {
 
 /// Whether a character is invisible by itself: white space, zero-width characters, fillers, and
 /// combining marks.
-pub(super) fn is_unseen(char: char) -> bool {
+pub(super) fn is_blank(char: char) -> bool {
     char.is_whitespace() || joins_to_previous(char) && !matches!(char, '\u{1f3fb}'..='\u{1f3ff}') || is_invisible(char)
 }
 

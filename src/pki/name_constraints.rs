@@ -17,7 +17,7 @@ pub(super) struct NameConstraints {
 
 /// The reason why a certificate violates the constraints.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Breach {
+pub(super) enum NameConstraintViolation {
     /// One of its names is excluded, or not permitted.
     Forbidden,
     /// The constraints cannot be evaluated; the text is the reason.
@@ -78,7 +78,7 @@ impl NameConstraints {
     }
 
     /// Checks the alternative names, the subject, and the mailboxes in the subject.
-    pub(super) fn check(&self, certificate: &Certificate, work: &WorkLeft) -> Result<(), Breach> {
+    pub(super) fn check(&self, certificate: &Certificate, work: &WorkLeft) -> Result<(), NameConstraintViolation> {
         let mut names = certificate.alternative_names();
         let subject = certificate.subject_name();
         names.extend(subject.email_addresses().into_iter().map(GeneralName::Email));
@@ -88,25 +88,26 @@ impl NameConstraints {
         names.iter().try_for_each(|name| {
             let comparisons =
                 self.permitted.iter().chain(&self.excluded).filter(|base| base.kind == name.kind()).count();
-            work.take_comparisons(comparisons + 1).map_err(|error| Breach::Unchecked(error.to_string()))?;
+            work.take_comparisons(comparisons + 1)
+                .map_err(|error| NameConstraintViolation::Unchecked(error.to_string()))?;
             self.check_name(name)
         })
     }
 
-    fn check_name(&self, name: &GeneralName) -> Result<(), Breach> {
+    fn check_name(&self, name: &GeneralName) -> Result<(), NameConstraintViolation> {
         let same_kind = |base: &&Base| base.kind == name.kind();
         let name = &Name::new(name);
         let (mut permitted, mut is_bound) = (false, false);
         for base in self.excluded.iter().filter(same_kind) {
             if is_within(name, &base.names)? {
-                return Err(Breach::Forbidden);
+                return Err(NameConstraintViolation::Forbidden);
             }
         }
         for base in self.permitted.iter().filter(same_kind) {
             is_bound = true;
             permitted |= is_within(name, &base.names)?;
         }
-        if is_bound && !permitted { Err(Breach::Forbidden) } else { Ok(()) }
+        if is_bound && !permitted { Err(NameConstraintViolation::Forbidden) } else { Ok(()) }
     }
 }
 
@@ -178,12 +179,13 @@ impl<'a> Name<'a> {
     }
 }
 
-fn is_within(name: &Name<'_>, base: &Names) -> Result<bool, Breach> {
-    let unchecked = |reason: &str| Err(Breach::Unchecked(format!("its authority's name constraints {reason}")));
+fn is_within(name: &Name<'_>, base: &Names) -> Result<bool, NameConstraintViolation> {
+    let unchecked =
+        |reason: &str| Err(NameConstraintViolation::Unchecked(format!("its authority's name constraints {reason}")));
     Ok(match (name, base) {
         (Name::Mailbox(..) | Name::Host(_), Names::All) => true,
         // A domain without a canonical spelling is forbidden if there is any constraint on domains.
-        (Name::Mailbox(_, None) | Name::Host(None), _) => return Err(Breach::Forbidden),
+        (Name::Mailbox(_, None) | Name::Host(None), _) => return Err(NameConstraintViolation::Forbidden),
         (_, Names::NoDomain) => return unchecked("have a domain that cannot be compared"),
         (Name::Mailbox(mailbox, _), Names::Mailbox(base)) => mailbox.as_ref() == Some(base),
         (Name::Mailbox(_, Some(host)), Names::MailboxesAt(base)) => host == base,
@@ -210,7 +212,7 @@ fn is_below(host: &str, domain: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn is_within(name: &GeneralName, base: &GeneralName) -> Result<bool, Breach> {
+    fn is_within(name: &GeneralName, base: &GeneralName) -> Result<bool, NameConstraintViolation> {
         super::is_within(&Name::new(name), &Base::new(base.clone()).names)
     }
 
@@ -262,12 +264,15 @@ mod tests {
             (email("a@"), email("example.org")),
             (dns("www..example.org"), dns("example.org")),
         ] {
-            assert_eq!(is_within(&name, &base), Err(Breach::Forbidden), "{name:?} {base:?}");
+            assert_eq!(is_within(&name, &base), Err(NameConstraintViolation::Forbidden), "{name:?} {base:?}");
         }
-        assert!(matches!(is_within(&email("a@example.org"), &email("b..c")), Err(Breach::Unchecked(_))));
+        assert!(matches!(
+            is_within(&email("a@example.org"), &email("b..c")),
+            Err(NameConstraintViolation::Unchecked(_))
+        ));
         let uri = GeneralName::Uri("https://example.org".into());
         for (name, base) in [(uri.clone(), uri), (GeneralName::Other(1), email("example.org"))] {
-            assert!(matches!(is_within(&name, &base), Err(Breach::Unchecked(_))), "{name:?} {base:?}");
+            assert!(matches!(is_within(&name, &base), Err(NameConstraintViolation::Unchecked(_))), "{name:?} {base:?}");
         }
     }
 }

@@ -7,12 +7,12 @@ use const_oid::db::{rfc5280, rfc5912};
 use der::asn1::ObjectIdentifier;
 use jiff::Timestamp;
 
-use super::name_constraints::{Breach, NameConstraints};
+use super::name_constraints::{NameConstraintViolation, NameConstraints};
 use super::oid::ID_KP_CMC_CA;
 use super::{Certificate, DistinguishedName, GeneralName, Host, PkiError, TooMuchWork, WorkLeft};
 
 /// The maximum length of a path, both ends included. A longer one is an attack, not a hierarchy.
-const LONGEST_WAY: usize = 8;
+const MAX_PATH_LENGTH: usize = 8;
 
 /// The reason for a certificate without basicConstraints, which may be a person's or an old root's.
 const SAYS_NO_AUTHORITY: &str = "it is not marked as the certificate of an authority (it has no basicConstraints, like \
@@ -20,7 +20,7 @@ const SAYS_NO_AUTHORITY: &str = "it is not marked as the certificate of an autho
 
 /// The purpose of a certificate. It determines the required key usage and extended key usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose<'a> {
+pub enum CertificatePurpose<'a> {
     /// Signing mail and other content: digitalSignature or nonRepudiation, emailProtection.
     Signing,
     /// Encryption to its owner: keyEncipherment or keyAgreement, emailProtection.
@@ -126,7 +126,7 @@ pub fn verify(
     leaf: &Certificate,
     intermediates: &[Certificate],
     anchors: &[Certificate],
-    purpose: Purpose<'_>,
+    purpose: CertificatePurpose<'_>,
     at: Timestamp,
 ) -> Result<Vec<Certificate>, PathProblem> {
     verify_within(leaf, intermediates, anchors, purpose, at, &WorkLeft::for_search())
@@ -138,25 +138,25 @@ pub fn verify_within(
     leaf: &Certificate,
     intermediates: &[Certificate],
     anchors: &[Certificate],
-    purpose: Purpose<'_>,
+    purpose: CertificatePurpose<'_>,
     at: Timestamp,
     work: &WorkLeft,
 ) -> Result<Vec<Certificate>, PathProblem> {
     let mut search = Search { intermediates, anchors, purpose, at, work, problem: None };
     check_extensions(leaf, false)?;
-    let way = search.from(vec![leaf]);
-    let Some(way) = way else {
+    let path = search.from(vec![leaf]);
+    let Some(path) = path else {
         if work.is_over() {
             return Err(too_much_work(leaf));
         }
         return Err(search.problem.unwrap_or_else(|| PathProblem::UnknownIssuer { issuer: leaf.issuer() }));
     };
     check_purpose(leaf, purpose)?;
-    check_purpose_of_issuers(&way, purpose)?;
-    for certificate in &way {
+    check_purpose_of_issuers(&path, purpose)?;
+    for certificate in &path {
         check_validity(certificate, at)?;
     }
-    Ok(way.into_iter().cloned().collect())
+    Ok(path.into_iter().cloned().collect())
 }
 
 /// The rank of a path that cannot be improved.
@@ -165,7 +165,7 @@ const BEST_RANK: (bool, bool) = (true, true);
 struct Search<'a> {
     intermediates: &'a [Certificate],
     anchors: &'a [Certificate],
-    purpose: Purpose<'a>,
+    purpose: CertificatePurpose<'a>,
     at: Timestamp,
     work: &'a WorkLeft,
     /// The last problem found, for the case that there is no path.
@@ -173,26 +173,26 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Searches the rest of a path that leads to the last certificate of `way`; `None` if the
+    /// Searches the rest of a path that leads to the last certificate of `path`; `None` if the
     /// budget is exhausted. It prefers paths whose issuers are for the purpose and, among those,
     /// paths whose certificates are all valid.
-    fn from(&mut self, way: Vec<&'a Certificate>) -> Option<Vec<&'a Certificate>> {
-        let last = *way.last()?;
+    fn from(&mut self, path: Vec<&'a Certificate>) -> Option<Vec<&'a Certificate>> {
+        let last = *path.last()?;
         if self.anchors.contains(last) {
-            return Some(way);
+            return Some(path);
         }
-        if way.len() >= LONGEST_WAY {
+        if path.len() >= MAX_PATH_LENGTH {
             return None;
         }
-        let is_issuer = |candidate: &&Certificate| candidate.subject() == last.issuer() && !way.contains(candidate);
+        let is_issuer = |candidate: &&Certificate| candidate.subject() == last.issuer() && !path.contains(candidate);
         let mut candidates: Vec<&'a Certificate> =
             self.anchors.iter().filter(is_issuer).chain(self.intermediates.iter().filter(is_issuer)).collect();
         candidates.sort_by_key(|candidate| !candidate.is_valid_at(self.at));
         let mut found: Option<Vec<&'a Certificate>> = None;
         for issuer in candidates {
-            match self.check_step(&way, last, issuer) {
+            match self.check_step(&path, last, issuer) {
                 Ok(()) => {
-                    let mut longer = way.clone();
+                    let mut longer = path.clone();
                     longer.push(issuer);
                     if let Some(whole) = self.from(longer) {
                         let rank = self.rank(&whole);
@@ -217,15 +217,15 @@ impl<'a> Search<'a> {
 
     /// The rank of a path; greater is better: whether its issuers are for the purpose, and whether
     /// all certificates are valid.
-    fn rank(&self, way: &[&Certificate]) -> (bool, bool) {
-        let is_valid = way.iter().all(|certificate| certificate.is_valid_at(self.at));
-        (check_purpose_of_issuers(way, self.purpose).is_ok(), is_valid)
+    fn rank(&self, path: &[&Certificate]) -> (bool, bool) {
+        let is_valid = path.iter().all(|certificate| certificate.is_valid_at(self.at));
+        (check_purpose_of_issuers(path, self.purpose).is_ok(), is_valid)
     }
 
     /// Checks that `issuer` may have issued `last`, and did.
     fn check_step(
         &mut self,
-        way: &[&Certificate],
+        path: &[&Certificate],
         last: &Certificate,
         issuer: &Certificate,
     ) -> Result<(), PathProblem> {
@@ -246,7 +246,7 @@ impl<'a> Search<'a> {
             return Err(not_authority("its key usage does not allow signing certificates"));
         }
         // RFC 5280 §4.2.1.9: self-issued certificates in between do not count.
-        let between = way.iter().skip(1).filter(|certificate| certificate.subject() != certificate.issuer()).count();
+        let between = path.iter().skip(1).filter(|certificate| certificate.subject() != certificate.issuer()).count();
         if constraints.path_len_constraint.is_some_and(|longest| between > usize::from(longest)) {
             return Err(not_authority("its path length constraint forbids authorities below it"));
         }
@@ -256,26 +256,28 @@ impl<'a> Search<'a> {
             PkiError::OtherKindOfKey => PathProblem::UnknownIssuer { issuer: last.issuer() },
             error => PathProblem::Unchecked { subject: last.subject(), reason: error.to_string() },
         })?;
-        check_name_constraints(way, issuer, self.work)
+        check_name_constraints(path, issuer, self.work)
     }
 }
 
 /// Checks name constraints (RFC 5280 §4.2.1.10), whether the extension is critical or not. They
 /// apply to all certificates below, except self-issued ones in between.
-fn check_name_constraints(way: &[&Certificate], issuer: &Certificate, work: &WorkLeft) -> Result<(), PathProblem> {
+fn check_name_constraints(path: &[&Certificate], issuer: &Certificate, work: &WorkLeft) -> Result<(), PathProblem> {
     let Some(value) = issuer.extension_value(rfc5280::ID_CE_NAME_CONSTRAINTS) else { return Ok(()) };
     let constraints = NameConstraints::read(value, work)
         .map_err(|reason| PathProblem::Unchecked { subject: issuer.subject(), reason })?;
-    for (place, certificate) in way.iter().enumerate() {
+    for (place, certificate) in path.iter().enumerate() {
         if place > 0 && certificate.subject() == certificate.issuer() {
             continue;
         }
         constraints.check(certificate, work).map_err(|breach| match breach {
-            Breach::Forbidden => PathProblem::NotAuthority {
+            NameConstraintViolation::Forbidden => PathProblem::NotAuthority {
                 issuer: issuer.subject(),
                 reason: "its name constraints forbid a name in this or a further certificate",
             },
-            Breach::Unchecked(reason) => PathProblem::Unchecked { subject: certificate.subject(), reason },
+            NameConstraintViolation::Unchecked(reason) => {
+                PathProblem::Unchecked { subject: certificate.subject(), reason }
+            }
         })?;
     }
     Ok(())
@@ -336,45 +338,51 @@ fn check_validity(certificate: &Certificate, at: Timestamp) -> Result<(), PathPr
 }
 
 /// The extended key usage for a purpose, with its name for people.
-fn extended_usage(purpose: Purpose<'_>) -> (ObjectIdentifier, &'static str) {
+fn extended_usage(purpose: CertificatePurpose<'_>) -> (ObjectIdentifier, &'static str) {
     match purpose {
-        Purpose::Signing | Purpose::Encryption => (rfc5280::ID_KP_EMAIL_PROTECTION, "emailProtection"),
-        Purpose::CmpResponse => (ID_KP_CMC_CA, "cmcCA"),
-        Purpose::TlsServer(_) => (rfc5280::ID_KP_SERVER_AUTH, "serverAuth"),
+        CertificatePurpose::Signing | CertificatePurpose::Encryption => {
+            (rfc5280::ID_KP_EMAIL_PROTECTION, "emailProtection")
+        }
+        CertificatePurpose::CmpResponse => (ID_KP_CMC_CA, "cmcCA"),
+        CertificatePurpose::TlsServer(_) => (rfc5280::ID_KP_SERVER_AUTH, "serverAuth"),
     }
 }
 
-fn check_purpose(leaf: &Certificate, purpose: Purpose<'_>) -> Result<(), PathProblem> {
+fn check_purpose(leaf: &Certificate, purpose: CertificatePurpose<'_>) -> Result<(), PathProblem> {
     let wrong = |reason: String| Err(PathProblem::WrongPurpose { subject: leaf.subject(), reason });
     let usage_fits = match purpose {
-        Purpose::Signing => leaf.can_sign(),
-        Purpose::Encryption => leaf.can_encrypt(),
-        Purpose::CmpResponse | Purpose::TlsServer(_) => leaf.key_usage().is_none_or(|usage| usage.digital_signature()),
+        CertificatePurpose::Signing => leaf.can_sign(),
+        CertificatePurpose::Encryption => leaf.can_encrypt(),
+        CertificatePurpose::CmpResponse | CertificatePurpose::TlsServer(_) => {
+            leaf.key_usage().is_none_or(|usage| usage.digital_signature())
+        }
     };
     if !usage_fits {
         return wrong("its key usage does not allow it".into());
     }
     let (needed, name) = extended_usage(purpose);
     let extended_fits = match leaf.extended_key_usage() {
-        Some(usages) => usages.contains(&needed) || (purpose != Purpose::CmpResponse && any_usage(&usages)),
-        None => purpose != Purpose::CmpResponse,
+        Some(usages) => usages.contains(&needed) || (purpose != CertificatePurpose::CmpResponse && any_usage(&usages)),
+        None => purpose != CertificatePurpose::CmpResponse,
     };
     if !extended_fits {
         return wrong(format!("the extended key usage {name} is missing"));
     }
     match purpose {
-        Purpose::TlsServer(host) if !names_host(leaf, host) => wrong(format!("it is not for the host {host}")),
+        CertificatePurpose::TlsServer(host) if !names_host(leaf, host) => {
+            wrong(format!("it is not for the host {host}"))
+        }
         _ => Ok(()),
     }
 }
 
-fn check_purpose_of_issuers(way: &[&Certificate], purpose: Purpose<'_>) -> Result<(), PathProblem> {
-    way.iter().skip(1).try_for_each(|issuer| check_purpose_of_issuer(issuer, purpose))
+fn check_purpose_of_issuers(path: &[&Certificate], purpose: CertificatePurpose<'_>) -> Result<(), PathProblem> {
+    path.iter().skip(1).try_for_each(|issuer| check_purpose_of_issuer(issuer, purpose))
 }
 
 /// Checks the extended key usage of an authority. An authority without one may issue for every
 /// purpose.
-fn check_purpose_of_issuer(issuer: &Certificate, purpose: Purpose<'_>) -> Result<(), PathProblem> {
+fn check_purpose_of_issuer(issuer: &Certificate, purpose: CertificatePurpose<'_>) -> Result<(), PathProblem> {
     let (needed, name) = extended_usage(purpose);
     match issuer.extended_key_usage() {
         Some(usages) if !usages.contains(&needed) && !any_usage(&usages) => Err(PathProblem::WrongPurpose {

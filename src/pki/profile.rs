@@ -29,7 +29,7 @@ pub enum AlternativeName {
 /// The properties of an authority's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Authority {
+pub struct CaProfile {
     /// The maximum number of authorities below it (RFC 5280 §4.2.1.9). With 0, it issues only to
     /// people and machines.
     pub path_length: u8,
@@ -48,7 +48,7 @@ pub struct Profile {
     usage_of_curves: KeyUsage,
     extended_key_usage: Vec<ObjectIdentifier>,
     alternative_name: AlternativeName,
-    authority: Option<Authority>,
+    authority: Option<CaProfile>,
 }
 
 /// The profile file's structure.
@@ -63,13 +63,13 @@ struct ProfileFile {
     alternative_name: AlternativeName,
     #[serde(default)]
     extended_key_usage: Vec<ExtendedUsage>,
-    key_usage: Spanned<UsageByKey>,
-    authority: Option<Authority>,
+    key_usage: Spanned<KeyUsageByAlgorithm>,
+    authority: Option<CaProfile>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct UsageByKey {
+struct KeyUsageByAlgorithm {
     #[serde(default)]
     rsa: Vec<Usage>,
     #[serde(default)]
@@ -215,7 +215,7 @@ impl Profile {
     }
 
     /// The properties of an authority's certificate; `None` for all other certificates.
-    pub fn authority(&self) -> Option<Authority> {
+    pub fn authority(&self) -> Option<CaProfile> {
         self.authority
     }
 }
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_missing_file_is_named() {
         let message = Profile::read(Path::new("/nowhere/x.toml")).unwrap_err().to_string();
         assert!(message.contains("/nowhere/x.toml"), "{message}");
     }

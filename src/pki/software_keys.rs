@@ -215,9 +215,9 @@ impl TestAuthority {
 }
 
 /// A directory of files for OpenSSL.
-pub(crate) struct Files(tempfile::TempDir);
+pub(crate) struct TestFiles(tempfile::TempDir);
 
-impl Files {
+impl TestFiles {
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }

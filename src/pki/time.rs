@@ -71,7 +71,7 @@ mod tests {
     use crate::pki::cms::tlv::{Elements, element};
 
     #[test]
-    fn times_of_others_are_read_or_said_to_be_odd() {
+    fn foreign_times_are_read_or_rejected() {
         let read = |tag, text: &str| {
             let der = element(tag, &[text.as_bytes()]);
             read(Elements::of(&der, "a test").any().unwrap()).map(|time| time.to_string())

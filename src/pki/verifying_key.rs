@@ -14,7 +14,7 @@ const WHAT: &str = "a public key";
 
 /// The maximum size of an RSA modulus, in bits. Larger ones could keep a machine busy; OpenSSL has
 /// the same limit.
-const LONGEST_RSA: usize = 16384;
+const MAX_RSA_BITS: usize = 16384;
 
 /// A public key for verifying signatures. RSA keys have 2048 to 16384 bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +42,11 @@ impl VerifyingKey {
         let octets =
             octets.ok_or_else(|| PkiError::malformed(WHAT, "its bit string is not a whole number of octets"))?;
         match spki.algorithm.oid {
-            rfc5912::RSA_ENCRYPTION => rsa_key(octets, LONGEST_RSA).map(Self::Rsa),
+            rfc5912::RSA_ENCRYPTION => rsa_key(octets, MAX_RSA_BITS).map(Self::Rsa),
             rfc5912::ID_RSASSA_PSS => {
                 let bound = spki.algorithm.parameters.is_some();
                 let bound = bound.then(|| PssParameters::from_algorithm(&spki.algorithm)).transpose()?;
-                Ok(Self::RsaPss(rsa_key(octets, LONGEST_RSA)?, bound))
+                Ok(Self::RsaPss(rsa_key(octets, MAX_RSA_BITS)?, bound))
             }
             rfc5912::ID_EC_PUBLIC_KEY => match elliptic_curve(&spki.algorithm)? {
                 rfc5912::SECP_521_R_1 => p521::PublicKey::from_sec1_bytes(octets)

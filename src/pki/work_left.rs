@@ -11,7 +11,7 @@ const SIGNATURES_OF_A_MESSAGE: usize = 256;
 const SIGNATURES_OF_A_SEARCH: usize = 64;
 
 /// The maximum number of comparisons of names with name constraints.
-const MOST_COMPARISONS: usize = 1 << 14;
+const MAX_COMPARISONS: usize = 1 << 14;
 
 /// The remaining budget. After one refusal, all further work is refused.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl WorkLeft {
     }
 
     fn new(signatures: usize) -> Self {
-        Self { signatures: Cell::new(signatures), comparisons: Cell::new(MOST_COMPARISONS), is_over: Cell::new(false) }
+        Self { signatures: Cell::new(signatures), comparisons: Cell::new(MAX_COMPARISONS), is_over: Cell::new(false) }
     }
 
     /// Takes `count` signatures from the budget, before a signature is verified that costs as much.
@@ -79,10 +79,10 @@ mod tests {
         for _ in 0..SIGNATURES_OF_A_SEARCH {
             assert_eq!(work.take_signatures(1), Ok(()));
         }
-        assert_eq!(work.take_comparisons(MOST_COMPARISONS), Ok(()));
+        assert_eq!(work.take_comparisons(MAX_COMPARISONS), Ok(()));
         assert_eq!(work.state(), (0, 0, false));
         let work = WorkLeft::for_message();
-        assert_eq!(work.take_comparisons(MOST_COMPARISONS + 1), Err(TooMuchWork));
+        assert_eq!(work.take_comparisons(MAX_COMPARISONS + 1), Err(TooMuchWork));
         assert_eq!((work.take_comparisons(1), work.take_signatures(1)), (Err(TooMuchWork), Err(TooMuchWork)));
     }
 }

@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::ask::Ask;
-use super::child::Running;
 use super::pinentry::into_pin;
-use super::{Environment, NEW_PIN_ROUNDS, PrompterError};
+use super::prompt_process::PromptProcess;
+use super::prompt_request::PromptRequest;
+use super::{NEW_PIN_ROUNDS, PromptEnvironment, PrompterError};
 use crate::token::Pin;
 
 /// Maximum line length in bytes. More than any PIN, so that a PIN that is too long is told apart
 /// from garbage.
-const LONGEST_LINE: usize = 1_024;
+const MAX_LINE_LEN: usize = 1_024;
 
 /// Exit codes of a shell that could not run the command: no prompt was shown.
-const NOT_RUN: [i32; 2] = [126, 127];
+const EXEC_FAILURE_CODES: [i32; 2] = [126, 127];
 
 /// An askpass program that can prompt here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) struct Askpass(PathBuf);
 
 impl Askpass {
     /// Finds the program and checks that it is usable; otherwise returns the reason.
-    pub(super) fn find(named: Option<&Path>, environment: &Environment) -> Result<Self, String> {
+    pub(super) fn find(named: Option<&Path>, environment: &PromptEnvironment) -> Result<Self, String> {
         let variable = environment.variable("SSH_ASKPASS").map(Path::new);
         let name = named.or(variable).ok_or("SSH_ASKPASS is not set")?;
         let program = environment.program(name)?;
@@ -44,11 +44,11 @@ impl Askpass {
         format!("askpass {}", self.0.display())
     }
 
-    pub(super) fn pin(&self, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
+    pub(super) fn pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
         into_pin(&self.typed(&format!("{}: ", ask.whole()), ask, environment)?)
     }
 
-    pub(super) fn new_pin(&self, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
+    pub(super) fn new_pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
         let mut before = String::new();
         for _ in 0..NEW_PIN_ROUNDS {
             let first = self.typed(&format!("{before}{}: ", ask.whole()), ask, environment)?;
@@ -63,13 +63,18 @@ impl Askpass {
 
     /// Follows ssh-agent: exit code 0 with empty output or `yes` means yes, every other exit code
     /// means no.
-    pub(super) fn confirm(&self, ask: &Ask, environment: &Environment) -> Result<bool, PrompterError> {
+    pub(super) fn confirm(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<bool, PrompterError> {
         let mut running = self.start(&ask.whole(), &[("SSH_ASKPASS_PROMPT", "confirm")], ask, environment)?;
         let yes = |typed: &Zeroizing<Vec<u8>>| typed.is_empty() || typed.eq_ignore_ascii_case(b"yes");
         no_if_cancelled(answer(&mut running).map(|typed| typed.as_ref().is_none_or(yes)))
     }
 
-    fn typed(&self, text: &str, ask: &Ask, environment: &Environment) -> Result<Zeroizing<Vec<u8>>, PrompterError> {
+    fn typed(
+        &self,
+        text: &str,
+        ask: &PromptRequest,
+        environment: &PromptEnvironment,
+    ) -> Result<Zeroizing<Vec<u8>>, PrompterError> {
         let mut running = self.start(text, &[], ask, environment)?;
         let typed = answer(&mut running)?.unwrap_or_default();
         if typed.is_empty() { Err(running.cancelled()) } else { Ok(typed) }
@@ -79,11 +84,11 @@ impl Askpass {
         &self,
         text: &str,
         more: &[(&str, &str)],
-        ask: &Ask,
-        environment: &Environment,
-    ) -> Result<Running, PrompterError> {
-        let mut running = Running::start(&self.0, &[text], more, environment, &ask.what())?;
-        running.hang_up();
+        ask: &PromptRequest,
+        environment: &PromptEnvironment,
+    ) -> Result<PromptProcess, PrompterError> {
+        let mut running = PromptProcess::start(&self.0, &[text], more, environment, &ask.what())?;
+        running.close_stdin();
         Ok(running)
     }
 }
@@ -98,12 +103,12 @@ pub(super) fn no_if_cancelled(answer: Result<bool, PrompterError>) -> Result<boo
 }
 
 /// Reads the first line and requires exit code 0; other exit codes mean cancelled.
-pub(super) fn answer(running: &mut Running) -> Result<Option<Zeroizing<Vec<u8>>>, PrompterError> {
-    let line = running.line(LONGEST_LINE)?;
+pub(super) fn answer(running: &mut PromptProcess) -> Result<Option<Zeroizing<Vec<u8>>>, PrompterError> {
+    let line = running.line(MAX_LINE_LEN)?;
     let status = running.status()?;
     match status.code() {
         Some(0) => Ok(line),
-        Some(code) if NOT_RUN.contains(&code) => {
+        Some(code) if EXEC_FAILURE_CODES.contains(&code) => {
             Err(running.fails(format!("it could not run its command (exit code {code})")))
         }
         Some(_) => Err(running.cancelled()),

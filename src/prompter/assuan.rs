@@ -7,17 +7,17 @@
 use zeroize::Zeroizing;
 
 use super::PrompterError;
-use super::child::Running;
+use super::prompt_process::PromptProcess;
 
 /// Maximum line length in bytes, without the line end.
-pub(super) const LONGEST_LINE: usize = 1_000;
+pub(super) const MAX_LINE_LEN: usize = 1_000;
 
 /// Maximum number of lines in one response.
-const MOST_LINES: usize = 64;
+const MAX_LINES: usize = 64;
 
 /// Maximum number of data bytes in one response. A PIN has at most 255 bytes, each of which may be
 /// encoded as three.
-const MOST_DATA: usize = 1_024;
+const MAX_DATA_BYTES: usize = 1_024;
 
 /// Encodes a command line; `None` if it would be too long.
 pub(super) fn command(name: &str, text: &str) -> Option<String> {
@@ -30,12 +30,12 @@ pub(super) fn command(name: &str, text: &str) -> Option<String> {
         })
         .collect();
     let line = if text.is_empty() { name.to_owned() } else { format!("{name} {text}") };
-    (line.len() <= LONGEST_LINE).then_some(line)
+    (line.len() <= MAX_LINE_LEN).then_some(line)
 }
 
 /// One line of a response.
 #[derive(PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum AssuanLine {
     /// The command succeeded.
     Ok,
     /// The command failed: libgpg-error's code without the error source, and its text.
@@ -50,23 +50,23 @@ pub(super) enum Line {
 
 /// Parses one line strictly. Returns `None` for anything that is not part of a response, including
 /// `INQUIRE`: this client never offers data.
-pub(super) fn line(bytes: &[u8]) -> Option<Line> {
+pub(super) fn line(bytes: &[u8]) -> Option<AssuanLine> {
     if bytes.first() == Some(&b'#') {
-        return Some(Line::Comment);
+        return Some(AssuanLine::Comment);
     }
     let (word, rest) = match bytes.iter().position(|byte| *byte == b' ') {
         Some(at) => (bytes.get(..at)?, bytes.get(at + 1..)?),
         None => (bytes, &b""[..]),
     };
     match word {
-        b"OK" => Some(Line::Ok),
+        b"OK" => Some(AssuanLine::Ok),
         b"ERR" => {
             let text = str::from_utf8(rest).ok()?;
             let (code, description) = text.split_once(' ').unwrap_or((text, ""));
-            Some(Line::Err(code.parse::<u32>().ok()? & 0xffff, description.trim().to_owned()))
+            Some(AssuanLine::Err(code.parse::<u32>().ok()? & 0xffff, description.trim().to_owned()))
         }
-        b"D" => decode(rest).map(Line::Data),
-        b"S" => Some(Line::Status(str::from_utf8(rest).ok()?.split(' ').next()?.to_owned())),
+        b"D" => decode(rest).map(AssuanLine::Data),
+        b"S" => Some(AssuanLine::Status(str::from_utf8(rest).ok()?.split(' ').next()?.to_owned())),
         _ => None,
     }
 }
@@ -85,7 +85,7 @@ fn decode(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 /// The response to a command.
-pub(super) enum Answer {
+pub(super) enum AssuanResponse {
     /// Success, with the data and the status keywords.
     Done {
         /// the data; empty if the command returns none
@@ -98,36 +98,36 @@ pub(super) enum Answer {
 }
 
 /// A connection to a running program.
-pub(super) struct Conversation(pub(super) Running);
+pub(super) struct AssuanClient(pub(super) PromptProcess);
 
-impl Conversation {
+impl AssuanClient {
     /// Reads the greeting: the program sends `OK` first.
-    pub(super) fn begin(running: Running) -> Result<Self, PrompterError> {
+    pub(super) fn begin(running: PromptProcess) -> Result<Self, PrompterError> {
         let mut this = Self(running);
         match this.answer()? {
-            Answer::Done { .. } => Ok(this),
-            Answer::Refused(code, text) => Err(this.refused(code, &text)),
+            AssuanResponse::Done { .. } => Ok(this),
+            AssuanResponse::Refused(code, text) => Err(this.refused(code, &text)),
         }
     }
 
     /// Sends a command and reads the response.
-    pub(super) fn ask(&mut self, name: &str, text: &str) -> Result<Answer, PrompterError> {
+    pub(super) fn ask(&mut self, name: &str, text: &str) -> Result<AssuanResponse, PrompterError> {
         let line = command(name, text).ok_or_else(|| self.0.fails(format!("the text for {name} is too long")))?;
         self.0.tell(format!("{line}\n").as_bytes());
         self.answer()
     }
 
     /// Sends a command that must succeed.
-    pub(super) fn must(&mut self, name: &str, text: &str) -> Result<(), PrompterError> {
+    pub(super) fn send_expecting_ok(&mut self, name: &str, text: &str) -> Result<(), PrompterError> {
         match self.ask(name, text)? {
-            Answer::Done { .. } => Ok(()),
-            Answer::Refused(code, text) => Err(self.refused(code, &text)),
+            AssuanResponse::Done { .. } => Ok(()),
+            AssuanResponse::Refused(code, text) => Err(self.refused(code, &text)),
         }
     }
 
     /// Reports a failure that is neither a no nor a cancellation.
     pub(super) fn refused(&self, code: u32, text: &str) -> PrompterError {
-        let text = super::ask::cut(&super::showable(text), 80);
+        let text = super::prompt_request::cut(&super::showable(text), 80);
         self.0.fails(if text.is_empty() { format!("error {code}") } else { format!("error {code}, {text}") })
     }
 
@@ -137,29 +137,33 @@ impl Conversation {
         self.0.done();
     }
 
-    fn answer(&mut self) -> Result<Answer, PrompterError> {
-        let mut data = Zeroizing::new(Vec::with_capacity(MOST_DATA));
+    fn answer(&mut self) -> Result<AssuanResponse, PrompterError> {
+        let mut data = Zeroizing::new(Vec::with_capacity(MAX_DATA_BYTES));
         let mut status = Vec::new();
-        for _ in 0..MOST_LINES {
-            let Some(bytes) = self.0.line(LONGEST_LINE)? else {
+        for _ in 0..MAX_LINES {
+            let Some(bytes) = self.0.line(MAX_LINE_LEN)? else {
                 return Err(self.0.fails("it exited during the dialog"));
             };
             match line(&bytes) {
-                Some(Line::Ok) => return Ok(Answer::Done { data, status }),
+                Some(AssuanLine::Ok) => return Ok(AssuanResponse::Done { data, status }),
                 // Omit the text after data was received, so that no message contains a part of a
                 // PIN.
-                Some(Line::Err(code, _)) if !data.is_empty() => return Ok(Answer::Refused(code, String::new())),
-                Some(Line::Err(code, text)) => return Ok(Answer::Refused(code, text)),
-                Some(Line::Data(more)) if data.len() + more.len() <= MOST_DATA => data.extend_from_slice(&more),
-                Some(Line::Data(_)) => {
-                    return Err(self.0.fails(format!("its response is longer than {MOST_DATA} bytes")));
+                Some(AssuanLine::Err(code, _)) if !data.is_empty() => {
+                    return Ok(AssuanResponse::Refused(code, String::new()));
                 }
-                Some(Line::Status(keyword)) => status.push(keyword),
-                Some(Line::Comment) => {}
+                Some(AssuanLine::Err(code, text)) => return Ok(AssuanResponse::Refused(code, text)),
+                Some(AssuanLine::Data(more)) if data.len() + more.len() <= MAX_DATA_BYTES => {
+                    data.extend_from_slice(&more);
+                }
+                Some(AssuanLine::Data(_)) => {
+                    return Err(self.0.fails(format!("its response is longer than {MAX_DATA_BYTES} bytes")));
+                }
+                Some(AssuanLine::Status(keyword)) => status.push(keyword),
+                Some(AssuanLine::Comment) => {}
                 None => return Err(self.0.fails("it does not speak Assuan, pinentry's protocol")),
             }
         }
-        Err(self.0.fails(format!("its response has more than {MOST_LINES} lines")))
+        Err(self.0.fails(format!("its response has more than {MAX_LINES} lines")))
     }
 }
 
@@ -184,13 +188,13 @@ mod tests {
 
     #[test]
     fn lines_of_an_answer_are_read() {
-        assert!(line(b"OK") == Some(Line::Ok) && line(b"OK closing connection") == Some(Line::Ok));
-        assert!(line(b"# anything \xff") == Some(Line::Comment));
-        assert!(line(b"S PIN_REPEATED") == Some(Line::Status("PIN_REPEATED".to_owned())));
-        let cancelled = Line::Err(99, "Operation cancelled <Pinentry>".to_owned());
+        assert!(line(b"OK") == Some(AssuanLine::Ok) && line(b"OK closing connection") == Some(AssuanLine::Ok));
+        assert!(line(b"# anything \xff") == Some(AssuanLine::Comment));
+        assert!(line(b"S PIN_REPEATED") == Some(AssuanLine::Status("PIN_REPEATED".to_owned())));
+        let cancelled = AssuanLine::Err(99, "Operation cancelled <Pinentry>".to_owned());
         assert!(line(b"ERR 83886179 Operation cancelled <Pinentry>") == Some(cancelled));
-        assert!(line(b"ERR 83886194") == Some(Line::Err(114, String::new())));
-        let data = |bytes: &[u8]| Some(Line::Data(Zeroizing::new(bytes.to_vec())));
+        assert!(line(b"ERR 83886194") == Some(AssuanLine::Err(114, String::new())));
+        let data = |bytes: &[u8]| Some(AssuanLine::Data(Zeroizing::new(bytes.to_vec())));
         assert!(line(b"D 12%2534%0a%C3%BC ") == data("12%34\nü ".as_bytes()));
         assert!(line(b"D ") == data(b"") && line(b"D") == data(b""));
     }

@@ -8,23 +8,23 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::ask::Ask;
 use super::askpass::{answer, no_if_cancelled};
-use super::child::Running;
 use super::pinentry::into_pin;
-use super::{Environment, PrompterError};
+use super::prompt_process::PromptProcess;
+use super::prompt_request::PromptRequest;
+use super::{PromptEnvironment, PrompterError};
 use crate::token::Pin;
 
 /// A command that can be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Command {
+pub(super) struct PromptCommand {
     program: PathBuf,
     arguments: Vec<String>,
 }
 
-impl Command {
+impl PromptCommand {
     /// Checks that the program exists; otherwise returns the reason.
-    pub(super) fn find(words: &[String], environment: &Environment) -> Result<Self, String> {
+    pub(super) fn find(words: &[String], environment: &PromptEnvironment) -> Result<Self, String> {
         let (program, arguments) = words.split_first().ok_or("it names no program")?;
         Ok(Self { program: environment.program(Path::new(program))?, arguments: arguments.to_vec() })
     }
@@ -33,23 +33,23 @@ impl Command {
         format!("command {}", self.program.display())
     }
 
-    pub(super) fn pin(&self, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
+    pub(super) fn pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
         self.asked("pin", ask, environment)
     }
 
     /// Asks once: only the command knows whether a user typed the PIN, and whether twice.
-    pub(super) fn new_pin(&self, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
+    pub(super) fn new_pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
         self.asked("new-pin", ask, environment)
     }
 
     /// Only `yes` means yes.
-    pub(super) fn confirm(&self, ask: &Ask, environment: &Environment) -> Result<bool, PrompterError> {
+    pub(super) fn confirm(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<bool, PrompterError> {
         let mut running = self.start("confirm", ask, environment)?;
         let yes = |line: &Zeroizing<Vec<u8>>| line.eq_ignore_ascii_case(b"yes");
         no_if_cancelled(answer(&mut running).map(|line| line.as_ref().is_some_and(yes)))
     }
 
-    fn asked(&self, wanted: &str, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
+    fn asked(&self, wanted: &str, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
         let mut running = self.start(wanted, ask, environment)?;
         match answer(&mut running)? {
             // Unattended: the program may return the same PIN repeatedly without a user typing it.
@@ -58,10 +58,15 @@ impl Command {
         }
     }
 
-    fn start(&self, wanted: &str, ask: &Ask, environment: &Environment) -> Result<Running, PrompterError> {
-        let mut running = Running::start(&self.program, &self.arguments, &[], environment, &ask.what())?;
+    fn start(
+        &self,
+        wanted: &str,
+        ask: &PromptRequest,
+        environment: &PromptEnvironment,
+    ) -> Result<PromptProcess, PrompterError> {
+        let mut running = PromptProcess::start(&self.program, &self.arguments, &[], environment, &ask.what())?;
         running.tell(format!("{wanted}\n{}\n", ask.whole()).as_bytes());
-        running.hang_up();
+        running.close_stdin();
         Ok(running)
     }
 }

@@ -8,34 +8,34 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// The error of [`Deadline::either`] when the requester has gone.
-pub(super) const GONE: io::ErrorKind = io::ErrorKind::ConnectionAborted;
+pub(super) const REQUESTER_GONE: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 
 /// The end of a wait; without one, the wait is unlimited.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Deadline {
     end: Option<Instant>,
     /// handles of the requesters: the wait ends when one of them becomes readable or closes
-    askers: Vec<Arc<OwnedFd>>,
+    requesters: Vec<Arc<OwnedFd>>,
 }
 
 impl Deadline {
-    pub(super) fn after(patience: Duration) -> Self {
-        Self { end: Instant::now().checked_add(patience), askers: Vec::new() }
+    pub(super) fn after(timeout: Duration) -> Self {
+        Self { end: Instant::now().checked_add(timeout), requesters: Vec::new() }
     }
 
     /// Ends the wait with these handles: a requesting process's pidfd, or a pipe that closes when
     /// the prompt is withdrawn.
-    pub(super) fn for_askers(self, askers: &[Arc<OwnedFd>]) -> Self {
-        Self { askers: askers.to_vec(), ..self }
+    pub(super) fn for_requesters(self, requesters: &[Arc<OwnedFd>]) -> Self {
+        Self { requesters: requesters.to_vec(), ..self }
     }
 
-    /// Sets a new end, `patience` from now.
-    pub(super) fn set(&mut self, patience: Duration) {
-        self.end = Instant::now().checked_add(patience);
+    /// Sets a new end, `timeout` from now.
+    pub(super) fn set(&mut self, timeout: Duration) {
+        self.end = Instant::now().checked_add(timeout);
     }
 
     /// Waits until the descriptor is readable or at its end. Fails with [`io::ErrorKind::TimedOut`]
-    /// after the time limit, with [`GONE`] when the requester has gone.
+    /// after the time limit, with [`REQUESTER_GONE`] when the requester has gone.
     pub(super) fn input(&self, from: impl AsFd) -> io::Result<()> {
         self.either(&from, None).map(|_| ())
     }
@@ -43,7 +43,7 @@ impl Deadline {
     /// Waits for input, or for an event on a second descriptor. Returns which of them occurred:
     /// (input, event).
     pub(super) fn either(&self, from: &impl AsFd, event: Option<&OwnedFd>) -> io::Result<(bool, bool)> {
-        let handles = event.into_iter().chain(self.askers.iter().map(AsRef::as_ref));
+        let handles = event.into_iter().chain(self.requesters.iter().map(AsRef::as_ref));
         let mut descriptors = vec![PollFd::new(from, PollFlags::IN)];
         descriptors.extend(handles.map(|handle| PollFd::new(handle, PollFlags::IN)));
         loop {
@@ -58,6 +58,6 @@ impl Deadline {
         }
         let is_ready = |at: usize| descriptors.get(at).is_some_and(|descriptor| !descriptor.revents().is_empty());
         let (input, happened) = (is_ready(0), event.is_some() && is_ready(1));
-        if input || happened { Ok((input, happened)) } else { Err(GONE.into()) }
+        if input || happened { Ok((input, happened)) } else { Err(REQUESTER_GONE.into()) }
     }
 }

@@ -9,75 +9,80 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zeroize::Zeroizing;
 
-use super::ask::Ask;
 use super::askpass::Askpass;
-use super::assuan::Conversation;
-use super::command::Command;
-use super::deadline::GONE;
+use super::assuan::AssuanClient;
+use super::command::PromptCommand;
+use super::deadline::REQUESTER_GONE;
 use super::pinentry::{Pinentry, into_pin};
-use super::terminal::{Answer, Terminal};
-use super::{Environment, NEW_PIN_ROUNDS, PinSource, PrompterError, Way};
+use super::prompt_request::PromptRequest;
+use super::terminal::{Terminal, TerminalInput};
+use super::{NEW_PIN_ROUNDS, PinSource, PromptEnvironment, PromptMethod, PrompterError};
 use crate::token::Pin;
 
 /// Prompts the user with one method. Callers must prompt one after the other: concurrent dialogs on
 /// one terminal would read each other's input.
 pub struct Dialog {
-    by: By,
-    environment: Environment,
+    backend: DialogBackend,
+    environment: PromptEnvironment,
     /// a pinentry that has returned a PIN and still runs
-    kept: Option<Conversation>,
+    kept: Option<AssuanClient>,
 }
 
-enum By {
+enum DialogBackend {
     Pinentry(Pinentry),
     Askpass(Askpass),
     Terminal(PathBuf),
     Descriptor(u32),
-    Command(Command),
+    PromptCommand(PromptCommand),
 }
 
 impl Dialog {
     /// Selects a usable method without prompting.
     ///
     /// # Errors
-    /// Fails immediately, with a remedy: [`PrompterError::NoWay`] if `auto` finds no method,
-    /// [`PrompterError::WayClosed`] if the given method is unusable.
-    pub fn choose(way: &Way, environment: &Environment) -> Result<Self, PrompterError> {
+    /// Fails immediately, with a remedy: [`PrompterError::NoMethod`] if `auto` finds no method,
+    /// [`PrompterError::MethodUnavailable`] if the given method is unusable.
+    pub fn choose(method: &PromptMethod, environment: &PromptEnvironment) -> Result<Self, PrompterError> {
         // A program or terminal configured by path may use `$GPG_TTY`: its owner knows its
         // requirements.
-        let is_named =
-            matches!(way, Way::Pinentry(Some(_)) | Way::Askpass(Some(_)) | Way::Terminal(Some(_)) | Way::Command(_));
+        let is_named = matches!(
+            method,
+            PromptMethod::Pinentry(Some(_))
+                | PromptMethod::Askpass(Some(_))
+                | PromptMethod::Terminal(Some(_))
+                | PromptMethod::Command(_)
+        );
         let environment = &if is_named { environment.clone() } else { environment.clone().without_gpg_tty() };
-        let by = match way {
-            Way::Auto => return Self::first_open(environment),
-            Way::Pinentry(path) => Pinentry::find(path.as_deref(), environment).map(By::Pinentry),
-            Way::Askpass(path) => Askpass::find(path.as_deref(), environment).map(By::Askpass),
-            Way::Terminal(path) => terminal(path.as_deref().unwrap_or(environment.terminal())),
-            Way::Descriptor(number) => descriptor(*number, environment),
-            Way::Command(words) => Command::find(words, environment).map(By::Command),
+        let backend = match method {
+            PromptMethod::Auto => return Self::choose_automatically(environment),
+            PromptMethod::Pinentry(path) => Pinentry::find(path.as_deref(), environment).map(DialogBackend::Pinentry),
+            PromptMethod::Askpass(path) => Askpass::find(path.as_deref(), environment).map(DialogBackend::Askpass),
+            PromptMethod::Terminal(path) => terminal(path.as_deref().unwrap_or(environment.terminal())),
+            PromptMethod::Descriptor(number) => descriptor(*number, environment),
+            PromptMethod::Command(words) => PromptCommand::find(words, environment).map(DialogBackend::PromptCommand),
         };
-        let closed = |reason| PrompterError::WayClosed { way: way.to_string(), reason };
-        Ok(Self::new(by.map_err(closed)?, environment))
+        let closed = |reason| PrompterError::MethodUnavailable { method: method.to_string(), reason };
+        Ok(Self::new(backend.map_err(closed)?, environment))
     }
 
-    fn new(by: By, environment: &Environment) -> Self {
-        Self { by, environment: environment.clone(), kept: None }
+    fn new(backend: DialogBackend, environment: &PromptEnvironment) -> Self {
+        Self { backend, environment: environment.clone(), kept: None }
     }
 
-    fn first_open(environment: &Environment) -> Result<Self, PrompterError> {
+    fn choose_automatically(environment: &PromptEnvironment) -> Result<Self, PrompterError> {
         let mut reasons = Vec::new();
-        for (name, way) in [
+        for (name, method) in [
             ("pinentry", &|| window(environment)),
-            ("askpass", &|| Askpass::find(None, environment).map(By::Askpass)),
+            ("askpass", &|| Askpass::find(None, environment).map(DialogBackend::Askpass)),
             ("terminal", &|| terminal(environment.terminal())),
-        ] as [(&str, &dyn Fn() -> Result<By, String>); 3]
+        ] as [(&str, &dyn Fn() -> Result<DialogBackend, String>); 3]
         {
-            match way() {
-                Ok(by) => return Ok(Self::new(by, environment)),
+            match method() {
+                Ok(backend) => return Ok(Self::new(backend, environment)),
                 Err(reason) => reasons.push(format!("{name}: {reason}")),
             }
         }
-        Err(PrompterError::NoWay { reasons: reasons.join("; ") })
+        Err(PrompterError::NoMethod { reasons: reasons.join("; ") })
     }
 
     /// Binds the prompts to the requesting process: when it exits (Ctrl-C at ssh), the prompt is
@@ -89,7 +94,7 @@ impl Dialog {
         // Negative IDs are invalid, and 0 denotes a process outside this PID namespace.
         if let Some(process) = (process > 0).then(|| Pid::from_raw(process)).flatten() {
             match pidfd_open(process, PidfdFlags::empty()) {
-                Ok(handle) => self.environment = self.environment.with_asker(handle),
+                Ok(handle) => self.environment = self.environment.with_requester(handle),
                 Err(Errno::SRCH) => return Err(PrompterError::Withdrawn { what: "an answer".to_owned() }),
                 Err(_) => {}
             }
@@ -100,7 +105,7 @@ impl Dialog {
     /// Binds the prompts to a pipe: when its other end closes, the prompt is withdrawn.
     #[must_use]
     pub fn until_closed(mut self, pipe: OwnedFd) -> Self {
-        self.environment = self.environment.with_asker(pipe);
+        self.environment = self.environment.with_requester(pipe);
         self
     }
 
@@ -109,13 +114,13 @@ impl Dialog {
     /// # Errors
     /// [`PrompterError::is_cancelled`] if the user cancelled or did not answer in time; otherwise
     /// an error of the method.
-    pub fn pin(&self, ask: &Ask) -> Result<Pin, PrompterError> {
-        match &self.by {
-            By::Pinentry(pinentry) => pinentry.pin(ask, &self.environment),
-            By::Askpass(askpass) => askpass.pin(ask, &self.environment),
-            By::Command(command) => command.pin(ask, &self.environment),
-            By::Descriptor(number) => self.next_line(*number, ask),
-            By::Terminal(path) => {
+    pub fn pin(&self, ask: &PromptRequest) -> Result<Pin, PrompterError> {
+        match &self.backend {
+            DialogBackend::Pinentry(pinentry) => pinentry.pin(ask, &self.environment),
+            DialogBackend::Askpass(askpass) => askpass.pin(ask, &self.environment),
+            DialogBackend::PromptCommand(command) => command.pin(ask, &self.environment),
+            DialogBackend::Descriptor(number) => self.next_line(*number, ask),
+            DialogBackend::Terminal(path) => {
                 let mut terminal = self.terminal(path, ask)?;
                 into_pin(self.typed(&mut terminal, &ask.prompt(), ask)?.as_bytes())
             }
@@ -128,17 +133,17 @@ impl Dialog {
     ///
     /// # Errors
     /// As [`Dialog::pin`].
-    pub fn pin_keeping(&mut self, ask: &Ask) -> Result<Pin, PrompterError> {
-        let By::Pinentry(pinentry) = &self.by else { return self.pin(ask) };
-        let (pin, conversation) = pinentry.pin_keeping(self.kept.take(), ask, &self.environment)?;
-        self.kept = Some(conversation);
+    pub fn pin_keeping(&mut self, ask: &PromptRequest) -> Result<Pin, PrompterError> {
+        let DialogBackend::Pinentry(pinentry) = &self.backend else { return self.pin(ask) };
+        let (pin, assuan_client) = pinentry.pin_keeping(self.kept.take(), ask, &self.environment)?;
+        self.kept = Some(assuan_client);
         Ok(pin)
     }
 
     /// Returns whether a pinentry still runs and can prompt again in the same place.
     pub fn can_go_on(&self) -> bool {
-        match (&self.by, &self.kept) {
-            (By::Pinentry(pinentry), Some(conversation)) => pinentry.goes_on(conversation),
+        match (&self.backend, &self.kept) {
+            (DialogBackend::Pinentry(pinentry), Some(assuan_client)) => pinentry.goes_on(assuan_client),
             _ => false,
         }
     }
@@ -154,13 +159,13 @@ impl Dialog {
     ///
     /// # Errors
     /// As [`Dialog::pin`], and [`PrompterError::Differ`].
-    pub fn new_pin(&self, ask: &Ask) -> Result<Pin, PrompterError> {
-        match &self.by {
-            By::Pinentry(pinentry) => pinentry.new_pin(ask, &self.environment),
-            By::Askpass(askpass) => askpass.new_pin(ask, &self.environment),
-            By::Command(command) => command.new_pin(ask, &self.environment),
-            By::Descriptor(number) => self.next_line(*number, ask),
-            By::Terminal(path) => {
+    pub fn new_pin(&self, ask: &PromptRequest) -> Result<Pin, PrompterError> {
+        match &self.backend {
+            DialogBackend::Pinentry(pinentry) => pinentry.new_pin(ask, &self.environment),
+            DialogBackend::Askpass(askpass) => askpass.new_pin(ask, &self.environment),
+            DialogBackend::PromptCommand(command) => command.new_pin(ask, &self.environment),
+            DialogBackend::Descriptor(number) => self.next_line(*number, ask),
+            DialogBackend::Terminal(path) => {
                 let mut terminal = self.terminal(path, ask)?;
                 for _ in 0..NEW_PIN_ROUNDS {
                     let first = self.typed(&mut terminal, &ask.prompt(), ask)?;
@@ -179,17 +184,19 @@ impl Dialog {
     /// # Errors
     /// As [`Dialog::pin`]; [`PrompterError::PinsOnly`] for a descriptor. An error never counts as
     /// yes.
-    pub fn confirm(&self, ask: &Ask) -> Result<bool, PrompterError> {
-        match &self.by {
-            By::Pinentry(pinentry) => pinentry.confirm(ask, &self.environment),
-            By::Askpass(askpass) => askpass.confirm(ask, &self.environment),
-            By::Command(command) => command.confirm(ask, &self.environment),
-            By::Descriptor(_) => Err(PrompterError::PinsOnly { way: self.describe() }),
-            By::Terminal(path) => {
+    pub fn confirm(&self, ask: &PromptRequest) -> Result<bool, PrompterError> {
+        match &self.backend {
+            DialogBackend::Pinentry(pinentry) => pinentry.confirm(ask, &self.environment),
+            DialogBackend::Askpass(askpass) => askpass.confirm(ask, &self.environment),
+            DialogBackend::PromptCommand(command) => command.confirm(ask, &self.environment),
+            DialogBackend::Descriptor(_) => Err(PrompterError::PinsOnly { method: self.describe() }),
+            DialogBackend::Terminal(path) => {
                 let mut terminal = self.terminal(path, ask)?;
                 match terminal.ask_visibly(&format!("{} [y/N] ", ask.prompt())) {
-                    Ok(Answer::Text(text)) => Ok(matches!(text.trim().to_lowercase().as_str(), "y" | "yes")),
-                    Ok(Answer::Cancelled | Answer::Interrupted) => Err(PrompterError::Cancelled { what: ask.what() }),
+                    Ok(TerminalInput::Text(text)) => Ok(matches!(text.trim().to_lowercase().as_str(), "y" | "yes")),
+                    Ok(TerminalInput::Cancelled | TerminalInput::Interrupted) => {
+                        Err(PrompterError::Cancelled { what: ask.what() })
+                    }
                     Err(error) => Err(self.broke(error, ask)),
                 }
             }
@@ -199,21 +206,21 @@ impl Dialog {
     /// Returns whether a user types each answer. A descriptor or a command may return the same PIN
     /// repeatedly.
     pub fn is_typed_into(&self) -> bool {
-        matches!(self.by, By::Pinentry(_) | By::Askpass(_) | By::Terminal(_))
+        matches!(self.backend, DialogBackend::Pinentry(_) | DialogBackend::Askpass(_) | DialogBackend::Terminal(_))
     }
 
     /// Describes the method in one line, for display.
     pub fn describe(&self) -> String {
-        super::showable(&match &self.by {
-            By::Pinentry(pinentry) => pinentry.describe(),
-            By::Askpass(askpass) => askpass.describe(),
-            By::Terminal(path) => format!("terminal {}", path.display()),
-            By::Descriptor(number) => format!("descriptor {number}"),
-            By::Command(command) => command.describe(),
+        super::showable(&match &self.backend {
+            DialogBackend::Pinentry(pinentry) => pinentry.describe(),
+            DialogBackend::Askpass(askpass) => askpass.describe(),
+            DialogBackend::Terminal(path) => format!("terminal {}", path.display()),
+            DialogBackend::Descriptor(number) => format!("descriptor {number}"),
+            DialogBackend::PromptCommand(command) => command.describe(),
         })
     }
 
-    fn next_line(&self, number: u32, ask: &Ask) -> Result<Pin, PrompterError> {
+    fn next_line(&self, number: u32, ask: &PromptRequest) -> Result<Pin, PrompterError> {
         let deadline = self.environment.deadline();
         PinSource::Descriptor(number).read_within(None, self.environment.descriptors(), deadline).map_err(|error| {
             match error {
@@ -225,9 +232,9 @@ impl Dialog {
     }
 
     /// Opens the terminal and shows the text.
-    fn terminal(&self, path: &Path, ask: &Ask) -> Result<Terminal, PrompterError> {
-        let closed = |error: io::Error| PrompterError::WayClosed {
-            way: format!("terminal:{}", path.display()),
+    fn terminal(&self, path: &Path, ask: &PromptRequest) -> Result<Terminal, PrompterError> {
+        let closed = |error: io::Error| PrompterError::MethodUnavailable {
+            method: format!("terminal:{}", path.display()),
             reason: error.to_string(),
         };
         let mut terminal = Terminal::open_to_ask(path).map_err(closed)?.within(self.environment.deadline());
@@ -237,24 +244,29 @@ impl Dialog {
         Ok(terminal)
     }
 
-    fn typed(&self, terminal: &mut Terminal, prompt: &str, ask: &Ask) -> Result<Zeroizing<String>, PrompterError> {
+    fn typed(
+        &self,
+        terminal: &mut Terminal,
+        prompt: &str,
+        ask: &PromptRequest,
+    ) -> Result<Zeroizing<String>, PrompterError> {
         match terminal.ask_without_echo(&format!("{prompt}: ")) {
-            Ok(Answer::Text(text)) if !text.is_empty() => Ok(text),
+            Ok(TerminalInput::Text(text)) if !text.is_empty() => Ok(text),
             Ok(_) => Err(PrompterError::Cancelled { what: ask.what() }),
             Err(error) => Err(self.broke(error, ask)),
         }
     }
 
-    fn broke(&self, source: io::Error, ask: &Ask) -> PrompterError {
+    fn broke(&self, source: io::Error, ask: &PromptRequest) -> PrompterError {
         match source.kind() {
             io::ErrorKind::TimedOut => self.nobody(ask),
-            GONE => PrompterError::Withdrawn { what: ask.what() },
+            REQUESTER_GONE => PrompterError::Withdrawn { what: ask.what() },
             _ => PrompterError::Terminal { source },
         }
     }
 
-    fn nobody(&self, ask: &Ask) -> PrompterError {
-        PrompterError::NobodyAnswered { what: ask.what(), waited: self.environment.patience() }
+    fn nobody(&self, ask: &PromptRequest) -> PrompterError {
+        PrompterError::NobodyAnswered { what: ask.what(), waited: self.environment.timeout() }
     }
 }
 
@@ -265,24 +277,28 @@ impl fmt::Debug for Dialog {
 }
 
 /// Finds a pinentry with a window. Without a display, `auto` uses the terminal directly.
-fn window(environment: &Environment) -> Result<By, String> {
+fn window(environment: &PromptEnvironment) -> Result<DialogBackend, String> {
     if !environment.has_display() {
         return Err("neither DISPLAY nor WAYLAND_DISPLAY is set".to_owned());
     }
-    Pinentry::find(None, environment).map(By::Pinentry)
+    Pinentry::find(None, environment).map(DialogBackend::Pinentry)
 }
 
-fn terminal(path: &Path) -> Result<By, String> {
-    let open = Terminal::open_to_ask(path).map(|_| By::Terminal(path.to_owned()));
+fn terminal(path: &Path) -> Result<DialogBackend, String> {
+    let open = Terminal::open_to_ask(path).map(|_| DialogBackend::Terminal(path.to_owned()));
     open.map_err(|error| format!("cannot prompt at {}: {error}", path.display()))
 }
 
-fn descriptor(number: u32, environment: &Environment) -> Result<By, String> {
+fn descriptor(number: u32, environment: &PromptEnvironment) -> Result<DialogBackend, String> {
     let open = match environment.descriptors() {
         Some(open) => open.contains(&number),
         None => Path::new(&format!("/dev/fd/{number}")).exists(),
     };
-    if open { Ok(By::Descriptor(number)) } else { Err("it was not open when this program was started".to_owned()) }
+    if open {
+        Ok(DialogBackend::Descriptor(number))
+    } else {
+        Err("it was not open when this program was started".to_owned())
+    }
 }
 
 #[cfg(test)]

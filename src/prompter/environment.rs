@@ -14,31 +14,33 @@ use super::deadline::Deadline;
 use super::terminal::Terminal;
 
 /// The default time limit of a prompt.
-const PATIENCE: Duration = Duration::from_mins(5);
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Variables meant only for this process: socket activation and service notification.
-const OWN: &[&str] = &["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+const PRIVATE_VARIABLES: &[&str] =
+    &["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
 /// The context of prompts. It is passed in, so that tests can use their own.
 #[derive(Clone)]
-pub struct Environment {
+pub struct PromptEnvironment {
     variables: BTreeMap<OsString, OsString>,
     terminal: PathBuf,
-    patience: Duration,
+    timeout: Duration,
     descriptors: Option<Vec<u32>>,
-    askers: Vec<Arc<OwnedFd>>,
+    requesters: Vec<Arc<OwnedFd>>,
 }
 
-impl Environment {
+impl PromptEnvironment {
     /// Uses these variables (`std::env::vars_os()`), `/dev/tty`, and a time limit of five minutes.
     pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        let variables = variables.into_iter().filter(|(name, _)| OWN.iter().all(|own| name != own)).collect();
+        let variables =
+            variables.into_iter().filter(|(name, _)| PRIVATE_VARIABLES.iter().all(|own| name != own)).collect();
         Self {
             variables,
             terminal: PathBuf::from("/dev/tty"),
-            patience: PATIENCE,
+            timeout: DEFAULT_TIMEOUT,
             descriptors: None,
-            askers: Vec::new(),
+            requesters: Vec::new(),
         }
     }
 
@@ -51,8 +53,8 @@ impl Environment {
 
     /// Sets the time after which an unanswered prompt counts as cancelled. Default: five minutes.
     #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -77,25 +79,25 @@ impl Environment {
     }
 
     /// Adds a requester: a pidfd, or a pipe. The prompt is withdrawn when it closes.
-    pub(super) fn with_asker(mut self, asker: OwnedFd) -> Self {
-        self.askers.push(Arc::new(asker));
+    pub(super) fn with_requester(mut self, requester: OwnedFd) -> Self {
+        self.requesters.push(Arc::new(requester));
         self
     }
 
     /// Removes all requesters.
     #[must_use]
     pub(super) fn without_askers(mut self) -> Self {
-        self.askers.clear();
+        self.requesters.clear();
         self
     }
 
     /// The deadline of a prompt that starts now.
     pub(super) fn deadline(&self) -> Deadline {
-        Deadline::after(self.patience).for_askers(&self.askers)
+        Deadline::after(self.timeout).for_requesters(&self.requesters)
     }
 
-    pub(super) fn patience(&self) -> Duration {
-        self.patience
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     pub(super) fn descriptors(&self) -> Option<&[u32]> {
@@ -109,7 +111,7 @@ impl Environment {
 
     /// The controlling terminal, if this process can prompt there. It must be in the foreground:
     /// otherwise the user types for another program, such as a shell that keeps a history.
-    pub(super) fn own_terminal(&self) -> Result<PathBuf, String> {
+    pub(super) fn controlling_terminal(&self) -> Result<PathBuf, String> {
         Terminal::open_to_ask(&self.terminal)
             .map_err(|error| format!("cannot prompt at {}: {error}", self.terminal.display()))?;
         Ok(self.terminal.clone())
@@ -155,11 +157,11 @@ impl Environment {
 }
 
 /// Omits the variables' values, which may be secret.
-impl fmt::Debug for Environment {
+impl fmt::Debug for PromptEnvironment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Environment")
+        f.debug_struct("PromptEnvironment")
             .field("terminal", &self.terminal)
-            .field("patience", &self.patience)
+            .field("patience", &self.timeout)
             .finish_non_exhaustive()
     }
 }

@@ -62,15 +62,15 @@ pub enum PrompterError {
          and pinentry or SSH_ASKPASS), or run `tokenkeep agent` in a terminal of its own, or choose another method \
          with `prompter` in agent.toml"
     )]
-    NoWay {
+    NoMethod {
         /// The reason for each method that was checked.
         reasons: String,
     },
     /// The configured prompt method is not usable here.
-    #[error("cannot prompt with {way}: {reason}; fix that, or choose another method with `prompter` in agent.toml")]
-    WayClosed {
+    #[error("cannot prompt with {method}: {reason}; fix that, or choose another method with `prompter` in agent.toml")]
+    MethodUnavailable {
         /// The method as configured.
-        way: String,
+        method: String,
         /// The reason.
         reason: String,
     },
@@ -84,18 +84,18 @@ pub enum PrompterError {
     },
     /// This method returns PINs only.
     #[error(
-        "cannot get a confirmation from {way}: it gives PINs only; choose another method with `prompter` in agent.toml"
+        "cannot get a confirmation from {method}: it gives PINs only; choose another method with `prompter` in agent.toml"
     )]
     PinsOnly {
         /// The method as configured.
-        way: String,
+        method: String,
     },
     /// `prompter` names an unknown method.
     #[error(
         "cannot prompt with {given:?}: use auto, pinentry[:PATH], askpass[:PATH], terminal[:PATH], fd:N or \
          command:PROGRAM ARGUMENTS"
     )]
-    UnknownWay {
+    UnknownMethod {
         /// The method as configured.
         given: String,
     },

@@ -11,19 +11,19 @@
 //! This module must never keep a PIN, access a token, guess or complete an answer, or take silence
 //! for a yes.
 
-mod ask;
 mod askpass;
 mod assuan;
-mod child;
 mod command;
 mod deadline;
 mod dialog;
 mod environment;
 mod error;
+mod method;
 mod pinentry;
+mod prompt_process;
+mod prompt_request;
 mod source;
 mod terminal;
-mod way;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,15 +33,15 @@ use std::sync::Arc;
 use crate::characters::is_invisible;
 use crate::token::{Pin, PinRule};
 
-pub use ask::Ask;
 pub use dialog::Dialog;
-pub use environment::Environment;
+pub use environment::PromptEnvironment;
 pub use error::PrompterError;
+pub use method::PromptMethod;
+pub use prompt_request::PromptRequest;
 pub use source::PinSource;
-pub use way::Way;
 
-use deadline::{Deadline, GONE};
-use terminal::{Answer, Terminal};
+use deadline::{Deadline, REQUESTER_GONE};
+use terminal::{Terminal, TerminalInput};
 
 /// How often a new PIN is requested when the two entries differ.
 const NEW_PIN_ROUNDS: usize = 3;
@@ -54,13 +54,20 @@ pub struct Prompter {
     credentials: Option<PathBuf>,
     descriptors: Option<Vec<u32>>,
     terminal: PathBuf,
-    asker: Option<Arc<OwnedFd>>,
+    requester: Option<Arc<OwnedFd>>,
 }
 
 impl Prompter {
     /// Takes present PINs from `pin` and new PINs from `new_pin`; prompts at `/dev/tty`.
     pub fn new(pin: PinSource, new_pin: PinSource) -> Self {
-        Self { pin, new_pin, credentials: None, descriptors: None, terminal: PathBuf::from("/dev/tty"), asker: None }
+        Self {
+            pin,
+            new_pin,
+            credentials: None,
+            descriptors: None,
+            terminal: PathBuf::from("/dev/tty"),
+            requester: None,
+        }
     }
 
     /// Sets the directory of systemd credentials (`$CREDENTIALS_DIRECTORY`).
@@ -91,12 +98,12 @@ impl Prompter {
     pub fn ask_while_open(&mut self, connection: impl AsFd) {
         // If the descriptor cannot be duplicated, nothing is watched: a withdrawn prompt then stays
         // open.
-        self.asker = connection.as_fd().try_clone_to_owned().ok().map(Arc::new);
+        self.requester = connection.as_fd().try_clone_to_owned().ok().map(Arc::new);
     }
 
     /// Returns whether a user types the PIN at an available terminal; otherwise a token's last try
     /// is not used.
-    pub fn attended(&self) -> bool {
+    pub fn is_attended(&self) -> bool {
         self.pin == PinSource::Prompt && Terminal::open(&self.terminal).is_ok()
     }
 
@@ -157,9 +164,9 @@ impl Prompter {
     pub fn confirm(&self, question: &str) -> Result<bool, PrompterError> {
         let mut terminal = self.open("ask for a confirmation")?;
         match terminal.ask_visibly(&format!("{question} [y/N] ")) {
-            Ok(Answer::Text(text)) => Ok(matches!(text.trim().to_lowercase().as_str(), "y" | "yes")),
-            Ok(Answer::Cancelled) => Err(PrompterError::Cancelled { what: "the confirmation".to_owned() }),
-            Ok(Answer::Interrupted) => Err(PrompterError::Interrupted { what: "the confirmation".to_owned() }),
+            Ok(TerminalInput::Text(text)) => Ok(matches!(text.trim().to_lowercase().as_str(), "y" | "yes")),
+            Ok(TerminalInput::Cancelled) => Err(PrompterError::Cancelled { what: "the confirmation".to_owned() }),
+            Ok(TerminalInput::Interrupted) => Err(PrompterError::Interrupted { what: "the confirmation".to_owned() }),
             Err(source) => Err(broke(source, "the confirmation")),
         }
     }
@@ -178,8 +185,8 @@ impl Prompter {
     fn typed(&self, prompt: &str, what: &str) -> Result<Pin, PrompterError> {
         let mut terminal = self.open("ask for the PIN")?;
         match terminal.ask_without_echo(&format!("{prompt}: ")) {
-            Ok(Answer::Text(text)) if !text.is_empty() => Ok(Pin::new(text.as_str().to_owned())?),
-            Ok(Answer::Interrupted) => Err(PrompterError::Interrupted { what: format!("the PIN of {what}") }),
+            Ok(TerminalInput::Text(text)) if !text.is_empty() => Ok(Pin::new(text.as_str().to_owned())?),
+            Ok(TerminalInput::Interrupted) => Err(PrompterError::Interrupted { what: format!("the PIN of {what}") }),
             Ok(_) => Err(PrompterError::Cancelled { what: format!("the PIN of {what}") }),
             Err(source) => Err(broke(source, &format!("the PIN of {what}"))),
         }
@@ -187,13 +194,13 @@ impl Prompter {
 
     fn open(&self, act: &'static str) -> Result<Terminal, PrompterError> {
         let terminal = Terminal::open(&self.terminal).map_err(|source| PrompterError::NoTerminal { act, source })?;
-        Ok(terminal.within(Deadline::default().for_askers(self.asker.as_slice())))
+        Ok(terminal.within(Deadline::default().for_requesters(self.requester.as_slice())))
     }
 }
 
 fn broke(source: io::Error, what: &str) -> PrompterError {
     match source.kind() {
-        GONE => PrompterError::Withdrawn { what: what.to_owned() },
+        REQUESTER_GONE => PrompterError::Withdrawn { what: what.to_owned() },
         _ => PrompterError::Terminal { source },
     }
 }

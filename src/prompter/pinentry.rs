@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::ask::{Ask, cut};
-use super::assuan::{Answer, Conversation, command};
-use super::child::Running;
-use super::terminal::{Terminal, forget_what_was_typed_ahead};
-use super::{Environment, NEW_PIN_ROUNDS, PrompterError};
+use super::assuan::{AssuanClient, AssuanResponse, command};
+use super::prompt_process::PromptProcess;
+use super::prompt_request::{PromptRequest, cut};
+use super::terminal::{Terminal, flush_input};
+use super::{NEW_PIN_ROUNDS, PromptEnvironment, PrompterError};
 use crate::token::Pin;
 
 /// Program names in search order: the system's default, then programs with windows, then programs
@@ -19,10 +19,10 @@ const NAMES: &[&str] =
     &["pinentry", "pinentry-gnome3", "pinentry-gtk-2", "pinentry-qt", "pinentry-curses", "pinentry-tty"];
 
 /// Maximum time for a pinentry to report its flavor.
-const PROBE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Extra waiting time beyond the dialog's own timeout.
-const GRACE: Duration = Duration::from_secs(2);
+const EXIT_GRACE: Duration = Duration::from_secs(2);
 
 // Error codes of libgpg-error.
 const TIMEOUT: u32 = 62;
@@ -40,10 +40,10 @@ pub(super) struct Pinentry {
 
 impl Pinentry {
     /// Finds a pinentry that has a display or terminal; otherwise returns the reason.
-    pub(super) fn find(path: Option<&Path>, environment: &Environment) -> Result<Self, String> {
+    pub(super) fn find(path: Option<&Path>, environment: &PromptEnvironment) -> Result<Self, String> {
         // `GPG_TTY` is set only if agent.toml names the program (`Dialog::choose`).
         let named = environment.gpg_tty();
-        let tty = if environment.variable("GPG_TTY").is_some() { named } else { environment.own_terminal() };
+        let tty = if environment.variable("GPG_TTY").is_some() { named } else { environment.controlling_terminal() };
         if !environment.has_display()
             && let Err(reason) = &tty
         {
@@ -64,7 +64,7 @@ impl Pinentry {
         Err(if reasons.is_empty() { "no pinentry is in PATH".to_owned() } else { reasons.join("; ") })
     }
 
-    fn probe(program: PathBuf, tty: Option<PathBuf>, environment: &Environment) -> Result<Self, String> {
+    fn probe(program: PathBuf, tty: Option<PathBuf>, environment: &PromptEnvironment) -> Result<Self, String> {
         let flavor = Self::flavor(&program, environment).map_err(|error| error.to_string())?;
         // A program with windows that finds no display reports, for example, `gtk2:curses`.
         let needs_terminal = flavor == "tty" || flavor.contains("curses");
@@ -78,15 +78,15 @@ impl Pinentry {
     }
 
     /// The flavor: `curses`, `gtk2`, `gnome3:curses` …; empty if the program does not report it.
-    fn flavor(program: &Path, environment: &Environment) -> Result<String, PrompterError> {
-        let mut running = Running::start(program, &[""; 0], &[], environment, "its kind")?;
-        running.within(PROBE.min(environment.patience()));
-        let mut conversation = Conversation::begin(running)?;
-        let flavor = match conversation.ask("GETINFO", "flavor")? {
-            Answer::Done { data, .. } => cut(&super::showable(&String::from_utf8_lossy(&data)), 40),
-            Answer::Refused(..) => String::new(),
+    fn flavor(program: &Path, environment: &PromptEnvironment) -> Result<String, PrompterError> {
+        let mut running = PromptProcess::start(program, &[""; 0], &[], environment, "its kind")?;
+        running.within(PROBE_TIMEOUT.min(environment.timeout()));
+        let mut assuan_client = AssuanClient::begin(running)?;
+        let flavor = match assuan_client.ask("GETINFO", "flavor")? {
+            AssuanResponse::Done { data, .. } => cut(&super::showable(&String::from_utf8_lossy(&data)), 40),
+            AssuanResponse::Refused(..) => String::new(),
         };
-        conversation.end();
+        assuan_client.end();
         Ok(flavor)
     }
 
@@ -96,9 +96,9 @@ impl Pinentry {
         format!("pinentry {}{kind}{tty}", self.program.display())
     }
 
-    pub(super) fn pin(&self, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
-        let (pin, conversation) = self.pin_keeping(None, ask, environment)?;
-        conversation.end();
+    pub(super) fn pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
+        let (pin, assuan_client) = self.pin_keeping(None, ask, environment)?;
+        assuan_client.end();
         Ok(pin)
     }
 
@@ -106,123 +106,128 @@ impl Pinentry {
     /// who typed a wrong PIN is asked again by the same program.
     pub(super) fn pin_keeping(
         &self,
-        kept: Option<Conversation>,
-        ask: &Ask,
-        environment: &Environment,
-    ) -> Result<(Pin, Conversation), PrompterError> {
-        let resumed = kept.and_then(|conversation| self.resume(conversation, ask, environment).ok());
-        let mut conversation = match resumed {
-            Some(conversation) => conversation,
+        kept: Option<AssuanClient>,
+        ask: &PromptRequest,
+        environment: &PromptEnvironment,
+    ) -> Result<(Pin, AssuanClient), PrompterError> {
+        let resumed = kept.and_then(|assuan_client| self.resume(assuan_client, ask, environment).ok());
+        let mut assuan_client = match resumed {
+            Some(assuan_client) => assuan_client,
             None => self.begin(ask, false, environment)?,
         };
-        let (typed, _) = get(&mut conversation)?;
+        let (typed, _) = get(&mut assuan_client)?;
         let pin = into_pin(&typed)?;
-        conversation.0.pause();
-        Ok((pin, conversation))
+        assuan_client.0.pause();
+        Ok((pin, assuan_client))
     }
 
     /// Returns whether a kept connection is usable. It is not if another program now reads from the
     /// terminal.
-    pub(super) fn goes_on(&self, conversation: &Conversation) -> bool {
-        conversation.0.is_running() && self.tty.as_ref().is_none_or(|tty| Terminal::open_to_ask(tty).is_ok())
+    pub(super) fn goes_on(&self, assuan_client: &AssuanClient) -> bool {
+        assuan_client.0.is_running() && self.tty.as_ref().is_none_or(|tty| Terminal::open_to_ask(tty).is_ok())
     }
 
     /// Sends the next text to a program that has already answered.
     fn resume(
         &self,
-        mut conversation: Conversation,
-        ask: &Ask,
-        environment: &Environment,
-    ) -> Result<Conversation, PrompterError> {
-        conversation.0.resume(environment);
-        conversation.0.within(environment.patience().saturating_add(GRACE));
+        mut assuan_client: AssuanClient,
+        ask: &PromptRequest,
+        environment: &PromptEnvironment,
+    ) -> Result<AssuanClient, PrompterError> {
+        assuan_client.0.resume(environment);
+        assuan_client.0.within(environment.timeout().saturating_add(EXIT_GRACE));
         if let Some(tty) = &self.tty {
-            forget_what_was_typed_ahead(tty);
+            flush_input(tty);
         }
-        tell(&mut conversation, ask, false)?;
-        Ok(conversation)
+        tell(&mut assuan_client, ask, false)?;
+        Ok(assuan_client)
     }
 
     /// Some programs ask twice themselves and report it (`PIN_REPEATED`); the others are asked
     /// twice.
-    pub(super) fn new_pin(&self, ask: &Ask, environment: &Environment) -> Result<Pin, PrompterError> {
-        let mut conversation = self.begin(ask, false, environment)?;
+    pub(super) fn new_pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
+        let mut assuan_client = self.begin(ask, false, environment)?;
         for _ in 0..NEW_PIN_ROUNDS {
-            conversation.must("SETPROMPT", &format!("{}:", ask.prompt()))?;
+            assuan_client.send_expecting_ok("SETPROMPT", &format!("{}:", ask.prompt()))?;
             // Unknown to some programs, which are asked a second time below.
-            conversation.ask("SETREPEAT", "Once more:")?;
-            conversation.ask("SETREPEATERROR", "The two entries differ.")?;
-            let (first, repeated) = get(&mut conversation)?;
+            assuan_client.ask("SETREPEAT", "Once more:")?;
+            assuan_client.ask("SETREPEATERROR", "The two entries differ.")?;
+            let (first, repeated) = get(&mut assuan_client)?;
             let same = repeated || {
-                conversation.must("SETPROMPT", "Once more:")?;
-                get(&mut conversation)?.0 == first
+                assuan_client.send_expecting_ok("SETPROMPT", "Once more:")?;
+                get(&mut assuan_client)?.0 == first
             };
             if same {
-                conversation.end();
+                assuan_client.end();
                 return into_pin(&first);
             }
-            conversation.must("SETERROR", "The two entries differ.")?;
+            assuan_client.send_expecting_ok("SETERROR", "The two entries differ.")?;
         }
-        conversation.end();
+        assuan_client.end();
         Err(PrompterError::Differ)
     }
 
-    pub(super) fn confirm(&self, ask: &Ask, environment: &Environment) -> Result<bool, PrompterError> {
-        let mut conversation = self.begin(ask, true, environment)?;
+    pub(super) fn confirm(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<bool, PrompterError> {
+        let mut assuan_client = self.begin(ask, true, environment)?;
         for (name, text) in [("SETOK", "Yes"), ("SETNOTOK", "No"), ("SETCANCEL", "Cancel")] {
-            conversation.must(name, text)?;
+            assuan_client.send_expecting_ok(name, text)?;
         }
-        let answer = match conversation.ask("CONFIRM", "")? {
-            Answer::Done { .. } => true,
-            Answer::Refused(NOT_CONFIRMED, _) => false,
-            Answer::Refused(code, text) => return Err(no_answer(&conversation, code, &text)),
+        let answer = match assuan_client.ask("CONFIRM", "")? {
+            AssuanResponse::Done { .. } => true,
+            AssuanResponse::Refused(NOT_CONFIRMED, _) => false,
+            AssuanResponse::Refused(code, text) => return Err(no_answer(&assuan_client, code, &text)),
         };
-        conversation.end();
+        assuan_client.end();
         Ok(answer)
     }
 
     /// Starts the program and sends the text. Does not offer the desktop's password cache
     /// (`SETKEYINFO`, `allow-external-password-cache`): a PIN is typed for one use.
-    fn begin(&self, ask: &Ask, confirm: bool, environment: &Environment) -> Result<Conversation, PrompterError> {
-        let mut running = Running::start(&self.program, &[""; 0], &[], environment, &ask.what())?;
-        running.within(environment.patience().saturating_add(GRACE));
-        let mut conversation = Conversation::begin(running)?;
+    fn begin(
+        &self,
+        ask: &PromptRequest,
+        confirm: bool,
+        environment: &PromptEnvironment,
+    ) -> Result<AssuanClient, PrompterError> {
+        let mut running = PromptProcess::start(&self.program, &[""; 0], &[], environment, &ask.what())?;
+        running.within(environment.timeout().saturating_add(EXIT_GRACE));
+        let mut assuan_client = AssuanClient::begin(running)?;
         let variable = |name: &str| environment.variable(name).and_then(|value| value.to_str());
         if let Some(tty) = self.tty.as_ref().and_then(|tty| tty.to_str()) {
-            forget_what_was_typed_ahead(Path::new(tty));
-            conversation.must("OPTION", &format!("ttyname={tty}"))?;
-            conversation.must("OPTION", &format!("ttytype={}", variable("TERM").unwrap_or("dumb")))?;
+            flush_input(Path::new(tty));
+            assuan_client.send_expecting_ok("OPTION", &format!("ttyname={tty}"))?;
+            assuan_client.send_expecting_ok("OPTION", &format!("ttytype={}", variable("TERM").unwrap_or("dumb")))?;
         }
         let locale = |category: &str| ["LC_ALL", category, "LANG"].iter().find_map(|name| variable(name));
         let is_utf8 = |locale: &&str| locale.to_uppercase().replace('-', "").contains("UTF8");
         // Without UTF-8, pinentry-curses shows nothing if a name contains an umlaut.
         let characters = locale("LC_CTYPE").filter(is_utf8).unwrap_or("C.UTF-8");
         // Some programs refuse unknown options; these are not essential.
-        conversation.ask("OPTION", &format!("lc-ctype={characters}"))?;
+        assuan_client.ask("OPTION", &format!("lc-ctype={characters}"))?;
         if let Some(messages) = locale("LC_MESSAGES") {
-            conversation.ask("OPTION", &format!("lc-messages={messages}"))?;
+            assuan_client.ask("OPTION", &format!("lc-messages={messages}"))?;
         }
-        conversation.ask("SETTIMEOUT", &environment.patience().as_secs().max(1).to_string())?;
-        conversation.must("SETTITLE", "tokenkeep")?;
-        tell(&mut conversation, ask, confirm)?;
-        Ok(conversation)
+        assuan_client.ask("SETTIMEOUT", &environment.timeout().as_secs().max(1).to_string())?;
+        assuan_client.send_expecting_ok("SETTITLE", "tokenkeep")?;
+        tell(&mut assuan_client, ask, confirm)?;
+        Ok(assuan_client)
     }
 }
 
 /// Sends the text of the prompt.
-fn tell(conversation: &mut Conversation, ask: &Ask, confirm: bool) -> Result<(), PrompterError> {
+fn tell(assuan_client: &mut AssuanClient, ask: &PromptRequest, confirm: bool) -> Result<(), PrompterError> {
     let mut lines = ask.text();
     if confirm {
         // Not every pinentry shows SETERROR in a confirmation.
         lines.extend(ask.warning());
         lines.push(ask.prompt());
     } else {
-        conversation.must("SETPROMPT", &format!("{}:", ask.prompt()))?;
+        assuan_client.send_expecting_ok("SETPROMPT", &format!("{}:", ask.prompt()))?;
         if let Some(warning) = ask.warning() {
-            conversation.must("SETERROR", &plain(&warning))?;
+            assuan_client.send_expecting_ok("SETERROR", &plain(&warning))?;
         }
     }
-    conversation.must("SETDESC", &description(&lines))
+    assuan_client.send_expecting_ok("SETDESC", &description(&lines))
 }
 
 /// Shortens each line until the text fits into one command.
@@ -238,19 +243,19 @@ fn plain(text: &str) -> String {
 }
 
 /// Asks for a PIN. Returns the input, and whether the program asked twice.
-fn get(conversation: &mut Conversation) -> Result<(Zeroizing<Vec<u8>>, bool), PrompterError> {
-    match conversation.ask("GETPIN", "")? {
-        Answer::Done { data, .. } if data.is_empty() => Err(conversation.0.cancelled()),
-        Answer::Done { data, status } => Ok((data, status.iter().any(|keyword| keyword == "PIN_REPEATED"))),
-        Answer::Refused(code, text) => Err(no_answer(conversation, code, &text)),
+fn get(assuan_client: &mut AssuanClient) -> Result<(Zeroizing<Vec<u8>>, bool), PrompterError> {
+    match assuan_client.ask("GETPIN", "")? {
+        AssuanResponse::Done { data, .. } if data.is_empty() => Err(assuan_client.0.cancelled()),
+        AssuanResponse::Done { data, status } => Ok((data, status.iter().any(|keyword| keyword == "PIN_REPEATED"))),
+        AssuanResponse::Refused(code, text) => Err(no_answer(assuan_client, code, &text)),
     }
 }
 
-fn no_answer(conversation: &Conversation, code: u32, text: &str) -> PrompterError {
+fn no_answer(assuan_client: &AssuanClient, code: u32, text: &str) -> PrompterError {
     match code {
-        CANCELED | FULLY_CANCELED | NOT_CONFIRMED => conversation.0.cancelled(),
-        TIMEOUT => conversation.0.nobody(),
-        _ => conversation.refused(code, text),
+        CANCELED | FULLY_CANCELED | NOT_CONFIRMED => assuan_client.0.cancelled(),
+        TIMEOUT => assuan_client.0.nobody(),
+        _ => assuan_client.refused(code, text),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::PrompterError;
-use super::deadline::{Deadline, GONE};
+use super::deadline::{Deadline, REQUESTER_GONE};
 use crate::token::Pin;
 
 /// A source of PINs, in the syntax of `--pin-source` and `--new-pin-source`.
@@ -90,7 +90,7 @@ impl PinSource {
                 // Reopens the descriptor by its path, because using its number needs `unsafe`.
                 let file = self.open(Path::new(&format!("/dev/fd/{number}")))?;
                 self.metadata(&file)?;
-                self.pin(&self.line(&mut Patient { file, deadline })?.0)
+                self.pin(&self.line(&mut TimedReader { file, deadline })?.0)
             }
             Self::Credential(name) => {
                 let directory = credentials.ok_or_else(|| {
@@ -153,7 +153,7 @@ impl PinSource {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     return Err(PrompterError::NobodyAnswered { what: self.to_string(), waited: Duration::ZERO });
                 }
-                Err(error) if error.kind() == GONE => {
+                Err(error) if error.kind() == REQUESTER_GONE => {
                     return Err(PrompterError::Withdrawn { what: self.to_string() });
                 }
                 Err(error) => return Err(self.fails(error.to_string())),
@@ -175,12 +175,12 @@ impl PinSource {
 }
 
 /// A file whose reads have a time limit.
-struct Patient {
+struct TimedReader {
     file: File,
     deadline: Deadline,
 }
 
-impl Read for Patient {
+impl Read for TimedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.deadline.input(&self.file)?;
         self.file.read(buffer)

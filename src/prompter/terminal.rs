@@ -19,7 +19,7 @@ use super::deadline::Deadline;
 use super::showable;
 
 /// Maximum number of bytes in one answer; a PIN has at most 255.
-const LONGEST_ANSWER: usize = 1_024;
+const MAX_ANSWER_BYTES: usize = 1_024;
 
 const CTRL_C: u8 = 0x03;
 const CTRL_D: u8 = 0x04;
@@ -29,7 +29,7 @@ const ESCAPE: u8 = 0x1b;
 const DELETE: u8 = 0x7f;
 
 /// The user's input.
-pub(super) enum Answer {
+pub(super) enum TerminalInput {
     /// The text typed before Enter; may be empty.
     Text(Zeroizing<String>),
     /// End of input before any text.
@@ -39,7 +39,7 @@ pub(super) enum Answer {
 }
 
 /// Discards input typed before the prompt.
-pub(super) fn forget_what_was_typed_ahead(terminal: &Path) {
+pub(super) fn flush_input(terminal: &Path) {
     // The next prompt reports an error, if there is one.
     let _ = Terminal::open(terminal).map(|terminal| tcflush(&terminal.file, QueueSelector::IFlush));
 }
@@ -86,16 +86,16 @@ impl Terminal {
     }
 
     /// Asks without echo.
-    pub(super) fn ask_without_echo(&mut self, prompt: &str) -> io::Result<Answer> {
+    pub(super) fn ask_without_echo(&mut self, prompt: &str) -> io::Result<TerminalInput> {
         self.ask(prompt, false)
     }
 
     /// Asks with echo.
-    pub(super) fn ask_visibly(&mut self, prompt: &str) -> io::Result<Answer> {
+    pub(super) fn ask_visibly(&mut self, prompt: &str) -> io::Result<TerminalInput> {
         self.ask(prompt, true)
     }
 
-    fn ask(&mut self, prompt: &str, echo: bool) -> io::Result<Answer> {
+    fn ask(&mut self, prompt: &str, echo: bool) -> io::Result<TerminalInput> {
         let raw = RawMode::begin(&self.file)?;
         self.file.write_all(showable(prompt).as_bytes())?;
         let answer = self.line(echo);
@@ -104,19 +104,19 @@ impl Terminal {
         answer
     }
 
-    fn line(&mut self, echo: bool) -> io::Result<Answer> {
-        let mut line = Zeroizing::new(Vec::with_capacity(LONGEST_ANSWER));
+    fn line(&mut self, echo: bool) -> io::Result<TerminalInput> {
+        let mut line = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES));
         loop {
             match self.key()? {
-                Some(CTRL_C) => return Ok(Answer::Interrupted),
-                None => return Ok(Answer::Cancelled),
-                Some(CTRL_D) if line.is_empty() => return Ok(Answer::Cancelled),
+                Some(CTRL_C) => return Ok(TerminalInput::Interrupted),
+                None => return Ok(TerminalInput::Cancelled),
+                Some(CTRL_D) if line.is_empty() => return Ok(TerminalInput::Cancelled),
                 Some(b'\r' | b'\n') => break,
                 Some(DELETE | BACKSPACE) => self.erase(&mut line, 1, echo)?,
                 Some(CTRL_U) => self.erase(&mut line, usize::MAX, echo)?,
                 Some(ESCAPE) => self.skip_escape_sequence()?,
                 Some(key) if key < b' ' => {}
-                Some(_) if line.len() >= LONGEST_ANSWER => {
+                Some(_) if line.len() >= MAX_ANSWER_BYTES => {
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, "the answer is too long"));
                 }
                 Some(key) => {
@@ -129,7 +129,7 @@ impl Terminal {
         }
         let text = std::str::from_utf8(&line)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the terminal does not send UTF-8"))?;
-        Ok(Answer::Text(Zeroizing::new(text.to_owned())))
+        Ok(TerminalInput::Text(Zeroizing::new(text.to_owned())))
     }
 
     /// Reads one byte; `None` at the end of input.

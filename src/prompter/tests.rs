@@ -118,7 +118,7 @@ fn a_credential_is_looked_for_where_systemd_put_it() {
 #[test]
 fn without_a_terminal_nobody_is_asked_and_the_remedy_is_said() {
     let prompter = Prompter::new(PinSource::Prompt, PinSource::Prompt).with_terminal("/dev/null");
-    assert!(!prompter.attended());
+    assert!(!prompter.is_attended());
     let error = prompter.pin("x").unwrap_err();
     assert!(error.to_string().contains("--pin-source"), "{error}");
     assert!(!error.is_cancelled());
@@ -129,13 +129,13 @@ fn without_a_terminal_nobody_is_asked_and_the_remedy_is_said() {
 const RULE: Option<PinRule> = Some(PinRule { min: 4, max: 8 });
 
 /// A pseudo-terminal (created by `script`) with a simulated user.
-pub(super) struct Desk {
+pub(super) struct TestTerminal {
     script: Child,
     pub(super) path: PathBuf,
     screen: mpsc::Receiver<u8>,
 }
 
-impl Desk {
+impl TestTerminal {
     pub(super) fn new() -> Self {
         let mut script = Command::new("script")
             .args(["-q", "-f", "-c", "tty; exec sleep 60", "/dev/null"])
@@ -153,9 +153,9 @@ impl Desk {
                 }
             }
         });
-        let mut desk = Self { script, path: PathBuf::new(), screen };
-        desk.path = PathBuf::from(desk.until("\n").trim());
-        desk
+        let mut test_terminal = Self { script, path: PathBuf::new(), screen };
+        test_terminal.path = PathBuf::from(test_terminal.until("\n").trim());
+        test_terminal
     }
 
     /// Reads the screen up to and including this text.
@@ -177,7 +177,7 @@ impl Desk {
     /// Asks for a PIN or a new one, while the user answers each prompt with the next keys.
     fn ask(&mut self, new: bool, answers: &[(&str, &str)]) -> (Result<Pin, PrompterError>, String) {
         let prompter = Prompter::new(PinSource::Prompt, PinSource::Prompt).with_terminal(&self.path);
-        assert!(prompter.attended());
+        assert!(prompter.is_attended());
         let asking = std::thread::spawn(move || if new { prompter.new_pin("it", RULE) } else { prompter.pin("it") });
         let mut shown = String::new();
         for (prompt, keys) in answers {
@@ -198,7 +198,7 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for TestTerminal {
     fn drop(&mut self) {
         let _ = self.script.kill();
         let _ = self.script.wait();
@@ -207,57 +207,57 @@ impl Drop for Desk {
 
 #[test]
 fn a_person_types_a_pin_and_it_is_not_shown() {
-    let mut desk = Desk::new();
-    let (pin, shown) = desk.ask(false, &[("PIN of it: ", "geh-1\n")]);
+    let mut test_terminal = TestTerminal::new();
+    let (pin, shown) = test_terminal.ask(false, &[("PIN of it: ", "geh-1\n")]);
     assert_eq!(pin.unwrap().as_str(), "geh-1");
     assert!(!shown.contains("geh"), "{shown}");
 }
 
 #[test]
 fn keys_that_correct_are_obeyed() {
-    let mut desk = Desk::new();
-    let (pin, _) = desk.ask(false, &[("PIN of it: ", "wrong\x15éü\x7f\x1b[A12\x1bOB\x1b[3~3\r")]);
+    let mut test_terminal = TestTerminal::new();
+    let (pin, _) = test_terminal.ask(false, &[("PIN of it: ", "wrong\x15éü\x7f\x1b[A12\x1bOB\x1b[3~3\r")]);
     assert_eq!(pin.unwrap().as_str(), "é123");
 }
 
 #[test]
 fn giving_up_is_told_apart() {
-    let mut desk = Desk::new();
+    let mut test_terminal = TestTerminal::new();
     for keys in ["\x03", "12\x03", "\x04", "\n"] {
-        let (pin, _) = desk.ask(false, &[("PIN of it: ", keys)]);
+        let (pin, _) = test_terminal.ask(false, &[("PIN of it: ", keys)]);
         assert!(pin.unwrap_err().is_cancelled(), "{keys:?}");
     }
 }
 
 #[test]
 fn a_new_pin_is_typed_twice() {
-    let mut desk = Desk::new();
-    let (pin, _) = desk
+    let mut test_terminal = TestTerminal::new();
+    let (pin, _) = test_terminal
         .ask(true, &[("New PIN for it (4 to 8 characters): ", "12345678\n"), ("Repeat the new PIN: ", "12345678\n")]);
     assert_eq!(pin.unwrap().as_str(), "12345678");
 }
 
 #[test]
 fn a_new_pin_that_differs_is_asked_for_again_and_then_given_up() {
-    let mut desk = Desk::new();
+    let mut test_terminal = TestTerminal::new();
     let different = [("New PIN for it (4 to 8 characters): ", "12345678\n"), ("Repeat the new PIN: ", "12345679\n")];
     let same = [("New PIN for it (4 to 8 characters): ", "abcdefgh\n"), ("Repeat the new PIN: ", "abcdefgh\n")];
-    let (pin, shown) = desk.ask(true, &[different, same].concat());
+    let (pin, shown) = test_terminal.ask(true, &[different, same].concat());
     assert_eq!(pin.unwrap().as_str(), "abcdefgh");
     assert!(shown.contains("differ"), "{shown}");
-    let (pin, _) = desk.ask(true, &[different, different, different].concat());
+    let (pin, _) = test_terminal.ask(true, &[different, different, different].concat());
     assert!(matches!(pin, Err(PrompterError::Differ)));
 }
 
 #[test]
 fn the_rule_of_a_new_pin_is_said_and_checked_at_its_first_entry() {
-    let mut desk = Desk::new();
+    let mut test_terminal = TestTerminal::new();
     let asked = "New PIN for it (4 to 8 characters): ";
     let right = [(asked, "12345678\n"), ("Repeat the new PIN: ", "12345678\n")];
-    let (pin, shown) = desk.ask(true, &[&[(asked, "123\n"), (asked, "123456789\n")][..], &right].concat());
+    let (pin, shown) = test_terminal.ask(true, &[&[(asked, "123\n"), (asked, "123456789\n")][..], &right].concat());
     assert_eq!(pin.unwrap().as_str(), "12345678");
     assert_eq!(shown.matches("takes PINs of 4 to 8 characters").count(), 2, "{shown}");
-    let (pin, _) = desk.ask(true, &[(asked, "1234\u{200b}\n"), (asked, "123\n"), (asked, "1\n")]);
+    let (pin, _) = test_terminal.ask(true, &[(asked, "1234\u{200b}\n"), (asked, "123\n"), (asked, "1\n")]);
     assert!(matches!(pin, Err(PrompterError::NotAPin(PinError::Length(_)))));
     let (_directory, path) = file_with(b"123\n", 0o600);
     let prompter = Prompter::new(PinSource::Prompt, PinSource::File(path));
@@ -266,20 +266,20 @@ fn the_rule_of_a_new_pin_is_said_and_checked_at_its_first_entry() {
 
 #[test]
 fn cancelling_the_second_entry_cancels() {
-    let mut desk = Desk::new();
-    let (pin, _) =
-        desk.ask(true, &[("New PIN for it (4 to 8 characters): ", "12345678\n"), ("Repeat the new PIN: ", "\x03")]);
+    let mut test_terminal = TestTerminal::new();
+    let (pin, _) = test_terminal
+        .ask(true, &[("New PIN for it (4 to 8 characters): ", "12345678\n"), ("Repeat the new PIN: ", "\x03")]);
     assert!(pin.unwrap_err().is_cancelled());
 }
 
 #[test]
 fn only_yes_is_a_yes() {
-    let mut desk = Desk::new();
+    let mut test_terminal = TestTerminal::new();
     for (keys, yes) in [("y\n", true), ("YES\n", true), ("n\n", false), ("\n", false), ("yy\n", false)] {
-        assert_eq!(desk.confirm(keys).unwrap(), yes, "{keys:?}");
+        assert_eq!(test_terminal.confirm(keys).unwrap(), yes, "{keys:?}");
     }
     for keys in ["\x03", "\x04", "y\x03"] {
-        assert!(desk.confirm(keys).unwrap_err().is_cancelled(), "{keys:?}");
+        assert!(test_terminal.confirm(keys).unwrap_err().is_cancelled(), "{keys:?}");
     }
 }
 

@@ -10,20 +10,20 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use super::connection::Source;
-use super::door::{Doors, body_of, cost_of_bytes, not_done, spent};
-use super::guard::Connection;
+use super::app_state::{AppState, body_of, cost_of_bytes, job_error_response, too_many_requests};
+use super::blocking_pool::Job;
+use super::connection::SourceAddress;
+use super::connection_limit::TrackedConnection;
 use super::limits;
-use super::workers::Job;
 use crate::cmp::cost_of_verifying;
 
 const MEDIA_TYPE: &str = "application/pkixcmp";
 
 /// Handles `POST /.well-known/cmp` and the paths below it.
-pub(super) async fn answer(
-    State(doors): State<Arc<Doors>>,
-    Extension(Source(source)): Extension<Source>,
-    Extension(connection): Extension<Arc<Connection>>,
+pub(super) async fn handle(
+    State(state): State<Arc<AppState>>,
+    Extension(SourceAddress(source)): Extension<SourceAddress>,
+    Extension(connection): Extension<Arc<TrackedConnection>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -33,21 +33,21 @@ pub(super) async fn answer(
     };
     // The message itself requests an amount of hashing, and its source pays for that in advance.
     let cost = cost_of_bytes(&message) + cost_of_verifying(&message);
-    let left = match doors.budget.take(source, cost, Instant::now()) {
+    let left = match state.budget.take(source, cost, Instant::now()) {
         Ok(left) => left,
-        Err(reason) => return spent(reason),
+        Err(reason) => return too_many_requests(reason),
     };
-    let office = doors.office.clone();
-    let answering = connection.answering();
-    let job = Job { source, left, is_heavy: cost > limits::HEAVY };
-    let done = doors.workers.run(job, move || office.answer_cmp(&message, source, Timestamp::now())).await;
+    let authority = state.authority.clone();
+    let answering = connection.mark_busy();
+    let job = Job { source, left, is_heavy: cost > limits::HEAVY_JOB_COST };
+    let done = state.workers.run(job, move || authority.answer_cmp(&message, source, Timestamp::now())).await;
     drop(answering);
     match done {
         Ok(answer) => {
             // The delay occupies no worker: it slows only the guessing client.
-            tokio::time::sleep(answer.delay.min(limits::LONGEST_DELAY)).await;
+            tokio::time::sleep(answer.delay.min(limits::MAX_REPLY_DELAY)).await;
             ([(header::CONTENT_TYPE, MEDIA_TYPE)], answer.bytes).into_response()
         }
-        Err(reason) => not_done(reason),
+        Err(reason) => job_error_response(reason),
     }
 }

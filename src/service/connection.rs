@@ -15,23 +15,23 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
-use super::admission::Admission;
-use super::guard::Connection;
-use super::stop::closing;
-use super::{GRACE, forwarded, limits};
+use super::admission::AdmissionControl;
+use super::connection_limit::TrackedConnection;
+use super::shutdown::wait_for_close;
+use super::{DRAIN_TIMEOUT, forwarded, limits};
 use crate::authority::Networks;
 
 /// The source address of a request, attached to every request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source(pub(super) IpAddr);
+pub(super) struct SourceAddress(pub(super) IpAddr);
 
 /// The data that all requests of one connection share.
 #[derive(Clone)]
-pub(super) struct Peer {
+pub(super) struct ConnectionInfo {
     /// The address of the peer.
     pub(super) address: IpAddr,
     /// The connection's entry in the connection limiter.
-    pub(super) connection: Arc<Connection>,
+    pub(super) connection: Arc<TrackedConnection>,
     /// The proxies whose `Forwarded` header is trusted.
     pub(super) proxies: Arc<Networks>,
 }
@@ -41,14 +41,14 @@ pub(super) async fn accept(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     routes: Router,
-    admission: Admission,
+    admission: AdmissionControl,
     mut closed: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
     let state = closed.clone();
     loop {
         tokio::select! {
-            () = closing(&mut closed) => break,
+            () = wait_for_close(&mut closed) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
@@ -58,11 +58,11 @@ pub(super) async fn accept(
                         continue;
                     };
                     let peer =
-                        Peer { address: source, connection: permit.connection(), proxies: admission.proxies() };
+                        ConnectionInfo { address: source, connection: permit.connection(), proxies: admission.proxies() };
                     let (tls, routes, state) = (tls.clone(), routes.clone(), state.clone());
                     connections.spawn(async move {
                         tokio::select! {
-                            () = converse(stream, peer, tls, routes, state) => {}
+                            () = handle_connection(stream, peer, tls, routes, state) => {}
                             () = permit.must_close() => {}
                         }
                         drop(permit);
@@ -78,58 +78,58 @@ pub(super) async fn accept(
         }
     }
     drop(listener);
-    finish(connections).await;
+    drain(connections).await;
 }
 
 /// Waits for busy connections, for the grace period at most.
-pub(super) async fn finish(mut connections: JoinSet<()>) {
+pub(super) async fn drain(mut connections: JoinSet<()>) {
     let finished = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, finished).await.is_err() {
+    if tokio::time::timeout(DRAIN_TIMEOUT, finished).await.is_err() {
         tracing::warn!("closing connections that did not finish in time");
     }
 }
 
-async fn converse(
+async fn handle_connection(
     stream: TcpStream,
-    peer: Peer,
+    peer: ConnectionInfo,
     tls: Option<Arc<rustls::ServerConfig>>,
     routes: Router,
     state: watch::Receiver<bool>,
 ) {
     // Sends small replies without delay; a failure to set the option is harmless.
     let _ = stream.set_nodelay(true);
-    let Some(config) = tls else { return speak(stream, peer, routes, state).await };
+    let Some(config) = tls else { return serve_http1(stream, peer, routes, state).await };
     let source = peer.address;
     let handshake = TlsAcceptor::from(config).accept(stream);
-    match tokio::time::timeout(limits::HANDSHAKE_TIME, handshake).await {
-        Ok(Ok(stream)) => speak(stream, peer, routes, state).await,
+    match tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => serve_http1(stream, peer, routes, state).await,
         Ok(Err(error)) => tracing::debug!(%source, %error, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%source, "a TLS handshake took too long"),
     }
 }
 
 /// Serves HTTP/1.1 on a connection until it ends.
-pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    peer: Peer,
+    peer: ConnectionInfo,
     routes: Router,
     mut state: watch::Receiver<bool>,
 ) {
     let source = peer.address;
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         let source = forwarded::source_of(peer.address, request.headers(), &peer.proxies);
-        request.extensions_mut().insert(Source(source));
+        request.extensions_mut().insert(SourceAddress(source));
         request.extensions_mut().insert(peer.connection.clone());
         // A router is always ready.
         routes.clone().call(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEAD_TIME)
-        .max_buf_size(limits::HEAD)
+        .header_read_timeout(limits::HEAD_TIMEOUT)
+        .max_buf_size(limits::MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let mut end = pin!(tokio::time::sleep(limits::CONNECTION_TIME));
+    let mut end = pin!(tokio::time::sleep(limits::MAX_CONNECTION_TIME));
     let mut is_ending = false;
     loop {
         tokio::select! {
@@ -139,7 +139,7 @@ pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
                 }
                 return;
             }
-            () = closing(&mut state), if !is_ending => {
+            () = wait_for_close(&mut state), if !is_ending => {
                 is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }

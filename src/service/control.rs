@@ -20,15 +20,15 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::connection::Peer;
-use super::guard::Connection;
+use super::connection::ConnectionInfo;
+use super::connection_limit::TrackedConnection;
 use super::routes::{CONTROL_CHECK, CONTROL_STATEMENTS};
-use super::stop::closing;
+use super::shutdown::wait_for_close;
 use super::{ServiceError, connection, limits};
-use crate::authority::{CheckReport, Configuration};
+use crate::authority::{Configuration, DatabaseCheckReport};
 
 /// Linux's `sun_path` has 108 bytes, including a final 0.
-const LONGEST_PATH: usize = 107;
+const MAX_SOCKET_PATH: usize = 107;
 
 /// The bound socket, whose file is removed on drop.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl ControlSocket {
         let failed = |error: io::Error| refuse(error.to_string());
         if is_too_long(path) {
             return Err(refuse(format!(
-                "its path is longer than the {LONGEST_PATH} bytes allowed for a socket; choose a shorter `state`"
+                "its path is longer than the {MAX_SOCKET_PATH} bytes allowed for a socket; choose a shorter `state`"
             )));
         }
         match fs::symlink_metadata(path) {
@@ -65,7 +65,7 @@ impl ControlSocket {
                 return Err(refuse("the path is not a socket; remove that file".to_owned()));
             }
             Ok(_) => match BlockingStream::connect(path) {
-                Err(error) if nobody_listens(&error) => {}
+                Err(error) if is_not_listening(&error) => {}
                 Err(error) => return Err(failed(error)),
                 Ok(_) => return Err(refuse("another `authority serve` uses this state directory".to_owned())),
             },
@@ -88,19 +88,19 @@ impl ControlSocket {
     /// connections finish.
     pub(super) async fn accept(self, routes: Router, mut closed: watch::Receiver<bool>) {
         let Self { listener, file } = self;
-        let places = Arc::new(Semaphore::new(limits::CONTROL_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(limits::MAX_CONTROL_CONNECTIONS));
         let mut connections = JoinSet::new();
         let state = closed.clone();
         loop {
             tokio::select! {
-                () = closing(&mut closed) => break,
+                () = wait_for_close(&mut closed) => break,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) if is_same_user(&stream) => {
                         let Ok(place) = places.clone().try_acquire_owned() else { continue };
                         let (routes, state) = (routes.clone(), state.clone());
                         connections.spawn(async move {
-                            connection::speak(stream, local_peer(), routes, state).await;
+                            connection::serve_http1(stream, local_peer(), routes, state).await;
                             drop(place);
                         });
                     }
@@ -114,7 +114,7 @@ impl ControlSocket {
         }
         drop(file);
         drop(listener);
-        connection::finish(connections).await;
+        connection::drain(connections).await;
     }
 }
 
@@ -128,18 +128,18 @@ impl Drop for SocketFile {
 }
 
 /// The peer of the control socket: this machine, without a proxy.
-fn local_peer() -> Peer {
+fn local_peer() -> ConnectionInfo {
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    Peer { address, connection: Arc::new(Connection::default()), proxies: Arc::default() }
+    ConnectionInfo { address, connection: Arc::new(TrackedConnection::default()), proxies: Arc::default() }
 }
 
 /// Whether the peer has the same user id, by the kernel (`SO_PEERCRED`). Not even root counts as
 /// the same user.
 fn is_same_user(stream: &UnixStream) -> bool {
-    stream.peer_cred().is_ok_and(|peer| is_own(peer.uid()))
+    stream.peer_cred().is_ok_and(|peer| is_own_uid(peer.uid()))
 }
 
-fn is_own(user: u32) -> bool {
+fn is_own_uid(user: u32) -> bool {
     user == rustix::process::geteuid().as_raw()
 }
 
@@ -148,8 +148,8 @@ fn is_own(user: u32) -> bool {
 ///
 /// # Errors
 /// [`ServiceError::Control`] if a `serve` is running and does not answer.
-pub fn answer_by_running(configuration: &Configuration, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceError> {
-    answer_by(&configuration.control_socket(), statement)
+pub fn forward_statement(configuration: &Configuration, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceError> {
+    forward_to(&configuration.control_socket(), statement)
 }
 
 /// Lets the running `serve` of this configuration check its database; `None` if no `serve` is
@@ -157,9 +157,9 @@ pub fn answer_by_running(configuration: &Configuration, statement: &[u8]) -> Res
 ///
 /// # Errors
 /// [`ServiceError::Control`] if a `serve` is running and does not answer.
-pub fn check_by_running(configuration: &Configuration) -> Result<Option<CheckReport>, ServiceError> {
+pub fn request_check(configuration: &Configuration) -> Result<Option<DatabaseCheckReport>, ServiceError> {
     let path = configuration.control_socket();
-    let Some(report) = post(&path, CONTROL_CHECK, &[], limits::CONTROL_CHECK_TIME)? else { return Ok(None) };
+    let Some(report) = post(&path, CONTROL_CHECK, &[], limits::CONTROL_CHECK_TIMEOUT)? else { return Ok(None) };
     let report = serde_json::from_slice(&report);
     report.map(Some).map_err(|error| ServiceError::Control { path, reason: error.to_string() })
 }
@@ -175,7 +175,7 @@ pub fn is_running(configuration: &Configuration) -> Result<bool, ServiceError> {
     }
     match BlockingStream::connect(&path) {
         Ok(_) => Ok(true),
-        Err(error) if nobody_listens(&error) => Ok(false),
+        Err(error) if is_not_listening(&error) => Ok(false),
         Err(error) => Err(ServiceError::Control {
             path,
             reason: format!("{error}; run this command as the user that runs `serve`"),
@@ -183,8 +183,8 @@ pub fn is_running(configuration: &Configuration) -> Result<bool, ServiceError> {
     }
 }
 
-fn answer_by(path: &Path, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceError> {
-    post(path, CONTROL_STATEMENTS, statement, limits::CONTROL_ANSWER_TIME)
+fn forward_to(path: &Path, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceError> {
+    post(path, CONTROL_STATEMENTS, statement, limits::CONTROL_RESPONSE_TIMEOUT)
 }
 
 fn post(path: &Path, request: &str, body: &[u8], time: Duration) -> Result<Option<Vec<u8>>, ServiceError> {
@@ -194,7 +194,7 @@ fn post(path: &Path, request: &str, body: &[u8], time: Duration) -> Result<Optio
         return Ok(None);
     }
     let stream = match BlockingStream::connect(path) {
-        Err(error) if nobody_listens(&error) => return Ok(None),
+        Err(error) if is_not_listening(&error) => return Ok(None),
         Err(error) => return Err(refuse(format!("{error}; run this command as the user that runs `serve`"))),
         Ok(stream) => stream,
     };
@@ -215,7 +215,7 @@ fn post(path: &Path, request: &str, body: &[u8], time: Duration) -> Result<Optio
 }
 
 fn exchange(mut stream: BlockingStream, path: &str, body: &[u8], time: Duration) -> io::Result<Vec<u8>> {
-    stream.set_write_timeout(Some(limits::BODY_TIME))?;
+    stream.set_write_timeout(Some(limits::BODY_TIMEOUT))?;
     stream.set_read_timeout(Some(time))?;
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: control\r\nconnection: close\r\ncontent-type: application/pkcs7-mime\r\n\
@@ -225,7 +225,7 @@ fn exchange(mut stream: BlockingStream, path: &str, body: &[u8], time: Duration)
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
     let mut answer = Vec::new();
-    stream.take(limits::CONTROL_ANSWER).read_to_end(&mut answer)?;
+    stream.take(limits::MAX_CONTROL_RESPONSE_BYTES).read_to_end(&mut answer)?;
     Ok(answer)
 }
 
@@ -245,10 +245,10 @@ fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
 }
 
 fn is_too_long(path: &Path) -> bool {
-    path.as_os_str().len() > LONGEST_PATH
+    path.as_os_str().len() > MAX_SOCKET_PATH
 }
 
-fn nobody_listens(error: &io::Error) -> bool {
+fn is_not_listening(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
 }
 

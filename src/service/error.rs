@@ -16,22 +16,22 @@ pub enum ServiceError {
     Authority(#[from] AuthorityError),
     /// Another program uses the address.
     #[error(
-        "cannot listen on {address}: another program already listens there; stop it, or choose another {door} address \
+        "cannot listen on {address}: another program already listens there; stop it, or choose another {listener} address \
          in {}", file.display()
     )]
     AddressInUse {
         /// `http` or `https`.
-        door: &'static str,
+        listener: &'static str,
         /// The address.
         address: SocketAddr,
         /// The configuration file.
         file: PathBuf,
     },
     /// The address cannot be bound for another reason.
-    #[error("cannot listen on {address}: {source}; choose another {door} address in {}", file.display())]
+    #[error("cannot listen on {address}: {source}; choose another {listener} address in {}", file.display())]
     Listen {
         /// `http` or `https`.
-        door: &'static str,
+        listener: &'static str,
         /// The address.
         address: SocketAddr,
         /// The configuration file.
@@ -61,7 +61,7 @@ pub enum ServiceError {
     Runtime(io::Error),
     /// The thread that opened the authority panicked.
     #[error("cannot serve: {0}; please report this bug")]
-    BrokeOff(#[from] tokio::task::JoinError),
+    Panicked(#[from] tokio::task::JoinError),
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub(super) fn source_of(peer: IpAddr, headers: &HeaderMap, proxies: &Networks) -
 /// address. Returns `None` if the header is malformed.
 fn hops_of(value: &str) -> Option<Vec<Option<IpAddr>>> {
     let mut elements = Vec::new();
-    let mut rest = value.trim_matches(BLANKS);
+    let mut rest = value.trim_matches(WHITESPACE);
     while !rest.is_empty() {
         let (element, after) = element(rest)?;
         elements.push(element);
@@ -44,7 +44,7 @@ fn hops_of(value: &str) -> Option<Vec<Option<IpAddr>>> {
     Some(elements)
 }
 
-const BLANKS: [char; 2] = [' ', '\t'];
+const WHITESPACE: [char; 2] = [' ', '\t'];
 
 /// Parses one element; returns it and the text after its comma.
 fn element(mut rest: &str) -> Option<(Option<IpAddr>, &str)> {
@@ -63,16 +63,16 @@ fn element(mut rest: &str) -> Option<(Option<IpAddr>, &str)> {
                 Node::Hidden => None,
             };
         }
-        let after = after.trim_start_matches(BLANKS);
+        let after = after.trim_start_matches(WHITESPACE);
         if after.is_empty() {
             return Some((address, after));
         }
         if let Some(next) = after.strip_prefix(',') {
-            let next = next.trim_start_matches(BLANKS);
+            let next = next.trim_start_matches(WHITESPACE);
             // An element must follow a comma.
             return if next.is_empty() { None } else { Some((address, next)) };
         }
-        rest = after.strip_prefix(';')?.trim_start_matches(BLANKS);
+        rest = after.strip_prefix(';')?.trim_start_matches(WHITESPACE);
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("authority.toml");
         std::fs::write(&file, text).unwrap();
-        let environment = crate::authority::Environment { home: Some("/home/x".into()), ..Default::default() };
+        let environment = crate::authority::EnvironmentPaths { home: Some("/home/x".into()), ..Default::default() };
         Configuration::load(&file, &environment).unwrap().listen.proxies
     }
 
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_or_malformed_makes_the_proxy_the_source() {
+    fn a_hidden_or_malformed_hop_makes_the_proxy_the_source() {
         for line in [
             "for=unknown",
             "for=_hidden",

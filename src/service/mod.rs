@@ -10,23 +10,23 @@
 //! bytes to the [`Authority`] and returns its bytes.
 
 mod admission;
+mod app_state;
+mod authority_api;
+mod blocking_pool;
 mod budget;
 mod check;
 mod cmp;
 mod connection;
+mod connection_limit;
 mod control;
-mod door;
 mod error;
 mod forwarded;
-mod guard;
 mod limits;
-mod office;
 mod routes;
 mod search;
+mod shutdown;
 mod statements;
-mod stop;
 mod tls;
-mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,35 +40,35 @@ use tokio::sync::watch;
 use crate::authority::{Authority, AuthorityError, Configuration, ListenConfiguration};
 use crate::token::Pin;
 
-use admission::Admission;
+use admission::AdmissionControl;
+use authority_api::AuthorityApi;
+use blocking_pool::BlockingPool;
 use budget::Budget;
 use control::ControlSocket;
-pub use control::{answer_by_running, check_by_running, is_running};
+pub use control::{forward_statement, is_running, request_check};
 pub use error::ServiceError;
-use office::Office;
-use stop::Listening;
-pub use stop::{Stop, StopHandle};
-use workers::BlockingPool;
+use shutdown::ShutdownListener;
+pub use shutdown::{ShutdownHandle, ShutdownSignal};
 
 /// The interval at which unconfirmed transactions are discarded.
-const SWEEP: Duration = Duration::from_mins(1);
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The delay before the older part of the log is checked again after a fault.
 const CHECK_AGAIN: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(30) };
 
 /// The grace period for running requests when the service stops.
-const GRACE: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The additional time for work on the token. A kill would lose nothing, but cost a client a second
 /// try.
-const LAST_WORK: Duration = Duration::from_secs(30);
+const FINAL_WORK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The time limit for moving the database into one file at the end.
 const CLOSING: Duration = Duration::from_secs(2);
 
 /// The open listeners, to be announced by the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenDoors {
+pub struct ListenAddresses {
     /// The HTTP address, with the actual port if the configured one was 0.
     pub http: SocketAddr,
     /// The HTTPS address.
@@ -88,8 +88,8 @@ pub struct OpenDoors {
 pub fn serve(
     configuration: Configuration,
     pin: Pin,
-    announce: impl FnOnce(&OpenDoors),
-    stop: Stop,
+    announce: impl FnOnce(&ListenAddresses),
+    stop: ShutdownSignal,
 ) -> Result<(), ServiceError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -104,7 +104,7 @@ pub fn serve(
         let file = configuration.file.clone();
         let http = bind("http", listen.http, &file).await?;
         let https = bind("https", listen.https, &file).await?;
-        let doors = open_doors(&http, &https, &listen)?;
+        let doors = listen_addresses(&http, &https, &listen)?;
         let control = configuration.control_socket();
         let authority =
             tokio::task::spawn_blocking(move || Authority::open(configuration, &pin, Timestamp::now())).await??;
@@ -133,45 +133,45 @@ pub fn serve(
 /// # Errors
 /// [`ServiceError::Authority`]: older log entries are invalid. The service stops then.
 async fn run(
-    office: Arc<dyn Office>,
+    authority: Arc<dyn AuthorityApi>,
     listen: &ListenConfiguration,
     (http, https, control): (TcpListener, TcpListener, ControlSocket),
     tls: Arc<rustls::ServerConfig>,
-    mut stop: Listening,
+    mut stop: ShutdownListener,
 ) -> Result<(), ServiceError> {
     let workers = BlockingPool::new();
     let budget = Arc::new(Budget::new());
     let (closing, closed) = watch::channel(false);
-    let routes = routes::Routes::new(office.clone(), workers.clone(), budget.clone(), listen.certificate_search);
-    let admission = Admission::new(budget, listen.proxies.clone());
+    let routes = routes::Routes::new(authority.clone(), workers.clone(), budget.clone(), listen.certificate_search);
+    let admission = AdmissionControl::new(budget, listen.proxies.clone());
     let doors = [
         tokio::spawn(connection::accept(http, None, routes.http(), admission.clone(), closed.clone())),
         tokio::spawn(connection::accept(https, Some(tls), routes.https(), admission, closed.clone())),
         tokio::spawn(control.accept(routes.control(), closed.clone())),
     ];
-    let checking = fault_in_older_log(office.clone());
-    let sweeping = tokio::spawn(sweep(office.clone(), closed));
+    let checking = verify_older_log(authority.clone());
+    let sweeping = tokio::spawn(sweep(authority.clone(), closed));
     let fault = tokio::select! {
-        () = stop.requested() => None,
+        () = stop.wait() => None,
         fault = checking => Some(fault),
     };
     tracing::info!("stopping: no new requests are accepted");
     // All receivers are dropped only after everything has stopped.
     let _ = closing.send(true);
     let finish = async {
-        for door in doors {
-            let _ = door.await;
+        for listener in doors {
+            let _ = listener.await;
         }
-        if tokio::time::timeout(LAST_WORK, workers.idle()).await.is_err() {
+        if tokio::time::timeout(FINAL_WORK_TIMEOUT, workers.idle()).await.is_err() {
             tracing::warn!("stopping although the token is still busy");
         }
     };
     tokio::select! {
         () = finish => {}
-        () = stop.requested() => tracing::warn!("stopping at once"),
+        () = stop.wait() => tracing::warn!("stopping at once"),
     }
     sweeping.abort();
-    match tokio::time::timeout(CLOSING, tokio::task::spawn_blocking(move || office.close())).await {
+    match tokio::time::timeout(CLOSING, tokio::task::spawn_blocking(move || authority.close())).await {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(error))) => tracing::warn!(%error, "recent changes stay in the database's write-ahead log"),
         Ok(Err(_)) | Err(_) => tracing::warn!("recent changes may stay in the database's write-ahead log"),
@@ -182,10 +182,10 @@ async fn run(
 /// Returns only if older entries of the log are invalid. Another fault (a database that another
 /// program has locked, a token that does not answer) proves nothing about the log, so the check is
 /// repeated later.
-async fn fault_in_older_log(office: Arc<dyn Office>) -> ServiceError {
+async fn verify_older_log(authority: Arc<dyn AuthorityApi>) -> ServiceError {
     loop {
-        let office = office.clone();
-        match tokio::task::spawn_blocking(move || office.check_older_log()).await {
+        let authority = authority.clone();
+        match tokio::task::spawn_blocking(move || authority.check_older_log()).await {
             Ok(Ok(())) => return std::future::pending().await,
             Ok(Err(error @ AuthorityError::Log { .. })) => {
                 tracing::error!(%error, "the older part of the audit log is invalid");
@@ -201,18 +201,18 @@ async fn fault_in_older_log(office: Arc<dyn Office>) -> ServiceError {
 }
 
 /// Lets the authority discard unconfirmed transactions every minute.
-async fn sweep(office: Arc<dyn Office>, mut closed: watch::Receiver<bool>) {
-    let mut minute = tokio::time::interval(SWEEP);
+async fn sweep(authority: Arc<dyn AuthorityApi>, mut closed: watch::Receiver<bool>) {
+    let mut minute = tokio::time::interval(SWEEP_INTERVAL);
     minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first tick is immediate, and the opened authority has already swept.
     minute.tick().await;
     loop {
         tokio::select! {
-            () = stop::closing(&mut closed) => return,
+            () = shutdown::wait_for_close(&mut closed) => return,
             _ = minute.tick() => {}
         }
-        let office = office.clone();
-        match tokio::task::spawn_blocking(move || office.sweep(Timestamp::now())).await {
+        let authority = authority.clone();
+        match tokio::task::spawn_blocking(move || authority.sweep(Timestamp::now())).await {
             Ok(Ok(0)) => {}
             Ok(Ok(ended)) => tracing::info!(ended, "discarded unconfirmed transactions"),
             Ok(Err(error)) => tracing::error!(%error, "cannot sweep"),
@@ -221,20 +221,24 @@ async fn sweep(office: Arc<dyn Office>, mut closed: watch::Receiver<bool>) {
     }
 }
 
-async fn bind(door: &'static str, address: SocketAddr, file: &std::path::Path) -> Result<TcpListener, ServiceError> {
+async fn bind(
+    listener: &'static str,
+    address: SocketAddr,
+    file: &std::path::Path,
+) -> Result<TcpListener, ServiceError> {
     TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        std::io::ErrorKind::AddrInUse => ServiceError::AddressInUse { door, address, file: file.to_owned() },
-        _ => ServiceError::Listen { door, address, file: file.to_owned(), source },
+        std::io::ErrorKind::AddrInUse => ServiceError::AddressInUse { listener, address, file: file.to_owned() },
+        _ => ServiceError::Listen { listener, address, file: file.to_owned(), source },
     })
 }
 
 /// Returns addresses and URLs of the listeners: the configured URLs, by default those of the bound
 /// addresses.
-fn open_doors(
+fn listen_addresses(
     http: &TcpListener,
     https: &TcpListener,
     listen: &ListenConfiguration,
-) -> Result<OpenDoors, ServiceError> {
+) -> Result<ListenAddresses, ServiceError> {
     let http = http.local_addr().map_err(ServiceError::Runtime)?;
     let https = https.local_addr().map_err(ServiceError::Runtime)?;
     for (key, bound, configured) in
@@ -249,7 +253,7 @@ fn open_doors(
     };
     let http_url = url(&listen.public_url, "http", http);
     let secure = url(&listen.public_https_url, "https", https);
-    Ok(OpenDoors { http, https, http_url, https_url: secure })
+    Ok(ListenAddresses { http, https, http_url, https_url: secure })
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
+use super::app_state::{AppState, text_response, too_many_requests};
+use super::authority_api::AuthorityApi;
+use super::blocking_pool::BlockingPool;
 use super::budget::Budget;
-use super::connection::Source;
-use super::door::{Doors, refusal, spent};
-use super::guard::SearchLimit;
-use super::office::Office;
-use super::workers::BlockingPool;
+use super::connection::SourceAddress;
+use super::connection_limit::SearchLimit;
 use super::{check, cmp, limits, search, statements};
 
 /// The path for statement files on the control socket.
@@ -24,11 +24,16 @@ pub(super) const CONTROL_STATEMENTS: &str = "/control/statements";
 pub(super) const CONTROL_CHECK: &str = "/control/check";
 
 /// Builds the routers.
-pub(super) struct Routes(Arc<Doors>);
+pub(super) struct Routes(Arc<AppState>);
 
 impl Routes {
-    pub(super) fn new(office: Arc<dyn Office>, workers: BlockingPool, budget: Arc<Budget>, search: bool) -> Self {
-        Self(Arc::new(Doors { office, workers, budget, search: search.then(SearchLimit::new) }))
+    pub(super) fn new(
+        authority: Arc<dyn AuthorityApi>,
+        workers: BlockingPool,
+        budget: Arc<Budget>,
+        search: bool,
+    ) -> Self {
+        Self(Arc::new(AppState { authority, workers, budget, search: search.then(SearchLimit::new) }))
     }
 
     /// The HTTP routes: everything that protects its own content.
@@ -39,22 +44,22 @@ impl Routes {
 
     /// The HTTPS routes: those of HTTP and statements.
     pub(super) fn https(&self) -> Router {
-        let routes = common().route("/statements", post(statements::answer));
+        let routes = common().route("/statements", post(statements::handle));
         self.finish(routes.route("/instance", get(statements::instance)), true)
     }
 
     /// The routes of the control socket.
     pub(super) fn control(&self) -> Router {
-        let routes = Router::new().route(CONTROL_STATEMENTS, post(statements::answer_file));
-        self.finish(routes.route(CONTROL_CHECK, post(check::answer)), false)
+        let routes = Router::new().route(CONTROL_STATEMENTS, post(statements::handle_file));
+        self.finish(routes.route(CONTROL_CHECK, post(check::handle)), false)
     }
 
     /// Adds fallbacks, charges and logging. Requests of unauthenticated clients are charged to
     /// their source, even on unknown paths.
-    fn finish(&self, routes: Router<Arc<Doors>>, is_charged: bool) -> Router {
+    fn finish(&self, routes: Router<Arc<AppState>>, is_charged: bool) -> Router {
         let routes = routes
-            .fallback(async || refusal(StatusCode::NOT_FOUND, "not found"))
-            .method_not_allowed_fallback(async || refusal(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
+            .fallback(async || text_response(StatusCode::NOT_FOUND, "not found"))
+            .method_not_allowed_fallback(async || text_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
             .with_state(self.0.clone());
         let charge = middleware::from_fn_with_state(self.0.clone(), charge);
         let routes = if is_charged { routes.layer(charge) } else { routes };
@@ -65,39 +70,39 @@ impl Routes {
 /// The routes of both listeners. RFC 9811 §3.3 and RFC 9483 §6.1 define the CMP paths: an arbitrary
 /// profile label, an operation, both or none. The authority has one set of profiles, and the
 /// message itself names the operation, so all paths have one handler.
-fn common() -> Router<Arc<Doors>> {
+fn common() -> Router<Arc<AppState>> {
     Router::new()
-        .route("/.well-known/cmp", post(cmp::answer))
-        .route("/.well-known/cmp/{operation}", post(cmp::answer))
-        .route("/.well-known/cmp/p/{profile}", post(cmp::answer))
-        .route("/.well-known/cmp/p/{profile}/{operation}", post(cmp::answer))
+        .route("/.well-known/cmp", post(cmp::handle))
+        .route("/.well-known/cmp/{operation}", post(cmp::handle))
+        .route("/.well-known/cmp/p/{profile}", post(cmp::handle))
+        .route("/.well-known/cmp/p/{profile}/{operation}", post(cmp::handle))
         .route("/ca.cer", get(ca_certificate))
-        .route("/certificates/search.cgi", get(search::answer))
+        .route("/certificates/search.cgi", get(search::handle))
 }
 
 async fn charge(
-    State(doors): State<Arc<Doors>>,
-    Extension(Source(source)): Extension<Source>,
+    State(state): State<Arc<AppState>>,
+    Extension(SourceAddress(source)): Extension<SourceAddress>,
     request: Request,
     next: Next,
 ) -> Response {
-    match doors.budget.take(source, limits::COST_OF_REQUEST, Instant::now()) {
+    match state.budget.take(source, limits::COST_OF_REQUEST, Instant::now()) {
         Ok(_) => next.run(request).await,
-        Err(reason) => spent(reason),
+        Err(reason) => too_many_requests(reason),
     }
 }
 
-async fn ca_certificate(State(doors): State<Arc<Doors>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/pkix-cert")], doors.office.ca_certificate()).into_response()
+async fn ca_certificate(State(state): State<Arc<AppState>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/pkix-cert")], state.authority.ca_certificate()).into_response()
 }
 
 async fn statements_need_tls() -> Response {
-    refusal(StatusCode::FORBIDDEN, "statements are accepted over https only")
+    text_response(StatusCode::FORBIDDEN, "statements are accepted over https only")
 }
 
 /// Logs one line per request: path, source, status and duration. Never the query (a search names a
 /// person), a header or a body.
-async fn log(Extension(Source(source)): Extension<Source>, request: Request, next: Next) -> Response {
+async fn log(Extension(SourceAddress(source)): Extension<SourceAddress>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(128).collect();
     let begin = Instant::now();

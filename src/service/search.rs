@@ -8,53 +8,53 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use super::connection::Source;
-use super::door::{Doors, fault, not_done, refusal};
+use super::app_state::{AppState, fault, job_error_response, text_response};
+use super::blocking_pool::Job;
+use super::connection::SourceAddress;
 use super::limits;
-use super::workers::Job;
 
 /// The longest possible address (RFC 5321 §4.5.3.1.3).
-const LONGEST_ADDRESS: usize = 254;
+const MAX_ADDRESS_BYTES: usize = 254;
 
 /// The boundary of a response with several certificates; base64 contains no hyphen.
 const BOUNDARY: &str = "tokenkeep--certificates";
 
 /// Handles `GET /certificates/search.cgi?email=…`: one certificate is returned as it is, several as
 /// multipart/mixed, none as 404.
-pub(super) async fn answer(
-    State(doors): State<Arc<Doors>>,
-    Extension(Source(source)): Extension<Source>,
+pub(super) async fn handle(
+    State(state): State<Arc<AppState>>,
+    Extension(SourceAddress(source)): Extension<SourceAddress>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Response {
-    let Some(limit) = &doors.search else {
-        return refusal(StatusCode::FORBIDDEN, "this authority does not offer the certificate search");
+    let Some(limit) = &state.search else {
+        return text_response(StatusCode::FORBIDDEN, "this authority does not offer the certificate search");
     };
     if let Err(wait) = limit.take(source, Instant::now()) {
-        let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, "too many searches; try again later");
+        let mut response = text_response(StatusCode::TOO_MANY_REQUESTS, "too many searches; try again later");
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
         return response;
     }
     let [(name, email)] = query.as_slice() else {
-        return refusal(StatusCode::BAD_REQUEST, "a search requires exactly one attribute: email");
+        return text_response(StatusCode::BAD_REQUEST, "a search requires exactly one attribute: email");
     };
-    if name != "email" || email.is_empty() || email.len() > LONGEST_ADDRESS {
-        return refusal(StatusCode::BAD_REQUEST, "a search requires exactly one attribute: email");
+    if name != "email" || email.is_empty() || email.len() > MAX_ADDRESS_BYTES {
+        return text_response(StatusCode::BAD_REQUEST, "a search requires exactly one attribute: email");
     }
-    let (office, email) = (doors.office.clone(), email.clone());
-    let job = Job { source, left: limits::BUDGET, is_heavy: false };
-    match doors.workers.run(job, move || office.search_certificates(&email, Timestamp::now())).await {
+    let (authority, email) = (state.authority.clone(), email.clone());
+    let job = Job { source, left: limits::BUDGET_CAPACITY, is_heavy: false };
+    match state.workers.run(job, move || authority.search_certificates(&email, Timestamp::now())).await {
         Ok(Ok(found)) => certificates(found),
         Ok(Err(error)) => {
             tracing::error!(%error, "a search failed");
             fault(&error)
         }
-        Err(reason) => not_done(reason),
+        Err(reason) => job_error_response(reason),
     }
 }
 
 fn certificates(mut found: Vec<Vec<u8>>) -> Response {
     match (found.pop(), found.is_empty()) {
-        (None, _) => refusal(StatusCode::NOT_FOUND, "no certificate for this address"),
+        (None, _) => text_response(StatusCode::NOT_FOUND, "no certificate for this address"),
         (Some(only), true) => ([(header::CONTENT_TYPE, "application/pkix-cert")], only).into_response(),
         (Some(last), false) => {
             found.push(last);

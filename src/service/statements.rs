@@ -13,53 +13,53 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use super::connection::Source;
-use super::door::{Doors, body_of, cost_of_bytes, not_done, refusal, spent};
-use super::guard::Connection;
+use super::app_state::{AppState, body_of, cost_of_bytes, job_error_response, text_response, too_many_requests};
+use super::blocking_pool::Job;
+use super::connection::SourceAddress;
+use super::connection_limit::TrackedConnection;
 use super::limits;
-use super::workers::Job;
-use crate::authority::NoResponse;
-use crate::statement::Way;
+use crate::authority::UnsignedError;
+use crate::statement::StatementChannel;
 
 /// The source of statement files, which belong to no network address.
-pub(super) const CARRIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+pub(super) const FILE_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Handles `POST /statements`.
-pub(super) async fn answer(
-    State(doors): State<Arc<Doors>>,
-    Extension(Source(source)): Extension<Source>,
-    Extension(connection): Extension<Arc<Connection>>,
+pub(super) async fn handle(
+    State(state): State<Arc<AppState>>,
+    Extension(SourceAddress(source)): Extension<SourceAddress>,
+    Extension(connection): Extension<Arc<TrackedConnection>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let statement = match statement_of(&headers, body).await {
         Ok(statement) => statement,
-        Err(refusal) => return refusal,
+        Err(text_response) => return text_response,
     };
     let cost = cost_of_bytes(&statement) + limits::COST_OF_STATEMENT;
-    let left = match doors.budget.take(source, cost, Instant::now()) {
+    let left = match state.budget.take(source, cost, Instant::now()) {
         Ok(left) => left,
-        Err(reason) => return spent(reason),
+        Err(reason) => return too_many_requests(reason),
     };
-    let _answering = connection.answering();
-    answer_by(Way::Online, &doors, Job { source, left, is_heavy: false }, statement).await
+    let _answering = connection.mark_busy();
+    respond(StatementChannel::Online, &state, Job { source, left, is_heavy: false }, statement).await
 }
 
 /// Handles `POST /control/statements`, a statement file.
-pub(super) async fn answer_file(State(doors): State<Arc<Doors>>, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn handle_file(State(state): State<Arc<AppState>>, headers: HeaderMap, body: Body) -> Response {
     match statement_of(&headers, body).await {
         Ok(statement) => {
-            let job = Job { source: CARRIED, left: limits::BUDGET, is_heavy: false };
-            answer_by(Way::File, &doors, job, statement).await
+            let job = Job { source: FILE_SOURCE, left: limits::BUDGET_CAPACITY, is_heavy: false };
+            respond(StatementChannel::File, &state, job, statement).await
         }
-        Err(refusal) => refusal,
+        Err(text_response) => text_response,
     }
 }
 
 /// Handles `GET /instance`: returns the random number of this run, which a statement over HTTPS
 /// must name, in hexadecimal.
-pub(super) async fn instance(State(doors): State<Arc<Doors>>) -> Response {
-    let number = format!("{}\n", doors.office.instance());
+pub(super) async fn instance(State(state): State<Arc<AppState>>) -> Response {
+    let number = format!("{}\n", state.authority.instance());
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], number).into_response()
 }
 
@@ -67,14 +67,14 @@ async fn statement_of(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Respon
     body_of(headers, &["application/pkcs7-mime", "application/cms"], body).await
 }
 
-async fn answer_by(way: Way, doors: &Doors, job: Job, statement: Vec<u8>) -> Response {
-    let office = doors.office.clone();
-    match doors.workers.run(job, move || office.answer_statement(&statement, way, Timestamp::now())).await {
+async fn respond(channel: StatementChannel, state: &AppState, job: Job, statement: Vec<u8>) -> Response {
+    let authority = state.authority.clone();
+    match state.workers.run(job, move || authority.answer_statement(&statement, channel, Timestamp::now())).await {
         Ok(Ok(response)) => {
             ([(header::CONTENT_TYPE, "application/pkcs7-mime; smime-type=signed-data")], response).into_response()
         }
-        Ok(Err(NoResponse::Unverified(reason))) => refusal(StatusCode::FORBIDDEN, &reason),
-        Ok(Err(NoResponse::Fault(reason))) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &reason),
-        Err(reason) => not_done(reason),
+        Ok(Err(UnsignedError::Unverified(reason))) => text_response(StatusCode::FORBIDDEN, &reason),
+        Ok(Err(UnsignedError::Fault(reason))) => text_response(StatusCode::INTERNAL_SERVER_ERROR, &reason),
+        Err(reason) => job_error_response(reason),
     }
 }

@@ -15,13 +15,13 @@ mod floods;
 mod older_log;
 mod running;
 
-use running::{Running, StandIn, split_status};
+use running::{FakeAuthority, TestService, split_status};
 
 const CMP: [&str; 4] = ["-H", "content-type: application/pkixcmp", "--data-binary", "abc"];
 
 #[test]
-fn cmp_is_answered_at_all_its_paths_on_both_doors() {
-    let service = Running::new();
+fn cmp_is_served_on_all_paths_of_both_listeners() {
+    let service = TestService::new();
     for path in ["", "/initialization", "/p/default", "/p/default/initialization"] {
         let path = format!("/.well-known/cmp{path}");
         let expected = ("200 application/pkixcmp".to_owned(), b"cba".to_vec());
@@ -32,7 +32,7 @@ fn cmp_is_answered_at_all_its_paths_on_both_doors() {
 
 #[test]
 fn tls_is_by_the_key_and_brings_the_ca_certificate() {
-    let service = Running::new();
+    let service = TestService::new();
     for version in ["-tls1_2", "-tls1_3"] {
         let output = Command::new("openssl")
             .args(["s_client", "-connect", &service.https.to_string(), "-servername", "localhost", version])
@@ -53,19 +53,19 @@ fn tls_is_by_the_key_and_brings_the_ca_certificate() {
 }
 
 #[test]
-fn handshakes_that_never_come_to_anything_keep_nobody_out() {
-    let service = Running::new();
+fn stalled_handshakes_block_nobody() {
+    let service = TestService::new();
     let idle: Vec<TcpStream> =
-        (0..limits::CONNECTIONS_OF_ONE - 4).map(|_| TcpStream::connect(service.https).unwrap()).collect();
+        (0..limits::MAX_CONNECTIONS_PER_SOURCE - 4).map(|_| TcpStream::connect(service.https).unwrap()).collect();
     let begin = Instant::now();
     assert!(service.curl_tls(&[], "/ca.cer").0.starts_with("200 "));
-    assert!(begin.elapsed() < limits::HANDSHAKE_TIME / 2);
+    assert!(begin.elapsed() < limits::HANDSHAKE_TIMEOUT / 2);
     drop(idle);
 }
 
 #[test]
 fn statements_are_taken_over_https_only() {
-    let service = Running::new();
+    let service = TestService::new();
     for media_type in ["application/pkcs7-mime", "application/pkcs7-mime; smime-type=signed-data", "Application/CMS"] {
         let header = format!("content-type: {media_type}");
         let arguments = ["-H", header.as_str(), "--data-binary", "this"];
@@ -82,8 +82,8 @@ fn statements_are_taken_over_https_only() {
 }
 
 #[test]
-fn what_is_not_verified_is_refused_without_a_signature() {
-    let service = Running::new();
+fn an_unverified_statement_gets_an_unsigned_refusal() {
+    let service = TestService::new();
     let post = |body: &str| {
         service.curl_tls(&["-H", "content-type: application/pkcs7-mime", "--data-binary", body], "/statements")
     };
@@ -95,7 +95,7 @@ fn what_is_not_verified_is_refused_without_a_signature() {
 
 #[test]
 fn files_are_answered_through_the_control_socket_only() {
-    let service = Running::new();
+    let service = TestService::new();
     let socket = service.files.path("control.sock").to_str().unwrap().to_owned();
     let header = ["--unix-socket", &socket, "-H", "content-type: application/pkcs7-mime"];
     let control = |path: &str, body: &str| {
@@ -107,7 +107,7 @@ fn files_are_answered_through_the_control_socket_only() {
     for path in ["/statements", "/.well-known/cmp", "/ca.cer", "/"] {
         assert!(control(path, "this").0.starts_with("404 "), "{path}");
     }
-    let long = format!("@{}", service.files.put("long", &vec![b'x'; limits::BODY + 1]));
+    let long = format!("@{}", service.files.put("long", &vec![b'x'; limits::MAX_BODY_BYTES + 1]));
     assert!(control(routes::CONTROL_STATEMENTS, &long).0.starts_with("413 "));
     let get = service.curl_to(&["--unix-socket", &socket], &format!("http://control{}", routes::CONTROL_STATEMENTS));
     assert!(split_status(&get).0.starts_with("405 "));
@@ -118,7 +118,7 @@ fn files_are_answered_through_the_control_socket_only() {
 
 #[test]
 fn the_ca_certificate_is_given_to_everyone() {
-    let service = Running::new();
+    let service = TestService::new();
     let expected = ("200 application/pkix-cert".to_owned(), service.ca.clone());
     assert_eq!(service.curl(&[], "/ca.cer"), expected);
     assert_eq!(service.curl_tls(&[], "/ca.cer"), expected);
@@ -126,7 +126,7 @@ fn the_ca_certificate_is_given_to_everyone() {
 
 #[test]
 fn the_search_gives_one_several_or_none() {
-    let service = Running::new();
+    let service = TestService::new();
     let found = |email: &str| service.curl(&[], &format!("/certificates/search.cgi?email={email}"));
     assert_eq!(found("one%40example.org"), ("200 application/pkix-cert".to_owned(), service.ca.clone()));
     let (status, body) = found("two@example.org");
@@ -149,25 +149,25 @@ fn the_search_gives_one_several_or_none() {
 }
 
 #[test]
-fn what_the_search_sends_is_what_the_carrier_reads() {
-    use crate::carrier::{Carrier, Http};
-    let service = Running::new();
+fn the_transport_reads_the_search_response() {
+    use crate::transport::{HttpTransport, Transport};
+    let service = TestService::new();
     let (http, https) = (format!("http://{}", service.http), format!("https://localhost:{}", service.https.port()));
     let ca_sha256 = *crate::pki::Fingerprint::of(&service.ca).as_bytes();
-    let carrier = Http::new(&http, &https, ca_sha256).unwrap();
+    let carrier = HttpTransport::new(&http, &https, ca_sha256).unwrap();
     assert_eq!(carrier.search_certificates("two@example.org").unwrap(), [service.ca.clone(), vec![0x30, 0]]);
     assert_eq!(carrier.search_certificates("one@example.org").unwrap(), std::slice::from_ref(&service.ca));
     assert_eq!(carrier.search_certificates("nobody@example.org").unwrap(), Vec::<Vec<u8>>::new());
     assert_eq!(carrier.cmp(b"abc").unwrap(), b"cba");
     assert_eq!(carrier.ca_certificate().unwrap(), service.ca);
     assert_eq!(carrier.statement(b"this").unwrap(), b"response to this");
-    assert!(Http::new(&http, &https, [0; 32]).unwrap().statement(b"this").is_err());
+    assert!(HttpTransport::new(&http, &https, [0; 32]).unwrap().statement(b"this").is_err());
 }
 
 #[test]
 fn the_search_is_limited_and_can_be_switched_off() {
-    let service = Running::new();
-    let statuses: Vec<String> = (0..=limits::SEARCHES)
+    let service = TestService::new();
+    let statuses: Vec<String> = (0..=limits::SEARCH_BURST)
         .map(|_| {
             service.speak(b"GET /certificates/search.cgi?email=x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         })
@@ -177,13 +177,13 @@ fn the_search_is_limited_and_can_be_switched_off() {
     assert!(last.starts_with("HTTP/1.1 429 ") && last.contains("retry-after: "), "{last}");
     drop(service);
 
-    let service = Running::with(false, Duration::ZERO);
+    let service = TestService::with(false, Duration::ZERO);
     assert!(service.curl(&[], "/certificates/search.cgi?email=one@example.org").0.starts_with("403 "));
 }
 
 #[test]
-fn what_is_not_served_is_refused() {
-    let service = Running::new();
+fn unknown_paths_and_methods_are_refused() {
+    let service = TestService::new();
     for (arguments, path, status) in [
         (&[][..], "/", "404 "),
         (&[], "/statements/x", "404 "),
@@ -200,9 +200,9 @@ fn what_is_not_served_is_refused() {
 
 #[test]
 fn a_body_that_is_too_long_is_refused_announced_or_not() {
-    let service = Running::new();
-    let long = service.files.put("long", &vec![b'x'; limits::BODY + 1]);
-    let longest = service.files.put("longest", &vec![b'x'; limits::BODY]);
+    let service = TestService::new();
+    let long = service.files.put("long", &vec![b'x'; limits::MAX_BODY_BYTES + 1]);
+    let longest = service.files.put("longest", &vec![b'x'; limits::MAX_BODY_BYTES]);
     let content_type = ["-H", "content-type: application/pkixcmp", "-H", "expect:"];
     for chunked in [&[][..], &["-H", "transfer-encoding: chunked"]] {
         let (longest, long) = (format!("@{longest}"), format!("@{long}"));
@@ -217,28 +217,28 @@ fn a_body_that_is_too_long_is_refused_announced_or_not() {
 
 #[test]
 fn a_head_that_is_too_long_or_too_slow_is_refused() {
-    let service = Running::new();
-    let long = format!("GET /ca.cer HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(2 * limits::HEAD));
+    let service = TestService::new();
+    let long = format!("GET /ca.cer HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(2 * limits::MAX_HEAD_BYTES));
     assert!(service.speak(long.as_bytes()).starts_with("HTTP/1.1 431 "));
     assert!(service.speak(b"no http at all\r\n\r\n").starts_with("HTTP/1.1 400 "));
 
     let begin = Instant::now();
     service.speak(b"GET /ca.cer HTTP/1.1\r\nhost:");
     let taken = begin.elapsed();
-    assert!(taken >= Duration::from_secs(5) && taken < limits::HEAD_TIME + Duration::from_secs(5), "{taken:?}");
+    assert!(taken >= Duration::from_secs(5) && taken < limits::HEAD_TIMEOUT + Duration::from_secs(5), "{taken:?}");
 }
 
 #[test]
-fn an_answer_is_held_back_as_the_authority_wants() {
-    let service = Running::with(true, Duration::from_millis(700));
+fn a_reply_is_delayed_as_the_authority_asks() {
+    let service = TestService::with(true, Duration::from_millis(700));
     let begin = Instant::now();
     assert!(service.curl(&CMP, "/.well-known/cmp").0.starts_with("200 "));
     assert!(begin.elapsed() >= Duration::from_millis(700));
 }
 
 #[test]
-fn a_fault_is_a_500_without_details_and_the_doors_stay_open() {
-    let service = Running::new();
+fn a_fault_is_a_500_without_details_and_serving_continues() {
+    let service = TestService::new();
     let arguments = ["-H", "content-type: application/pkixcmp", "--data-binary", "panic"];
     let (status, body) = service.curl(&arguments, "/.well-known/cmp");
     assert!(status.starts_with("500 ") && !String::from_utf8_lossy(&body).contains("stand-in"));
@@ -246,8 +246,8 @@ fn a_fault_is_a_500_without_details_and_the_doors_stay_open() {
 }
 
 #[test]
-fn stopping_waits_for_the_request_that_is_being_answered_and_takes_no_new_one() {
-    let mut service = Running::new();
+fn stopping_finishes_the_request_under_way_and_takes_no_more() {
+    let mut service = TestService::new();
     let mut stream = TcpStream::connect(service.http).unwrap();
     stream
         .write_all(b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\ncontent-type: application/pkixcmp\r\ncontent-length: 4\r\n\r\nwait")
@@ -268,7 +268,7 @@ fn stopping_waits_for_the_request_that_is_being_answered_and_takes_no_new_one() 
 
 #[test]
 fn stopping_twice_does_not_wait() {
-    let mut service = Running::new();
+    let mut service = TestService::new();
     let mut stream = TcpStream::connect(service.http).unwrap();
     stream
         .write_all(b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\ncontent-type: application/pkixcmp\r\ncontent-length: 4\r\n\r\nwait")
@@ -280,11 +280,11 @@ fn stopping_twice_does_not_wait() {
     service.stop.stop();
     let _ = stream.read_to_end(&mut Vec::new());
     service.thread.take().unwrap().join().unwrap();
-    assert!(begin.elapsed() < GRACE / 2, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < DRAIN_TIMEOUT / 2, "{:?}", begin.elapsed());
 }
 
 #[test]
-fn an_address_in_use_is_told_with_the_place_to_change_it() {
+fn an_address_in_use_is_reported_with_its_setting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -296,7 +296,7 @@ fn an_address_in_use_is_told_with_the_place_to_change_it() {
 }
 
 #[test]
-fn an_rsa_key_is_no_key_for_this_door() {
+fn an_rsa_key_is_refused_for_tls() {
     let rsa = "rsa-2048".parse().unwrap();
     assert!(matches!(tls::TokenSigningKey::new(SoftwareKey::rsa(), rsa), Err(ServiceError::Tls(_))));
 }

@@ -21,28 +21,31 @@ pub(super) fn server_config(identity: TlsIdentity) -> Result<Arc<ServerConfig>, 
 }
 
 /// Builds the server configuration with any signing key.
-pub(super) fn config<K: Key>(chain: Vec<Vec<u8>>, key: TokenSigningKey<K>) -> Result<Arc<ServerConfig>, ServiceError> {
+pub(super) fn config<K: TlsKey>(
+    chain: Vec<Vec<u8>>,
+    key: TokenSigningKey<K>,
+) -> Result<Arc<ServerConfig>, ServiceError> {
     let chain = chain.into_iter().map(CertificateDer::from).collect();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| ServiceError::Tls(error.to_string()))?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(OneCertificate(Arc::new(CertifiedKey::new(chain, Arc::new(key))))));
+        .with_cert_resolver(Arc::new(SingleCertResolver(Arc::new(CertifiedKey::new(chain, Arc::new(key))))));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
 /// A key that makes X.509 signatures, such as `TokenKey`.
-pub(super) trait Key: signature::Signer<Signature> + Clone + Send + Sync + 'static {}
+pub(super) trait TlsKey: signature::Signer<Signature> + Clone + Send + Sync + 'static {}
 
-impl<T: signature::Signer<Signature> + Clone + Send + Sync + 'static> Key for T {}
+impl<T: signature::Signer<Signature> + Clone + Send + Sync + 'static> TlsKey for T {}
 
 /// Resolves every server name to the authority's only certificate.
 #[derive(Debug)]
-struct OneCertificate(Arc<CertifiedKey>);
+struct SingleCertResolver(Arc<CertifiedKey>);
 
-impl ResolvesServerCert for OneCertificate {
+impl ResolvesServerCert for SingleCertResolver {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.clone())
     }
@@ -55,10 +58,10 @@ pub(super) struct TokenSigningKey<K> {
     scheme: SignatureScheme,
     /// Limits the concurrent signatures, not the handshakes: a deliberately slow handshake takes no
     /// permit.
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-impl<K: Key> TokenSigningKey<K> {
+impl<K: TlsKey> TokenSigningKey<K> {
     /// Elliptic curves only: TLS 1.3 requires RSASSA-PSS of an RSA key, but tokens sign X.509 data
     /// with PKCS #1 v1.5.
     pub(super) fn new(key: K, algorithm: KeyAlgorithm) -> Result<Self, ServiceError> {
@@ -70,11 +73,11 @@ impl<K: Key> TokenSigningKey<K> {
                 return Err(ServiceError::Tls(reason));
             }
         };
-        Ok(Self { key, scheme, places: Arc::new(Semaphore::new(limits::HANDSHAKES)) })
+        Ok(Self { key, scheme, permits: Arc::new(Semaphore::new(limits::MAX_HANDSHAKES)) })
     }
 }
 
-impl<K: Key> SigningKey for TokenSigningKey<K> {
+impl<K: TlsKey> SigningKey for TokenSigningKey<K> {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
         offered.contains(&self.scheme).then(|| Box::new(self.clone()) as Box<dyn Signer>)
     }
@@ -84,9 +87,9 @@ impl<K: Key> SigningKey for TokenSigningKey<K> {
     }
 }
 
-impl<K: Key> Signer for TokenSigningKey<K> {
+impl<K: TlsKey> Signer for TokenSigningKey<K> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        let _place = self.places.try_acquire().map_err(|_| rustls::Error::General("the token is busy".to_owned()))?;
+        let _place = self.permits.try_acquire().map_err(|_| rustls::Error::General("the token is busy".to_owned()))?;
         // The token blocks, perhaps until it has generated an RSA key: other connections of this
         // thread move to another thread meanwhile.
         tokio::task::block_in_place(|| self.key.try_sign(message))

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::{
-    Cipher, EncryptedMessage, Format, KeyOperation, KeyResult, Kind, Message, Placement, Signing, Verdict, encrypt,
-    from_entity, sign, verify,
+    Cipher, EncryptedMessage, KeyOperation, KeyResult, Message, MessageFormat, MessageKind, Placement,
+    SignatureVerdict, SigningOptions, encrypt, from_entity, sign, verify,
 };
 use crate::pki::Certificate;
 use crate::pki::oid::ContentType;
@@ -77,7 +77,7 @@ fn every_signed_message_verifies_and_no_changed_one_does() {
     let messages = Corpus::messages("signed-");
     assert!(messages.len() > 20, "the corpus has too few messages");
     for (name, message) in messages {
-        assert_eq!(message.kind, Kind::Signed, "{name}");
+        assert_eq!(message.kind, MessageKind::Signed, "{name}");
         let verified = verify(&message, None, &[], &anchors, at).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(verified.is_good(), "{name}: {:?}", verified.signers);
         assert!(corpus.is_content(&verified.content), "{name}: {:?}", String::from_utf8_lossy(&verified.content));
@@ -89,7 +89,7 @@ fn every_signed_message_verifies_and_no_changed_one_does() {
         let position = holder.windows(4).position(|window| window == b"Dear").unwrap();
         holder[position] = b'B';
         let verified = verify(&changed, None, &[], &anchors, at).unwrap();
-        let wrong = |verdict: &Verdict| matches!(verdict, Verdict::SignatureWrong { .. });
+        let wrong = |verdict: &SignatureVerdict| matches!(verdict, SignatureVerdict::SignatureWrong { .. });
         assert!(verified.signers.iter().all(|signer| wrong(&signer.verdict)), "{name}");
     }
 }
@@ -126,10 +126,10 @@ fn every_encrypted_message_opens_for_each_of_its_recipients() {
 /// With `WRITE_CORPUS=1` the test also writes these messages, for programs that no test runs
 /// (`gpgsm`, mail programs).
 #[test]
-fn messages_of_our_own_are_as_good_as_theirs() {
+fn our_messages_verify_and_decrypt() {
     let corpus = Corpus::load();
     let (key, certificate) = &corpus.people["rsa"];
-    let signing = Signing {
+    let signing = SigningOptions {
         certificate,
         chain: std::slice::from_ref(&corpus.authority),
         placement: Placement::Attached,
@@ -145,7 +145,7 @@ fn messages_of_our_own_are_as_good_as_theirs() {
         return;
     }
     for (name, cms) in [("own-signed-rsa.der", signed), ("own-encrypted-rsa-cbc.der", encrypted)] {
-        let written = Message::write(&cms, Format::Der, None).unwrap();
+        let written = Message::write(&cms, MessageFormat::Der, None).unwrap();
         std::fs::write(directory().join("gpgsm").join(name), written).unwrap();
     }
 }

@@ -10,7 +10,7 @@ use spki::AlgorithmIdentifierOwned;
 use zeroize::Zeroizing;
 
 use super::content_cipher::ContentCipher;
-use super::{Kind, Message, SmimeError};
+use super::{Message, MessageKind, SmimeError};
 use crate::pki::PkiError;
 use crate::pki::cms::recipient::RecipientInfo;
 use crate::pki::cms::tlv::{
@@ -41,7 +41,7 @@ impl fmt::Debug for EncryptedMessage {
 
 /// The reason why a message was not decrypted.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError<E> {
+pub enum DecryptError<E> {
     /// The private key could not be used. The error is the closure's own.
     #[error(transparent)]
     Key(E),
@@ -52,7 +52,7 @@ pub enum OpenError<E> {
 
 /// A decrypted message.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Opened {
+pub struct DecryptedMessage {
     /// The whole plaintext.
     pub content: Zeroizing<Vec<u8>>,
     /// Whether the encryption authenticates the content (AES-GCM). If not, only a signature inside
@@ -61,9 +61,9 @@ pub struct Opened {
     pub authenticated: bool,
 }
 
-impl fmt::Debug for Opened {
+impl fmt::Debug for DecryptedMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Opened([redacted])")
+        f.write_str("DecryptedMessage([redacted])")
     }
 }
 
@@ -71,7 +71,7 @@ impl EncryptedMessage {
     /// Parses an EnvelopedData or `AuthEnvelopedData` without using a key. An unsupported cipher is
     /// refused here, before a person types a PIN.
     pub fn parse(message: &Message) -> Result<Self, SmimeError> {
-        if message.kind == Kind::Signed {
+        if message.kind == MessageKind::Signed {
             return Err(SmimeError::WrongKind { act: "decrypt", found: "signed, not encrypted" });
         }
         let (_, enveloped) = open_content_info(&message.cms, WHAT)?;
@@ -82,11 +82,11 @@ impl EncryptedMessage {
         parts.optional(context_constructed(0))?; // originatorInfo: unused certificates
         let recipient_infos = RecipientInfo::read_all(parts.required(SET)?)?;
         let (cipher, ciphertext) = encrypted_content(parts.required(SEQUENCE)?)?;
-        if cipher.is_authenticated() != (message.kind == Kind::AuthEnveloped) {
+        if cipher.is_authenticated() != (message.kind == MessageKind::AuthEnveloped) {
             return Err(PkiError::malformed(WHAT, "its cipher does not match its kind of message").into());
         }
         let (mut tag, mut attributes) = (Vec::new(), Vec::new());
-        if message.kind == Kind::AuthEnveloped {
+        if message.kind == MessageKind::AuthEnveloped {
             if let Some(element) = parts.optional(context_constructed(1))? {
                 attributes = element.whole.to_vec();
                 if let Some(tag) = attributes.first_mut() {
@@ -115,34 +115,34 @@ impl EncryptedMessage {
         &self,
         recipient: usize,
         operate: impl FnOnce(KeyOperation<'_>) -> Result<KeyResult, E>,
-    ) -> Result<Opened, OpenError<E>> {
+    ) -> Result<DecryptedMessage, DecryptError<E>> {
         let info = self.recipient_infos.get(recipient).ok_or(SmimeError::Undecryptable)?;
         // The substitute is made before anything can fail, so that a failure does not take extra
         // time.
         let substitute = substitute(info, self.cipher.key_length())?;
-        let key = info.content_key(self.cipher.key_length(), operate).map_err(OpenError::Key)?;
+        let key = info.content_key(self.cipher.key_length(), operate).map_err(DecryptError::Key)?;
         let key = key.unwrap_or(substitute);
         let content = self.cipher.decrypt(&key, &self.ciphertext, &self.tag, &self.attributes);
         let content = content.ok_or(SmimeError::Undecryptable)?;
-        Ok(Opened { content, authenticated: self.cipher.is_authenticated() })
+        Ok(DecryptedMessage { content, authenticated: self.cipher.is_authenticated() })
     }
 }
 
 /// An encrypted content key without the content, for mail programs that parse messages themselves.
 #[derive(Clone)]
-pub struct EncryptedKey {
+pub struct EncryptedContentKey {
     recipients: Vec<Recipient>,
     recipient_infos: Vec<RecipientInfo>,
     length: usize,
 }
 
-impl fmt::Debug for EncryptedKey {
+impl fmt::Debug for EncryptedContentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EncryptedKey({} octets to {:?})", self.length, self.recipients)
     }
 }
 
-impl EncryptedKey {
+impl EncryptedContentKey {
     /// Parses the DER of one `RecipientInfo`; a key agreement may have several recipients. `length`
     /// is that of the content key in octets: 16, 24 or 32.
     pub fn parse(recipient_info: &[u8], length: usize) -> Result<Self, SmimeError> {
@@ -157,7 +157,7 @@ impl EncryptedKey {
         let recipient_infos = RecipientInfo::read_all(Elements::of(&set, WHAT).any()?)?;
         // Among several recipients, an unreadable one is skipped. Here it is the only one.
         if let [only] = recipient_infos.as_slice()
-            && let Some(reason) = only.unreadable_because()
+            && let Some(reason) = only.unreadable_reason()
         {
             return Err(PkiError::malformed(WHAT, reason.to_owned()).into());
         }
@@ -177,10 +177,10 @@ impl EncryptedKey {
         &self,
         recipient: usize,
         operate: impl FnOnce(KeyOperation<'_>) -> Result<KeyResult, E>,
-    ) -> Result<Zeroizing<Vec<u8>>, OpenError<E>> {
+    ) -> Result<Zeroizing<Vec<u8>>, DecryptError<E>> {
         let info = self.recipient_infos.get(recipient).ok_or(SmimeError::Undecryptable)?;
         let substitute = substitute(info, self.length)?;
-        let key = info.content_key(self.length, operate).map_err(OpenError::Key)?;
+        let key = info.content_key(self.length, operate).map_err(DecryptError::Key)?;
         Ok(key.unwrap_or(substitute))
     }
 }

@@ -14,7 +14,7 @@ use crate::pki::{Certificate, PkiError};
 use crate::token::KeyTransport;
 
 /// The maximum number of recipients of a message.
-const MOST_RECIPIENTS: usize = 1000;
+const MAX_RECIPIENTS: usize = 1000;
 
 /// The cipher of the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -31,14 +31,14 @@ pub enum Cipher {
 /// use ECDH with AES-256 key wrap.
 ///
 /// The caller must check in advance whether the certificates are trusted
-/// ([`crate::pki::path::verify`] with [`crate::pki::Purpose::Encryption`]). This function refuses
+/// ([`crate::pki::path::verify`] with [`crate::pki::CertificatePurpose::Encryption`]). This function refuses
 /// certificates whose key or key usage does not allow encryption.
 pub fn encrypt(content: &[u8], recipients: &[Certificate], cipher: Cipher) -> Result<Vec<u8>, SmimeError> {
     if recipients.is_empty() {
         return Err(SmimeError::NoRecipient);
     }
-    if recipients.len() > MOST_RECIPIENTS {
-        return Err(SmimeError::TooManyRecipients { most: MOST_RECIPIENTS });
+    if recipients.len() > MAX_RECIPIENTS {
+        return Err(SmimeError::TooManyRecipients { most: MAX_RECIPIENTS });
     }
     for certificate in recipients {
         check_recipient(certificate)?;

@@ -103,13 +103,13 @@ pub(super) struct Multipart<'a> {
 }
 
 /// The maximum number of parts that are parsed.
-const MOST_PARTS: usize = 1000;
+const MAX_PARTS: usize = 1000;
 
 /// Splits a multipart's body at its boundary. A delimiter may have trailing white space.
 pub(super) fn split_multipart<'a>(body: &'a [u8], boundary: &str) -> Multipart<'a> {
     let delimiter = format!("--{boundary}");
     let (mut multipart, mut begin, mut rest) = (Multipart::default(), None, body);
-    while !rest.is_empty() && multipart.parts.len() < MOST_PARTS {
+    while !rest.is_empty() && multipart.parts.len() < MAX_PARTS {
         let position = body.len() - rest.len();
         let (line, after) = take_line(rest);
         rest = after;
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_come_back_byte_for_byte() {
+    fn files_round_trip_byte_for_byte() {
         for content in [
             &b""[..],
             b"plain text\nin two lines\n",
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_single_part_is_left_alone() {
+    fn multipart_content_is_left_unchanged() {
         for text in [
             &b""[..],
             b"just text",
@@ -270,12 +270,12 @@ mod tests {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
         #[test]
-        fn any_file_comes_back(content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        fn any_file_round_trips(content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
             assert_eq!(from_entity(&to_entity(&content)), Some(content));
         }
 
         #[test]
-        fn any_text_comes_back(content in "[ -~\\n\\r\\t]{0,300}") {
+        fn any_text_round_trips(content in "[ -~\\n\\r\\t]{0,300}") {
             assert_eq!(from_entity(&to_entity(content.as_bytes())), Some(content.into_bytes()));
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::pki::PkiError;
 
-/// A fault or a refusal. An invalid signature is not an error but a [`super::Verdict`].
+/// A fault or a refusal. An invalid signature is not an error but a [`super::SignatureVerdict`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SmimeError {

@@ -14,7 +14,7 @@ pub(super) use address::one_address;
 pub(super) use structured::{MediaType, transfer_encoding};
 
 /// The maximum number of fields in a header section, far above that of any mail.
-const MOST_FIELDS: usize = 1000;
+const MAX_FIELDS: usize = 1000;
 
 /// A header section: its fields in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Header {
             }
             let before = fields.len();
             let no_field = || format!("invalid header line after {before} fields");
-            if line.contains(&b'\r') || fields.len() >= MOST_FIELDS {
+            if line.contains(&b'\r') || fields.len() >= MAX_FIELDS {
                 return Err(no_field());
             }
             if line.first().is_some_and(|first| matches!(first, b' ' | b'\t')) {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_two_headers_is_none() {
+    fn ambiguous_headers_are_refused() {
         for text in [
             &b"no header\n\n"[..],
             b" folded: first\n\n",

@@ -15,7 +15,7 @@ use crate::pki::oid::ContentType;
 
 /// The form of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum MessageFormat {
     /// The binary structure alone.
     Der,
     /// A PEM block, `-----BEGIN CMS-----`.
@@ -26,7 +26,7 @@ pub enum Format {
 
 /// The kind of a message, according to its outermost content type (RFC 5652, RFC 5083).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MessageKind {
     /// SignedData.
     Signed,
     /// EnvelopedData: encrypted, not authenticated.
@@ -35,7 +35,7 @@ pub enum Kind {
     AuthEnveloped,
 }
 
-impl Kind {
+impl MessageKind {
     /// The kind according to the object identifier at the beginning; the rest is not checked.
     fn of(cms: &[u8]) -> Result<Self, SmimeError> {
         let unreadable = || SmimeError::NoMessage("it is neither DER, nor PEM, nor S/MIME".into());
@@ -71,9 +71,9 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The form of the input, which is a good default for a reply.
-    pub format: Format,
+    pub format: MessageFormat,
     /// The kind of the message.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// The `ContentInfo`, in DER or BER.
     pub cms: Vec<u8>,
     /// The first part of a `multipart/signed` as it was signed: with its MIME headers and with
@@ -115,15 +115,15 @@ impl Message {
     /// is the signed content, with the MIME headers that were signed with it and with lines that
     /// end in CR LF; it becomes the first part of a `multipart/signed`. Otherwise `content` is
     /// ignored.
-    pub fn write(cms: &[u8], format: Format, content: Option<&[u8]>) -> Result<Vec<u8>, SmimeError> {
-        let kind = Kind::of(cms)?;
+    pub fn write(cms: &[u8], format: MessageFormat, content: Option<&[u8]>) -> Result<Vec<u8>, SmimeError> {
+        let kind = MessageKind::of(cms)?;
         match (format, content) {
-            (Format::Der, _) => Ok(cms.to_vec()),
-            (Format::Pem, _) => der::pem::encode_string("CMS", LineEnding::LF, cms)
+            (MessageFormat::Der, _) => Ok(cms.to_vec()),
+            (MessageFormat::Pem, _) => der::pem::encode_string("CMS", LineEnding::LF, cms)
                 .map(String::into_bytes)
                 .map_err(|error| SmimeError::Unreadable(error.to_string())),
-            (Format::Smime, Some(content)) if kind == Kind::Signed => multipart_signed(cms, content),
-            (Format::Smime, _) => Ok(format!(
+            (MessageFormat::Smime, Some(content)) if kind == MessageKind::Signed => multipart_signed(cms, content),
+            (MessageFormat::Smime, _) => Ok(format!(
                 "MIME-Version: 1.0\r\n\
                  Content-Type: application/pkcs7-mime; smime-type={}; name=\"smime.p7m\"\r\n\
                  Content-Transfer-Encoding: base64\r\n\
@@ -140,17 +140,17 @@ impl Message {
 /// is named as such, because the recipient's program uses only the outermost structure after
 /// decryption. All other content is handled by [`to_entity`].
 pub fn to_encryptable(content: &[u8]) -> Vec<u8> {
-    let signed = Message::read(content).ok().filter(|message| message.kind == Kind::Signed);
+    let signed = Message::read(content).ok().filter(|message| message.kind == MessageKind::Signed);
     match signed.map(|message| message.format) {
-        Some(Format::Smime) if std::str::from_utf8(content).is_ok() => to_canonical_lines(content),
-        Some(Format::Smime) => content.to_vec(),
-        Some(Format::Der) => format!(
+        Some(MessageFormat::Smime) if std::str::from_utf8(content).is_ok() => to_canonical_lines(content),
+        Some(MessageFormat::Smime) => content.to_vec(),
+        Some(MessageFormat::Der) => format!(
             "Content-Type: application/octet-stream; name=\"smime.p7m\"\r\n\
              Content-Transfer-Encoding: base64\r\n\r\n{}",
             fold_base64(content)
         )
         .into_bytes(),
-        Some(Format::Pem) | None => to_entity(content),
+        Some(MessageFormat::Pem) | None => to_entity(content),
     }
 }
 

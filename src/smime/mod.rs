@@ -25,12 +25,12 @@ mod verify;
 pub use crate::pki::cms::{
     CertificateId, KeyOperation, KeyResult, PreparedSignature, Recipient, RecipientKind, SigningCertificate,
 };
-pub use decrypt::{EncryptedKey, EncryptedMessage, OpenError, Opened};
+pub use decrypt::{DecryptError, DecryptedMessage, EncryptedContentKey, EncryptedMessage};
 pub use encrypt::{Cipher, encrypt};
 pub use entity::{from_entity, to_canonical_lines, to_entity};
 pub use error::SmimeError;
 pub use header::{AddressError, Header};
-pub use message::{Format, Kind, Message, to_encryptable};
+pub use message::{Message, MessageFormat, MessageKind, to_encryptable};
 pub use sender::{SenderProblem, SenderReport, ShownField, judge_sender, shown_fields};
-pub use sign::{Placement, Signing, prepare, sign};
-pub use verify::{SignerReport, Verdict, Verified, verify};
+pub use sign::{Placement, SigningOptions, prepare, sign};
+pub use verify::{SignatureVerdict, SignerReport, VerifiedMessage, verify};

@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::entity::Entity;
 use super::header::{AddressError, Header, one_address};
-use super::{Format, Message, SignerReport, Verified};
+use super::{Message, MessageFormat, SignerReport, VerifiedMessage};
 use crate::pki::same_address;
 
 /// Fields in which mailing lists keep the author's address when they rewrite From.
@@ -35,7 +35,7 @@ pub enum SenderProblem {
     /// The mail has more than one From field.
     SeveralFroms,
     /// The From field does not have exactly one address.
-    NoOneAddress(AddressError),
+    NoSingleAddress(AddressError),
     /// The outer From differs from the signed one.
     OuterDiffers {
         /// The signed address.
@@ -62,7 +62,9 @@ impl fmt::Display for SenderProblem {
         match self {
             Self::SenderOnly => f.write_str("the mail has no From field, only a Sender"),
             Self::SeveralFroms => f.write_str("the mail has more than one From field"),
-            Self::NoOneAddress(reason) => write!(f, "the mail's From field does not name exactly one sender: {reason}"),
+            Self::NoSingleAddress(reason) => {
+                write!(f, "the mail's From field does not name exactly one sender: {reason}")
+            }
             Self::OuterDiffers { signed, outside } => {
                 let outside = outside.as_deref().unwrap_or("not a single address");
                 write!(f, "the mail's From outside the signed part is {outside}, the signed one is {signed}")
@@ -85,7 +87,7 @@ impl fmt::Display for SenderProblem {
 /// mail; that of the message, if a mailing list embedded one; and those within the encryption, if
 /// there is one. Each header that names a sender must name a signer, in a From field. `None` if no
 /// header names a sender.
-pub fn judge_sender(headers: &[&Header], message: &Message, verified: &Verified) -> Option<SenderReport> {
+pub fn judge_sender(headers: &[&Header], message: &Message, verified: &VerifiedMessage) -> Option<SenderReport> {
     let protected = protected_header(message, &verified.content).unwrap_or_default();
     if let Some(signed) = froms(&protected) {
         return Some(judge_signed_from(signed, headers, &verified.signers));
@@ -128,7 +130,7 @@ fn judge_unsigned_from(header: &Header, signers: &[SignerReport]) -> Option<Send
     let (address, problem) = match from {
         Err(problem) => (None, Some(problem)),
         Ok(address) if is_a_signers(&address, signers) => (Some(address), None),
-        Ok(address) => (Some(address.clone()), Some(stranger(&address, header, signers))),
+        Ok(address) => (Some(address.clone()), Some(explain_unknown_sender(&address, header, signers))),
     };
     Some(SenderReport { address, is_signed: false, problem })
 }
@@ -146,7 +148,7 @@ pub struct ShownField {
 
 /// The fields of a mail's headers that matter to people. A field in the signed part replaces the
 /// unsigned ones.
-pub fn shown_fields(headers: &[&Header], signed: Option<(&Message, &Verified)>) -> Vec<ShownField> {
+pub fn shown_fields(headers: &[&Header], signed: Option<(&Message, &VerifiedMessage)>) -> Vec<ShownField> {
     let protected = signed.and_then(|(message, verified)| protected_header(message, &verified.content));
     let mut shown = Vec::new();
     for name in ["From", "To", "Cc", "Date", "Subject"] {
@@ -174,10 +176,10 @@ fn froms(header: &Header) -> Option<Result<String, SenderProblem>> {
     if values.next().is_some() {
         return Some(Err(SenderProblem::SeveralFroms));
     }
-    Some(one_address(first).map_err(SenderProblem::NoOneAddress))
+    Some(one_address(first).map_err(SenderProblem::NoSingleAddress))
 }
 
-fn stranger(address: &str, outer: &Header, signers: &[SignerReport]) -> SenderProblem {
+fn explain_unknown_sender(address: &str, outer: &Header, signers: &[SignerReport]) -> SenderProblem {
     let from = address.to_owned();
     let names_a_signer = |field: &&'static str| {
         outer.values(field).any(|value| one_address(value).is_ok_and(|address| is_a_signers(&address, signers)))
@@ -198,7 +200,7 @@ fn is_a_signers(address: &str, signers: &[SignerReport]) -> bool {
 /// counts. A file that was signed in DER or PEM may be a stored mail; its From says nothing about
 /// the signer, unless the header is marked as protection.
 fn protected_header(message: &Message, content: &[u8]) -> Option<Header> {
-    let is_mail = message.format == Format::Smime;
+    let is_mail = message.format == MessageFormat::Smime;
     let entity = Entity::parse(content).ok()?;
     let media = entity.content_type().ok().flatten();
     let parameter = |name| media.as_ref().and_then(|media| media.parameter(name)).map(str::to_ascii_lowercase);

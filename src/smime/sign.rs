@@ -20,7 +20,7 @@ pub enum Placement {
 
 /// The signer and the options of a signature.
 #[derive(Clone, Debug)]
-pub struct Signing<'a> {
+pub struct SigningOptions<'a> {
     /// The signer's certificate. It must match the signer's key.
     pub certificate: &'a Certificate,
     /// Further certificates to include, the issuer's first.
@@ -35,7 +35,7 @@ pub struct Signing<'a> {
 
 /// Signs `content` byte for byte, and returns a DER `ContentInfo` for [`super::Message::write`].
 /// The signer is used once.
-pub fn sign<S, G>(content: &[u8], signing: &Signing<'_>, signer: &S) -> Result<Vec<u8>, SmimeError>
+pub fn sign<S, G>(content: &[u8], signing: &SigningOptions<'_>, signer: &S) -> Result<Vec<u8>, SmimeError>
 where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
     G: SignatureBitStringEncoding,

@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 
 use super::entity::to_canonical_lines;
-use super::{Kind, Message, SmimeError};
+use super::{Message, MessageKind, SmimeError};
 use crate::pki::cms::{SignatureCheck, SignedMessage, best_of};
 use crate::pki::oid::ContentType;
-use crate::pki::{Certificate, PathProblem, Purpose, WorkLeft, path};
+use crate::pki::{Certificate, CertificatePurpose, PathProblem, WorkLeft, path};
 
 /// A verified message: its content, and a report on each signature.
 #[derive(Clone, Debug)]
-pub struct Verified {
-    /// The signed bytes, verbatim. Trust them only if [`Verified::is_good`].
+pub struct VerifiedMessage {
+    /// The signed bytes, verbatim. Trust them only if [`VerifiedMessage::is_good`].
     pub content: Vec<u8>,
     /// The content type that the signers signed.
     pub content_type: ContentType,
@@ -19,11 +19,11 @@ pub struct Verified {
     pub signers: Vec<SignerReport>,
 }
 
-impl Verified {
+impl VerifiedMessage {
     /// Whether every signature is valid and every signer is trusted. Everything else is "not
     /// verified".
     pub fn is_good(&self) -> bool {
-        !self.signers.is_empty() && self.signers.iter().all(|signer| signer.verdict == Verdict::Good)
+        !self.signers.is_empty() && self.signers.iter().all(|signer| signer.verdict == SignatureVerdict::Good)
     }
 
     /// The first of the signers with the worst verdict.
@@ -31,7 +31,7 @@ impl Verified {
         self.signers.iter().rev().max_by_key(|signer| signer.verdict.severity())
     }
 
-    /// The worst of the signers' verdicts, as in [`Verdict::word`].
+    /// The worst of the signers' verdicts, as in [`SignatureVerdict::word`].
     pub fn word(&self) -> &'static str {
         self.worst().map_or("unchecked", |signer| signer.verdict.word())
     }
@@ -50,12 +50,12 @@ pub struct SignerReport {
     /// The signing time that the signer claims.
     pub signing_time: Option<Timestamp>,
     /// The verdict on the signature.
-    pub verdict: Verdict,
+    pub verdict: SignatureVerdict,
 }
 
 /// The verdict on a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SignatureVerdict {
     /// The signature is valid, and the signer's certificate chains to a trusted authority.
     Good,
     /// The signature does not match content and certificate: one of them was changed.
@@ -71,7 +71,7 @@ pub enum Verdict {
     /// The signature cannot be checked because the signer's certificate is missing.
     NoCertificate,
     /// The signature is valid, but no trusted authority issued the signer's certificate.
-    ChainUnknown(PathProblem),
+    UnknownIssuer(PathProblem),
     /// The signature is valid, but a certificate has expired or is not valid yet.
     Expired {
         /// The certificate, and the time since which it has been invalid.
@@ -83,7 +83,7 @@ pub enum Verdict {
     NotTrusted(PathProblem),
 }
 
-impl Verdict {
+impl SignatureVerdict {
     /// The verdict in one word, for programs: `good`, `wrong`, `unchecked`, `unknown`, `expired` or
     /// `untrusted`.
     pub fn word(&self) -> &'static str {
@@ -91,7 +91,7 @@ impl Verdict {
             Self::Good => "good",
             Self::SignatureWrong { .. } => "wrong",
             Self::Unchecked { .. } | Self::NoCertificate => "unchecked",
-            Self::ChainUnknown(_) => "unknown",
+            Self::UnknownIssuer(_) => "unknown",
             Self::Expired { .. } => "expired",
             Self::NotTrusted(_) => "untrusted",
         }
@@ -102,7 +102,7 @@ impl Verdict {
         match self {
             Self::Good => 0,
             Self::Expired { .. } => 1,
-            Self::ChainUnknown(_) => 2,
+            Self::UnknownIssuer(_) => 2,
             Self::NoCertificate => 3,
             Self::Unchecked { .. } => 4,
             Self::NotTrusted(_) => 5,
@@ -116,14 +116,14 @@ impl Verdict {
 /// message's own. `anchors` are the trusted authorities.
 ///
 /// Certificates are checked at `now`. The signing time is only a claim, and serves only as the hint
-/// in [`Verdict::Expired`].
+/// in [`SignatureVerdict::Expired`].
 pub fn verify(
     message: &Message,
     detached: Option<&[u8]>,
     known: &[Certificate],
     anchors: &[Certificate],
     now: Timestamp,
-) -> Result<Verified, SmimeError> {
+) -> Result<VerifiedMessage, SmimeError> {
     verify_within(message, detached, known, anchors, now, &WorkLeft::for_message())
 }
 
@@ -134,8 +134,8 @@ fn verify_within(
     anchors: &[Certificate],
     now: Timestamp,
     work: &WorkLeft,
-) -> Result<Verified, SmimeError> {
-    if message.kind != Kind::Signed {
+) -> Result<VerifiedMessage, SmimeError> {
+    if message.kind != MessageKind::Signed {
         return Err(SmimeError::WrongKind { act: "verify", found: "encrypted, not signed" });
     }
     let signed = SignedMessage::parse(&message.cms)?;
@@ -150,7 +150,11 @@ fn verify_within(
     let trust = Trust { intermediates: &intermediates, anchors, now, work };
     let signers = signed.verify_with_each(detached, known, work)?.into_iter();
     let signers = signers.filter_map(|checks| best_report(checks, &trust));
-    Ok(Verified { signers: signers.collect(), content: content.to_vec(), content_type: signed.content_type().clone() })
+    Ok(VerifiedMessage {
+        signers: signers.collect(),
+        content: content.to_vec(),
+        content_type: signed.content_type().clone(),
+    })
 }
 
 /// The inputs of path validation.
@@ -181,17 +185,19 @@ fn best_report(checks: impl Iterator<Item = SignatureCheck>, trust: &Trust<'_>) 
 fn report(check: SignatureCheck, trust: &Trust<'_>) -> SignerReport {
     let (certificate, signing_time, verdict) = match check {
         SignatureCheck::NoCertificate { signer } => {
-            let (emails, verdict) = (Vec::new(), Verdict::NoCertificate);
+            let (emails, verdict) = (Vec::new(), SignatureVerdict::NoCertificate);
             return SignerReport { name: signer.to_string(), emails, certificate: None, signing_time: None, verdict };
         }
         SignatureCheck::Unchecked { signer, certificate: None, reason } => {
-            let (emails, verdict) = (Vec::new(), Verdict::Unchecked { reason });
+            let (emails, verdict) = (Vec::new(), SignatureVerdict::Unchecked { reason });
             return SignerReport { name: signer.to_string(), emails, certificate: None, signing_time: None, verdict };
         }
         SignatureCheck::Unchecked { certificate: Some(certificate), reason, .. } => {
-            (certificate, None, Verdict::Unchecked { reason })
+            (certificate, None, SignatureVerdict::Unchecked { reason })
         }
-        SignatureCheck::Wrong { certificate, reason } => (certificate, None, Verdict::SignatureWrong { reason }),
+        SignatureCheck::Wrong { certificate, reason } => {
+            (certificate, None, SignatureVerdict::SignatureWrong { reason })
+        }
         SignatureCheck::Good { certificate, signing_time } => {
             let verdict = judge(&certificate, signing_time, trust);
             (certificate, signing_time, verdict)
@@ -207,18 +213,20 @@ fn report(check: SignatureCheck, trust: &Trust<'_>) -> SignerReport {
 }
 
 /// Determines whether the signer of a valid signature is trusted.
-fn judge(certificate: &Certificate, signing_time: Option<Timestamp>, trust: &Trust<'_>) -> Verdict {
+fn judge(certificate: &Certificate, signing_time: Option<Timestamp>, trust: &Trust<'_>) -> SignatureVerdict {
     let Trust { intermediates, anchors, now, work } = *trust;
-    let at = |time| path::verify_within(certificate, intermediates, anchors, Purpose::Signing, time, work);
-    let Err(problem) = at(now) else { return Verdict::Good };
+    let at = |time| path::verify_within(certificate, intermediates, anchors, CertificatePurpose::Signing, time, work);
+    let Err(problem) = at(now) else { return SignatureVerdict::Good };
     match problem {
         PathProblem::Expired { .. } | PathProblem::NotYetValid { .. } => {
             let good_at_signing_time = signing_time.is_some_and(|time| time <= now && at(time).is_ok());
-            Verdict::Expired { problem, good_at_signing_time }
+            SignatureVerdict::Expired { problem, good_at_signing_time }
         }
-        PathProblem::UnknownIssuer { .. } | PathProblem::WrongSignature { .. } => Verdict::ChainUnknown(problem),
-        PathProblem::Unchecked { .. } => Verdict::Unchecked { reason: problem.to_string() },
-        _ => Verdict::NotTrusted(problem),
+        PathProblem::UnknownIssuer { .. } | PathProblem::WrongSignature { .. } => {
+            SignatureVerdict::UnknownIssuer(problem)
+        }
+        PathProblem::Unchecked { .. } => SignatureVerdict::Unchecked { reason: problem.to_string() },
+        _ => SignatureVerdict::NotTrusted(problem),
     }
 }
 

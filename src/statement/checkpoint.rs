@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::StatementError;
-use super::members::{hexadecimal, instant};
+use super::serde_formats::{hexadecimal, instant};
 use crate::pki::public_key::PublicKey;
 use crate::pki::{Fingerprint, signature};
 

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_authority_answers_is_read_and_nothing_else() {
+    fn only_an_instance_id_is_parsed() {
         let instance = Instance::random().unwrap();
         assert_eq!(Instance::parse(format!("{instance}\n").as_bytes()).unwrap(), instance);
         assert_ne!(Instance::random().unwrap(), instance);

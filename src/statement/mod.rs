@@ -15,10 +15,10 @@
 //! caller passes the certificate that must have signed.
 
 mod checkpoint;
-mod form;
 mod instance;
-mod members;
+mod json;
 mod response;
+mod serde_formats;
 mod signed;
 
 use jiff::{SignedDuration, Timestamp};
@@ -31,33 +31,34 @@ pub(crate) use checkpoint::tests::signed as signed_checkpoint;
 pub use checkpoint::{Checkpoint, LogPosition, LogVerdict};
 pub use instance::Instance;
 pub use response::{
-    AddedAdministrator, Answer, CertificateEntry, LetterEntry, Response, SignedResponse, UserDetails, UserSummary,
+    AddedAdministrator, CertificateEntry, LetterEntry, Response, SignedResponse, StatementAnswer, UserDetails,
+    UserSummary,
 };
 pub use signed::{SignedStatement, VerifiedStatement};
 
 /// The maximum size of a signed statement (the CMS message), in bytes.
-pub const LONGEST_STATEMENT: usize = 65_536;
+pub const MAX_STATEMENT_BYTES: usize = 65_536;
 
 /// The number of users on a page of the list, if the statement does not give one.
-pub const USERS_A_PAGE: u32 = 500;
+pub const USERS_PER_PAGE: u32 = 500;
 
 /// The maximum number of users on a page, because a response has a size limit.
-pub const MOST_USERS_A_PAGE: u32 = 5_000;
+pub const MAX_USERS_PER_PAGE: u32 = 5_000;
 
 /// How a statement is transported. This decides how long it may be valid, and whether it names a
 /// run of the authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum StatementChannel {
     /// Over TLS, answered at once by the run of the authority that the statement names.
     Online,
     /// As a file, answered by any run of the authority.
     File,
 }
 
-impl Way {
+impl StatementChannel {
     /// The maximum time between a statement's notBefore and notAfter: 15 minutes online, 14 days as
     /// a file.
-    pub const fn longest_validity(self) -> SignedDuration {
+    pub const fn max_validity(self) -> SignedDuration {
         match self {
             Self::Online => SignedDuration::from_mins(15),
             Self::File => SignedDuration::from_hours(14 * 24),
@@ -70,7 +71,7 @@ impl Way {
 const VALIDITY: SignedDuration = SignedDuration::from_mins(10);
 
 /// The start of a new statement's validity before "now", for an authority whose clock is behind.
-const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_mins(3);
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(3);
 
 /// One administrator's command to one authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,12 +79,12 @@ pub struct Statement {
     /// SHA-256 of the CA certificate of the authority. Every other authority refuses the statement.
     pub authority: Fingerprint,
     /// The requested operation.
-    pub operation: Operation,
+    pub operation: AdminOperation,
     /// A random number. The authority accepts it once, and stores it until `not_after`.
     pub nonce: [u8; 16],
     /// The start of the validity.
     pub not_before: Timestamp,
-    /// The end of the validity, at most [`Way::longest_validity`] after `not_before`.
+    /// The end of the validity, at most [`StatementChannel::max_validity`] after `not_before`.
     pub not_after: Timestamp,
     /// The audit log position that the signer knows, from the newest checkpoint that they keep. The
     /// authority states whether its log still has it ([`LogVerdict`]). `None` before the first
@@ -102,7 +103,7 @@ impl Statement {
     pub fn online(
         authority: Fingerprint,
         instance: Instance,
-        operation: Operation,
+        operation: AdminOperation,
         nonce: [u8; 16],
         now: Timestamp,
     ) -> Self {
@@ -110,19 +111,19 @@ impl Statement {
     }
 
     /// A statement for file transport, with the maximum validity.
-    pub fn by_file(authority: Fingerprint, operation: Operation, nonce: [u8; 16], now: Timestamp) -> Self {
-        Self::valid_for(Way::File.longest_validity() - CLOCK_DIFFERENCE, authority, operation, nonce, now)
+    pub fn for_file(authority: Fingerprint, operation: AdminOperation, nonce: [u8; 16], now: Timestamp) -> Self {
+        Self::valid_for(StatementChannel::File.max_validity() - CLOCK_SKEW, authority, operation, nonce, now)
     }
 
     fn valid_for(
         validity: SignedDuration,
         authority: Fingerprint,
-        operation: Operation,
+        operation: AdminOperation,
         nonce: [u8; 16],
         now: Timestamp,
     ) -> Self {
         let shifted = |by: SignedDuration| now.checked_add(by).unwrap_or(now);
-        let (not_before, not_after) = (shifted(-CLOCK_DIFFERENCE), shifted(validity));
+        let (not_before, not_after) = (shifted(-CLOCK_SKEW), shifted(validity));
         Self {
             authority,
             operation,
@@ -137,20 +138,20 @@ impl Statement {
 
     /// Sets the certificate to which the response's letter is encrypted.
     #[must_use]
-    pub fn encrypted_to(self, certificate: Option<Fingerprint>) -> Self {
+    pub fn with_encryption_certificate(self, certificate: Option<Fingerprint>) -> Self {
         Self { encryption_certificate: certificate, ..self }
     }
 
     /// Sets the audit log position that the signer knows.
     #[must_use]
-    pub fn knowing(self, known_log: Option<LogPosition>) -> Self {
+    pub fn with_known_log(self, known_log: Option<LogPosition>) -> Self {
         Self { known_log, ..self }
     }
 }
 
 /// The operations that an administrator can request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
+pub enum AdminOperation {
     /// Issue a letter to enroll, for a known or a new person.
     Issue {
         /// The user's e-mail address, which identifies the person.
@@ -183,7 +184,7 @@ pub enum Operation {
     ListPage {
         /// The page begins after this e-mail address. `None`: with the first user.
         after: Option<String>,
-        /// The page's maximum length, from 1 to [`MOST_USERS_A_PAGE`]. `None`: [`USERS_A_PAGE`].
+        /// The page's maximum length, from 1 to [`MAX_USERS_PER_PAGE`]. `None`: [`USERS_PER_PAGE`].
         limit: Option<u32>,
     },
     /// Show one user in full.
@@ -198,7 +199,7 @@ pub enum Operation {
     },
 }
 
-impl Operation {
+impl AdminOperation {
     /// The operation's name in the statement: `issue`, `recover`, `letter`, `list`, `show` or
     /// `acknowledge`.
     pub fn name(&self) -> &'static str {
@@ -236,7 +237,7 @@ impl Operation {
     }
 
     /// Whether the response to the operation has a letter.
-    pub const fn brings_letter(&self) -> bool {
+    pub const fn returns_letter(&self) -> bool {
         match self {
             Self::Issue { .. } | Self::Recover { .. } | Self::Letter { .. } => true,
             Self::List | Self::ListPage { .. } | Self::Show { .. } | Self::Acknowledge { .. } => false,
@@ -264,7 +265,7 @@ pub enum StatementError {
     },
     /// The signed content has another type, e.g. a signed mail.
     #[error("cannot accept the {what}: it is signed as {found}, not as a {what}")]
-    OtherType {
+    WrongContentType {
         /// "statement" or "response".
         what: &'static str,
         /// The content type found.
@@ -296,38 +297,38 @@ pub enum StatementError {
     },
     /// The statement was made for the other transport.
     #[error("cannot accept the statement: {}", match .0 {
-        Way::Online => "it was made for file transport (`tokenkeep authority answer`); it names no run of \
+        StatementChannel::Online => "it was made for file transport (`tokenkeep authority answer`); it names no run of \
                         the authority",
-        Way::File => "it was made for online use; make one for file transport with --statement-out",
+        StatementChannel::File => "it was made for online use; make one for file transport with --statement-out",
     })]
-    OtherWay(Way),
+    WrongChannel(StatementChannel),
     /// An old version, whose members do not ensure that a statement is accepted only once.
     #[error("cannot accept the statement: an older version of tokenkeep made it; make a new one with this version")]
-    Older,
+    OldVersion,
     /// The validity is longer than allowed.
     #[error("cannot accept the statement: {}", match .0 {
-        Way::Online => "it is valid for longer than 15 minutes",
-        Way::File => "it is valid for longer than 14 days",
+        StatementChannel::Online => "it is valid for longer than 15 minutes",
+        StatementChannel::File => "it is valid for longer than 14 days",
     })]
-    ValidTooLong(Way),
+    ValidityTooLong(StatementChannel),
     /// The validity has not begun: a clock is wrong.
     #[error("cannot accept the statement: it is not valid before {not_before:.0}; compare the clocks")]
-    NotYet {
+    NotYetValid {
         /// The start of the validity.
         not_before: Timestamp,
     },
     /// The validity has ended.
     #[error("cannot accept the statement: it was valid until {not_after:.0}; make a new one, and compare the clocks")]
-    Over {
+    Expired {
         /// The end of the validity.
         not_after: Timestamp,
     },
     /// The response answers another statement.
     #[error("cannot accept the response: it answers another statement")]
-    OtherStatement,
+    WrongStatement,
     /// The response's signer is not a response key of the trusted authority.
     #[error("cannot accept the response: its signer is not trusted: {0}")]
-    NotTheAuthority(PathProblem),
+    UntrustedSigner(PathProblem),
 }
 
 #[cfg(test)]

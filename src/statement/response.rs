@@ -8,11 +8,11 @@ use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;
 use zeroize::Zeroizing;
 
-use super::members::{hexadecimal, instant, optional_instant};
+use super::serde_formats::{hexadecimal, instant, optional_instant};
 use super::{Checkpoint, LogVerdict, StatementError};
 use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, SigningCertificate, sign};
 use crate::pki::oid::ContentType;
-use crate::pki::{Certificate, Fingerprint, Purpose, path};
+use crate::pki::{Certificate, CertificatePurpose, Fingerprint, path};
 use crate::token::{SecurityLevel, Signature};
 
 const WHAT: &str = "response";
@@ -22,7 +22,7 @@ const WHAT: &str = "response";
 const VERSION: u8 = 2;
 
 /// The maximum size of a response in bytes, enough for a list of about ten thousand users.
-const LONGEST_RESPONSE: usize = 8 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The authority's response to one statement.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,7 @@ pub struct Response {
     /// The digest of the statement ([`super::SignedStatement::digest`]).
     pub statement: [u8; 32],
     /// The result.
-    pub answer: Answer,
+    pub answer: StatementAnswer,
     /// The end of the audit log, after the entries of this operation.
     pub checkpoint: Checkpoint,
     /// The result of comparing the log with the position in the statement. `None` if the statement
@@ -63,7 +63,7 @@ pub struct AddedAdministrator {
 /// The result of a statement.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum StatementAnswer {
     /// A letter's text, encrypted to the encryption certificate that the statement names, as DER of
     /// a CMS `ContentInfo`. No letter is sent in the clear.
     EncryptedLetter(#[serde(with = "hexadecimal")] Vec<u8>),
@@ -85,7 +85,7 @@ pub enum Answer {
     Refused(String),
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for StatementAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EncryptedLetter(cms) => write!(f, "EncryptedLetter({} bytes)", cms.len()),
@@ -190,12 +190,12 @@ pub struct LetterEntry {
 /// The members of a response's JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
+struct ResponseJson {
     version: u8,
     authority: Fingerprint,
     #[serde(with = "hexadecimal")]
     statement: [u8; 32],
-    answer: Answer,
+    answer: StatementAnswer,
     checkpoint: Checkpoint,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     known_log: Option<LogVerdict>,
@@ -231,7 +231,7 @@ impl Response {
     where
         S: Signer<Signature> + DynSignatureAlgorithmIdentifier,
     {
-        let form = Form {
+        let form = ResponseJson {
             version: VERSION,
             authority,
             statement: self.statement,
@@ -271,8 +271,8 @@ impl SignedResponse {
     /// own machine.
     pub fn claimed_refusal(&self) -> Option<String> {
         let message = SignedMessage::parse(&self.0).ok()?;
-        match serde_json::from_slice::<Form>(message.content()?).ok()?.answer {
-            Answer::Refused(reason) => Some(reason),
+        match serde_json::from_slice::<ResponseJson>(message.content()?).ok()?.answer {
+            StatementAnswer::Refused(reason) => Some(reason),
             _ => None,
         }
     }
@@ -281,17 +281,17 @@ impl SignedResponse {
     /// signed the response to the statement with this digest, and returns the response.
     ///
     /// # Errors
-    /// [`StatementError::NotTheAuthority`], if the CA did not issue the signer's certificate for
-    /// responses; [`StatementError::OtherStatement`], [`StatementError::Signature`],
-    /// [`StatementError::Form`] and the like.
+    /// [`StatementError::UntrustedSigner`], if the CA did not issue the signer's certificate for
+    /// responses; [`StatementError::WrongStatement`], [`StatementError::Signature`],
+    /// [`StatementError::ResponseJson`] and the like.
     pub fn verify(&self, ca: &Certificate, statement: [u8; 32], now: Timestamp) -> Result<Response, StatementError> {
-        if self.0.len() > LONGEST_RESPONSE {
+        if self.0.len() > MAX_RESPONSE_BYTES {
             return Err(StatementError::TooLong { what: WHAT });
         }
         let failed = |source| StatementError::Cms { what: WHAT, source };
         let message = SignedMessage::parse(&self.0).map_err(failed)?;
         if *message.content_type() != ContentType::STATEMENT_RESPONSE {
-            return Err(StatementError::OtherType { what: WHAT, found: message.content_type().to_string() });
+            return Err(StatementError::WrongContentType { what: WHAT, found: message.content_type().to_string() });
         }
         let checks = message.verify(None, &[]).map_err(failed)?;
         let signer = match checks.as_slice() {
@@ -304,10 +304,10 @@ impl SignedResponse {
             }
             _ => return Err(wrong_signature("it must have exactly one signature")),
         };
-        path::verify(signer, &[], std::slice::from_ref(ca), Purpose::CmpResponse, now)
-            .map_err(StatementError::NotTheAuthority)?;
+        path::verify(signer, &[], std::slice::from_ref(ca), CertificatePurpose::CmpResponse, now)
+            .map_err(StatementError::UntrustedSigner)?;
         let content = message.content().ok_or_else(|| wrong_signature("its content is missing"))?;
-        let form: Form = serde_json::from_slice(content).map_err(|error| wrong_form(error.to_string()))?;
+        let form: ResponseJson = serde_json::from_slice(content).map_err(|error| wrong_form(error.to_string()))?;
         if form.version != VERSION {
             return Err(wrong_form(format!("unknown version {}; known is only {VERSION}", form.version)));
         }
@@ -315,9 +315,9 @@ impl SignedResponse {
             return Err(StatementError::OtherAuthority { what: WHAT, found: form.authority });
         }
         if form.statement != statement {
-            return Err(StatementError::OtherStatement);
+            return Err(StatementError::WrongStatement);
         }
-        let Form { statement, answer, checkpoint, known_log, added, ending, .. } = form;
+        let ResponseJson { statement, answer, checkpoint, known_log, added, ending, .. } = form;
         Ok(Response { statement, answer, checkpoint, known_log, added, ending })
     }
 }

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;
 
-use super::{LONGEST_STATEMENT, Statement, StatementError, Way};
+use super::{MAX_STATEMENT_BYTES, Statement, StatementChannel, StatementError};
 use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, SigningCertificate, check_sole_signer, sign};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, Fingerprint};
@@ -58,15 +58,15 @@ impl SignedStatement {
     /// with the same signature.
     ///
     /// # Errors
-    /// [`StatementError::TooLong`], [`StatementError::Cms`], [`StatementError::OtherType`],
+    /// [`StatementError::TooLong`], [`StatementError::Cms`], [`StatementError::WrongContentType`],
     /// [`StatementError::Signature`], if it does not carry exactly the signer's certificate.
     pub fn parse(der: &[u8]) -> Result<Self, StatementError> {
-        if der.len() > LONGEST_STATEMENT {
+        if der.len() > MAX_STATEMENT_BYTES {
             return Err(StatementError::TooLong { what: WHAT });
         }
         let message = SignedMessage::parse(der).map_err(|source| StatementError::Cms { what: WHAT, source })?;
         if *message.content_type() != ContentType::STATEMENT {
-            return Err(StatementError::OtherType { what: WHAT, found: message.content_type().to_string() });
+            return Err(StatementError::WrongContentType { what: WHAT, found: message.content_type().to_string() });
         }
         check_sole_signer(der).map_err(|source| StatementError::Cms { what: WHAT, source })?;
         let [certificate] = message.certificates() else {
@@ -122,25 +122,25 @@ impl SignedStatement {
     /// that the nonce is new, and that the named run of the authority is the present one.
     ///
     /// # Errors
-    /// [`StatementError::Signature`], [`StatementError::Form`], [`StatementError::Older`],
-    /// [`StatementError::OtherAuthority`], [`StatementError::OtherWay`],
-    /// [`StatementError::ValidTooLong`], [`StatementError::NotYet`], [`StatementError::Over`].
+    /// [`StatementError::Signature`], [`StatementError::Form`], [`StatementError::OldVersion`],
+    /// [`StatementError::OtherAuthority`], [`StatementError::WrongChannel`],
+    /// [`StatementError::ValidityTooLong`], [`StatementError::NotYetValid`], [`StatementError::Expired`].
     pub fn verify(
         &self,
         certificate: &Certificate,
         authority: Fingerprint,
-        way: Way,
+        channel: StatementChannel,
         now: Timestamp,
     ) -> Result<VerifiedStatement, StatementError> {
         self.verify_signature(certificate)?;
         let statement = Statement::from_json(self.content()?)?;
-        let verified = self.in_time(statement, authority, now)?;
+        let verified = self.check_validity(statement, authority, now)?;
         let statement = &verified.statement;
-        if statement.instance.is_some() != (way == Way::Online) {
-            return Err(StatementError::OtherWay(way));
+        if statement.instance.is_some() != (channel == StatementChannel::Online) {
+            return Err(StatementError::WrongChannel(channel));
         }
-        if statement.not_after.duration_since(statement.not_before) > way.longest_validity() {
-            return Err(StatementError::ValidTooLong(way));
+        if statement.not_after.duration_since(statement.not_before) > channel.max_validity() {
+            return Err(StatementError::ValidityTooLong(channel));
         }
         Ok(verified)
     }
@@ -150,14 +150,14 @@ impl SignedStatement {
     ///
     /// # Errors
     /// Those of [`verify`](Self::verify), except those about the transport and the version.
-    pub fn verify_record(
+    pub fn verify_recorded(
         &self,
         certificate: &Certificate,
         authority: Fingerprint,
         then: Timestamp,
     ) -> Result<VerifiedStatement, StatementError> {
         self.verify_signature(certificate)?;
-        self.in_time(Statement::from_json_of_any_version(self.content()?)?, authority, then)
+        self.check_validity(Statement::from_json_of_any_version(self.content()?)?, authority, then)
     }
 
     fn verify_signature(&self, certificate: &Certificate) -> Result<(), StatementError> {
@@ -178,7 +178,7 @@ impl SignedStatement {
         }
     }
 
-    fn in_time(
+    fn check_validity(
         &self,
         statement: Statement,
         authority: Fingerprint,
@@ -188,10 +188,10 @@ impl SignedStatement {
             return Err(StatementError::OtherAuthority { what: WHAT, found: statement.authority });
         }
         if now < statement.not_before {
-            return Err(StatementError::NotYet { not_before: statement.not_before });
+            return Err(StatementError::NotYetValid { not_before: statement.not_before });
         }
         if now > statement.not_after {
-            return Err(StatementError::Over { not_after: statement.not_after });
+            return Err(StatementError::Expired { not_after: statement.not_after });
         }
         Ok(VerifiedStatement { statement, digest: self.digest })
     }

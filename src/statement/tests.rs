@@ -4,7 +4,7 @@ use super::*;
 use crate::pki::Certificate;
 use crate::pki::cms::{ContentToSign, SigningCertificate, sign};
 use crate::pki::oid::ContentType;
-use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl, try_openssl};
+use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
 
 /// An authority, its response key, and an administrator's signing key.
 struct Parties {
@@ -36,9 +36,9 @@ impl Parties {
 
     fn statement(&self) -> Statement {
         let email = "user@example.org".to_owned();
-        let recover = Operation::Recover { email, lost: true, valid_for_seconds: None };
+        let recover = AdminOperation::Recover { email, lost: true, valid_for_seconds: None };
         let reader = Fingerprint::of(b"an encryption certificate");
-        Statement::online(self.ca(), INSTANCE, recover, [9; 16], now()).encrypted_to(Some(reader))
+        Statement::online(self.ca(), INSTANCE, recover, [9; 16], now()).with_encryption_certificate(Some(reader))
     }
 
     fn signed(&self) -> SignedStatement {
@@ -58,7 +58,7 @@ impl Parties {
         sign(&to_sign, &self.key).unwrap()
     }
 
-    fn response(&self, answer: Answer) -> Response {
+    fn response(&self, answer: StatementAnswer) -> Response {
         let newest = LogPosition { sequence: 7, head: [3; 32] };
         let checkpoint = checkpoint::tests::signed(&SoftwareKey::p256(), self.ca(), newest, now());
         Response {
@@ -73,7 +73,12 @@ impl Parties {
 
     /// The JSON that was signed.
     fn statement_json_of(&self, signed: &SignedStatement) -> Vec<u8> {
-        signed.verify(&self.certificate, self.ca(), Way::Online, now()).unwrap().statement().to_json().unwrap()
+        signed
+            .verify(&self.certificate, self.ca(), StatementChannel::Online, now())
+            .unwrap()
+            .statement()
+            .to_json()
+            .unwrap()
     }
 
     /// The same statement made again with the times of `verified`.
@@ -91,14 +96,14 @@ fn time(text: &str) -> Timestamp {
 }
 
 #[test]
-fn a_statement_is_verified_and_comes_back() {
+fn a_signed_statement_round_trips() {
     for key in [SoftwareKey::p256(), SoftwareKey::p384(), SoftwareKey::rsa()] {
         let parties = Parties::with(key);
         let statement = parties.statement();
         let sent = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
         let received = SignedStatement::parse(sent.as_der()).unwrap();
         assert_eq!(*received.claimed_certificate(), parties.certificate);
-        let verified = received.verify(&parties.certificate, parties.ca(), Way::Online, now()).unwrap();
+        let verified = received.verify(&parties.certificate, parties.ca(), StatementChannel::Online, now()).unwrap();
         assert_eq!(*verified.statement(), statement);
         assert_eq!(verified.digest(), sent.digest());
     }
@@ -133,7 +138,7 @@ fn a_statement_is_known_by_its_signers_key_and_its_content() {
 }
 
 #[test]
-fn what_older_versions_made_is_looked_at_again_and_not_taken() {
+fn old_statements_are_verified_and_not_accepted() {
     use sha2::{Digest as _, Sha256};
 
     let parties = Parties::new();
@@ -145,18 +150,18 @@ fn what_older_versions_made_is_looked_at_again_and_not_taken() {
     let der = parties.sign_content(ContentType::STATEMENT, old.as_bytes(), &[]);
     let signed = SignedStatement::parse(&der).unwrap();
     assert_eq!(signed.digest(), <[u8; 32]>::from(Sha256::digest(&der)), "it is known by its bytes, as it was then");
-    for way in [Way::Online, Way::File] {
-        let error = signed.verify(&parties.certificate, parties.ca(), way, now()).unwrap_err();
-        assert!(matches!(error, StatementError::Older), "{error}");
+    for channel in [StatementChannel::Online, StatementChannel::File] {
+        let error = signed.verify(&parties.certificate, parties.ca(), channel, now()).unwrap_err();
+        assert!(matches!(error, StatementError::OldVersion), "{error}");
     }
-    let verified = signed.verify_record(&parties.certificate, parties.ca(), now()).unwrap();
+    let verified = signed.verify_recorded(&parties.certificate, parties.ca(), now()).unwrap();
     assert_eq!(verified.statement().operation, parties.statement().operation);
 }
 
 #[test]
 fn openssl_verifies_a_statement_and_sees_its_own_type() {
     let parties = Parties::new();
-    let files = Files::new();
+    let files = TestFiles::new();
     let signed = parties.signed();
     let statement = files.put("statement.der", signed.as_der());
     let ca = files.put_certificate("ca.pem", &parties.authority.certificate);
@@ -186,31 +191,32 @@ fn one_changed_byte_anywhere_is_noticed() {
         let mut changed = signed.as_der().to_vec();
         changed[at] ^= 1;
         let Ok(read) = SignedStatement::parse(&changed) else { continue };
-        taken +=
-            usize::from(read.verify(&parties.certificate, parties.ca(), Way::Online, now()).is_ok_and(|verified| {
+        taken += usize::from(
+            read.verify(&parties.certificate, parties.ca(), StatementChannel::Online, now()).is_ok_and(|verified| {
                 // A part that is not signed may change, e.g. a version number or the name of an
                 // algorithm. The statement may not.
                 assert_eq!(*verified.statement(), parties.signed_again(&verified));
                 true
-            }));
+            }),
+        );
     }
     assert!(taken < 16, "{taken} changes were not detected");
 }
 
 #[test]
-fn another_persons_certificate_does_not_do() {
+fn another_persons_certificate_is_refused() {
     let parties = Parties::new();
     let other = parties.authority.issue("signing", "Example, Other", &SoftwareKey::p256());
-    let error = parties.signed().verify(&other, parties.ca(), Way::Online, now()).unwrap_err();
+    let error = parties.signed().verify(&other, parties.ca(), StatementChannel::Online, now()).unwrap_err();
     assert!(matches!(error, StatementError::Signature { .. }), "{error}");
     // Another certificate of the same key is refused too: the caller's record decides.
     let renewed = parties.authority.issue("signing", "Example, Administrator", &parties.key);
-    let error = parties.signed().verify(&renewed, parties.ca(), Way::Online, now()).unwrap_err();
+    let error = parties.signed().verify(&renewed, parties.ca(), StatementChannel::Online, now()).unwrap_err();
     assert!(matches!(error, StatementError::Signature { .. }), "{error}");
 }
 
 #[test]
-fn a_statement_that_carries_another_persons_certificate_is_refused() {
+fn a_statement_with_another_persons_certificate_is_refused() {
     let parties = Parties::new();
     let other = Parties::new();
     let error = other.statement().sign(&parties.key, &other.certificate, now());
@@ -227,7 +233,7 @@ fn signed_mail_is_no_statement() {
     for content_type in [ContentType::DATA, ContentType::STATEMENT_RESPONSE, ContentType::AUDIT_CHECKPOINT] {
         let mail = parties.sign_content(content_type, &content, &[]);
         let error = SignedStatement::parse(&mail).unwrap_err();
-        assert!(matches!(error, StatementError::OtherType { .. }), "{error}");
+        assert!(matches!(error, StatementError::WrongContentType { .. }), "{error}");
     }
 }
 
@@ -239,7 +245,7 @@ fn a_signature_does_not_make_a_bad_form_good() {
     {
         let signed =
             SignedStatement::parse(&parties.sign_content(ContentType::STATEMENT, bad.as_bytes(), &[])).unwrap();
-        let error = signed.verify(&parties.certificate, parties.ca(), Way::Online, now()).unwrap_err();
+        let error = signed.verify(&parties.certificate, parties.ca(), StatementChannel::Online, now()).unwrap_err();
         assert!(matches!(error, StatementError::Form { .. }), "{error}");
     }
 }
@@ -247,8 +253,10 @@ fn a_signature_does_not_make_a_bad_form_good() {
 #[test]
 fn another_authority_does_not_take_it() {
     let parties = Parties::new();
-    let error =
-        parties.signed().verify(&parties.certificate, Fingerprint::of(b"other"), Way::Online, now()).unwrap_err();
+    let error = parties
+        .signed()
+        .verify(&parties.certificate, Fingerprint::of(b"other"), StatementChannel::Online, now())
+        .unwrap_err();
     assert!(matches!(error, StatementError::OtherAuthority { .. }), "{error}");
 }
 
@@ -257,20 +265,21 @@ fn it_is_taken_only_in_its_time_which_is_short() {
     let parties = Parties::new();
     let statement = parties.statement();
     let signed = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
-    let at = |time| signed.verify(&parties.certificate, parties.ca(), Way::Online, time);
+    let at = |time| signed.verify(&parties.certificate, parties.ca(), StatementChannel::Online, time);
     assert!(at(statement.not_before).is_ok() && at(statement.not_after).is_ok());
     let second = SignedDuration::from_secs(1);
-    assert!(matches!(at(statement.not_before - second), Err(StatementError::NotYet { .. })));
-    assert!(matches!(at(statement.not_after + second), Err(StatementError::Over { .. })));
+    assert!(matches!(at(statement.not_before - second), Err(StatementError::NotYetValid { .. })));
+    assert!(matches!(at(statement.not_after + second), Err(StatementError::Expired { .. })));
 
     let check = |statement: Statement| {
         let signed = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
-        signed.verify(&parties.certificate, parties.ca(), Way::Online, now())
+        signed.verify(&parties.certificate, parties.ca(), StatementChannel::Online, now())
     };
-    let longest = Statement { not_after: statement.not_before + Way::Online.longest_validity(), ..statement.clone() };
+    let longest =
+        Statement { not_after: statement.not_before + StatementChannel::Online.max_validity(), ..statement.clone() };
     assert!(check(longest.clone()).is_ok());
     let longer = Statement { not_after: longest.not_after + second, ..longest };
-    assert!(matches!(check(longer), Err(StatementError::ValidTooLong(Way::Online))));
+    assert!(matches!(check(longer), Err(StatementError::ValidityTooLong(StatementChannel::Online))));
     let backwards = Statement { not_after: statement.not_before - second, ..statement };
     assert!(check(backwards).is_err());
 }
@@ -278,36 +287,40 @@ fn it_is_taken_only_in_its_time_which_is_short() {
 #[test]
 fn by_file_it_is_good_for_14_days_and_online_not_at_all() {
     let parties = Parties::new();
-    let statement = Statement::by_file(parties.ca(), Operation::List, [9; 16], now());
+    let statement = Statement::for_file(parties.ca(), AdminOperation::List, [9; 16], now());
     let sign = |statement: &Statement| statement.sign(&parties.key, &parties.certificate, now()).unwrap();
-    let verify = |statement: &Statement, way, at| sign(statement).verify(&parties.certificate, parties.ca(), way, at);
+    let verify =
+        |statement: &Statement, channel, at| sign(statement).verify(&parties.certificate, parties.ca(), channel, at);
     let days = |days: i64| now() + SignedDuration::from_hours(24 * days);
     assert_eq!(sign(&statement).claimed_statement().unwrap(), statement);
-    assert!(verify(&statement, Way::File, days(13)).is_ok());
-    assert!(matches!(verify(&statement, Way::File, days(14)), Err(StatementError::Over { .. })));
-    let error = verify(&statement, Way::Online, now()).unwrap_err();
-    assert!(matches!(error, StatementError::OtherWay(Way::Online)), "{error}");
+    assert!(verify(&statement, StatementChannel::File, days(13)).is_ok());
+    assert!(matches!(verify(&statement, StatementChannel::File, days(14)), Err(StatementError::Expired { .. })));
+    let error = verify(&statement, StatementChannel::Online, now()).unwrap_err();
+    assert!(matches!(error, StatementError::WrongChannel(StatementChannel::Online)), "{error}");
     assert!(error.to_string().contains("authority answer"), "{error}");
     let longer = Statement { not_after: statement.not_after + SignedDuration::from_secs(1), ..statement };
-    assert!(matches!(verify(&longer, Way::File, now()), Err(StatementError::ValidTooLong(Way::File))));
+    assert!(matches!(
+        verify(&longer, StatementChannel::File, now()),
+        Err(StatementError::ValidityTooLong(StatementChannel::File))
+    ));
     // A statement that names a run of the authority is refused as a file.
-    let error = verify(&parties.statement(), Way::File, now()).unwrap_err();
-    assert!(matches!(error, StatementError::OtherWay(Way::File)), "{error}");
+    let error = verify(&parties.statement(), StatementChannel::File, now()).unwrap_err();
+    assert!(matches!(error, StatementError::WrongChannel(StatementChannel::File)), "{error}");
 }
 
 #[test]
-fn what_is_too_long_or_cut_is_no_statement() {
+fn oversized_and_truncated_statements_are_refused() {
     let parties = Parties::new();
     let signed = parties.signed();
     for length in (0..signed.as_der().len()).step_by(7) {
         assert!(SignedStatement::parse(&signed.as_der()[..length]).is_err());
     }
-    let long = parties.sign_content(ContentType::STATEMENT, &vec![b' '; LONGEST_STATEMENT], &[]);
+    let long = parties.sign_content(ContentType::STATEMENT, &vec![b' '; MAX_STATEMENT_BYTES], &[]);
     assert!(matches!(SignedStatement::parse(&long), Err(StatementError::TooLong { .. })));
 }
 
 #[test]
-fn every_answer_comes_back_signed() {
+fn every_response_round_trips() {
     let parties = Parties::new();
     let ca = &parties.authority.certificate;
     let summary = UserSummary {
@@ -344,17 +357,18 @@ fn every_answer_comes_back_signed() {
         }],
     };
     for answer in [
-        Answer::EncryptedLetter(vec![0x30, 0, 0xff]),
-        Answer::Users(vec![summary]),
-        Answer::Users(Vec::new()),
-        Answer::User(Box::new(details)),
-        Answer::Refused("there is no such user".to_owned()),
+        StatementAnswer::EncryptedLetter(vec![0x30, 0, 0xff]),
+        StatementAnswer::Users(vec![summary]),
+        StatementAnswer::Users(Vec::new()),
+        StatementAnswer::User(Box::new(details)),
+        StatementAnswer::Refused("there is no such user".to_owned()),
     ] {
         let response = parties.response(answer);
         let signed = response.sign(&parties.response_key, &parties.response_certificate, parties.ca(), now()).unwrap();
         let received = SignedResponse::from_der(signed.as_der().to_vec());
         assert_eq!(received.verify(ca, response.statement, now()).unwrap(), response);
-        let refusal = matches!(response.answer, Answer::Refused(_)).then(|| "there is no such user".to_owned());
+        let refusal =
+            matches!(response.answer, StatementAnswer::Refused(_)).then(|| "there is no such user".to_owned());
         assert_eq!(received.claimed_refusal(), refusal);
     }
 }
@@ -362,39 +376,39 @@ fn every_answer_comes_back_signed() {
 #[test]
 fn a_response_to_another_statement_is_refused() {
     let parties = Parties::new();
-    let response = parties.response(Answer::Users(Vec::new()));
+    let response = parties.response(StatementAnswer::Users(Vec::new()));
     let signed = response.sign(&parties.response_key, &parties.response_certificate, parties.ca(), now()).unwrap();
     let error = signed.verify(&parties.authority.certificate, [0; 32], now()).unwrap_err();
-    assert!(matches!(error, StatementError::OtherStatement), "{error}");
+    assert!(matches!(error, StatementError::WrongStatement), "{error}");
 }
 
 #[test]
-fn only_the_authoritys_response_key_speaks_for_it() {
+fn only_the_response_key_signs_responses() {
     let parties = Parties::new();
     let ca = &parties.authority.certificate;
-    let response = parties.response(Answer::Users(Vec::new()));
+    let response = parties.response(StatementAnswer::Users(Vec::new()));
     // A user's certificate from the same authority.
     let forged = response.sign(&parties.key, &parties.certificate, parties.ca(), now()).unwrap();
     let error = forged.verify(ca, response.statement, now()).unwrap_err();
-    assert!(matches!(error, StatementError::NotTheAuthority(_)), "{error}");
+    assert!(matches!(error, StatementError::UntrustedSigner(_)), "{error}");
     // Another authority that names this one.
     let other = Parties::new();
     let forged = response.sign(&other.response_key, &other.response_certificate, parties.ca(), now()).unwrap();
     let error = forged.verify(ca, response.statement, now()).unwrap_err();
-    assert!(matches!(error, StatementError::NotTheAuthority(_)), "{error}");
+    assert!(matches!(error, StatementError::UntrustedSigner(_)), "{error}");
     // The right key, but for another authority.
     let signed = response.sign(&parties.response_key, &parties.response_certificate, other.ca(), now()).unwrap();
     let error = signed.verify(ca, response.statement, now()).unwrap_err();
     assert!(matches!(error, StatementError::OtherAuthority { .. }), "{error}");
     // A statement instead of a response.
     let error = SignedResponse::from_der(parties.signed().as_der().to_vec());
-    assert!(matches!(error.verify(ca, response.statement, now()), Err(StatementError::OtherType { .. })));
+    assert!(matches!(error.verify(ca, response.statement, now()), Err(StatementError::WrongContentType { .. })));
 }
 
 #[test]
 fn a_changed_response_is_refused() {
     let parties = Parties::new();
-    let response = parties.response(Answer::Refused("no such user, said the authority".to_owned()));
+    let response = parties.response(StatementAnswer::Refused("no such user, said the authority".to_owned()));
     let signed = response.sign(&parties.response_key, &parties.response_certificate, parties.ca(), now()).unwrap();
     let at = signed.as_der().windows(7).position(|window| window == b"no such").unwrap();
     let mut changed = signed.as_der().to_vec();
@@ -404,9 +418,9 @@ fn a_changed_response_is_refused() {
 }
 
 #[test]
-fn a_response_with_a_letter_in_clear_is_none() {
+fn a_response_with_a_plaintext_letter_is_refused() {
     let parties = Parties::new();
-    let response = parties.response(Answer::EncryptedLetter(vec![0x30, 0]));
+    let response = parties.response(StatementAnswer::EncryptedLetter(vec![0x30, 0]));
     let signed = response.sign(&parties.response_key, &parties.response_certificate, parties.ca(), now()).unwrap();
     let content = crate::pki::cms::SignedMessage::parse(signed.as_der()).unwrap().content().unwrap().to_vec();
     let clear = String::from_utf8(content).unwrap().replace(r#"{"encrypted_letter":"3000"}"#, r#"{"letter":"clear"}"#);

@@ -2,7 +2,7 @@
 //! that it records.
 //!
 //! The store chains the entries but cannot seal them, because the key is on the authority's token.
-//! The authority gives the store a [`LogKeeper`], which seals each new entry and is notified of
+//! The authority gives the store a [`LogSealer`], which seals each new entry and is notified of
 //! each committed one.
 
 use std::error::Error;
@@ -67,7 +67,7 @@ pub struct LogPage {
     /// The entries, in order.
     pub rows: Vec<AuditRow>,
     /// The newest entry that this process wrote or verified, whatever the newest row contains. In a
-    /// store without a [`LogKeeper`], the newest row.
+    /// store without a [`LogSealer`], the newest row.
     pub newest: AuditHead,
 }
 
@@ -82,7 +82,7 @@ pub struct LogEnd {
 
 /// Seals log entries and follows new ones. Called on the store's own thread, so it must not call
 /// the store.
-pub trait LogKeeper: Send {
+pub trait LogSealer: Send {
     /// Returns the MAC of a row that is about to be written (with `mac` `None`).
     ///
     /// # Errors
@@ -95,8 +95,8 @@ pub trait LogKeeper: Send {
 
 /// The keeper, and the entries appended in the open transaction.
 #[derive(Default)]
-pub(super) struct Keeping {
-    keeper: Option<Box<dyn LogKeeper>>,
+pub(super) struct LogState {
+    sealer: Option<Box<dyn LogSealer>>,
     /// The newest entry that this process wrote or verified; `None` before the first one.
     head: Option<AuditHead>,
     appended: Vec<AuditRow>,
@@ -105,10 +105,10 @@ pub(super) struct Keeping {
 impl Store {
     /// Sets the keeper, which seals every new entry. From here on the newest row must be the entry
     /// that this process wrote last. Without a keeper nothing can be written.
-    pub fn keep_log(&self, keeper: Box<dyn LogKeeper>) -> Result<(), StoreError> {
+    pub fn set_log_sealer(&self, sealer: Box<dyn LogSealer>) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
             let head = database.audit_head()?;
-            database.keeping = Keeping { keeper: Some(keeper), head: Some(head), appended: Vec::new() };
+            database.log_state = LogState { sealer: Some(sealer), head: Some(head), appended: Vec::new() };
             Ok(())
         })
     }
@@ -117,7 +117,7 @@ impl Store {
     pub fn log_entry(&self, number: u64) -> Result<Option<AuditRow>, StoreError> {
         self.thread.read(move |database| {
             let query = sqlx::query("SELECT * FROM audit WHERE number = $1").bind(number.cast_signed());
-            database.one(query, AuditRow::read)
+            database.query_one(query, AuditRow::read)
         })
     }
 
@@ -134,7 +134,7 @@ impl Store {
     pub fn audit_head(&self) -> Result<AuditHead, StoreError> {
         self.thread.read(|database| {
             let row = database.audit_head()?;
-            match database.keeping.head {
+            match database.log_state.head {
                 Some(head) if head != row => Err(database.log_changed(row)),
                 _ => Ok(row),
             }
@@ -145,21 +145,21 @@ impl Store {
     pub fn log_end(&self) -> Result<LogEnd, StoreError> {
         self.thread.read(|database| {
             let row = database.audit_head()?;
-            let head = database.keeping.head.unwrap_or(row);
+            let head = database.log_state.head.unwrap_or(row);
             Ok(LogEnd { head, is_unchanged: head == row })
         })
     }
 
     /// Returns at most `limit` entries after `number`, in order.
-    pub fn log_after(&self, number: u64, limit: u32) -> Result<LogPage, StoreError> {
+    pub fn log_entries_after(&self, number: u64, limit: u32) -> Result<LogPage, StoreError> {
         // No log has more entries than `i64::MAX`.
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         self.thread.read(move |database| {
-            let newest = match database.keeping.head {
+            let newest = match database.log_state.head {
                 Some(head) => head,
                 None => database.audit_head()?,
             };
-            Ok(LogPage { rows: database.log_after(number, limit)?, newest })
+            Ok(LogPage { rows: database.log_entries_after(number, limit)?, newest })
         })
     }
 
@@ -171,7 +171,7 @@ impl Store {
     /// entries inserted meanwhile are not sealed.
     pub fn seal_older_entries(&self, sealed: AuditHead, limit: u32) -> Result<AuditHead, StoreError> {
         self.thread.transaction(move |database| {
-            let rows = database.log_after(sealed.number.cast_signed(), limit)?;
+            let rows = database.log_entries_after(sealed.number.cast_signed(), limit)?;
             let mut head = sealed;
             for row in &rows {
                 head = row.follows(head).ok_or_else(|| database.log_changed(head))?;
@@ -179,14 +179,14 @@ impl Store {
                     continue;
                 }
                 let mac = database.seal(row)?;
-                database.change_one(
+                database.execute_one(
                     sqlx::query("UPDATE audit SET mac = $2 WHERE number = $1 AND mac IS NULL")
                         .bind(row.number.cast_signed())
                         .bind(mac.to_vec()),
                     "seal an older entry of the log",
                 )?;
             }
-            let newest = database.keeping.head.unwrap_or(AuditHead::EMPTY);
+            let newest = database.log_state.head.unwrap_or(AuditHead::EMPTY);
             if head.number > newest.number || (rows.is_empty() && head != newest) {
                 return Err(database.log_changed(head));
             }
@@ -197,12 +197,12 @@ impl Store {
     /// Whether the log contains exactly this entry, and a valid chain from it to the entry that
     /// this process wrote last. Walks only the entries after `known`, page by page. Every log
     /// continues an empty one.
-    pub fn audit_continues(&self, known: AuditHead) -> Result<bool, StoreError> {
+    pub fn log_contains(&self, known: AuditHead) -> Result<bool, StoreError> {
         // `None` until the known entry is found.
         let mut head = (known == AuditHead::EMPTY).then_some(known);
         let mut after = known.number.saturating_sub(1);
         loop {
-            let LogPage { rows, newest } = self.log_after(after, PAGE)?;
+            let LogPage { rows, newest } = self.log_entries_after(after, PAGE)?;
             for row in &rows {
                 let before = match head {
                     Some(head) => head,
@@ -264,13 +264,13 @@ impl AuditRow {
 impl Database {
     /// Returns number and hash of the newest row.
     pub(super) fn audit_head(&mut self) -> Result<AuditHead, StoreError> {
-        let newest = self.one(sqlx::query("SELECT * FROM audit ORDER BY number DESC LIMIT 1"), AuditRow::read)?;
+        let newest = self.query_one(sqlx::query("SELECT * FROM audit ORDER BY number DESC LIMIT 1"), AuditRow::read)?;
         Ok(newest.map_or(AuditHead::EMPTY, |row| AuditHead { number: row.number, hash: row.hash }))
     }
 
-    fn log_after(&mut self, number: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+    fn log_entries_after(&mut self, number: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
         let query = sqlx::query("SELECT * FROM audit WHERE number > $1 ORDER BY number LIMIT $2");
-        self.all(query.bind(number).bind(limit), AuditRow::read)
+        self.query_all(query.bind(number).bind(limit), AuditRow::read)
     }
 
     fn log_changed(&self, newest: AuditHead) -> StoreError {
@@ -280,8 +280,8 @@ impl Database {
     /// Appends an entry to the log, within the open transaction.
     pub(super) fn log(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
         let head = self.audit_head()?;
-        let last = self.keeping.appended.last().map(|row| AuditHead { number: row.number, hash: row.hash });
-        if last.or(self.keeping.head).is_some_and(|last| last != head) {
+        let last = self.log_state.appended.last().map(|row| AuditHead { number: row.number, hash: row.hash });
+        if last.or(self.log_state.head).is_some_and(|last| last != head) {
             return Err(self.log_changed(head));
         }
         // Whole seconds, as in the column: the row is sealed as it will be read.
@@ -299,7 +299,7 @@ impl Database {
         let mac = self.seal(&row)?;
         row.mac = Some(mac);
         // A trigger that somebody added may suppress the insertion.
-        self.change_one(
+        self.execute_one(
             sqlx::query(
                 "INSERT INTO audit (number, at, event, detail, previous_hash, hash, mac)
                  VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -313,24 +313,24 @@ impl Database {
             .bind(mac.to_vec()),
             "write the log",
         )?;
-        self.keeping.appended.push(row);
+        self.log_state.appended.push(row);
         Ok(())
     }
 
     fn seal(&self, row: &AuditRow) -> Result<[u8; 32], StoreError> {
-        let keeper = self.keeping.keeper.as_ref();
-        let keeper = keeper.ok_or_else(|| StoreError::Seal("the log has no keeper yet".into()))?;
-        keeper.seal(&AuditRow { mac: None, ..row.clone() }).map_err(|error| StoreError::Seal(error.to_string()))
+        let sealer = self.log_state.sealer.as_ref();
+        let sealer = sealer.ok_or_else(|| StoreError::Seal("the log has no keeper yet".into()))?;
+        sealer.seal(&AuditRow { mac: None, ..row.clone() }).map_err(|error| StoreError::Seal(error.to_string()))
     }
 }
 
-impl Keeping {
+impl LogState {
     /// The transaction was committed: passes the appended entries to the keeper.
     pub(super) fn committed(&mut self) {
         for row in self.appended.drain(..) {
             self.head = Some(AuditHead { number: row.number, hash: row.hash });
-            if let Some(keeper) = &self.keeper {
-                keeper.committed(&row);
+            if let Some(sealer) = &self.sealer {
+                sealer.committed(&row);
             }
         }
     }

@@ -9,7 +9,7 @@ use super::{AuditEntry, CertificateKind, CertificateState, Store, StoreError, Tr
 
 /// The content of a certificate to be signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewCertificate {
+pub struct CertificateIntent {
     /// The serial number, lower-case hexadecimal.
     pub serial: String,
     /// The certificate's kind.
@@ -36,7 +36,7 @@ pub struct NewCertificate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateRecord {
     /// The intended content.
-    pub intent: NewCertificate,
+    pub intent: CertificateIntent,
     /// The certificate's state.
     pub state: CertificateState,
     /// DER of the signed certificate.
@@ -53,9 +53,9 @@ pub struct CertificateRecord {
 
 impl Store {
     /// Stores the content to be signed.
-    pub fn intend(&self, new: NewCertificate, entry: AuditEntry) -> Result<(), StoreError> {
+    pub fn insert_intent(&self, new: CertificateIntent, entry: AuditEntry) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
-            database.intend(&new)?;
+            database.insert_intent(&new)?;
             database.log(&entry)
         })
     }
@@ -73,7 +73,7 @@ impl Store {
     pub fn abandon(&self, serial: &str, entry: AuditEntry) -> Result<(), StoreError> {
         let serial = serial.to_owned();
         self.thread.transaction(move |database| {
-            database.change_one(
+            database.execute_one(
                 sqlx::query(
                     "UPDATE certificates SET state = 'abandoned', ended_at = $2, end_reason = 'key lost before it was archived'
                      WHERE serial = $1 AND state IN ('intended', 'issued')",
@@ -108,8 +108,10 @@ impl Store {
     pub fn certificate(&self, serial: &str) -> Result<Option<CertificateRecord>, StoreError> {
         let serial = serial.to_owned();
         self.thread.read(move |database| {
-            database
-                .one(sqlx::query("SELECT * FROM certificates WHERE serial = $1").bind(serial), CertificateRecord::read)
+            database.query_one(
+                sqlx::query("SELECT * FROM certificates WHERE serial = $1").bind(serial),
+                CertificateRecord::read,
+            )
         })
     }
 
@@ -117,7 +119,7 @@ impl Store {
     pub fn certificates_of_transaction(&self, transaction_id: &[u8]) -> Result<Vec<CertificateRecord>, StoreError> {
         let transaction_id = transaction_id.to_vec();
         self.thread.transaction(move |database| {
-            database.all(
+            database.query_all(
                 sqlx::query(
                     "SELECT * FROM certificates WHERE transaction_id = $1 AND state IN ('intended', 'issued')
                      ORDER BY intended_at, serial",
@@ -132,7 +134,7 @@ impl Store {
     pub fn certificates_of_user(&self, user_id: &str) -> Result<Vec<CertificateRecord>, StoreError> {
         let user_id = user_id.to_owned();
         self.thread.transaction(move |database| {
-            database.all(
+            database.query_all(
                 sqlx::query("SELECT * FROM certificates WHERE user_id = $1 ORDER BY intended_at, not_before, serial")
                     .bind(user_id),
                 CertificateRecord::read,
@@ -150,9 +152,9 @@ impl Store {
     }
 
     /// Returns the authority's newest current certificate of this kind.
-    pub fn own_certificate(&self, kind: CertificateKind) -> Result<Option<CertificateRecord>, StoreError> {
+    pub fn authority_certificate(&self, kind: CertificateKind) -> Result<Option<CertificateRecord>, StoreError> {
         self.thread.transaction(move |database| {
-            database.one(
+            database.query_one(
                 sqlx::query(
                     "SELECT * FROM certificates WHERE kind = $1 AND user_id IS NULL AND state = 'current'
                      ORDER BY intended_at DESC LIMIT 1",
@@ -164,7 +166,7 @@ impl Store {
     }
 
     /// Makes an issued certificate of the authority the current one of its kind.
-    pub fn replace_own(&self, serial: &str, entry: AuditEntry) -> Result<(), StoreError> {
+    pub fn replace_authority_certificate(&self, serial: &str, entry: AuditEntry) -> Result<(), StoreError> {
         let serial = serial.to_owned();
         self.thread.transaction(move |database| {
             database.run(
@@ -185,9 +187,9 @@ impl Store {
 impl CertificateRecord {
     pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self {
-            intent: NewCertificate {
+            intent: CertificateIntent {
                 serial: row.get("serial")?,
-                kind: row.word("kind")?,
+                kind: row.parsed("kind")?,
                 user_id: row.get("user_id")?,
                 transaction_id: row.get("transaction_id")?,
                 keyset_name: row.get("keyset_name")?,
@@ -197,7 +199,7 @@ impl CertificateRecord {
                 not_after: row.time("not_after")?,
                 intended_at: row.time("intended_at")?,
             },
-            state: row.word("state")?,
+            state: row.parsed("state")?,
             certificate: row.get("certificate")?,
             sha256: row.optional_digest("sha256"),
             confirmed_at: row.optional_time("confirmed_at")?,
@@ -208,8 +210,8 @@ impl CertificateRecord {
 }
 
 impl Database {
-    pub(super) fn intend(&mut self, new: &NewCertificate) -> Result<(), StoreError> {
-        self.change_one(
+    pub(super) fn insert_intent(&mut self, new: &CertificateIntent) -> Result<(), StoreError> {
+        self.execute_one(
             sqlx::query(
                 "INSERT INTO certificates (serial, kind, user_id, transaction_id, state, keyset_name, level, tbs,
                    not_before, not_after, intended_at)
@@ -230,7 +232,7 @@ impl Database {
     }
 
     pub(super) fn certify(&mut self, serial: &str, certificate: &[u8]) -> Result<(), StoreError> {
-        self.change_one(
+        self.execute_one(
             sqlx::query(
                 "UPDATE certificates SET state = 'issued', certificate = $2, sha256 = $3
                  WHERE serial = $1 AND state = 'intended'",
@@ -243,7 +245,7 @@ impl Database {
     }
 
     pub(super) fn make_current(&mut self, serial: &str, now: Timestamp) -> Result<(), StoreError> {
-        self.change_one(
+        self.execute_one(
             sqlx::query(
                 "UPDATE certificates SET state = 'current', confirmed_at = $2 WHERE serial = $1 AND state = 'issued'",
             )
@@ -261,7 +263,7 @@ impl Database {
         kind: CertificateKind,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let issued = self.all(
+        let issued = self.query_all(
             sqlx::query("SELECT serial FROM certificates WHERE transaction_id = $1 AND kind = $2 AND state = 'issued'")
                 .bind(transaction.transaction_id.clone())
                 .bind(kind.as_str()),
@@ -287,7 +289,7 @@ impl Database {
 
     /// Ends a transaction's certificates: revokes those that may have left the authority, and
     /// abandons the others.
-    pub(super) fn give_up_certificates(
+    pub(super) fn discard_certificates(
         &mut self,
         transaction: &TransactionRecord,
         why: TransactionState,

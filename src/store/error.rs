@@ -50,7 +50,7 @@ pub enum StoreError {
         path.display(),
         env!("CARGO_PKG_VERSION")
     )]
-    Newer {
+    NewerVersion {
         /// The database file.
         path: PathBuf,
         /// The database's version.
@@ -141,7 +141,7 @@ mod tests {
     fn every_error_says_the_next_step() {
         let path = || PathBuf::from("/state/authority.db");
         for error in [
-            StoreError::Newer { path: path(), version: 9, reads: 1 },
+            StoreError::NewerVersion { path: path(), version: 9, reads: 1 },
             StoreError::Migration { path: path(), reason: "it is newer".into() },
             StoreError::Database { path: path(), source: sqlx::Error::PoolClosed },
             StoreError::Conflict("add the user"),

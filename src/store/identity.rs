@@ -7,7 +7,7 @@ use super::{AuditEntry, GrantRecord, Store, StoreError, TemporaryKeyRecord, User
 
 /// The authority and the token that this database belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub struct AuthorityIdentity {
     /// SHA-256 of the CA certificate.
     pub authority: [u8; 32],
     /// The authority token's label.
@@ -24,7 +24,7 @@ pub struct Identity {
 #[derive(Debug, Clone)]
 pub struct FirstRecords {
     /// The authority and its token.
-    pub identity: Identity,
+    pub identity: AuthorityIdentity,
     /// The serial numbers of the authority's own certificates, which are issued already.
     pub certificates: Vec<String>,
     /// The first administrator.
@@ -40,11 +40,11 @@ pub struct FirstRecords {
 impl Store {
     /// Returns the authority and token that the database belongs to; `None` until `init` is
     /// complete.
-    pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
+    pub fn identity(&self) -> Result<Option<AuthorityIdentity>, StoreError> {
         self.thread.transaction(|database| {
-            database.one(sqlx::query("SELECT * FROM identity"), |row| {
+            database.query_one(sqlx::query("SELECT * FROM identity"), |row| {
                 let epoch: i64 = row.get("epoch")?;
-                Ok(Identity {
+                Ok(AuthorityIdentity {
                     authority: row.digest("authority")?,
                     token_label: row.get("token_label")?,
                     token_serial: row.get("token_serial")?,
@@ -59,7 +59,7 @@ impl Store {
     pub fn initialize(&self, first: FirstRecords) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
             let identity = &first.identity;
-            database.change_one(
+            database.execute_one(
                 sqlx::query(
                     "INSERT INTO identity (only_row, authority, token_label, token_serial, epoch, initialized_at)
                      VALUES (1, $1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",

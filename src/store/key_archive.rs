@@ -28,7 +28,7 @@ impl Store {
     /// Archives a key. Its certificate must exist; a second record for it is a conflict.
     pub fn archive(&self, record: ArchiveRecord, entry: AuditEntry) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
-            database.change_one(
+            database.execute_one(
                 sqlx::query(
                     "INSERT INTO key_archive (certificate_sha256, user_id, algorithm, mechanism, wrapped, archived_at, mac)
                      VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
@@ -50,7 +50,7 @@ impl Store {
     pub fn archived_key(&self, certificate_sha256: &[u8; 32]) -> Result<Option<ArchiveRecord>, StoreError> {
         let certificate = certificate_sha256.to_vec();
         self.thread.transaction(move |database| {
-            database.one(
+            database.query_one(
                 sqlx::query("SELECT * FROM key_archive WHERE certificate_sha256 = $1").bind(certificate),
                 ArchiveRecord::read,
             )

@@ -10,6 +10,7 @@
 mod administrators;
 mod audit;
 mod certificates;
+mod columns;
 mod error;
 mod identity;
 mod key_archive;
@@ -23,21 +24,22 @@ mod tests;
 mod thread;
 mod transactions;
 mod users;
-mod words;
 
 use std::path::{Path, PathBuf};
 
-pub use self::audit::{AuditEntry, AuditHead, AuditRow, LogEnd, LogKeeper, LogPage};
-pub use self::certificates::{CertificateRecord, NewCertificate};
+pub use self::audit::{AuditEntry, AuditHead, AuditRow, LogEnd, LogPage, LogSealer};
+pub use self::certificates::{CertificateIntent, CertificateRecord};
+pub use self::columns::{
+    CertificateKind, CertificateState, Role, TemporaryKeyPurpose, TemporaryKeyState, TransactionState,
+};
 pub use self::error::StoreError;
-pub use self::identity::{FirstRecords, Identity};
+pub use self::identity::{AuthorityIdentity, FirstRecords};
 pub use self::key_archive::ArchiveRecord;
 pub use self::pages::ListedRow;
 pub use self::statements::StatementRecord;
-pub use self::temporary_keys::{Claim, Claimant, TemporaryKeyRecord};
-pub use self::transactions::{Ending, TransactionRecord};
+pub use self::temporary_keys::{ClaimOutcome, ClaimRequest, TemporaryKeyRecord};
+pub use self::transactions::{TransactionEnd, TransactionRecord};
 pub use self::users::{GrantRecord, ListedUser, UserPage, UserRecord};
-pub use self::words::{CertificateKind, CertificateState, Purpose, Role, TemporaryKeyState, TransactionState};
 
 use self::thread::{Opening, StoreThread};
 
@@ -73,7 +75,8 @@ impl Store {
     /// [`StoreError::Locked`] while another connection reads an older state.
     pub fn put_into_one_file(&self) -> Result<(), StoreError> {
         self.thread.outside_transactions(|database| {
-            let busy = database.one(sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)"), |row| row.get::<i64>("busy"))?;
+            let busy =
+                database.query_one(sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)"), |row| row.get::<i64>("busy"))?;
             if busy == Some(0) { Ok(()) } else { Err(StoreError::Locked(database.path().to_path_buf())) }
         })
     }

@@ -36,7 +36,7 @@ impl Store {
     pub fn quick_check(&self) -> Result<Vec<String>, StoreError> {
         self.beside(|database| {
             let mut problems =
-                database.all(sqlx::query("PRAGMA quick_check"), |row| Ok(row.any_text("quick_check")))?;
+                database.query_all(sqlx::query("PRAGMA quick_check"), |row| Ok(row.any_text("quick_check")))?;
             problems.retain(|problem| problem != "ok");
             Ok(problems)
         })
@@ -103,7 +103,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ListedRow<T>>, StoreError> {
         self.thread.read(move |database| {
-            database.all(sqlx::query(sql).bind(row).bind(limit), |found| {
+            database.query_all(sqlx::query(sql).bind(row).bind(limit), |found| {
                 let record = read(found).map_err(StoreError::into_reason);
                 Ok(ListedRow { row: found.get("row_number")?, name: name(found), record })
             })

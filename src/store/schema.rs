@@ -6,7 +6,7 @@ use super::thread::{Database, Opening, StoreThread};
 use super::{Store, StoreError};
 
 /// The maximum number of ill-typed values listed per table.
-const LISTED: u32 = 100;
+const MAX_LISTED_ROWS: u32 = 100;
 
 /// A table's column, as the migrations create it.
 struct Column {
@@ -61,7 +61,7 @@ impl Store {
     pub fn stray_log_rows(&self) -> Result<u64, StoreError> {
         self.beside(|database| {
             let sql = "SELECT COUNT(*) AS stray FROM audit WHERE typeof(number) <> 'integer' OR number < 1";
-            let stray = database.one(sqlx::query(sql), |row| row.get::<i64>("stray"))?;
+            let stray = database.query_one(sqlx::query(sql), |row| row.get::<i64>("stray"))?;
             Ok(stray.unwrap_or_default().unsigned_abs())
         })
     }
@@ -80,14 +80,15 @@ impl Database {
     fn form(&mut self) -> Result<BTreeMap<(String, String), String>, StoreError> {
         let sql = "SELECT type, name, tbl_name || ': ' || COALESCE(sql, '') AS form FROM sqlite_schema
                    WHERE type <> 'table' OR name NOT LIKE 'sqlite_stat%'";
-        let all =
-            self.all(sqlx::query(sql), |row| Ok(((row.any_text("type"), row.any_text("name")), row.any_text("form"))))?;
+        let all = self.query_all(sqlx::query(sql), |row| {
+            Ok(((row.any_text("type"), row.any_text("name")), row.any_text("form")))
+        })?;
         Ok(all.into_iter().collect())
     }
 
     fn columns(&mut self, table: &str) -> Result<Vec<Column>, StoreError> {
         let sql = "SELECT name, type, \"notnull\" + pk AS must_be FROM pragma_table_info($1)";
-        self.all(sqlx::query(sql).bind(table.to_owned()), |row| {
+        self.query_all(sqlx::query(sql).bind(table.to_owned()), |row| {
             let (kind, must_be): (String, i64) = (row.get("type")?, row.get("must_be")?);
             let types = match (kind.as_str(), must_be) {
                 ("TEXT", 0) => "'text', 'null'",
@@ -107,7 +108,7 @@ impl Database {
             columns.iter().map(|column| format!("WHEN {} THEN '{}'", is_wrong(column), column.name)).collect();
         let wrong = format!("CASE {} END", cases.join(" "));
         let sql = format!("SELECT rowid AS place, {wrong} AS wrong FROM {table} WHERE {wrong} IS NOT NULL LIMIT $1");
-        self.all(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(LISTED), |row| {
+        self.query_all(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(MAX_LISTED_ROWS), |row| {
             let (place, column): (i64, String) = (row.get("place")?, row.get("wrong")?);
             Ok(format!("row {place} of {table}: the value of {column} has a different type than the column"))
         })

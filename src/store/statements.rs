@@ -26,7 +26,7 @@ pub struct StatementRecord {
 
 impl Store {
     /// Stores an accepted statement; `false` if its nonce or its digest exists already.
-    pub fn take_statement(&self, statement: StatementRecord, entry: AuditEntry) -> Result<bool, StoreError> {
+    pub fn record_statement(&self, statement: StatementRecord, entry: AuditEntry) -> Result<bool, StoreError> {
         self.thread.transaction(move |database| {
             let taken = database.run(
                 sqlx::query(
@@ -53,7 +53,10 @@ impl Store {
     pub fn statement(&self, digest: &[u8; 32]) -> Result<Option<StatementRecord>, StoreError> {
         let digest = digest.to_vec();
         self.thread.read(move |database| {
-            database.one(sqlx::query("SELECT * FROM statements WHERE digest = $1").bind(digest), StatementRecord::read)
+            database.query_one(
+                sqlx::query("SELECT * FROM statements WHERE digest = $1").bind(digest),
+                StatementRecord::read,
+            )
         })
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::thread::{Database, Row};
-use super::{AuditEntry, Purpose, Store, StoreError, TemporaryKeyState, TransactionState, UserRecord};
+use super::{AuditEntry, Store, StoreError, TemporaryKeyPurpose, TemporaryKeyState, TransactionState, UserRecord};
 
 /// One temporary key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct TemporaryKeyRecord {
     /// The user's id.
     pub user_id: String,
     /// The kind of message that it permits.
-    pub purpose: Purpose,
+    pub purpose: TemporaryKeyPurpose,
     /// Random input of the derivation.
     pub nonce: Vec<u8>,
     /// `CKA_ID` of the HMAC key that derives it.
@@ -40,18 +40,18 @@ pub struct TemporaryKeyRecord {
 
 /// The outcome of a claim on a temporary key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
+pub enum ClaimOutcome {
     /// The transaction has the temporary key, exclusively.
-    Won,
+    Claimed,
     /// The temporary key was not unused.
-    Lost,
+    NotUnused,
     /// Another message used the transactionID before.
     TransactionIdInUse,
 }
 
 /// The message that claims a temporary key.
 #[derive(Debug, Clone)]
-pub struct Claimant {
+pub struct ClaimRequest {
     /// The temporary key's reference.
     pub reference: String,
     /// The message's transactionID.
@@ -86,7 +86,7 @@ impl Store {
     pub fn temporary_key(&self, reference: &str) -> Result<Option<TemporaryKeyRecord>, StoreError> {
         let reference = reference.to_owned();
         self.thread.transaction(move |database| {
-            database.one(
+            database.query_one(
                 sqlx::query("SELECT * FROM temporary_keys WHERE reference = $1").bind(reference),
                 TemporaryKeyRecord::read,
             )
@@ -107,38 +107,38 @@ impl Store {
     /// Claims an unused temporary key for a transaction. A single SQL statement decides, so exactly
     /// one of several claimants succeeds. An unconfirmed transaction may restart with exactly the
     /// same message.
-    pub fn claim(&self, claimant: Claimant, entry: AuditEntry) -> Result<Claim, StoreError> {
+    pub fn claim(&self, claim_request: ClaimRequest, entry: AuditEntry) -> Result<ClaimOutcome, StoreError> {
         self.thread.transaction(move |database| {
-            let earlier = database.one(
+            let earlier = database.query_one(
                 sqlx::query("SELECT message_hash, reference, state FROM transactions WHERE transaction_id = $1")
-                    .bind(claimant.transaction_id.clone()),
+                    .bind(claim_request.transaction_id.clone()),
                 |row| {
                     let reference: String = row.get("reference")?;
-                    Ok((row.digest("message_hash")?, reference, row.word::<TransactionState>("state")?))
+                    Ok((row.digest("message_hash")?, reference, row.parsed::<TransactionState>("state")?))
                 },
             )?;
             if let Some((hash, reference, state)) = &earlier
-                && (*hash != claimant.message_hash
-                    || *reference != claimant.reference
+                && (*hash != claim_request.message_hash
+                    || *reference != claim_request.reference
                     || *state != TransactionState::Unconfirmed)
             {
-                return Ok(Claim::TransactionIdInUse);
+                return Ok(ClaimOutcome::TransactionIdInUse);
             }
             let won = database.run(
                 sqlx::query(
                     "UPDATE temporary_keys SET state = 'claimed', transaction_id = $2, message_hash = $3
                      WHERE reference = $1 AND state = 'unused'",
                 )
-                .bind(claimant.reference.clone())
-                .bind(claimant.transaction_id.clone())
-                .bind(claimant.message_hash.to_vec()),
+                .bind(claim_request.reference.clone())
+                .bind(claim_request.transaction_id.clone())
+                .bind(claim_request.message_hash.to_vec()),
             )?;
             if won.rows_affected() != 1 {
-                return Ok(Claim::Lost);
+                return Ok(ClaimOutcome::NotUnused);
             }
-            database.begin_transaction(&claimant)?;
+            database.begin_transaction(&claim_request)?;
             database.log(&entry)?;
-            Ok(Claim::Won)
+            Ok(ClaimOutcome::Claimed)
         })
     }
 }
@@ -149,7 +149,7 @@ impl TemporaryKeyRecord {
         Ok(Self {
             reference: row.get("reference")?,
             user_id: row.get("user_id")?,
-            purpose: row.word("purpose")?,
+            purpose: row.parsed("purpose")?,
             nonce: row.get("nonce")?,
             key_id: row.get("key_id")?,
             epoch: epoch.unsigned_abs(),
@@ -158,7 +158,7 @@ impl TemporaryKeyRecord {
             statement: row.optional_digest("statement"),
             issued_at: row.time("issued_at")?,
             expires_at: row.time("expires_at")?,
-            state: row.word("state")?,
+            state: row.parsed("state")?,
             transaction_id: row.get("transaction_id")?,
             mac: row.any_digest("mac"),
         })
@@ -176,7 +176,7 @@ impl Database {
     }
 
     pub(super) fn add_temporary_key(&mut self, key: &TemporaryKeyRecord) -> Result<(), StoreError> {
-        self.change_one(
+        self.execute_one(
             sqlx::query(
                 "INSERT INTO temporary_keys (reference, number, user_id, purpose, nonce, key_id, epoch, levels, lost,
                    statement, issued_at, expires_at, state, mac)
@@ -211,6 +211,6 @@ impl Database {
         } else {
             "UPDATE temporary_keys SET state = 'used' WHERE reference = $1 AND state = 'claimed'"
         };
-        self.change_one(sqlx::query(query).bind(reference.to_owned()), "end the transaction")
+        self.execute_one(sqlx::query(query).bind(reference.to_owned()), "end the transaction")
     }
 }

@@ -17,9 +17,9 @@ fn entry(event: &'static str) -> AuditEntry {
 }
 
 /// A stub for the authority's token, with a row's hash as its MAC.
-struct Keeper;
+struct FakeLogSealer;
 
-impl LogKeeper for Keeper {
+impl LogSealer for FakeLogSealer {
     fn seal(&self, row: &AuditRow) -> Result<[u8; 32], Box<dyn std::error::Error + Send + Sync>> {
         assert_eq!(row.mac, None);
         Ok(row.hash)
@@ -29,13 +29,13 @@ impl LogKeeper for Keeper {
 }
 
 fn kept(store: Store) -> Store {
-    store.keep_log(Box::new(Keeper)).unwrap();
+    store.set_log_sealer(Box::new(FakeLogSealer)).unwrap();
     store
 }
 
 /// Walks the whole log and returns its head, or the first invalid entry.
 fn walk(store: &Store) -> Result<AuditHead, u64> {
-    let rows = store.log_after(0, 1_000).unwrap().rows;
+    let rows = store.log_entries_after(0, 1_000).unwrap().rows;
     rows.iter().try_fold(AuditHead::EMPTY, |head, row| row.follows(head).ok_or(head.number + 1))
 }
 
@@ -61,7 +61,7 @@ fn key(reference: &str) -> TemporaryKeyRecord {
     TemporaryKeyRecord {
         reference: reference.into(),
         user_id: "u1".into(),
-        purpose: Purpose::Enroll,
+        purpose: TemporaryKeyPurpose::Enroll,
         nonce: vec![1, 2, 3],
         key_id: vec![4],
         epoch: 1,
@@ -76,8 +76,8 @@ fn key(reference: &str) -> TemporaryKeyRecord {
     }
 }
 
-fn claimant(reference: &str, transaction: u8) -> Claimant {
-    Claimant {
+fn claim_request(reference: &str, transaction: u8) -> ClaimRequest {
+    ClaimRequest {
         reference: reference.into(),
         transaction_id: vec![transaction; 16],
         message_hash: [transaction; 32],
@@ -86,8 +86,8 @@ fn claimant(reference: &str, transaction: u8) -> Claimant {
     }
 }
 
-fn intent(serial: &str, transaction: u8, kind: CertificateKind) -> NewCertificate {
-    NewCertificate {
+fn intent(serial: &str, transaction: u8, kind: CertificateKind) -> CertificateIntent {
+    CertificateIntent {
         serial: serial.into(),
         kind,
         user_id: Some("u1".into()),
@@ -105,16 +105,16 @@ fn intent(serial: &str, transaction: u8, kind: CertificateKind) -> NewCertificat
 fn answered(store: &Store, reference: &str, transaction: u8) -> String {
     let serial = format!("{transaction:02x}");
     store.issue_temporary_key(key(reference), None, entry("letter.issued")).unwrap();
-    assert_eq!(store.claim(claimant(reference, transaction), entry("claimed")).unwrap(), Claim::Won);
-    store.intend(intent(&serial, transaction, CertificateKind::Signing), entry("intended")).unwrap();
+    assert_eq!(store.claim(claim_request(reference, transaction), entry("claimed")).unwrap(), ClaimOutcome::Claimed);
+    store.insert_intent(intent(&serial, transaction, CertificateKind::Signing), entry("intended")).unwrap();
     store.certify(&serial, vec![transaction], entry("issued")).unwrap();
     let until = now() + SignedDuration::from_mins(10);
     store.store_reply(&[transaction; 16], vec![transaction], until, entry("answered"), None).unwrap();
     serial
 }
 
-fn ending(transaction: u8, state: TransactionState) -> Ending {
-    Ending { transaction_id: vec![transaction; 16], state, confirmation: Some(([9; 32], vec![9])), now: now() }
+fn ending(transaction: u8, state: TransactionState) -> TransactionEnd {
+    TransactionEnd { transaction_id: vec![transaction; 16], state, confirmation: Some(([9; 32], vec![9])), now: now() }
 }
 
 fn state_of(store: &Store, reference: &str) -> TemporaryKeyState {
@@ -122,7 +122,7 @@ fn state_of(store: &Store, reference: &str) -> TemporaryKeyState {
 }
 
 #[test]
-fn records_come_back_as_they_were_and_last() {
+fn records_round_trip_and_persist() {
     let (directory, store) = open();
     store.issue_temporary_key(key("E1"), None, entry("letter.issued")).unwrap();
     drop(store);
@@ -141,10 +141,10 @@ fn of_many_claimants_exactly_one_wins() {
         let claims: Vec<_> = (1..=8)
             .map(|transaction| {
                 let store = &store;
-                scope.spawn(move || store.claim(claimant("E1", transaction), entry("claimed")).unwrap())
+                scope.spawn(move || store.claim(claim_request("E1", transaction), entry("claimed")).unwrap())
             })
             .collect();
-        claims.into_iter().map(|claim| claim.join().unwrap()).filter(|c| *c == Claim::Won).count()
+        claims.into_iter().map(|claim| claim.join().unwrap()).filter(|c| *c == ClaimOutcome::Claimed).count()
     });
     assert_eq!(won, 1);
 }
@@ -154,8 +154,8 @@ fn a_transaction_id_is_used_once() {
     let (_directory, store) = open();
     answered(&store, "E1", 1);
     store.issue_temporary_key(key("E2"), None, entry("letter.issued")).unwrap();
-    let stolen = Claimant { reference: "E2".into(), ..claimant("E1", 1) };
-    assert_eq!(store.claim(stolen, entry("claimed")).unwrap(), Claim::TransactionIdInUse);
+    let stolen = ClaimRequest { reference: "E2".into(), ..claim_request("E1", 1) };
+    assert_eq!(store.claim(stolen, entry("claimed")).unwrap(), ClaimOutcome::TransactionIdInUse);
     assert_eq!(state_of(&store, "E2"), TemporaryKeyState::Unused);
 }
 
@@ -182,8 +182,12 @@ fn a_rejected_enrollment_is_revoked_and_its_letter_good_again() {
     store.end_transaction(ending(1, TransactionState::Rejected), entry("rejected")).unwrap();
     assert_eq!(store.certificate(&serial).unwrap().unwrap().state, CertificateState::Revoked);
     assert_eq!(state_of(&store, "E1"), TemporaryKeyState::Unused);
-    assert_eq!(store.claim(claimant("E1", 1), entry("claimed")).unwrap(), Claim::TransactionIdInUse, "a replay");
-    assert_eq!(store.claim(claimant("E1", 2), entry("claimed")).unwrap(), Claim::Won);
+    assert_eq!(
+        store.claim(claim_request("E1", 1), entry("claimed")).unwrap(),
+        ClaimOutcome::TransactionIdInUse,
+        "a replay"
+    );
+    assert_eq!(store.claim(claim_request("E1", 2), entry("claimed")).unwrap(), ClaimOutcome::Claimed);
 }
 
 #[test]
@@ -200,16 +204,16 @@ fn a_newer_letter_voids_unused_ones_and_what_is_reopened_later() {
 }
 
 #[test]
-fn what_is_unconfirmed_is_overdue_and_may_begin_again() {
+fn an_unconfirmed_transaction_is_overdue_and_may_restart() {
     let (_directory, store) = open();
     answered(&store, "E1", 1);
-    assert!(store.overdue(now()).unwrap().is_empty());
+    assert!(store.overdue_transactions(now()).unwrap().is_empty());
     let later = now() + SignedDuration::from_mins(11);
-    assert_eq!(store.overdue(later).unwrap().len(), 1);
-    let unconfirmed = Ending { confirmation: None, ..ending(1, TransactionState::Unconfirmed) };
+    assert_eq!(store.overdue_transactions(later).unwrap().len(), 1);
+    let unconfirmed = TransactionEnd { confirmation: None, ..ending(1, TransactionState::Unconfirmed) };
     store.end_transaction(unconfirmed, entry("swept")).unwrap();
-    assert!(store.overdue(later).unwrap().is_empty());
-    assert_eq!(store.claim(claimant("E1", 1), entry("claimed")).unwrap(), Claim::Won);
+    assert!(store.overdue_transactions(later).unwrap().is_empty());
+    assert_eq!(store.claim(claim_request("E1", 1), entry("claimed")).unwrap(), ClaimOutcome::Claimed);
     assert_eq!(store.transaction(&[1; 16]).unwrap().unwrap().reply, None);
 }
 
@@ -228,7 +232,7 @@ fn the_log_notices_every_change() {
 }
 
 #[test]
-fn a_log_goes_on_from_each_of_its_entries_and_from_nothing_else() {
+fn a_log_continues_only_from_its_own_entries() {
     let (directory, store) = open();
     let mut heads = vec![AuditHead { number: 0, hash: [0; 32] }];
     for _ in 0..4 {
@@ -237,13 +241,13 @@ fn a_log_goes_on_from_each_of_its_entries_and_from_nothing_else() {
     }
     assert_eq!(heads[1].number, 1);
     for head in &heads {
-        assert!(store.audit_continues(*head).unwrap(), "{head:?}");
-        assert!(!store.audit_continues(AuditHead { hash: [9; 32], ..*head }).unwrap(), "{head:?}");
+        assert!(store.log_contains(*head).unwrap(), "{head:?}");
+        assert!(!store.log_contains(AuditHead { hash: [9; 32], ..*head }).unwrap(), "{head:?}");
     }
     let newest = store.audit_head().unwrap();
-    assert!(store.audit_continues(newest).unwrap());
+    assert!(store.log_contains(newest).unwrap());
     for beyond in [newest.number + 1, u64::MAX] {
-        assert!(!store.audit_continues(AuditHead { number: beyond, ..newest }).unwrap());
+        assert!(!store.log_contains(AuditHead { number: beyond, ..newest }).unwrap());
     }
     drop(store);
 
@@ -253,7 +257,7 @@ fn a_log_goes_on_from_each_of_its_entries_and_from_nothing_else() {
         let _ = std::fs::remove_file(&copy);
         std::fs::copy(&database, &copy).unwrap();
         assert!(python_sqlite(&copy, sql), "python3's sqlite3 is needed as a foreign witness");
-        Store::open(&copy).unwrap().audit_continues(known).unwrap()
+        Store::open(&copy).unwrap().log_contains(known).unwrap()
     };
     assert!(continues("SELECT 1", heads[2]));
     // A later entry, or the entry itself, is altered.
@@ -266,20 +270,20 @@ fn a_log_goes_on_from_each_of_its_entries_and_from_nothing_else() {
 }
 
 #[test]
-fn a_long_log_is_walked_a_page_at_a_time_and_sealed_no_further_than_it_was_known() {
+fn a_long_log_is_read_in_pages_and_sealed_only_as_far_as_known() {
     let (directory, store) = open();
     let known = store.audit_head().unwrap();
     store.thread.transaction(|database| (0..2_000).try_for_each(|_| database.log(&entry("something")))).unwrap();
-    assert!(store.audit_continues(AuditHead::EMPTY).unwrap() && store.audit_continues(known).unwrap());
+    assert!(store.log_contains(AuditHead::EMPTY).unwrap() && store.log_contains(known).unwrap());
     let newest = store.audit_head().unwrap();
-    let page = store.log_after(known.number, 1_000).unwrap();
+    let page = store.log_entries_after(known.number, 1_000).unwrap();
     assert_eq!((page.rows.len(), page.newest), (1_000, newest));
 
     // A log of an older version, with an entry that somebody adds before it is sealed.
     let database = directory.path().join("authority.db");
     kept(Store::open(&database).unwrap()).record(entry("forged")).unwrap();
     assert!(python_sqlite(&database, "UPDATE audit SET mac = NULL"));
-    assert!(!store.audit_continues(known).unwrap());
+    assert!(!store.log_contains(known).unwrap());
     let mut sealed = AuditHead::EMPTY;
     let end = loop {
         match store.seal_older_entries(sealed, 500) {
@@ -289,7 +293,7 @@ fn a_long_log_is_walked_a_page_at_a_time_and_sealed_no_further_than_it_was_known
         }
     };
     assert!(matches!(end, Err(StoreError::LogChanged { .. })), "{end:?}");
-    let rows = store.log_after(newest.number, 10).unwrap().rows;
+    let rows = store.log_entries_after(newest.number, 10).unwrap().rows;
     assert_eq!(rows.iter().map(|row| row.mac).collect::<Vec<_>>(), [None], "the added entry was sealed");
 }
 
@@ -326,13 +330,13 @@ fn a_nonce_counts_once() {
         not_after: now(),
         message: vec![1],
     };
-    assert!(store.take_statement(statement.clone(), entry("statement")).unwrap());
-    assert!(!store.take_statement(statement.clone(), entry("statement")).unwrap());
-    assert!(!store.take_statement(StatementRecord { digest: [2; 32], ..statement }, entry("statement")).unwrap());
+    assert!(store.record_statement(statement.clone(), entry("statement")).unwrap());
+    assert!(!store.record_statement(statement.clone(), entry("statement")).unwrap());
+    assert!(!store.record_statement(StatementRecord { digest: [2; 32], ..statement }, entry("statement")).unwrap());
 }
 
 #[test]
-fn what_is_wrong_with_the_file_is_told_apart() {
+fn database_file_errors_are_distinct() {
     let directory = tempfile::tempdir().unwrap();
     let absent = Store::open(&directory.path().join("none.db"));
     assert!(matches!(absent, Err(StoreError::Absent { .. })), "{absent:?}");
@@ -366,7 +370,7 @@ fn a_database_that_another_process_has_locked_is_called_locked() {
 }
 
 #[test]
-fn a_full_disk_and_a_read_only_database_are_told_apart_and_change_nothing() {
+fn full_disk_and_read_only_database_are_distinct_errors() {
     let (directory, store) = open();
     let head = store.audit_head().unwrap();
     let set =
@@ -386,17 +390,19 @@ fn a_full_disk_and_a_read_only_database_are_told_apart_and_change_nothing() {
 }
 
 #[test]
-fn the_database_is_opened_so_that_what_is_told_as_done_lasts() {
+fn committed_changes_are_synced_to_disk() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("authority.db");
     for store in [Store::create(&path).unwrap(), Store::open(&path).unwrap()] {
         let number = |pragma: &'static str, column: &'static str| {
-            store.thread.transaction(move |database| database.one(sqlx::query(pragma), |row| row.get::<i64>(column)))
+            store
+                .thread
+                .transaction(move |database| database.query_one(sqlx::query(pragma), |row| row.get::<i64>(column)))
         };
         assert_eq!(number("PRAGMA foreign_keys", "foreign_keys").unwrap(), Some(1));
         assert_eq!(number("PRAGMA synchronous", "synchronous").unwrap(), Some(2), "2 is FULL");
         let mode = store.thread.transaction(|database| {
-            database.one(sqlx::query("PRAGMA journal_mode"), |row| row.get::<String>("journal_mode"))
+            database.query_one(sqlx::query("PRAGMA journal_mode"), |row| row.get::<String>("journal_mode"))
         });
         assert_eq!(mode.unwrap().as_deref(), Some("wal"));
     }

@@ -17,7 +17,7 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, query::Query};
 
 use super::StoreError;
-use super::audit::Keeping;
+use super::audit::LogState;
 use super::migrations::{migrator, newest_version};
 
 /// How long SQLite waits for another process's lock before it fails.
@@ -52,7 +52,7 @@ pub(super) struct Database {
     opening: Opening,
     runtime: tokio::runtime::Runtime,
     connection: SqliteConnection,
-    pub(super) keeping: Keeping,
+    pub(super) log_state: LogState,
 }
 
 impl StoreThread {
@@ -157,10 +157,10 @@ impl Database {
         let connection = runtime
             .block_on(SqliteConnection::connect_with(&options))
             .map_err(|error| StoreError::from_sqlx(&path, error))?;
-        let mut database = Self { path, opening, runtime, connection, keeping: Keeping::default() };
+        let mut database = Self { path, opening, runtime, connection, log_state: LogState::default() };
         let (version, reads) = (database.version()?, newest_version());
         if version > reads {
-            return Err(StoreError::Newer { path: database.path.clone(), version, reads });
+            return Err(StoreError::NewerVersion { path: database.path.clone(), version, reads });
         }
         if opening != Opening::Read {
             database.migrate()?;
@@ -180,7 +180,7 @@ impl Database {
         let connection = runtime
             .block_on(SqliteConnection::connect_with(&options))
             .map_err(|error| StoreError::from_sqlx(&path, error))?;
-        let mut database = Self { path, opening: Opening::Create, runtime, connection, keeping: Keeping::default() };
+        let mut database = Self { path, opening: Opening::Create, runtime, connection, log_state: LogState::default() };
         database.migrate()?;
         Ok(database)
     }
@@ -197,11 +197,11 @@ impl Database {
     /// Returns the number of the newest applied migration; 0 in a new database.
     pub(super) fn version(&mut self) -> Result<i64, StoreError> {
         let table = sqlx::query("SELECT name FROM sqlite_schema WHERE name = '_sqlx_migrations'");
-        if self.one(table, |row| row.get::<String>("name"))?.is_none() {
+        if self.query_one(table, |row| row.get::<String>("name"))?.is_none() {
             return Ok(0);
         }
         let newest = sqlx::query("SELECT COALESCE(MAX(version), 0) AS version FROM _sqlx_migrations");
-        Ok(self.one(newest, |row| row.get::<i64>("version"))?.unwrap_or_default())
+        Ok(self.query_one(newest, |row| row.get::<i64>("version"))?.unwrap_or_default())
     }
 
     /// Checks that the file can be written. Otherwise the first change would fail, in the middle of
@@ -222,7 +222,7 @@ impl Database {
         match work(self) {
             Ok(value) => match self.run(sqlx::query("COMMIT")) {
                 Ok(_) => {
-                    self.keeping.committed();
+                    self.log_state.committed();
                     Ok(value)
                 }
                 Err(error) => self.roll_back(error),
@@ -233,7 +233,7 @@ impl Database {
 
     fn roll_back<T>(&mut self, error: StoreError) -> Result<T, StoreError> {
         let _ = self.run(sqlx::query("ROLLBACK"));
-        self.keeping.rolled_back();
+        self.log_state.rolled_back();
         Err(error)
     }
 
@@ -253,7 +253,7 @@ impl Database {
 
     /// Runs a statement that must change exactly one row; otherwise fails with a conflict over
     /// `what`.
-    pub(super) fn change_one(
+    pub(super) fn execute_one(
         &mut self,
         query: Query<'_, Sqlite, SqliteArguments>,
         what: &'static str,
@@ -262,7 +262,7 @@ impl Database {
     }
 
     /// Returns the first row, parsed by `read`.
-    pub(super) fn one<T>(
+    pub(super) fn query_one<T>(
         &mut self,
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
@@ -281,12 +281,12 @@ impl Database {
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let rows = self.all(query, |row| Ok(row.readable(&read)))?;
+        let rows = self.query_all(query, |row| Ok(row.readable(&read)))?;
         Ok(rows.into_iter().flatten().collect())
     }
 
     /// Returns every row, parsed by `read`.
-    pub(super) fn all<T>(
+    pub(super) fn query_all<T>(
         &mut self,
         query: Query<'_, Sqlite, SqliteArguments>,
         read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
@@ -335,7 +335,7 @@ impl<'r> Row<'r> {
     }
 
     /// Parses the column's text into one of the enums of the schema.
-    pub(super) fn word<T: std::str::FromStr>(&self, column: &str) -> Result<T, StoreError> {
+    pub(super) fn parsed<T: std::str::FromStr>(&self, column: &str) -> Result<T, StoreError> {
         let text: String = self.get(column)?;
         text.parse().map_err(|_| self.unreadable(&format!("column {column} holds {text:?}")))
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::thread::{Database, Row};
-use super::{AuditEntry, CertificateKind, Claimant, Store, StoreError, TransactionState};
+use super::{AuditEntry, CertificateKind, ClaimRequest, Store, StoreError, TransactionState};
 
 /// The transaction of one enrollment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct TransactionRecord {
 
 /// The end of a transaction.
 #[derive(Debug, Clone)]
-pub struct Ending {
+pub struct TransactionEnd {
     /// The transactionID.
     pub transaction_id: Vec<u8>,
     /// Its new state: confirmed, rejected or unconfirmed.
@@ -51,7 +51,7 @@ impl Store {
     }
 
     /// Returns the open transactions whose confirmation deadline is before `now`.
-    pub fn overdue(&self, now: Timestamp) -> Result<Vec<TransactionRecord>, StoreError> {
+    pub fn overdue_transactions(&self, now: Timestamp) -> Result<Vec<TransactionRecord>, StoreError> {
         self.thread.transaction(move |database| {
             database.readable(
                 sqlx::query(
@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// Stores the reply to a transaction without one, before it is sent, and restarts the
-    /// confirmation deadline. An `ending` is recorded atomically with it: a client with implicit
+    /// confirmation deadline. An `transaction_end` is recorded atomically with it: a client with implicit
     /// confirmation sends none.
     pub fn store_reply(
         &self,
@@ -86,11 +86,11 @@ impl Store {
         reply: Vec<u8>,
         confirm_until: Timestamp,
         entry: AuditEntry,
-        ending: Option<(Ending, AuditEntry)>,
+        transaction_end: Option<(TransactionEnd, AuditEntry)>,
     ) -> Result<(), StoreError> {
         let transaction_id = transaction_id.to_vec();
         self.thread.transaction(move |database| {
-            database.change_one(
+            database.execute_one(
                 sqlx::query(
                     "UPDATE transactions SET state = 'answered', reply = $2, confirm_until = $3
                      WHERE transaction_id = $1 AND state = 'begun'",
@@ -101,14 +101,14 @@ impl Store {
                 "store the reply",
             )?;
             database.log(&entry)?;
-            ending.map_or(Ok(()), |(ending, entry)| database.end_transaction(ending, &entry))
+            transaction_end.map_or(Ok(()), |(transaction_end, entry)| database.end_transaction(transaction_end, &entry))
         })
     }
 
     /// Ends a transaction atomically: its certificates become current (and replace the previous
     /// ones) or are revoked, and its letter becomes used or unused.
-    pub fn end_transaction(&self, ending: Ending, entry: AuditEntry) -> Result<(), StoreError> {
-        self.thread.transaction(move |database| database.end_transaction(ending, &entry))
+    pub fn end_transaction(&self, transaction_end: TransactionEnd, entry: AuditEntry) -> Result<(), StoreError> {
+        self.thread.transaction(move |database| database.end_transaction(transaction_end, &entry))
     }
 }
 
@@ -120,7 +120,7 @@ impl TransactionRecord {
             reference: row.get("reference")?,
             user_id: row.get("user_id")?,
             message_hash: row.digest("message_hash")?,
-            state: row.word("state")?,
+            state: row.parsed("state")?,
             begun_at: row.time("begun_at")?,
             confirm_until: row.time("confirm_until")?,
             reply: row.get("reply")?,
@@ -132,52 +132,53 @@ impl TransactionRecord {
 
 impl Database {
     fn transaction_by_id(&mut self, transaction_id: &[u8]) -> Result<Option<TransactionRecord>, StoreError> {
-        self.one(
+        self.query_one(
             sqlx::query("SELECT * FROM transactions WHERE transaction_id = $1").bind(transaction_id.to_vec()),
             TransactionRecord::read,
         )
     }
 
-    fn end_transaction(&mut self, ending: Ending, entry: &AuditEntry) -> Result<(), StoreError> {
-        let transaction =
-            self.transaction_by_id(&ending.transaction_id)?.ok_or(StoreError::Conflict("end the transaction"))?;
-        let (hash, reply) = ending.confirmation.map_or((None, None), |(h, r)| (Some(h.to_vec()), Some(r)));
-        self.change_one(
+    fn end_transaction(&mut self, transaction_end: TransactionEnd, entry: &AuditEntry) -> Result<(), StoreError> {
+        let transaction = self
+            .transaction_by_id(&transaction_end.transaction_id)?
+            .ok_or(StoreError::Conflict("end the transaction"))?;
+        let (hash, reply) = transaction_end.confirmation.map_or((None, None), |(h, r)| (Some(h.to_vec()), Some(r)));
+        self.execute_one(
             sqlx::query(
                 "UPDATE transactions SET state = $2, confirmation_hash = $3, confirmation_reply = $4
                      WHERE transaction_id = $1 AND state IN ('begun', 'answered')",
             )
-            .bind(ending.transaction_id.clone())
-            .bind(ending.state.as_str())
+            .bind(transaction_end.transaction_id.clone())
+            .bind(transaction_end.state.as_str())
             .bind(hash)
             .bind(reply),
             "end the transaction",
         )?;
-        if ending.state == TransactionState::Confirmed {
+        if transaction_end.state == TransactionState::Confirmed {
             for kind in [CertificateKind::Signing, CertificateKind::Encryption] {
-                self.confirm_certificates(&transaction, kind, ending.now)?;
+                self.confirm_certificates(&transaction, kind, transaction_end.now)?;
             }
         } else {
-            self.give_up_certificates(&transaction, ending.state, ending.now)?;
+            self.discard_certificates(&transaction, transaction_end.state, transaction_end.now)?;
         }
-        self.end_claim(&transaction.reference, ending.state != TransactionState::Confirmed)?;
+        self.end_claim(&transaction.reference, transaction_end.state != TransactionState::Confirmed)?;
         self.log(entry)
     }
 
     /// Adds the claimant's transaction, or restarts an unconfirmed one.
-    pub(super) fn begin_transaction(&mut self, claimant: &Claimant) -> Result<(), StoreError> {
-        self.change_one(
+    pub(super) fn begin_transaction(&mut self, claim_request: &ClaimRequest) -> Result<(), StoreError> {
+        self.execute_one(
             sqlx::query(
                 "INSERT INTO transactions (transaction_id, reference, user_id, message_hash, state, begun_at, confirm_until)
                  VALUES ($1, $2, (SELECT user_id FROM temporary_keys WHERE reference = $2), $3, 'begun', $4, $5)
                  ON CONFLICT (transaction_id) DO UPDATE SET state = 'begun', begun_at = $4, confirm_until = $5,
                    reply = NULL, confirmation_hash = NULL, confirmation_reply = NULL",
             )
-            .bind(claimant.transaction_id.clone())
-            .bind(claimant.reference.clone())
-            .bind(claimant.message_hash.to_vec())
-            .bind(claimant.now.as_second())
-            .bind(claimant.confirm_until.as_second()),
+            .bind(claim_request.transaction_id.clone())
+            .bind(claim_request.reference.clone())
+            .bind(claim_request.message_hash.to_vec())
+            .bind(claim_request.now.as_second())
+            .bind(claim_request.confirm_until.as_second()),
             "begin the transaction",
         )
     }

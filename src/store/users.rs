@@ -79,7 +79,7 @@ impl Store {
     /// Sets the display name (and the MAC) of a user without a name.
     pub fn rename_user(&self, user: UserRecord, entry: AuditEntry) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
-            database.change_one(
+            database.execute_one(
                 sqlx::query("UPDATE users SET name = $2, mac = $3 WHERE id = $1")
                     .bind(user.id.clone())
                     .bind(user.name.clone())
@@ -94,7 +94,7 @@ impl Store {
     pub fn user(&self, id: &str) -> Result<Option<UserRecord>, StoreError> {
         let id = id.to_owned();
         self.thread.transaction(move |database| {
-            database.one(sqlx::query("SELECT * FROM users WHERE id = $1").bind(id), UserRecord::read)
+            database.query_one(sqlx::query("SELECT * FROM users WHERE id = $1").bind(id), UserRecord::read)
         })
     }
 
@@ -102,7 +102,8 @@ impl Store {
     pub fn user_by_email(&self, email_key: &str) -> Result<Option<UserRecord>, StoreError> {
         let email_key = email_key.to_owned();
         self.thread.transaction(move |database| {
-            database.one(sqlx::query("SELECT * FROM users WHERE email_key = $1").bind(email_key), UserRecord::read)
+            database
+                .query_one(sqlx::query("SELECT * FROM users WHERE email_key = $1").bind(email_key), UserRecord::read)
         })
     }
 
@@ -125,7 +126,7 @@ impl Store {
         self.thread.read(move |database| {
             let page = |sql: &str| sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).bind(after.clone()).bind(limit);
             Ok(UserPage {
-                users: database.all(page(&users), |row| {
+                users: database.query_all(page(&users), |row| {
                     let key = row.any_bytes("email_key").unwrap_or_default();
                     Ok(ListedUser { key, record: row.readable(UserRecord::read) })
                 })?,
@@ -139,7 +140,7 @@ impl Store {
     /// Returns every user, by address.
     pub fn users(&self) -> Result<Vec<UserRecord>, StoreError> {
         self.thread.transaction(|database| {
-            database.all(sqlx::query("SELECT * FROM users ORDER BY email_key"), UserRecord::read)
+            database.query_all(sqlx::query("SELECT * FROM users ORDER BY email_key"), UserRecord::read)
         })
     }
 
@@ -147,7 +148,7 @@ impl Store {
     pub fn grant(&self, user_id: &str, role: Role) -> Result<Option<GrantRecord>, StoreError> {
         let user_id = user_id.to_owned();
         self.thread.transaction(move |database| {
-            database.one(
+            database.query_one(
                 sqlx::query(
                     "SELECT grants.*, grants_to_come.counts_from FROM grants LEFT JOIN grants_to_come USING (user_id, role)
                      WHERE user_id = $1 AND role = $2",
@@ -177,7 +178,7 @@ impl GrantRecord {
     pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self {
             user_id: row.get("user_id")?,
-            role: row.word("role")?,
+            role: row.parsed("role")?,
             granted_at: row.time("granted_at")?,
             counts_from: row.optional_time("counts_from")?,
             mac: row.any_digest("mac"),
@@ -187,7 +188,7 @@ impl GrantRecord {
 
 impl Database {
     pub(super) fn add_user(&mut self, user: &UserRecord) -> Result<(), StoreError> {
-        self.change_one(
+        self.execute_one(
             sqlx::query(
                 "INSERT INTO users (id, email, email_key, name, created_at, mac) VALUES ($1, $2, $3, $4, $5, $6)
                  ON CONFLICT DO NOTHING",
@@ -203,7 +204,7 @@ impl Database {
     }
 
     pub(super) fn add_grant(&mut self, grant: &GrantRecord) -> Result<(), StoreError> {
-        self.change_one(
+        self.execute_one(
             sqlx::query(
                 "INSERT INTO grants (user_id, role, granted_at, mac) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
             )
@@ -214,7 +215,7 @@ impl Database {
             "grant the role",
         )?;
         let Some(from) = grant.counts_from else { return Ok(()) };
-        self.change_one(
+        self.execute_one(
             sqlx::query("INSERT INTO grants_to_come (user_id, role, counts_from) VALUES ($1, $2, $3)")
                 .bind(grant.user_id.clone())
                 .bind(grant.role.as_str())

@@ -66,7 +66,7 @@ impl KeyAlgorithm {
 
     /// The algorithm of a DER `SubjectPublicKeyInfo`; `None` for an unsupported one.
     pub fn of_public_key(spki_der: &[u8]) -> Option<Self> {
-        super::PublicKey::from_der(spki_der).ok().map(|key| key.algorithm())
+        super::SubjectPublicKey::from_der(spki_der).ok().map(|key| key.algorithm())
     }
 
     /// The signature algorithm that tokenkeep uses with such a key: ecdsa-with-SHA256 (P-256) or

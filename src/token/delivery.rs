@@ -50,7 +50,7 @@ pub enum KeyTransport {
 
 /// A private key wrapped by the authority's archive key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrapped {
+pub struct WrappedKey {
     /// the mechanism that wrapped the key, needed to unwrap it
     pub mechanism: KeyWrapMechanism,
     /// the wrapped `PrivateKeyInfo`

@@ -80,7 +80,7 @@ pub enum TokenError {
     #[error(
         "cannot {operation}: the PIN of {token} is wrong ({pin_state}); {}{}",
         after_wrong_pin(*pin_state),
-        if *log_in_ended { LOG_IN_ENDED } else { "" }
+        if *log_in_ended { SESSION_ENDED } else { "" }
     )]
     PinIncorrect {
         /// the operation
@@ -387,11 +387,11 @@ pub enum TokenError {
 }
 
 /// Wrong PINs are detected by logging out first.
-const LOG_IN_ENDED: &str = "; the active session on this token has ended";
+const SESSION_ENDED: &str = "; the active session on this token has ended";
 
 impl TokenError {
     /// Adds that a session was active and ended with this try.
-    pub(super) fn and_a_log_in_ended(self) -> Self {
+    pub(super) fn with_session_ended(self) -> Self {
         match self {
             Self::PinIncorrect { operation, token, pin_state, .. } => {
                 Self::PinIncorrect { operation, token, pin_state, log_in_ended: true }
@@ -403,7 +403,7 @@ impl TokenError {
     /// Replaces the operation "log in" by the operation that the login was for, so that a user who
     /// wanted to sign reads that they cannot sign.
     #[must_use]
-    pub fn of_act(mut self, act: &'static str) -> Self {
+    pub fn with_operation(mut self, act: &'static str) -> Self {
         if let Self::PinIncorrect { operation, .. }
         | Self::PinLocked { operation, .. }
         | Self::LastTry { operation, .. }

@@ -10,50 +10,50 @@
 //!
 //! Entry points: [`Module::load`] → [`Module::tokens`] → [`Module::open`] gives a [`Token`], which
 //! this process then owns. The user's side moves a typed [`Pin`] into [`Token::unlock`] and gets an
-//! [`Unlock`], valid for *one* operation. The authority's side calls [`Token::log_in`] and stays
+//! [`PinSession`], valid for *one* operation. The authority's side calls [`Token::log_in`] and stays
 //! logged in.
 
 mod algorithm;
-mod ceremony;
 pub mod check;
 mod delivery;
+mod enrollment;
 mod error;
 mod key_id;
 mod keyset_name;
+mod module_storage;
 mod oaep;
 mod owner_lock;
 mod pin;
+mod pin_session;
 mod pkcs11;
 mod private_file;
 mod public_key;
 mod signature;
 mod softhsm;
-mod stores;
 #[cfg(test)]
 pub(crate) mod test_support;
 #[cfg(test)]
 mod tests;
-mod unlock;
 mod uri;
 mod wrong_pins;
 
 pub use algorithm::{KeyAlgorithm, RsaSize, SecurityLevel, UnknownName};
-pub use ceremony::{Ceremony, CeremonySigner, TransportKey};
-pub use delivery::{Delivery, KeyTransport, KeyWrapMechanism, OaepHash, Wrapped};
+pub use delivery::{Delivery, KeyTransport, KeyWrapMechanism, OaepHash, WrappedKey};
+pub use enrollment::{EnrollmentSigner, TokenEnrollment, TransportKeyPair};
 pub use error::{TokenError, TokenErrorKind, TokenName};
 pub use key_id::KeyId;
 pub use keyset_name::{KeysetName, KeysetNameError};
-pub use owner_lock::Owner;
+pub use module_storage::{kryoptic_databases, lack_of_room, unreadable_tokens};
+pub use owner_lock::TokenOwner;
 pub use pin::{Pin, PinError, PinRule, PinState, PinStates, WhichPin};
+pub use pin_session::{OneSignature, PinSession};
 pub use pkcs11::{
-    AUTHORITY_MARK, DataObject, DeliverableKey, FastSigner, Module, NotText, PublicKeyObject, SecretKey, SlotCount,
-    StoredCertificate, Token, TokenFlags, TokenInfo, TokenKey, Turn,
+    AUTHORITY_MARK, DataObject, DeliverableKey, FastSigner, Module, NotText, PinLease, PublicKeyObject, SecretKey,
+    SlotCount, StoredCertificate, Token, TokenFlags, TokenInfo, TokenKey,
 };
-pub use private_file::{lock_directory, written_by_others};
-pub use public_key::PublicKey;
+pub use private_file::{lock_directory, untrusted_file_reason};
+pub use public_key::SubjectPublicKey;
 pub use signature::{Signature, SignatureHash};
-pub use softhsm::{SoftHsmConfiguration, SoftHsmProblem, UnreadableToken, softhsm_token_directory};
-pub use stores::{kryoptic_databases, lack_of_room, unreadable_tokens};
-pub use unlock::{OneSignature, Unlock};
+pub use softhsm::{SoftHsmConfiguration, SoftHsmProblem, UnreadableTokenDirectory, softhsm_token_directory};
 pub use uri::{TokenUri, TokenUriError};
 pub use wrong_pins::forget_wrong_pins_in_a_row;

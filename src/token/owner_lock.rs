@@ -16,20 +16,20 @@ use super::private_file::{self, lock_directory, make_private};
 use super::{TokenError, TokenName};
 
 /// How long to wait until another owner ends.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const OWNER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Delay between two attempts.
-const PAUSE: Duration = Duration::from_millis(25);
+const RETRY_DELAY: Duration = Duration::from_millis(25);
 
 /// Maximum number of bytes read from a lock file.
-const LONGEST: u64 = 400;
+const MAX_FILE_BYTES: u64 = 400;
 
 /// The owner information that other processes see; unset for an ordinary program.
-static OWNER: OnceLock<Owner> = OnceLock::new();
+static OWNER: OnceLock<TokenOwner> = OnceLock::new();
 
 /// The owner of a token, and what a waiting process can do. Each text is one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct TokenOwner {
     /// program and process id
     pub name: String,
     /// the next step for a refused process: completes "it is in use by …; "
@@ -42,9 +42,9 @@ pub struct Owner {
 /// The third line of an authority's lock file.
 const AUTHORITY: &str = "authority";
 
-impl Owner {
+impl TokenOwner {
     /// Sets the owner information of this process. Call it once, before the first token is owned.
-    pub fn introduce(self) {
+    pub fn register(self) {
         // The first setting wins.
         let _ = OWNER.set(self);
     }
@@ -55,7 +55,7 @@ impl Owner {
             let program = program.as_deref().and_then(Path::file_name).unwrap_or(OsStr::new("a program"));
             Self {
                 name: format!("{} (process {})", program.to_string_lossy(), std::process::id()),
-                remedy: WAIT.to_owned(),
+                remedy: WAIT_REMEDY.to_owned(),
                 is_authority: false,
             }
         })
@@ -63,20 +63,20 @@ impl Owner {
 
     /// Registers this process as an authority: users' commands skip its tokens and do not wait for
     /// them.
-    pub fn introduce_authority() {
-        Self { is_authority: true, ..Self::of_this_process() }.introduce();
+    pub fn register_authority() {
+        Self { is_authority: true, ..Self::of_this_process() }.register();
     }
 
     fn read(text: &str) -> Self {
         let mut lines = text.lines().map(str::trim);
         let mut line = |unsaid: &str| lines.next().filter(|line| !line.is_empty()).unwrap_or(unsaid).to_owned();
-        let (name, remedy) = (line("another process"), line(WAIT));
+        let (name, remedy) = (line("another process"), line(WAIT_REMEDY));
         Self { name, remedy, is_authority: line("") == AUTHORITY }
     }
 }
 
 /// The next step while a program holds a token for one operation.
-const WAIT: &str = "wait until it ends, or stop it";
+const WAIT_REMEDY: &str = "wait until it ends, or stop it";
 
 /// Ownership of a token; dropping it releases the token.
 #[derive(Debug)]
@@ -87,20 +87,20 @@ pub(super) struct OwnerLock {
 impl OwnerLock {
     /// Takes ownership, and waits up to 5 s for another owner to end.
     pub(super) fn acquire(module: &Path, token: &TokenName) -> Result<Self, TokenError> {
-        Self::acquire_within(module, token, PATIENCE)
+        Self::acquire_within(module, token, OWNER_TIMEOUT)
     }
 
     /// For a child that only reads: its parent holds the lock, so the child takes none.
-    pub(super) fn held_by_the_parent() -> Self {
+    pub(super) fn held_by_parent() -> Self {
         Self { _file: None }
     }
 
     /// Like [`Self::acquire`], with this timeout.
-    pub(super) fn acquire_within(module: &Path, token: &TokenName, patience: Duration) -> Result<Self, TokenError> {
-        Self::acquire_in(&lock_directory(), module, token, patience)
+    pub(super) fn acquire_within(module: &Path, token: &TokenName, timeout: Duration) -> Result<Self, TokenError> {
+        Self::acquire_in(&lock_directory(), module, token, timeout)
     }
 
-    fn acquire_in(directory: &Path, module: &Path, token: &TokenName, patience: Duration) -> Result<Self, TokenError> {
+    fn acquire_in(directory: &Path, module: &Path, token: &TokenName, timeout: Duration) -> Result<Self, TokenError> {
         make_private(directory).map_err(|reason| TokenError::LockDirectory { path: directory.to_owned(), reason })?;
         let path = directory.join(file_name(module, &token.serial));
         let failed = |error: std::io::Error| refused(token, &path, error.to_string());
@@ -109,25 +109,25 @@ impl OwnerLock {
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if started.elapsed() < patience => std::thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) if started.elapsed() < timeout => std::thread::sleep(RETRY_DELAY),
                 Err(TryLockError::WouldBlock) => {
-                    let Owner { name: holder, remedy, .. } = owner(&mut file);
+                    let TokenOwner { name: holder, remedy, .. } = owner(&mut file);
                     return Err(TokenError::Owned { token: token.clone(), holder, remedy });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
-        sign_in(&mut file).map_err(failed)?;
+        write_owner(&mut file).map_err(failed)?;
         Ok(Self { _file: Some(file) })
     }
 }
 
 /// Whether an authority owns this token now. It does not wait and writes nothing.
-pub(super) fn is_in_use_by_an_authority(module: &Path, token: &TokenName) -> bool {
-    is_an_authoritys_in(&lock_directory(), module, token)
+pub(super) fn is_used_by_authority(module: &Path, token: &TokenName) -> bool {
+    is_authority_token_in(&lock_directory(), module, token)
 }
 
-fn is_an_authoritys_in(directory: &Path, module: &Path, token: &TokenName) -> bool {
+fn is_authority_token_in(directory: &Path, module: &Path, token: &TokenName) -> bool {
     let Ok(mut file) = File::open(directory.join(file_name(module, &token.serial))) else { return false };
     // The content of the file counts only while the lock is held.
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) && owner(&mut file).is_authority
@@ -149,8 +149,8 @@ fn file_name(module: &Path, serial: &str) -> String {
     name + ".lock"
 }
 
-fn sign_in(file: &mut File) -> std::io::Result<()> {
-    let Owner { name, remedy, is_authority } = Owner::of_this_process();
+fn write_owner(file: &mut File) -> std::io::Result<()> {
+    let TokenOwner { name, remedy, is_authority } = TokenOwner::of_this_process();
     file.set_len(0)?;
     file.rewind()?;
     // One write: others may read the file at any moment.
@@ -158,11 +158,11 @@ fn sign_in(file: &mut File) -> std::io::Result<()> {
     file.write_all(format!("{name}\n{remedy}\n{kind}\n").as_bytes())
 }
 
-fn owner(file: &mut File) -> Owner {
+fn owner(file: &mut File) -> TokenOwner {
     let mut text = String::new();
     // An unreadable file gives the defaults.
-    let _ = file.rewind().and_then(|()| file.take(LONGEST).read_to_string(&mut text));
-    Owner::read(&text)
+    let _ = file.rewind().and_then(|()| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
+    TokenOwner::read(&text)
 }
 
 fn refused(token: &TokenName, path: &Path, reason: String) -> TokenError {
@@ -208,8 +208,8 @@ mod tests {
                 Ok(lock) => {
                     drop(lock);
                     std::fs::write(&path, "someone (process 42)").unwrap();
-                    assert!(started.elapsed() < PATIENCE, "flock never took the lock");
-                    std::thread::sleep(PAUSE);
+                    assert!(started.elapsed() < OWNER_TIMEOUT, "flock never took the lock");
+                    std::thread::sleep(RETRY_DELAY);
                 }
             }
         };
@@ -220,12 +220,15 @@ mod tests {
 
     #[test]
     fn what_an_owner_does_not_say_is_said_for_it() {
-        let owner =
-            |name: &str, remedy: &str| Owner { name: name.to_owned(), remedy: remedy.to_owned(), is_authority: false };
-        assert_eq!(Owner::read(""), owner("another process", WAIT));
-        assert_eq!(Owner::read("someone (process 42)"), owner("someone (process 42)", WAIT));
-        assert_eq!(Owner::read("someone (process 42)\nask it\nmore"), owner("someone (process 42)", "ask it"));
-        assert!(Owner::read("someone (process 42)\nask it\nauthority\n").is_authority);
+        let owner = |name: &str, remedy: &str| TokenOwner {
+            name: name.to_owned(),
+            remedy: remedy.to_owned(),
+            is_authority: false,
+        };
+        assert_eq!(TokenOwner::read(""), owner("another process", WAIT_REMEDY));
+        assert_eq!(TokenOwner::read("someone (process 42)"), owner("someone (process 42)", WAIT_REMEDY));
+        assert_eq!(TokenOwner::read("someone (process 42)\nask it\nmore"), owner("someone (process 42)", "ask it"));
+        assert!(TokenOwner::read("someone (process 42)\nask it\nauthority\n").is_authority);
     }
 
     #[test]
@@ -233,17 +236,17 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join("locks");
         let module = Path::new("module.so");
-        let is_an_authoritys = || is_an_authoritys_in(&directory, module, &token("7"));
-        assert!(!is_an_authoritys(), "there is no lock at all");
+        let is_authority_token = || is_authority_token_in(&directory, module, &token("7"));
+        assert!(!is_authority_token(), "there is no lock at all");
         let users = OwnerLock::acquire_in(&directory, module, &token("7"), SOON).unwrap();
-        assert!(!is_an_authoritys());
+        assert!(!is_authority_token());
         drop(users);
         let path = directory.join(file_name(module, "7"));
         std::fs::write(&path, "tokenkeep (process 42)\nwait\nauthority\n").unwrap();
-        assert!(!is_an_authoritys(), "nobody holds the lock");
+        assert!(!is_authority_token(), "nobody holds the lock");
         let held = File::open(&path).unwrap();
         held.lock().unwrap();
-        assert!(is_an_authoritys());
+        assert!(is_authority_token());
     }
 
     #[test]
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_place_of_the_lock_file_is_refused_and_what_it_leads_to_stays() {
+    fn a_symlinked_lock_file_is_refused_and_its_target_untouched() {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join("locks");
         make_private(&directory).unwrap();

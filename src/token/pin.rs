@@ -16,11 +16,11 @@ pub struct Pin {
     // Two pages, so that the PIN has one to itself. Memory locks are per page and are not counted:
     // unlocking one PIN would unlock another one on the same page.
     memory: Box<[u8]>,
-    place: std::ops::Range<usize>,
+    range: std::ops::Range<usize>,
     // Whether a person typed it for this operation.
     attended: bool,
     // Whether that person was warned that a wrong PIN would be the last one.
-    may_be_the_last: bool,
+    last_try_allowed: bool,
 }
 
 impl Pin {
@@ -39,7 +39,7 @@ impl Pin {
         if text.chars().any(char::is_control) {
             return Err(PinError::ControlCharacter);
         }
-        if let Some(unseen) = unseen(&text) {
+        if let Some(unseen) = find_invisible(&text) {
             return Err(unseen);
         }
         Ok(Self::locked(&text))
@@ -53,11 +53,11 @@ impl Pin {
         if let Err(error) = &locked {
             tracing::debug!(%error, "cannot lock the memory of a PIN");
         }
-        let place = start..start + text.len();
-        if let Some(place) = memory.get_mut(place.clone()) {
-            place.copy_from_slice(text.as_bytes());
+        let range = start..start + text.len();
+        if let Some(range) = memory.get_mut(range.clone()) {
+            range.copy_from_slice(text.as_bytes());
         }
-        Self { _locked: locked.ok(), memory, place, attended: true, may_be_the_last: false }
+        Self { _locked: locked.ok(), memory, range, attended: true, last_try_allowed: false }
     }
 
     /// Marks a PIN that came from a file, a descriptor or a credential. Three wrong ones in a row
@@ -81,49 +81,49 @@ impl Pin {
 
     /// Marks that a person was warned that one try is left, and takes it with this PIN.
     #[must_use]
-    pub fn taking_the_last_try(mut self) -> Self {
-        self.may_be_the_last = true;
+    pub fn allow_last_try(mut self) -> Self {
+        self.last_try_allowed = true;
         self
     }
 
-    pub(super) fn may_take_the_last_try(&self) -> bool {
-        self.may_be_the_last && self.attended
+    pub(super) fn is_last_try_allowed(&self) -> bool {
+        self.last_try_allowed && self.attended
     }
 
     /// The text of the PIN.
     pub fn as_str(&self) -> &str {
         // It was made from a `str`, so the empty default never occurs.
-        self.memory.get(self.place.clone()).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
+        self.memory.get(self.range.clone()).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 }
 
 /// The first character that nobody sees or types on purpose. It comes from the file or page that
 /// the PIN was copied from, and would waste a try.
-fn unseen(text: &str) -> Option<PinError> {
+fn find_invisible(text: &str) -> Option<PinError> {
     let before = [None].into_iter().chain(text.chars().map(Some));
-    let is_unseen = |character, before| is_unseen(character) || is_idle_selector(character, before);
+    let is_invisible_in_pin = |character, before| is_invisible_in_pin(character) || is_idle_selector(character, before);
     let (at, character) = text
         .char_indices()
         .zip(before)
-        .find_map(|((at, character), before)| is_unseen(character, before).then_some((at, character)))?;
+        .find_map(|((at, character), before)| is_invisible_in_pin(character, before).then_some((at, character)))?;
     let what = match character {
         '\u{feff}' => "a byte order mark",
         '\u{a0}' | '\u{202f}' => "a no-break space",
         character if character.is_whitespace() => "an unusual space",
         _ => "an invisible character",
     };
-    let place = match at {
+    let range = match at {
         0 => "at its beginning",
-        at if text.get(at..).is_some_and(|rest| rest.chars().all(|character| is_unseen(character, None))) => {
+        at if text.get(at..).is_some_and(|rest| rest.chars().all(|character| is_invisible_in_pin(character, None))) => {
             "at its end"
         }
         _ => "inside it",
     };
-    Some(PinError::Unseen { what, place, code: u32::from(character) })
+    Some(PinError::InvisibleCharacter { what, range, code: u32::from(character) })
 }
 
 /// White space other than the ordinary space, and invisible characters.
-fn is_unseen(character: char) -> bool {
+fn is_invisible_in_pin(character: char) -> bool {
     character.is_whitespace() && character != ' ' || is_invisible(character)
 }
 
@@ -131,7 +131,7 @@ fn is_unseen(character: char) -> bool {
 /// symbol to select the colored form, but not after a letter or a digit.
 fn is_idle_selector(character: char, before: Option<char>) -> bool {
     matches!(character, '\u{fe00}'..='\u{fe0f}')
-        && before.is_none_or(|before| before.is_ascii() || before.is_alphanumeric() || is_unseen(before))
+        && before.is_none_or(|before| before.is_ascii() || before.is_alphanumeric() || is_invisible_in_pin(before))
 }
 
 impl Drop for Pin {
@@ -185,12 +185,12 @@ pub enum PinError {
     #[error("this token takes PINs of {0} (a non-ASCII character counts as two or more)")]
     Length(PinRule),
     /// The PIN contains an invisible character, as copied from a file or a web page.
-    #[error("the PIN contains {what} (U+{code:04X}) {place}, which nobody sees or types; remove it")]
-    Unseen {
+    #[error("the PIN contains {what} (U+{code:04X}) {range}, which nobody sees or types; remove it")]
+    InvisibleCharacter {
         /// the kind of character
         what: &'static str,
         /// at the beginning, at the end or inside
-        place: &'static str,
+        range: &'static str,
         /// the code point
         code: u32,
     },
@@ -285,7 +285,7 @@ mod tests {
         let page = region::page::size();
         let pins: Vec<Pin> = (0..4).map(|_| Pin::new("x".repeat(Pin::MAX_BYTES)).unwrap()).collect();
         for pin in &pins {
-            assert_eq!(pin.memory.as_ptr().wrapping_add(pin.place.start).align_offset(page), 0);
+            assert_eq!(pin.memory.as_ptr().wrapping_add(pin.range.start).align_offset(page), 0);
             assert_eq!(pin.as_str().len(), Pin::MAX_BYTES);
         }
         // Other tests of this process hold PINs too, and the limit of locked memory may be zero.
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_that_is_not_seen_is_refused_and_its_place_said_but_never_the_pin() {
+    fn an_invisible_character_is_located_without_showing_the_pin() {
         let unseen = [
             ('\u{feff}', "a byte order mark (U+FEFF)"),
             ('\u{a0}', "a no-break space (U+00A0)"),
@@ -319,7 +319,7 @@ mod tests {
             ('\u{fe00}', "an invisible character (U+FE00)"),
         ];
         for (character, what) in unseen {
-            for (text, place) in [
+            for (text, range) in [
                 (format!("{character}4711"), "at its beginning"),
                 (format!("4711{character}"), "at its end"),
                 (format!("4711{character}{character}"), "at its end"),
@@ -327,7 +327,7 @@ mod tests {
                 (format!("47{character}11{character}"), "inside it"),
             ] {
                 let said = Pin::new(text).unwrap_err().to_string();
-                assert!(said.contains(what) && said.contains(place), "{said}");
+                assert!(said.contains(what) && said.contains(range), "{said}");
                 assert!(!said.contains("47"), "{said}");
             }
         }

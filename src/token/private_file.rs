@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use rustix::process::{geteuid, getpid};
 
 /// Maximum number of bytes read from such a file.
-const LONGEST: u64 = 256 * 1024;
+const MAX_FILE_BYTES: u64 = 256 * 1024;
 
 /// The directory of these files: `$XDG_RUNTIME_DIR/tokenkeep`; if that is not set (cron, `su`),
 /// `tokenkeep` in the runtime directory of this user's login shells; else `/tmp/tokenkeep-UID`. It
@@ -40,10 +40,10 @@ fn lock_directory_by(named: Option<PathBuf>, of_users: &Path) -> PathBuf {
 /// is a predicate ("is not a directory").
 pub(super) fn make_private(directory: &Path) -> Result<(), String> {
     match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot_be_had(&error)),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(unusable_directory(&error)),
         _ => {}
     }
-    let found = fs::symlink_metadata(directory).map_err(|error| cannot_be_had(&error))?;
+    let found = fs::symlink_metadata(directory).map_err(|error| unusable_directory(&error))?;
     if !found.is_dir() {
         return Err("is not a directory".to_owned());
     }
@@ -56,7 +56,7 @@ pub(super) fn make_private(directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn cannot_be_had(error: &std::io::Error) -> String {
+fn unusable_directory(error: &std::io::Error) -> String {
     format!("cannot be created or read ({error})")
 }
 
@@ -94,7 +94,7 @@ pub(super) fn read(path: &Path) -> Option<String> {
     make_private(directory).ok()?;
     let file = open_with(path, OpenOptions::new().read(true)).ok()?;
     let mut text = String::new();
-    file.take(LONGEST).read_to_string(&mut text).ok()?;
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
@@ -122,7 +122,7 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
 /// In a directory with the sticky bit (such as `/tmp`) others cannot replace this user's files. A
 /// group of this user alone (the user private groups of Debian and Fedora, with umask 002) does not
 /// count as others.
-pub fn written_by_others(path: &Path) -> Option<String> {
+pub fn untrusted_file_reason(path: &Path) -> Option<String> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for (path, is_directory) in [(path, false), (directory, true)] {
         // Loading a missing file reports it.
@@ -203,7 +203,7 @@ mod tests {
         let path = home.path().join("module.so");
         fs::write(&path, "").unwrap();
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        let is_told = || written_by_others(&path).is_some();
+        let is_told = || untrusted_file_reason(&path).is_some();
         mode(home.path(), 0o755);
         // A group of this user alone does not count as others.
         let by_group = !is_of_this_user_alone(fs::metadata(home.path()).unwrap().gid());
@@ -215,11 +215,11 @@ mod tests {
             mode(home.path(), directory);
             assert_eq!(is_told(), told, "{directory:o}");
         }
-        assert_eq!(written_by_others(Path::new("/nowhere/module.so")), None);
+        assert_eq!(untrusted_file_reason(Path::new("/nowhere/module.so")), None);
     }
 
     #[test]
-    fn a_group_is_the_users_own_when_it_is_theirs_by_name_and_nobody_else_is_in_it() {
+    fn a_private_group_has_the_users_name_and_no_other_member() {
         let mut user = User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
         user.name = "ada".into();
         user.gid = Gid::from_raw(1000);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_runtime_directory_a_program_meets_those_that_have_one() {
+    fn programs_share_a_directory_without_a_runtime_directory() {
         let home = tempfile::tempdir().unwrap();
         let user = geteuid().as_raw();
         let own = home.path().join(user.to_string());

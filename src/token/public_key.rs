@@ -10,7 +10,7 @@ use super::{KeyAlgorithm, RsaSize, Signature, TokenError};
 
 /// A public key of a supported algorithm, as `SubjectPublicKeyInfo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicKey {
+pub struct SubjectPublicKey {
     algorithm: KeyAlgorithm,
     der: Vec<u8>,
 }
@@ -29,7 +29,7 @@ struct EcdsaSignature<'a> {
     s: UintRef<'a>,
 }
 
-impl PublicKey {
+impl SubjectPublicKey {
     /// Reads a DER `SubjectPublicKeyInfo`. [`TokenError::Encoding`] if it is malformed or its
     /// algorithm is not supported.
     pub fn from_der(spki_der: &[u8]) -> Result<Self, TokenError> {
@@ -120,7 +120,7 @@ impl PublicKey {
     }
 }
 
-impl spki::EncodePublicKey for PublicKey {
+impl spki::EncodePublicKey for SubjectPublicKey {
     fn to_public_key_der(&self) -> spki::Result<Document> {
         Ok(Document::try_from(self.der.as_slice())?)
     }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     /// Converts the key to the attributes of a token object and back.
-    fn by_way_of_a_token(key: &PublicKey) -> PublicKey {
+    fn by_way_of_a_token(key: &SubjectPublicKey) -> SubjectPublicKey {
         let (mut modulus, mut exponent, mut parameters, mut point) = (vec![], vec![], vec![], vec![]);
         for attribute in key.to_attributes().unwrap() {
             match attribute {
@@ -188,7 +188,9 @@ mod tests {
                 _ => {}
             }
         }
-        PublicKey::rsa(&modulus, &exponent).or_else(|| PublicKey::elliptic_curve(&parameters, &point)).unwrap()
+        SubjectPublicKey::rsa(&modulus, &exponent)
+            .or_else(|| SubjectPublicKey::elliptic_curve(&parameters, &point))
+            .unwrap()
     }
 
     #[test]
@@ -198,7 +200,7 @@ mod tests {
             (curve("P-384"), KeyAlgorithm::P384),
             (rsa(2048), KeyAlgorithm::Rsa(RsaSize::Bits2048)),
         ] {
-            let key = PublicKey::from_der(&der).unwrap();
+            let key = SubjectPublicKey::from_der(&der).unwrap();
             assert_eq!((key.algorithm(), key.as_der()), (algorithm, der.as_slice()));
             assert_eq!(by_way_of_a_token(&key), key);
             assert_eq!(KeyAlgorithm::of_public_key(&der), Some(algorithm));
@@ -208,22 +210,22 @@ mod tests {
     #[test]
     fn other_kinds_and_damaged_ones_are_refused() {
         for der in [curve("P-521"), rsa(1024), made_by_openssl(&["-algorithm", "ED25519"]), vec![], vec![0x30, 0]] {
-            assert!(matches!(PublicKey::from_der(&der), Err(TokenError::Encoding(_))));
+            assert!(matches!(SubjectPublicKey::from_der(&der), Err(TokenError::Encoding(_))));
         }
         let mut der = curve("P-256");
         der.pop();
-        assert!(PublicKey::from_der(&der).is_err());
-        assert!(PublicKey::elliptic_curve(&[6, 1], &[4; 65]).is_none());
+        assert!(SubjectPublicKey::from_der(&der).is_err());
+        assert!(SubjectPublicKey::elliptic_curve(&[6, 1], &[4; 65]).is_none());
     }
 
     #[test]
     fn a_point_without_its_wrapping_is_taken_too() {
-        let key = PublicKey::from_der(&curve("P-256")).unwrap();
+        let key = SubjectPublicKey::from_der(&curve("P-256")).unwrap();
         let parameters = key.algorithm().curve().unwrap().to_der().unwrap();
-        assert_eq!(PublicKey::elliptic_curve(&parameters, &key.point().unwrap()), Some(key));
+        assert_eq!(SubjectPublicKey::elliptic_curve(&parameters, &key.point().unwrap()), Some(key));
         // One in 256 keys has a point that decodes as an OCTET STRING of 63 bytes.
         let looks_wrapped = [&[4, 63][..], &[1; 63]].concat();
-        let key = PublicKey::elliptic_curve(&parameters, &looks_wrapped).unwrap();
+        let key = SubjectPublicKey::elliptic_curve(&parameters, &looks_wrapped).unwrap();
         assert_eq!(key.point(), Some(looks_wrapped));
     }
 

@@ -15,7 +15,7 @@ use rustix::fs::{Access, access};
 
 /// The commands that make a token directory for a user who has only SoftHSM installed. The
 /// directory is the README's. They overwrite no existing file.
-const OWN_TOKENS: &str = "`mkdir -p ~/.config/softhsm2 && mkdir -p -m 700 ~/.local/share/softhsm2/tokens && (set -C \
+const SETUP_COMMAND: &str = "`mkdir -p ~/.config/softhsm2 && mkdir -p -m 700 ~/.local/share/softhsm2/tokens && (set -C \
                           && echo \"directories.tokendir = $HOME/.local/share/softhsm2/tokens\" > \
                           ~/.config/softhsm2/softhsm2.conf) && unset SOFTHSM2_CONF` creates a directory for tokens of \
                           your own";
@@ -66,7 +66,7 @@ impl SoftHsmConfiguration {
                 what: "SoftHSM has no configuration: SOFTHSM2_CONF is not set, and neither \
                        ~/.config/softhsm2/softhsm2.conf nor /etc/softhsm/softhsm2.conf is accessible"
                     .to_owned(),
-                remedy: OWN_TOKENS.to_owned(),
+                remedy: SETUP_COMMAND.to_owned(),
             }),
         }
     }
@@ -150,7 +150,7 @@ impl SoftHsmConfiguration {
 fn own_configuration(home: Option<&Path>) -> String {
     match home.map(|home| home.join(IN_HOME)).filter(|own| own.exists()) {
         Some(own) => format!("`unset SOFTHSM2_CONF` lets SoftHSM use {}, which exists", own.display()),
-        None => OWN_TOKENS.to_owned(),
+        None => SETUP_COMMAND.to_owned(),
     }
 }
 
@@ -205,7 +205,7 @@ fn serial_in(bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// A token in a token directory that its module skips silently.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnreadableToken {
+pub struct UnreadableTokenDirectory {
     /// its directory
     pub directory: PathBuf,
     /// the fault
@@ -215,14 +215,14 @@ pub struct UnreadableToken {
 }
 
 /// How long a token may be incomplete because another program is making it.
-const MAKING: Duration = Duration::from_millis(100);
+const PROVISIONING_LOCK: Duration = Duration::from_millis(100);
 
 /// The unreadable tokens of this token directory.
-pub(super) fn unreadable_in(directory: &Path) -> Vec<UnreadableToken> {
+pub(super) fn unreadable_in(directory: &Path) -> Vec<UnreadableTokenDirectory> {
     let mut tokens = tokens_in(directory);
     tokens.retain(|token| unreadable(token).is_some());
     if !tokens.is_empty() {
-        std::thread::sleep(MAKING);
+        std::thread::sleep(PROVISIONING_LOCK);
     }
     tokens.iter().filter_map(|token| unreadable(token)).collect()
 }
@@ -235,7 +235,7 @@ fn tokens_in(directory: &Path) -> Vec<PathBuf> {
     tokens
 }
 
-fn unreadable(token: &Path) -> Option<UnreadableToken> {
+fn unreadable(token: &Path) -> Option<UnreadableTokenDirectory> {
     let restore = || "restore its files from a backup, or move the directory out of the token directory".to_owned();
     let (why, remedy) = match fs::read(token.join(OBJECT)) {
         Ok(bytes) if serial_in(&bytes).is_some() => return None,
@@ -253,7 +253,7 @@ fn unreadable(token: &Path) -> Option<UnreadableToken> {
             )
         }
     };
-    Some(UnreadableToken { directory: token.to_owned(), why, remedy })
+    Some(UnreadableTokenDirectory { directory: token.to_owned(), why, remedy })
 }
 
 /// Whether the name is a UUID, as SoftHSM names token directories.
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_thing_that_softhsm_cannot_start_with_is_told_with_what_to_do() {
+    fn each_softhsm_startup_problem_has_a_remedy() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("softhsm2.conf");
         let find = || SoftHsmConfiguration::find(Some(path.clone().into()), None);
@@ -319,14 +319,14 @@ mod tests {
         assert!(find("softhsm2.conf").remedy.contains("absolute path"), "a relative one");
         assert!(find(home.path().to_str().unwrap()).remedy.contains("name the file"), "a directory");
         let file = home.path().join("its.conf");
-        let of_text = |text: String| {
+        let detect_altered_letter = |text: String| {
             fs::write(&file, text).unwrap();
             find(file.to_str().unwrap())
         };
-        let none = of_text("# directories.tokendir = /srv\n".to_owned());
+        let none = detect_altered_letter("# directories.tokendir = /srv\n".to_owned());
         assert!(none.what.contains("no directories.tokendir") && none.remedy.contains("its.conf"), "{none:?}");
-        assert!(of_text("directories.tokendir = tokens\n".to_owned()).remedy.contains("absolute path"));
-        let apart = of_text(format!("directories.tokendir = {}/it's here\n", home.path().display()));
+        assert!(detect_altered_letter("directories.tokendir = tokens\n".to_owned()).remedy.contains("absolute path"));
+        let apart = detect_altered_letter(format!("directories.tokendir = {}/it's here\n", home.path().display()));
         assert!(apart.remedy.contains("/it'\\''s here'`"), "{apart:?}");
     }
 
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tokens_directory_is_found_by_its_serial_number_and_a_copied_one_is_no_answer() {
+    fn a_token_directory_is_found_by_serial_unless_copied() {
         let tokens = tempfile::tempdir().unwrap();
         let configuration =
             SoftHsmConfiguration { described: String::new(), token_directory: tokens.path().to_owned() };

@@ -17,7 +17,7 @@ use super::private_file::{self, lock_directory};
 use super::{Pin, TokenError, TokenInfo, WhichPin};
 
 /// Number of wrong unattended PINs after which no more are tried.
-const MOST_UNATTENDED: u32 = 3;
+const MAX_UNATTENDED: u32 = 3;
 
 /// File name prefix for user PINs.
 const PREFIX: &str = "wrong-pins-";
@@ -30,7 +30,7 @@ const VERSION: u32 = 1;
 
 /// The record of one PIN of a token.
 #[derive(Debug)]
-pub(super) struct WrongPins {
+pub(super) struct WrongPinCounter {
     file: PathBuf,
     which: WhichPin,
 }
@@ -47,7 +47,7 @@ struct Record {
     last: u64,
 }
 
-impl WrongPins {
+impl WrongPinCounter {
     pub fn of(which: WhichPin, token: &TokenInfo) -> Self {
         Self::in_directory(&lock_directory(), which, &token.serial)
     }
@@ -69,7 +69,7 @@ impl WrongPins {
     /// Refuses an unattended PIN after too many wrong ones. Costs no try.
     pub fn refuse_unattended(&self, pin: &Pin, operation: &'static str, token: &TokenInfo) -> Result<(), TokenError> {
         let wrong = self.read().unattended;
-        if pin.is_attended() || wrong < MOST_UNATTENDED {
+        if pin.is_attended() || wrong < MAX_UNATTENDED {
             return Ok(());
         }
         Err(TokenError::TooManyUnattended { operation, token: token.name(), which: self.which, wrong })
@@ -126,7 +126,7 @@ impl WrongPins {
 pub fn forget_wrong_pins_in_a_row() {
     for entry in fs::read_dir(lock_directory()).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            let wrong = WrongPins { file: entry.path(), which: WhichPin::User };
+            let wrong = WrongPinCounter { file: entry.path(), which: WhichPin::User };
             let record = wrong.read();
             if record.in_a_row > 0 {
                 wrong.write(Record { in_a_row: 0, ..record });
@@ -157,12 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn three_wrong_ones_that_nobody_typed_are_the_last_until_a_right_or_a_typed_one() {
+    fn three_unattended_wrong_pins_block_until_one_is_typed() {
         let home = tempfile::tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        let record = WrongPins::in_directory(home.path(), WhichPin::User, "4711/a b");
+        let record = WrongPinCounter::in_directory(home.path(), WhichPin::User, "4711/a b");
         let is_refused = |pin: &Pin| record.refuse_unattended(pin, "sign", &token()).is_err();
-        for count in 0..MOST_UNATTENDED {
+        for count in 0..MAX_UNATTENDED {
             assert!(!is_refused(&pin().unattended()), "after {count}");
             record.note(&pin().unattended(), &wrong());
         }
@@ -174,11 +174,11 @@ mod tests {
         record.note(&pin(), &wrong());
         assert!(!is_refused(&pin().unattended()), "a person typed one");
         assert_eq!(record.in_a_row(), 4);
-        for _ in 0..MOST_UNATTENDED {
+        for _ in 0..MAX_UNATTENDED {
             record.note(&pin().unattended(), &wrong());
         }
         assert!(is_refused(&pin().unattended()));
-        let of_officer = WrongPins::in_directory(home.path(), WhichPin::SecurityOfficer, "4711/a b");
+        let of_officer = WrongPinCounter::in_directory(home.path(), WhichPin::SecurityOfficer, "4711/a b");
         assert_eq!(of_officer.in_a_row(), 0, "the SO PIN has a count of its own");
         of_officer.note(&pin(), &Ok(()));
         assert!(is_refused(&pin().unattended()), "a correct SO PIN reset the count of the user PIN");
@@ -186,7 +186,7 @@ mod tests {
         assert!(!is_refused(&pin().unattended()));
         assert_eq!(record.in_a_row(), 0);
         // A token that calls the new PIN invalid may mean the old one.
-        for _ in 0..MOST_UNATTENDED {
+        for _ in 0..MAX_UNATTENDED {
             let (operation, token) = ("change the PIN", token().name());
             let refused =
                 || Err::<(), _>(TokenError::NewPinRefused { operation, token: token.clone(), code: String::new() });
@@ -194,14 +194,14 @@ mod tests {
             record.note(&pin().unattended(), &refused());
         }
         assert!(is_refused(&pin().unattended()) && !is_refused(&pin()));
-        assert_eq!(record.in_a_row(), MOST_UNATTENDED);
+        assert_eq!(record.in_a_row(), MAX_UNATTENDED);
     }
 
     #[test]
-    fn nothing_of_a_pin_or_a_serial_number_is_written_and_nobody_else_can_read_it() {
+    fn the_record_is_private_and_holds_no_pin_or_serial() {
         let home = tempfile::tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        let record = WrongPins::in_directory(home.path(), WhichPin::User, "4711/a b");
+        let record = WrongPinCounter::in_directory(home.path(), WhichPin::User, "4711/a b");
         record.note(&pin(), &wrong());
         let name = record.file.file_name().unwrap().to_string_lossy().into_owned();
         assert!(!name.contains("4711") && name.len() == PREFIX.len() + 32, "{name}");

@@ -6,9 +6,9 @@ use tokenkeep::authority::certify::{IssuedCertificate, intend};
 use tokenkeep::authority::decide::{EncryptionPermit, IssuancePermit};
 use tokenkeep::authority::verify::VerifiedRequest;
 use tokenkeep::pki::Certificate;
-use tokenkeep::store::NewCertificate;
+use tokenkeep::store::CertificateIntent;
 
-type Intent = Result<NewCertificate, AuthorityError>;
+type Intent = Result<CertificateIntent, AuthorityError>;
 
 pub fn with_a_permit(permit: IssuancePermit, ca: &Certificate) -> Intent {
     intend(permit, ca, ca.not_before())

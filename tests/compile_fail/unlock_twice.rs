@@ -1,32 +1,32 @@
 //! One PIN serves one operation: an unlock is consumed by its use, and cannot be copied.
 
-use tokenkeep::token::{KeyTransport, TokenKey, Unlock};
+use tokenkeep::token::{KeyTransport, TokenKey, PinSession};
 
-pub fn sign(unlock: Unlock, key: &TokenKey) {
+pub fn sign(unlock: PinSession, key: &TokenKey) {
     drop(unlock.sign(key, b"one"));
     drop(unlock.sign(key, b"two")); //~ E0382
 }
 
-pub fn read(unlock: Unlock, key: &TokenKey) {
+pub fn read(unlock: PinSession, key: &TokenKey) {
     drop(unlock.decrypt(key, &KeyTransport::Pkcs1v15, b"one"));
     drop(unlock.decrypt(key, &KeyTransport::Pkcs1v15, b"two")); //~ E0382
 }
 
-pub fn agree(unlock: Unlock, key: &TokenKey, peer: &[u8]) {
+pub fn agree(unlock: PinSession, key: &TokenKey, peer: &[u8]) {
     drop(unlock.agree(key, peer));
     drop(unlock.agree(key, peer)); //~ E0382
 }
 
-pub fn sign_then_read(unlock: Unlock, key: &TokenKey) {
+pub fn sign_then_read(unlock: PinSession, key: &TokenKey) {
     drop(unlock.sign_with(key));
     drop(unlock.decrypt(key, &KeyTransport::Pkcs1v15, b"two")); //~ E0382
 }
 
-pub fn sign_then_enroll(unlock: Unlock, key: &TokenKey) {
+pub fn sign_then_enroll(unlock: PinSession, key: &TokenKey) {
     drop(unlock.sign(key, b"one"));
-    drop(unlock.ceremony()); //~ E0382
+    drop(unlock.begin_enrollment()); //~ E0382
 }
 
-pub fn copied(unlock: &Unlock) {
-    drop(Unlock::clone(unlock)); //~ E0277
+pub fn copied(unlock: &PinSession) {
+    drop(PinSession::clone(unlock)); //~ E0277
 }

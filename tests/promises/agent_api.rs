@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, wait_for};
 use crate::support::der::{inside, parts};
-use crate::support::following::Following;
-use crate::support::office::Somebody;
+use crate::support::event_stream::EventStream;
 use crate::support::schema::{self};
+use crate::support::shared_authority::TestUser;
 
 mod caller;
 
@@ -18,7 +18,7 @@ use caller::{Caller, b64, bytes};
 #[test]
 fn every_answer_is_as_described() {
     let caller = Caller::new();
-    let machine = &caller.somebody.machine;
+    let machine = &caller.user.machine;
     assert_eq!(caller.gets("/v1/openapi.json", "/v1/openapi.json", 200), *caller.description.whole());
 
     assert_eq!(caller.gets("/v1/status", "/v1/status", 200)["locked"], false);
@@ -38,7 +38,7 @@ fn every_answer_is_as_described() {
     assert_eq!(uses, ["signing", "encryption", "authority"]);
     caller.gets(certificates, "/v1/keysets/nobody/certificates", 404);
     let keys = caller.gets("/v1/public-keys", "/v1/public-keys", 200);
-    assert_eq!(keys["public_keys"][0]["user"], caller.somebody.email.as_str());
+    assert_eq!(keys["public_keys"][0]["user"], caller.user.email.as_str());
 
     // OpenSSL verifies the signature and decrypts the message.
     let authority = bytes(&found["certificates"][2]["certificate"]);
@@ -59,7 +59,7 @@ fn every_answer_is_as_described() {
     let asked = machine.read_text("questions");
     assert!(asked.contains("an offer") && asked.contains("strict"), "the person was not told what for:\n{asked}");
 
-    caller.somebody.encrypts("mail\n", "mail.p7m");
+    caller.user.encrypts("mail\n", "mail.p7m");
     // The person's newest certificate is the one of `strict`.
     let message = b64(&machine.read("mail.p7m"));
     let opened = caller.posts("/v1/decrypt", &json!({ "message": message }), 200);
@@ -97,7 +97,7 @@ fn every_answer_is_as_described() {
 }
 
 fn events_and_acts(caller: &Caller) {
-    let mut events = Following::events(&caller.somebody.machine, &caller.agent);
+    let mut events = EventStream::events(&caller.user.machine, &caller.agent);
     caller.called.borrow_mut().insert("GET /v1/events".to_owned());
     caller.posts("/v1/log-in", &json!({ "keyset": "default" }), 200);
     caller.posts("/v1/log-off", &json!({}), 200);
@@ -110,9 +110,9 @@ fn events_and_acts(caller: &Caller) {
     events.kill();
 
     // An operation as a command runs it: the API asks the client for the PIN, and nobody else.
-    let questions = caller.somebody.machine.read_text("questions");
+    let questions = caller.user.machine.read_text("questions");
     let line_schema = caller.description.component("ActLine");
-    let next = |act: &mut Following| {
+    let next = |act: &mut EventStream| {
         let line = act.line();
         let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         schema::fits(&caller.description, line_schema, &line);
@@ -126,7 +126,7 @@ fn events_and_acts(caller: &Caller) {
     assert_eq!(ask["ask"]["question"]["existing"]["operation"], "sign");
     let (template, actual) = ("/v1/acts/{id}/answer", format!("/v1/acts/{id}/answer"));
     let answers = |number: u32, status: u16| {
-        let reply = json!({ "number": number, "reply": { "pin": b64(Somebody::PIN.as_bytes()) } });
+        let reply = json!({ "number": number, "reply": { "pin": b64(TestUser::PIN.as_bytes()) } });
         caller.calls("POST", template, &actual, Some(&reply), status)
     };
     answers(2, 409);
@@ -160,18 +160,14 @@ fn events_and_acts(caller: &Caller) {
         assert!(last[end].is_object(), "{last}");
         assert_eq!(act.rest(), "", "nothing follows");
     }
-    assert_eq!(
-        caller.somebody.machine.read_text("questions"),
-        questions,
-        "the prompter was asked in the command's place"
-    );
+    assert_eq!(caller.user.machine.read_text("questions"), questions, "the prompter was asked in the command's place");
 }
 
 #[test]
 fn what_is_wrong_with_a_request_is_said_and_nothing_is_tried() {
     let caller = Caller::new();
-    let machine = &caller.somebody.machine;
-    machine.write_secret("given.pin", Somebody::WRONG_PIN);
+    let machine = &caller.user.machine;
+    machine.write_secret("given.pin", TestUser::WRONG_PIN);
 
     // Malformed bodies, and every attempt to sign anything but content as data.
     for body in [
@@ -232,20 +228,20 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_tried() {
 }
 
 #[test]
-fn a_client_is_told_what_to_change_in_its_request_and_nothing_about_a_command_line() {
+fn api_errors_name_request_members_not_command_options() {
     let mut caller = Caller::new();
-    caller.somebody.encrypts("to two\n", "both.p7m");
-    let message = b64(&caller.somebody.machine.read("both.p7m"));
+    caller.user.encrypts("to two\n", "both.p7m");
+    let message = b64(&caller.user.machine.read("both.p7m"));
     let sign = |caller: &Caller, more: Value, status: u16| {
         let mut body = json!({ "content": "YQ==" });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         caller.refused("/v1/sign", &body, status)
     };
     // Among one person's keysets the newest is used, so another person's must be present.
-    let letter = caller.somebody.machine.file("another.letter").display().to_string();
+    let letter = caller.user.machine.file("another.letter").display().to_string();
     let issue = ["issue", "another-client@example.org", "--name", "Another", "--letter-out", &letter];
-    caller.somebody.office.admin(&issue).ok();
-    caller.somebody.enroll_new("another.letter", "another").ok();
+    caller.user.authority.admin(&issue).ok();
+    caller.user.enroll_new("another.letter", "another").ok();
     // `fits` checks that no response contains such a word.
     let told = sign(&caller, json!({}), 409);
     assert!(
@@ -265,9 +261,9 @@ fn a_client_is_told_what_to_change_in_its_request_and_nothing_about_a_command_li
     // source.
     caller.agent.signal(Signal::TERM);
     caller.agent.wait();
-    let machine = &caller.somebody.machine;
+    let machine = &caller.user.machine;
     let module = machine.module().display().to_string();
-    let pins = ["--so-pin", "so-pin-4711", "--pin", Somebody::PIN];
+    let pins = ["--so-pin", "so-pin-4711", "--pin", TestUser::PIN];
     let line = ["--init-token", "--free", "--label", "default", "--module", &module];
     machine.run("softhsm2-util", &[&line[..], &pins].concat(), b"").ok();
     Agent::configure(machine, "prompter = \"terminal:/no/such/terminal\"");
@@ -302,9 +298,9 @@ fn nothing_is_served_that_is_not_described() {
 }
 
 #[test]
-fn a_content_key_is_opened_and_one_that_does_not_come_out_is_no_oracle() {
+fn a_content_key_that_fails_to_decrypt_is_no_oracle() {
     let caller = Caller::new();
-    let machine = &caller.somebody.machine;
+    let machine = &caller.user.machine;
     // Encrypted to the keyset `default` only.
     let certificates = caller.gets("/v1/keysets/{name}/certificates", "/v1/keysets/default/certificates", 200);
     machine.write("default.der", bytes(&certificates["certificates"][1]["certificate"]));

@@ -9,7 +9,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::support::agent::{Agent, PATIENCE, knock, wait_for};
+use crate::support::agent::{Agent, TIMEOUT, probe, wait_for};
 use crate::support::machine::Machine;
 
 /// Many for one user; each has a thread.
@@ -34,7 +34,7 @@ fn threads(process: u32) -> usize {
 
 fn asks_for_much(socket: &Path, request: &[u8]) {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(request).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -52,7 +52,7 @@ fn after_a_flood_the_worker_has_about_as_much_memory_as_before() {
 
     let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| UnixStream::connect(agent.ssh_socket()).unwrap()).collect();
     for connection in &mut connections {
-        knock(connection).unwrap();
+        probe(connection).unwrap();
     }
     assert!(threads(worker) > CONNECTIONS, "not all were served at once");
     drop(connections);

@@ -4,37 +4,37 @@
 
 use std::process::Child;
 
-use crate::support::asked::Asked;
-use crate::support::faulty::Faulty;
+use crate::support::faulty_module::FaultyModule;
 use crate::support::machine::TokenKind;
-use crate::support::office::Somebody;
+use crate::support::prompted_user::PromptedUser;
+use crate::support::shared_authority::TestUser;
 
-const PIN: &str = Somebody::PIN;
-const WRONG: &str = Somebody::WRONG_PIN;
+const PIN: &str = TestUser::PIN;
+const WRONG: &str = TestUser::WRONG_PIN;
 
-fn asked(keysets: &[(&str, &str)]) -> Asked {
-    let mut asked = Asked::with(TokenKind::SoftHsm, keysets);
+fn asked(keysets: &[(&str, &str)]) -> PromptedUser {
+    let mut asked = PromptedUser::with(TokenKind::SoftHsm, keysets);
     asked.start("");
     asked
 }
 
 /// As above, with a count of every call that takes a PIN.
-fn counted(keysets: &[(&str, &str)]) -> (Asked, Faulty) {
+fn counted(keysets: &[(&str, &str)]) -> (PromptedUser, FaultyModule) {
     let (mut asked, faulty, allow) = with_faults(keysets);
     asked.start(&allow);
     (asked, faulty)
 }
 
 /// As above, with this line in `agent.toml` before the agent starts.
-fn with_faults(keysets: &[(&str, &str)]) -> (Asked, Faulty, String) {
-    let mut asked = Asked::with(TokenKind::SoftHsm, keysets);
-    let faulty = Faulty::in_front_of(&mut asked.somebody.machine);
-    let allow = format!("allow = [\"{}\"]", asked.somebody.machine.path().display());
+fn with_faults(keysets: &[(&str, &str)]) -> (PromptedUser, FaultyModule, String) {
+    let mut asked = PromptedUser::with(TokenKind::SoftHsm, keysets);
+    let faulty = FaultyModule::in_front_of(&mut asked.user.machine);
+    let allow = format!("allow = [\"{}\"]", asked.user.machine.path().display());
     (asked, faulty, allow)
 }
 
 #[test]
-fn at_high_every_use_is_asked_for_and_the_person_is_told_for_what() {
+fn level_high_prompts_for_every_use_and_states_its_purpose() {
     let asked = asked(&[("strict", "high")]);
     asked.will(&[PIN, PIN]);
     assert!(asked.signs("strict", "one"));
@@ -50,8 +50,8 @@ fn at_high_every_use_is_asked_for_and_the_person_is_told_for_what() {
     }
 }
 
-fn serial_of(asked: &Asked, label: &str) -> String {
-    let tokens = asked.somebody.tokenkeep(&["token", "list", "--json"]).ok().json();
+fn serial_of(asked: &PromptedUser, label: &str) -> String {
+    let tokens = asked.user.tokenkeep(&["token", "list", "--json"]).ok().json();
     let all = tokens.as_array().or_else(|| tokens["tokens"].as_array()).unwrap();
     all.iter().find(|token| token["label"] == label).unwrap()["serial"].as_str().unwrap().to_owned()
 }
@@ -103,15 +103,15 @@ fn at_low_the_pin_once_until_log_off() {
 }
 
 #[test]
-fn commands_use_the_log_in_that_stands_and_the_agent_asks_for_the_yes() {
+fn commands_use_the_active_session_and_the_agent_confirms() {
     let asked = asked(&[("strict", "high"), ("middle", "medium"), ("easy", "low")]);
-    let machine = &asked.somebody.machine;
+    let machine = &asked.user.machine;
     machine.write("message.txt", "a message\n");
     let sign = |keyset: &str, pin: &str| {
         let source = format!("file:{pin}");
         let line = ["sign", "--keyset", keyset, "--pin-source", &source, "--in", "message.txt", "--out", "signed.p7m"];
         let _ = std::fs::remove_file(machine.file("signed.p7m"));
-        asked.somebody.tokenkeep(&line)
+        asked.user.tokenkeep(&line)
     };
     // The command must supply the PIN. Where no PIN is needed, none is tried: a wrong one is
     // harmless.
@@ -135,7 +135,7 @@ fn commands_use_the_log_in_that_stands_and_the_agent_asks_for_the_yes() {
 
 #[test]
 fn nobody_uses_a_log_in_for_long_and_it_ends() {
-    let mut asked = Asked::with(TokenKind::SoftHsm, &[("easy", "low")]);
+    let mut asked = PromptedUser::with(TokenKind::SoftHsm, &[("easy", "low")]);
     asked.start("idle_timeout = \"2s\"");
     asked.will(&[PIN, PIN]);
     assert!(asked.signs("easy", "one"));
@@ -187,11 +187,11 @@ fn one_wrong_pin_is_one_try_at_every_level_and_no_pin_is_none() {
 }
 
 #[test]
-fn on_the_last_try_the_person_is_warned_first_and_a_no_tries_nothing() {
+fn the_last_try_is_warned_of_and_declining_tries_nothing() {
     let (mut asked, faulty, allow) = with_faults(&[("x", "low")]);
     asked.start_typed(&allow);
     asked.offered();
-    faulty.does("flags FINAL_TRY\n");
+    faulty.set_faults("flags FINAL_TRY\n");
     asked.will(&["no"]);
     assert!(!asked.signs("x", "one"));
     let questions = asked.questions();
@@ -204,7 +204,7 @@ fn on_the_last_try_the_person_is_warned_first_and_a_no_tries_nothing() {
     assert_eq!(faulty.calls(), ["C_Login user CKR_OK"]);
     // The agent does not even ask for a locked PIN.
     asked.ssh("ssh-add", &["-D"], b"").ok();
-    faulty.does("flags LOCKED\n");
+    faulty.set_faults("flags LOCKED\n");
     assert!(!asked.signs("x", "three"));
     assert_eq!(asked.asked_for(), [""; 0]);
 }

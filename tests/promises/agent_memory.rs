@@ -9,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use crate::support::agent::{LIST, knock, wait_for, workers_of};
+use crate::support::agent::{LIST, probe, wait_for, workers_of};
+use crate::support::foreign_programs::skipped;
 use crate::support::machine::Machine;
-use crate::support::witness::skipped;
 
 /// Starts the given program, and then attacks each process whose number it reads.
 const NOSY: &str = r#"
@@ -119,7 +119,7 @@ fn no_process_of_the_same_user_looks_into_it() {
     // Run as the user that the agent serves.
     if nobody.is_none() {
         let mut stream = UnixStream::connect(machine.file("runtime/tokenkeep/agent/ssh.sock")).unwrap();
-        assert_eq!(knock(&mut stream).unwrap(), LIST);
+        assert_eq!(probe(&mut stream).unwrap(), LIST);
     }
     let worker = wait_for("a worker", || workers_of(broker).first().copied());
 

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
-use crate::support::agent::{Agent, LIST, is_alive, knock, refused, wait_for};
+use crate::support::agent::{Agent, LIST, is_alive, probe, refused, wait_for};
+use crate::support::foreign_programs::skipped;
 use crate::support::machine::{Machine, TokenKind, run};
-use crate::support::office::Somebody;
 use crate::support::output::Output;
+use crate::support::shared_authority::TestUser;
 use crate::support::ssh::sign_file;
 use crate::support::terminal::Terminal;
-use crate::support::witness::skipped;
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
@@ -31,7 +31,7 @@ fn kill(id: u32) {
 #[track_caller]
 fn answers(agent: &Agent) {
     let mut stream = UnixStream::connect(agent.ssh_socket()).unwrap();
-    assert_eq!(knock(&mut stream).unwrap(), LIST, "{}", agent.log());
+    assert_eq!(probe(&mut stream).unwrap(), LIST, "{}", agent.log());
 }
 
 #[test]
@@ -72,21 +72,21 @@ fn every_signal_that_ends_programs_ends_it_in_order() {
 /// In a container that was entered from outside, session, process group and client have the number
 /// 0, which is no process.
 #[test]
-fn with_clients_and_a_terminal_of_another_pid_namespace_it_serves_and_asks_all_the_same() {
-    let mut somebody = Somebody::with_keyset();
-    Agent::configure(&somebody.machine, "prompter = \"terminal\"");
+fn it_serves_and_prompts_across_pid_namespaces() {
+    let mut user = TestUser::with_keyset();
+    Agent::configure(&user.machine, "prompter = \"terminal\"");
     let unshare = if rustix::process::geteuid().is_root() { "unshare" } else { "unshare --user --map-current-user" };
     let line = format!("{unshare} --pid --fork --kill-child tokenkeep agent");
-    let mut terminal = Terminal::shell(&somebody.machine, &line);
+    let mut terminal = Terminal::shell(&user.machine, &line);
     terminal.expect("Serving SSH on");
-    let socket = somebody.machine.file("runtime/tokenkeep/agent/ssh.sock");
-    somebody.machine.set_environment("SSH_AUTH_SOCK", &socket.display().to_string());
-    let machine = &somebody.machine;
+    let socket = user.machine.file("runtime/tokenkeep/agent/ssh.sock");
+    user.machine.set_environment("SSH_AUTH_SOCK", &socket.display().to_string());
+    let machine = &user.machine;
     let offered = machine.run("ssh-add", &["-L"], b"").ok().out();
     machine.write("default.pub", offered);
     std::thread::scope(|scope| {
         let signing = scope.spawn(|| sign_file(machine, "default"));
-        terminal.expect("Asked by: a program unknown").expect("PIN:").type_line(Somebody::PIN);
+        terminal.expect("Asked by: a program unknown").expect("PIN:").type_line(TestUser::PIN);
         signing.join().unwrap().ok();
     });
     assert!(machine.file("message.sig").exists());
@@ -143,15 +143,15 @@ fn another_user_is_refused() {
 }
 
 #[test]
-fn a_stale_socket_is_taken_over_and_the_worker_ends_with_its_broker() {
+fn a_stale_socket_is_replaced_and_workers_end_with_supervisor() {
     let machine = Machine::new();
     let mut agent = Agent::start(&machine, &[]);
     let worker = agent.worker();
     let mut connection = UnixStream::connect(agent.ssh_socket()).unwrap();
-    assert_eq!(knock(&mut connection).unwrap(), LIST);
+    assert_eq!(probe(&mut connection).unwrap(), LIST);
     agent.kill();
     wait_for("the worker ends", || (!is_alive(worker)).then_some(()));
-    assert!(knock(&mut connection).is_err(), "somebody still serves");
+    assert!(probe(&mut connection).is_err(), "somebody still serves");
     assert!(agent.ssh_socket().exists() && agent.api_socket().exists(), "as after a kill");
     assert_eq!(machine.tokenkeep(&["agent", "status"]).says("(stale)").code(), 3);
     let agent = Agent::start(&machine, &[]);
@@ -203,9 +203,9 @@ fn a_worker_that_dies_is_replaced_and_its_connections_are_reset() {
     for round in 0..3 {
         let worker = agent.worker();
         let mut old = UnixStream::connect(agent.ssh_socket()).unwrap();
-        assert_eq!(knock(&mut old).unwrap(), LIST);
+        assert_eq!(probe(&mut old).unwrap(), LIST);
         kill(worker);
-        assert!(knock(&mut old).is_err(), "somebody went on serving");
+        assert!(probe(&mut old).is_err(), "somebody went on serving");
         // A client that connects in between waits for the next worker.
         answers(&agent);
         assert_ne!(agent.worker(), worker, "round {round}");
@@ -233,7 +233,7 @@ fn neither_process_dumps_core_or_gains_privileges() {
 }
 
 #[test]
-fn it_says_how_its_worker_is_shut_in() {
+fn it_reports_how_its_worker_is_sandboxed() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     let log = agent.log();
@@ -255,11 +255,11 @@ fn a_thousand_connections_are_served_at_once() {
     let agent = Agent::start(&machine, &[]);
     let mut open: Vec<_> = (0..wanted).map(|_| UnixStream::connect(agent.ssh_socket()).unwrap()).collect();
     for (number, stream) in open.iter_mut().enumerate() {
-        assert_eq!(knock(stream).unwrap(), LIST, "connection {number}");
+        assert_eq!(probe(stream).unwrap(), LIST, "connection {number}");
     }
     // Each connection is still open after the last one was served.
     for stream in &mut open {
-        assert_eq!(knock(stream).unwrap(), LIST);
+        assert_eq!(probe(stream).unwrap(), LIST);
     }
     drop(open);
     answers(&agent);
@@ -284,7 +284,7 @@ fn an_idle_agent_has_little_memory_of_its_own() {
 }
 
 #[test]
-fn an_agent_that_has_started_gives_back_the_code_that_only_its_start_needed_and_serves() {
+fn startup_code_is_unmapped_and_the_agent_still_serves() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     // Before, the supervisor maps about 21 MiB and the worker 26 MiB in an unoptimized build;
@@ -298,7 +298,7 @@ fn an_agent_that_has_started_gives_back_the_code_that_only_its_start_needed_and_
 }
 
 #[test]
-fn its_worker_is_scheduled_as_what_computes_and_its_broker_is_not() {
+fn only_the_worker_is_scheduled_as_batch() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     answers(&agent);
@@ -345,10 +345,10 @@ fn with_agent(machine: &Machine, agent: &Agent, program: &str, arguments: &[&str
 }
 
 #[test]
-fn the_broker_asks_the_person_what_its_worker_could_not() {
+fn the_supervisor_prompts_for_its_worker() {
     for kind in [TokenKind::SoftHsm, TokenKind::Kryoptic] {
-        let somebody = Somebody::with_keyset_on(kind);
-        let machine = &somebody.machine;
+        let user = TestUser::with_keyset_on(kind);
+        let machine = &user.machine;
         Agent::configure_with_pin_in(machine, "pin", "");
         let agent = Agent::start(machine, &[]);
         let listed = with_agent(machine, &agent, "ssh-add", &["-L"], b"").ok().out();
@@ -373,9 +373,9 @@ fn the_broker_asks_the_person_what_its_worker_could_not() {
 }
 
 #[test]
-fn a_worker_that_dies_while_a_person_is_asked_costs_no_try_and_the_next_one_asks_anew() {
-    let somebody = Somebody::with_keyset();
-    let machine = &somebody.machine;
+fn a_worker_crash_during_a_prompt_costs_no_try() {
+    let user = TestUser::with_keyset();
+    let machine = &user.machine;
     Agent::configure_with_pin_in(machine, "pin", "");
     // The first prompt stays open until the file `answered` exists.
     let script = machine.read_text("bin/prompter");

@@ -6,15 +6,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::support::asked::Asked;
 use crate::support::machine::TokenKind;
-use crate::support::office::Somebody;
+use crate::support::prompted_user::PromptedUser;
 use crate::support::search::{Search, Secret};
+use crate::support::shared_authority::TestUser;
 use crate::support::ssh::ssh_add;
 
-const PIN: &str = Somebody::PIN;
-const WRONG: &str = Somebody::WRONG_PIN;
-const OTHER: &str = Somebody::OTHER_PIN;
+const PIN: &str = TestUser::PIN;
+const WRONG: &str = TestUser::WRONG_PIN;
+const OTHER: &str = TestUser::OTHER_PIN;
 const SO_PIN: &str = "so-pin-24680";
 const THIRD: &str = "third-pin-13579";
 const PASS_PHRASE: &str = "open sesame, please";
@@ -22,28 +22,28 @@ const CONTENT: &str = "what nobody else should read: 4711\n";
 
 #[test]
 fn no_secret_is_in_the_agents_log_at_trace_level() {
-    let mut asked = Asked::with(TokenKind::SoftHsm, &[]);
-    let socket = asked.somebody.machine.file("runtime/tokenkeep/agent/ssh.sock").display().to_string();
-    asked.somebody.machine.set_environment("RUST_LOG", "trace");
-    asked.somebody.machine.set_environment("SSH_AUTH_SOCK", &socket);
-    asked.somebody.machine.write_secret("so.pin", SO_PIN);
-    asked.somebody.machine.write_secret("third.pin", THIRD);
-    asked.somebody.machine.write("message.txt", CONTENT);
+    let mut asked = PromptedUser::with(TokenKind::SoftHsm, &[]);
+    let socket = asked.user.machine.file("runtime/tokenkeep/agent/ssh.sock").display().to_string();
+    asked.user.machine.set_environment("RUST_LOG", "trace");
+    asked.user.machine.set_environment("SSH_AUTH_SOCK", &socket);
+    asked.user.machine.write_secret("so.pin", SO_PIN);
+    asked.user.machine.write_secret("third.pin", THIRD);
+    asked.user.machine.write("message.txt", CONTENT);
     asked.start("");
 
     // All secrets pass through the agent: enrollments with the SO PIN and the letter's temporary
     // key. The command itself connects to the authority.
-    let machine = &asked.somebody.machine;
+    let machine = &asked.user.machine;
     for (name, level) in [("easy", "low"), ("strict", "high")] {
         asked.enroll(name, level, &["--so-pin-source", "file:so.pin"]);
     }
-    let runs = |line: &str| asked.somebody.tokenkeep(&line.split(' ').collect::<Vec<_>>());
+    let runs = |line: &str| asked.user.tokenkeep(&line.split(' ').collect::<Vec<_>>());
     // PINs from a command.
     for keyset in ["strict", "easy"] {
         runs(&format!("sign --keyset {keyset} --pin-source file:wrong.pin --in message.txt --out no")).fails_with(4);
         runs(&format!("sign --keyset {keyset} --pin-source file:pin --in message.txt --out signed.p7m")).ok();
     }
-    let email = format!("strict.{}", asked.somebody.email);
+    let email = format!("strict.{}", asked.user.email);
     runs(&format!("encrypt --to {email} --in message.txt --out secret.p7m")).ok();
     runs("decrypt --keyset strict --pin-source file:pin --in secret.p7m --out read.txt").ok();
     assert_eq!(machine.read_text("read.txt"), CONTENT);
@@ -97,10 +97,10 @@ fn no_secret_is_in_the_agents_log_at_trace_level() {
 }
 
 /// The agent's API's response to a POST.
-fn calls(asked: &Asked, path: &str, body: &serde_json::Value) -> String {
+fn calls(asked: &PromptedUser, path: &str, body: &serde_json::Value) -> String {
     let socket = asked.agent().api_socket().display().to_string();
     let url = format!("http://agent/v1/{path}");
     let line = ["-sS", "--fail-with-body", "--unix-socket", &socket, "--data-binary", "@-", &url];
     let json = ["-H", "Content-Type: application/json"];
-    asked.somebody.machine.run("curl", &[&line[..], &json].concat(), body.to_string().as_bytes()).ok().out()
+    asked.user.machine.run("curl", &[&line[..], &json].concat(), body.to_string().as_bytes()).ok().out()
 }

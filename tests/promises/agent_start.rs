@@ -9,13 +9,13 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::agent::{Agent, InTheBackground, LIST, PATIENCE, is_alive, knock, refused, wait_for, workers_of};
+use crate::support::agent::{Agent, BackgroundAgent, LIST, TIMEOUT, is_alive, probe, refused, wait_for, workers_of};
+use crate::support::foreign_programs::{present, skipped};
 use crate::support::machine::Machine;
 use crate::support::ssh::ssh_add;
-use crate::support::witness::{present, skipped};
 
 #[test]
-fn a_module_that_cannot_be_loaded_is_said_at_the_start() {
+fn a_module_that_cannot_be_loaded_is_reported_at_startup() {
     let machine = Machine::new();
     Agent::configure(&machine, "");
     machine.write("config/tokenkeep/agent.toml", "modules = [\"/nowhere/module.so\"]\n");
@@ -28,7 +28,7 @@ fn a_module_that_cannot_be_loaded_is_said_at_the_start() {
 #[test]
 fn a_shell_finds_it_by_one_line() {
     let machine = Machine::new();
-    let _ended = InTheBackground(&machine);
+    let _ended = BackgroundAgent(&machine);
     let line = "eval \"$(tokenkeep agent --env)\" && ssh-add -l; echo \"ssh-add $?\"; \
                 curl -s -o /dev/null --unix-socket \"$TOKENKEEP_AGENT_API\" http://localhost/v1/tokens && echo reached; \
                 eval \"$(tokenkeep agent --env)\" && tokenkeep agent status";
@@ -116,14 +116,14 @@ fn sockets_of_systemd_are_used_and_stay() {
     for names in ["ssh:api", "tokenkeep-agent.socket:tokenkeep-agent.socket"] {
         let notify = machine.file("notify");
         let manager = UnixDatagram::bind(&notify).unwrap();
-        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        manager.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut child = activated(&machine, names, Some(&notify));
         let mut told = [0; 200];
         let length = manager.recv(&mut told).unwrap();
         assert_eq!(std::str::from_utf8(&told[..length]).unwrap().trim(), "READY=1");
         let socket = machine.file("runtime/tokenkeep/agent/ssh.sock");
         let before = fs::metadata(&socket).unwrap().ino();
-        assert_eq!(knock(&mut UnixStream::connect(&socket).unwrap()).unwrap(), LIST);
+        assert_eq!(probe(&mut UnixStream::connect(&socket).unwrap()).unwrap(), LIST);
         // The supervisor's variables do not reach the worker.
         let worker = workers_of(child.id())[0];
         // (Only root can read them: the worker is not dumpable.)
@@ -177,7 +177,7 @@ fn systemds_own_program_hands_the_sockets_over() {
     // The socket listens, and nothing runs before the first connection; the agent then is this very
     // process.
     let mut asking = wait_for("somebody listens", || UnixStream::connect(&ssh).ok());
-    assert_eq!(knock(&mut asking).unwrap(), LIST, "{}", machine.read_text("activated.log"));
+    assert_eq!(probe(&mut asking).unwrap(), LIST, "{}", machine.read_text("activated.log"));
     let tokens = ["-sS", "--unix-socket", &api, "http://agent/v1/tokens"];
     machine.run("curl", &tokens, b"").ok().says("\"tokens\":[]");
     assert_eq!(machine.tokenkeep(&["agent", "status", "--json"]).ok().json()["process"], child.0.id());
@@ -187,7 +187,7 @@ fn systemds_own_program_hands_the_sockets_over() {
 }
 
 #[test]
-fn a_socket_whose_door_is_not_told_is_refused() {
+fn an_inherited_socket_without_a_known_name_is_refused() {
     let machine = Machine::new();
     let mut child = activated(&machine, "api:api", None);
     assert_eq!(wait_for("it ends", || child.try_wait().unwrap()).code(), Some(2));
@@ -219,7 +219,7 @@ fn the_units_are_ones_that_systemd_takes() {
 }
 
 #[test]
-fn what_only_the_broker_starts_is_no_command_of_a_persons() {
+fn worker_commands_are_not_user_commands() {
     let machine = Machine::new();
     machine.tokenkeep(&["agent-worker"]).fails_with(1).says("only `tokenkeep agent` can start the worker");
     for arguments in [&["--help"][..], &["completions", "bash"], &["completions", "zsh"], &["man"]] {

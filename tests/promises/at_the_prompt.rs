@@ -8,49 +8,49 @@ use std::time::{Duration, Instant};
 
 use crate::support::agent::{Agent, wait_for};
 use crate::support::machine::{Machine, TokenKind};
-use crate::support::office::Somebody;
 use crate::support::prompting::{
     agent, asked, askpass, enroll, offer, pin_state, says_all, script, sign, sign_by_api, signs,
 };
+use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
 #[test]
-fn whoever_cancels_has_used_nothing_up() {
-    let mut somebody = Somebody::with_keyset();
-    let program = script(&somebody.machine, "askpass", "[ -e $HERE/cancel ] && exit 1; cat $HERE/pin");
-    let agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
-    somebody.machine.write("cancel", "");
-    sign(&somebody.machine, "git").fails_with(255).says("refused");
-    let answer = sign_by_api(&somebody.machine, &agent).out();
+fn cancelling_costs_no_try() {
+    let mut user = TestUser::with_keyset();
+    let program = script(&user.machine, "askpass", "[ -e $HERE/cancel ] && exit 1; cat $HERE/pin");
+    let agent = agent(&mut user, &format!("askpass:{program}"), &[]);
+    user.machine.write("cancel", "");
+    sign(&user.machine, "git").fails_with(255).says("refused");
+    let answer = sign_by_api(&user.machine, &agent).out();
     says_all(&answer, &["\"kind\":\"pin\"", "cannot sign", "\\\"default\\\"", "cancelled at the prompt"]);
-    assert_eq!(pin_state(&somebody.machine), "ok");
-    fs::remove_file(somebody.machine.file("cancel")).unwrap();
-    signs(&somebody.machine, "git");
+    assert_eq!(pin_state(&user.machine), "ok");
+    fs::remove_file(user.machine.file("cancel")).unwrap();
+    signs(&user.machine, "git");
 }
 
 #[test]
-fn after_a_wrong_pin_it_asks_again_and_each_that_is_typed_is_one_try() {
-    let mut somebody = Somebody::with_keyset();
+fn after_a_wrong_pin_it_asks_again_and_each_pin_is_one_try() {
+    let mut user = TestUser::with_keyset();
     // Each prompt reads the next line of `typed`; the last line repeats.
     let body = "printf '%s\\n---\\n' \"$1\" >> $HERE/asked; head -n 1 $HERE/typed; \
                 [ \"$(wc -l < $HERE/typed)\" = 1 ] || sed -i 1d $HERE/typed";
-    let program = script(&somebody.machine, "askpass", body);
-    let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
-    let machine = &somebody.machine;
-    let wrong = |number: u32| format!("{}-{number}", Somebody::WRONG_PIN);
+    let program = script(&user.machine, "askpass", body);
+    let _agent = agent(&mut user, &format!("askpass:{program}"), &[]);
+    let machine = &user.machine;
+    let wrong = |number: u32| format!("{}-{number}", TestUser::WRONG_PIN);
     let typed = |pins: &[&str]| {
         machine.write("typed", pins.join("\n") + "\n");
         let _ = fs::remove_file(machine.file("asked"));
     };
-    typed(&[&wrong(1), &wrong(2), Somebody::PIN]);
+    typed(&[&wrong(1), &wrong(2), TestUser::PIN]);
     signs(machine, "git");
     assert_eq!(asked(machine).matches("---").count(), 3, "{}", asked(machine));
     assert_eq!(asked(machine).matches("That PIN was wrong").count(), 2, "{}", asked(machine));
     // At most three prompts for one use.
-    typed(&[&wrong(1), &wrong(2), &wrong(3), Somebody::PIN]);
+    typed(&[&wrong(1), &wrong(2), &wrong(3), TestUser::PIN]);
     sign(machine, "git").fails_with(255).says("refused");
     assert_eq!(asked(machine).matches("---").count(), 3, "{}", asked(machine));
-    typed(&[Somebody::PIN]);
+    typed(&[TestUser::PIN]);
     signs(machine, "git");
     // Repeating the same PIN is not another try: a script may give it.
     typed(&[&wrong(1)]);
@@ -78,11 +78,11 @@ while IFS= read -r line; do
 done";
 
 #[test]
-fn after_a_wrong_pin_the_same_pinentry_asks_again_and_ends_with_the_use() {
-    let mut somebody = Somebody::enrolled();
-    let program = script(&somebody.machine, "pinentry", PINENTRY);
-    let _agent = agent(&mut somebody, &format!("pinentry:{program}"), &[("DISPLAY", ":99")]);
-    let machine = &somebody.machine;
+fn one_pinentry_asks_again_and_ends_with_the_use() {
+    let mut user = TestUser::enrolled();
+    let program = script(&user.machine, "pinentry", PINENTRY);
+    let _agent = agent(&mut user, &format!("pinentry:{program}"), &[("DISPLAY", ":99")]);
+    let machine = &user.machine;
     let asked = |pins: &[&str], succeeds: bool| {
         machine.write("typed", pins.join("\n") + "\n");
         let _ = fs::remove_file(machine.file("told"));
@@ -103,41 +103,41 @@ fn after_a_wrong_pin_the_same_pinentry_asks_again_and_ends_with_the_use() {
         wait_for("the end of the dialog", || (!process.exists()).then_some(()));
         processes[0].to_owned()
     };
-    let wrong = |number: u32| format!("{}-{number}", Somebody::WRONG_PIN);
-    let first = asked(&[&wrong(1), &wrong(2), Somebody::PIN], true);
+    let wrong = |number: u32| format!("{}-{number}", TestUser::WRONG_PIN);
+    let first = asked(&[&wrong(1), &wrong(2), TestUser::PIN], true);
     // Another use gets another dialog.
-    assert_ne!(asked(&[&wrong(1), Somebody::PIN], true), first);
+    assert_ne!(asked(&[&wrong(1), TestUser::PIN], true), first);
     asked(&[&wrong(1), &wrong(2), &wrong(3)], false);
     // The dialog reports a repeated PIN, which costs no try.
-    asked(&[&wrong(1), &wrong(1), Somebody::PIN], true);
+    asked(&[&wrong(1), &wrong(1), TestUser::PIN], true);
 }
 
 #[test]
-fn a_question_that_nobody_answers_counts_as_cancelled_and_its_window_goes() {
-    let mut somebody = Somebody::with_keyset();
-    let program = script(&somebody.machine, "askpass", "sleep 654 & echo $$ $! > $HERE/processes; wait");
-    Agent::configure(&somebody.machine, &format!("prompter = \"askpass:{program}\"\nprompter_timeout = \"3s\""));
-    let agent = Agent::start(&somebody.machine, &["-v"]);
-    offer(&mut somebody.machine, &agent);
-    let answer = sign_by_api(&somebody.machine, &agent).out();
+fn an_unanswered_prompt_times_out_and_its_window_closes() {
+    let mut user = TestUser::with_keyset();
+    let program = script(&user.machine, "askpass", "sleep 654 & echo $$ $! > $HERE/processes; wait");
+    Agent::configure(&user.machine, &format!("prompter = \"askpass:{program}\"\nprompter_timeout = \"3s\""));
+    let agent = Agent::start(&user.machine, &["-v"]);
+    offer(&mut user.machine, &agent);
+    let answer = sign_by_api(&user.machine, &agent).out();
     says_all(&answer, &["\"kind\":\"pin\"", "cancelled at the prompt"]);
-    for process in somebody.machine.read_text("processes").split_whitespace() {
+    for process in user.machine.read_text("processes").split_whitespace() {
         wait_for("its processes end", || {
             let line = fs::read(Path::new("/proc").join(process).join("cmdline")).unwrap_or_default();
             line.is_empty().then_some(())
         });
     }
-    assert_eq!(pin_state(&somebody.machine), "ok");
+    assert_eq!(pin_state(&user.machine), "ok");
 }
 
 #[test]
-fn a_question_goes_when_the_program_that_asked_has_gone_and_the_next_one_is_asked() {
-    let mut somebody = Somebody::with_keyset();
+fn a_prompt_is_withdrawn_when_its_program_ends() {
+    let mut user = TestUser::with_keyset();
     let body = "echo \"$1\" >> $HERE/asked; case \"$1\" in *'\"first\"'*) sleep 654 & echo $! > $HERE/sleeper; wait ;; esac; \
                 cat $HERE/pin";
-    let program = script(&somebody.machine, "askpass", body);
-    let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
-    let machine = &somebody.machine;
+    let program = script(&user.machine, "askpass", body);
+    let _agent = agent(&mut user, &format!("askpass:{program}"), &[]);
+    let machine = &user.machine;
     let mut command = machine.command("ssh-keygen");
     let input = fs::File::open(machine.write("message", "a message\n")).unwrap();
     command.args(["-Y", "sign", "-n", "first", "-f", "key.pub"]).stdin(input).stdout(Stdio::null());
@@ -157,12 +157,12 @@ fn a_question_goes_when_the_program_that_asked_has_gone_and_the_next_one_is_aske
 }
 
 #[test]
-fn two_requests_are_asked_about_one_after_the_other_each_for_its_own_use() {
-    let mut somebody = Somebody::with_keyset();
+fn two_requests_prompt_in_turn_each_for_its_own_use() {
+    let mut user = TestUser::with_keyset();
     let body = "echo begin >> $HERE/asked; echo \"$1\" >> $HERE/asked; sleep 1; echo end >> $HERE/asked; cat $HERE/pin";
-    let program = script(&somebody.machine, "askpass", body);
-    let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
-    let machine = &somebody.machine;
+    let program = script(&user.machine, "askpass", body);
+    let _agent = agent(&mut user, &format!("askpass:{program}"), &[]);
+    let machine = &user.machine;
     let namespaces = ["first", "second", "third"];
     std::thread::scope(|scope| {
         for namespace in namespaces {
@@ -179,12 +179,12 @@ fn two_requests_are_asked_about_one_after_the_other_each_for_its_own_use() {
 
 #[test]
 fn at_level_medium_each_use_is_confirmed_and_a_no_is_a_no() {
-    let mut somebody = Somebody::new();
-    somebody.issue("first.letter");
-    enroll(&somebody, "medium").ok();
-    let program = askpass(&somebody.machine, "[ ! -e $HERE/no ]");
-    let agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
-    let machine = &somebody.machine;
+    let mut user = TestUser::new();
+    user.issue("first.letter");
+    enroll(&user, "medium").ok();
+    let program = askpass(&user.machine, "[ ! -e $HERE/no ]");
+    let agent = agent(&mut user, &format!("askpass:{program}"), &[]);
+    let machine = &user.machine;
     signs(machine, "git");
     signs(machine, "git");
     let asked = asked(machine);
@@ -203,12 +203,12 @@ fn at_level_medium_each_use_is_confirmed_and_a_no_is_a_no() {
 
 #[test]
 fn before_the_last_try_a_person_is_warned_and_may_keep_it() {
-    let mut somebody = Somebody::with_keyset_on(TokenKind::Kryoptic);
-    let program = askpass(&somebody.machine, "[ -e $HERE/risk ]");
+    let mut user = TestUser::with_keyset_on(TokenKind::Kryoptic);
+    let program = askpass(&user.machine, "[ -e $HERE/risk ]");
     for _ in 0..9 {
-        assert!(!somebody.machine.pin_is_right("default", Somebody::WRONG_PIN));
+        assert!(!user.machine.pin_is_right("default", TestUser::WRONG_PIN));
     }
-    assert_eq!(pin_state(&somebody.machine), "final-try");
+    assert_eq!(pin_state(&user.machine), "final-try");
     let a_command_told = |machine: &Machine, answer: &str, said: &str| {
         machine.write("mail", "mail\n");
         let mut terminal = Terminal::tokenkeep(machine, &["sign", "--in", "mail", "--out", "mail.p7m"]);
@@ -216,9 +216,9 @@ fn before_the_last_try_a_person_is_warned_and_may_keep_it() {
         let (code, shown) = terminal.finish();
         assert!(code == 4 && shown.contains(said), "{code} {shown}");
     };
-    a_command_told(&somebody.machine, "n", "declined at the prompt; nothing was done with");
-    let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
-    let machine = &somebody.machine;
+    a_command_told(&user.machine, "n", "declined at the prompt; nothing was done with");
+    let _agent = agent(&mut user, &format!("askpass:{program}"), &[]);
+    let machine = &user.machine;
     a_command_told(machine, "n", "declined at the prompt; nothing was done with");
     sign(machine, "git").fails_with(255).says("refused");
     says_all(&asked(machine), &["confirm|", "ssh-keygen", "The next wrong PIN locks this token."]);

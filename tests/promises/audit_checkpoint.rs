@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 use tokenkeep::token::{Module, Pin};
 
 use crate::support::agent::Agent;
-use crate::support::faulty::Faulty;
-use crate::support::intruder::Order;
+use crate::support::deployment::Deployment;
+use crate::support::faulty_module::FaultyModule;
 use crate::support::machine::Machine;
+use crate::support::other_program::ChildTask;
 use crate::support::output::Output;
-use crate::support::story::Story;
 
 const DATABASE: &str = "state/tokenkeep/authority/authority.db";
 
@@ -24,8 +24,8 @@ fn alarmed(output: Output) -> Output {
     output.fails_with(8).says("truncated or rewritten").says("known here: entry").says("--accept-log")
 }
 
-fn list(story: &Story) -> Output {
-    story.admin(&["list"])
+fn list(deployment: &Deployment) -> Output {
+    deployment.admin(&["list"])
 }
 
 /// Runs SQL in the authority's database directly; returns one line per row.
@@ -36,172 +36,172 @@ fn database(machine: &Machine, sql: &str) -> Vec<String> {
 }
 
 /// The number of the log's last entry.
-fn entries(story: &Story) -> u64 {
-    database(&story.machine, "SELECT max(number) FROM audit")[0].parse().unwrap()
+fn entries(deployment: &Deployment) -> u64 {
+    database(&deployment.machine, "SELECT max(number) FROM audit")[0].parse().unwrap()
 }
 
 /// Stops the authority. Its database is then one file, which can be copied.
-fn stop(story: &mut Story) {
-    story.authority.stop();
-    let beside = fs::metadata(story.machine.file(&format!("{DATABASE}-wal")));
+fn stop(deployment: &mut Deployment) {
+    deployment.authority.stop();
+    let beside = fs::metadata(deployment.machine.file(&format!("{DATABASE}-wal")));
     assert!(beside.is_err() || beside.unwrap().len() == 0, "a part of the database is beside it");
 }
 
 /// Removes entries from the end of the log while the authority is stopped: the rest is a former
 /// state of the log.
-fn cut(story: &mut Story, count: u64) {
-    stop(story);
-    database(&story.machine, &format!("DELETE FROM audit WHERE number > {}", entries(story) - count));
-    story.authority.serve(&story.machine);
+fn cut(deployment: &mut Deployment, count: u64) {
+    stop(deployment);
+    database(&deployment.machine, &format!("DELETE FROM audit WHERE number > {}", entries(deployment) - count));
+    deployment.authority.serve(&deployment.machine);
 }
 
 /// A user's enrollment, which writes many entries without an administrator.
-fn grow(story: &Story) {
-    story.machine.write_secret("pin1", Story::USER_PIN);
-    story.enroll_new("user.letter", "default", "pin1").ok();
+fn grow(deployment: &Deployment) {
+    deployment.machine.write_secret("pin1", Deployment::USER_PIN);
+    deployment.enroll_new("user.letter", "default", "pin1").ok();
 }
 
 #[test]
 fn an_administrators_day_is_quiet() {
-    let mut story = Story::begin();
-    story.issue("user@example.org", "user.letter").ok().does_not_say("log");
-    grow(&story);
-    list(&story).ok().does_not_say("log");
-    story.admin(&["show", "nobody@example.org"]).fails_with(5).does_not_say("truncated");
-    story.recover("user@example.org", "recovered.letter").ok().does_not_say("log");
-    story.authority.kill();
-    story.authority.serve(&story.machine);
-    list(&story).ok().does_not_say("log");
+    let mut deployment = Deployment::begin();
+    deployment.issue("user@example.org", "user.letter").ok().does_not_say("log");
+    grow(&deployment);
+    list(&deployment).ok().does_not_say("log");
+    deployment.admin(&["show", "nobody@example.org"]).fails_with(5).does_not_say("truncated");
+    deployment.recover("user@example.org", "recovered.letter").ok().does_not_say("log");
+    deployment.authority.kill();
+    deployment.authority.serve(&deployment.machine);
+    list(&deployment).ok().does_not_say("log");
     // An unauthenticated caller learns nothing about the log and gets no alarm.
     let line = ["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"];
     for _ in 0..2 {
-        story.tokenkeep(&line).fails_with(5).does_not_say("truncated");
+        deployment.tokenkeep(&line).fails_with(5).does_not_say("truncated");
     }
     // Statement files whose responses are opened after those of later commands.
     for name in ["one", "two"] {
-        story.admin(&["list", "--statement-out", &format!("{name}.statement")]).ok();
+        deployment.admin(&["list", "--statement-out", &format!("{name}.statement")]).ok();
     }
     let answer = |name: &str| {
         let (statement, response) = (format!("{name}.statement"), format!("{name}.response"));
         let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
-        story.tokenkeep(&[&line[..], &["--in", &statement, "--out", &response]].concat()).ok();
+        deployment.tokenkeep(&[&line[..], &["--in", &statement, "--out", &response]].concat()).ok();
     };
     let open = |name: &str| {
         let (statement, response) = (format!("{name}.statement"), format!("{name}.response"));
-        story.admin(&["open", &response, "--statement", &statement]).ok().does_not_say("truncated");
+        deployment.admin(&["open", &response, "--statement", &statement]).ok().does_not_say("truncated");
     };
     answer("one");
-    list(&story).ok();
+    list(&deployment).ok();
     answer("two");
     open("two");
-    list(&story).ok();
+    list(&deployment).ok();
     open("one");
-    list(&story).ok().does_not_say("truncated");
+    list(&deployment).ok().does_not_say("truncated");
 }
 
 #[test]
 fn a_log_cut_off_at_its_end_is_noticed_and_nothing_is_done() {
-    let mut story = Story::begin();
-    list(&story).ok();
-    cut(&mut story, 1);
-    alarmed(story.issue("user@example.org", "user.letter")).says("nothing was done");
-    assert!(!story.machine.file("user.letter").exists());
-    let users = database(&story.machine, "SELECT email FROM users");
+    let mut deployment = Deployment::begin();
+    list(&deployment).ok();
+    cut(&mut deployment, 1);
+    alarmed(deployment.issue("user@example.org", "user.letter")).says("nothing was done");
+    assert!(!deployment.machine.file("user.letter").exists());
+    let users = database(&deployment.machine, "SELECT email FROM users");
     assert_eq!(users, ["admin@example.org"], "the command was refused before it");
     // The alarm persists, also after a restart.
-    alarmed(list(&story));
-    let text = alarmed(story.admin(&["list", "--json"])).err();
+    alarmed(list(&deployment));
+    let text = alarmed(deployment.admin(&["list", "--json"])).err();
     let failure: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(failure["error"]["code"], 8);
 }
 
 #[test]
 fn a_log_that_was_cut_off_and_has_grown_again_is_noticed() {
-    let mut story = Story::begin();
-    story.issue("user@example.org", "user.letter").ok();
-    story.issue("other@example.org", "other.letter").ok();
-    let known = entries(&story);
-    cut(&mut story, 2);
-    grow(&story);
-    assert!(entries(&story) > known, "longer than it ever was");
-    alarmed(list(&story));
+    let mut deployment = Deployment::begin();
+    deployment.issue("user@example.org", "user.letter").ok();
+    deployment.issue("other@example.org", "other.letter").ok();
+    let known = entries(&deployment);
+    cut(&mut deployment, 2);
+    grow(&deployment);
+    assert!(entries(&deployment) > known, "longer than it ever was");
+    alarmed(list(&deployment));
 }
 
 #[test]
-fn a_database_put_back_from_a_backup_is_noticed_until_a_person_accepts_it() {
-    let mut story = Story::begin();
-    story.issue("user@example.org", "user.letter").ok();
-    stop(&mut story);
-    let backup = story.machine.read(DATABASE);
-    story.authority.serve(&story.machine);
-    story.admin(&["list", "--statement-out", "list.statement"]).ok();
-    list(&story).ok();
-    stop(&mut story);
+fn a_restored_database_is_reported_until_a_person_accepts_it() {
+    let mut deployment = Deployment::begin();
+    deployment.issue("user@example.org", "user.letter").ok();
+    stop(&mut deployment);
+    let backup = deployment.machine.read(DATABASE);
+    deployment.authority.serve(&deployment.machine);
+    deployment.admin(&["list", "--statement-out", "list.statement"]).ok();
+    list(&deployment).ok();
+    stop(&mut deployment);
     for beside in ["-wal", "-shm"] {
-        let _ = fs::remove_file(story.machine.file(&format!("{DATABASE}{beside}")));
+        let _ = fs::remove_file(deployment.machine.file(&format!("{DATABASE}{beside}")));
     }
-    story.machine.write(DATABASE, backup);
-    story.authority.serve(&story.machine);
-    grow(&story);
+    deployment.machine.write(DATABASE, backup);
+    deployment.authority.serve(&deployment.machine);
+    grow(&deployment);
 
-    alarmed(list(&story));
+    alarmed(list(&deployment));
     // A statement file contains its signer's checkpoint of that time, which the backup has, too;
     // the signer has learned of newer entries since.
     let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
-    story.tokenkeep(&[&line[..], &["--in", "list.statement", "--out", "list.response"]].concat()).ok();
-    story.admin(&["open", "list.response", "--statement", "list.statement"]).ok().does_not_say("truncated");
-    alarmed(list(&story));
-    story.admin(&["list", "--accept-log"]).ok().does_not_say("truncated");
-    list(&story).ok().does_not_say("truncated");
-    cut(&mut story, 1);
-    alarmed(list(&story));
+    deployment.tokenkeep(&[&line[..], &["--in", "list.statement", "--out", "list.response"]].concat()).ok();
+    deployment.admin(&["open", "list.response", "--statement", "list.statement"]).ok().does_not_say("truncated");
+    alarmed(list(&deployment));
+    deployment.admin(&["list", "--accept-log"]).ok().does_not_say("truncated");
+    list(&deployment).ok().does_not_say("truncated");
+    cut(&mut deployment, 1);
+    alarmed(list(&deployment));
 }
 
 #[test]
 fn a_rewritten_last_entry_is_noticed() {
-    let mut story = Story::begin();
-    list(&story).ok();
-    let number = entries(&story);
+    let mut deployment = Deployment::begin();
+    list(&deployment).ok();
+    let number = entries(&deployment);
     // Only the detail of the entry.
-    let was = database(&story.machine, &format!("SELECT detail FROM audit WHERE number = {number}")).remove(0);
+    let was = database(&deployment.machine, &format!("SELECT detail FROM audit WHERE number = {number}")).remove(0);
     let says = |detail: &str| format!("UPDATE audit SET detail = '{detail}' WHERE number = {number}");
-    database(&story.machine, &says("{}"));
-    alarmed(list(&story));
-    database(&story.machine, &says(&was));
-    list(&story).ok();
+    database(&deployment.machine, &says("{}"));
+    alarmed(list(&deployment));
+    database(&deployment.machine, &says(&was));
+    list(&deployment).ok();
 
     // With a matching hash.
-    let number = entries(&story);
+    let number = entries(&deployment);
     let sql = format!("SELECT at, event, hex(previous_hash) FROM audit WHERE number = {number}");
-    let row = database(&story.machine, &sql).remove(0);
+    let row = database(&deployment.machine, &sql).remove(0);
     let [at, event, previous] = row.split('|').collect::<Vec<_>>().try_into().unwrap();
     let hash = entry_hash(number, at.parse().unwrap(), event, "{}", &hex::decode(previous).unwrap());
     let sql = "UPDATE audit SET detail = '{}', hash = x";
-    database(&story.machine, &format!("{sql}'{}' WHERE number = {number}", hex::encode(hash)));
-    alarmed(list(&story));
+    database(&deployment.machine, &format!("{sql}'{}' WHERE number = {number}", hex::encode(hash)));
+    alarmed(list(&deployment));
     // The running authority compares with its memory, and appends nothing to entries that it did
     // not write. Accepting the log does not help: the entry's MAC cannot be forged.
-    story.admin(&["list", "--accept-log"]).fails_with(5).says("see its log");
-    stop(&mut story);
+    deployment.admin(&["list", "--accept-log"]).fails_with(5).says("see its log");
+    stop(&mut deployment);
     let line = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
     let entry = format!("its entry {number} has an invalid MAC");
-    story.machine.tokenkeep(&line).fails_with(9).says(&entry).says("restore the database");
+    deployment.machine.tokenkeep(&line).fails_with(9).says(&entry).says("restore the database");
 }
 
 #[test]
-fn a_log_cut_off_while_the_authority_serves_is_not_gone_on_with() {
-    let mut story = Story::begin();
-    story.issue("user@example.org", "user.letter").ok();
-    let newest = entries(&story);
-    database(&story.machine, &format!("DELETE FROM audit WHERE number = {newest}"));
-    story.machine.write_secret("pin1", Story::USER_PIN);
-    assert_ne!(story.enroll_new("user.letter", "default", "pin1").code(), 0);
-    alarmed(list(&story));
-    assert_eq!(entries(&story), newest - 1, "nothing was written");
+fn a_log_truncated_under_a_running_authority_stops_writes() {
+    let mut deployment = Deployment::begin();
+    deployment.issue("user@example.org", "user.letter").ok();
+    let newest = entries(&deployment);
+    database(&deployment.machine, &format!("DELETE FROM audit WHERE number = {newest}"));
+    deployment.machine.write_secret("pin1", Deployment::USER_PIN);
+    assert_ne!(deployment.enroll_new("user.letter", "default", "pin1").code(), 0);
+    alarmed(list(&deployment));
+    assert_eq!(entries(&deployment), newest - 1, "nothing was written");
     // This is a former state of the log: only the administrator's checkpoint detects it.
-    stop(&mut story);
-    story.authority.serve(&story.machine);
-    alarmed(list(&story));
+    stop(&mut deployment);
+    deployment.authority.serve(&deployment.machine);
+    alarmed(list(&deployment));
 }
 
 /// The hash of an entry as `docs/adr/0005-statements.md` defines it.
@@ -223,24 +223,25 @@ fn an_index_from_before_checkpoints_were_kept_works() {
     if changes_the_index() {
         return;
     }
-    let mut story = Story::begin();
-    list(&story).ok();
-    let order = |story: &Story, input: &Value| story.machine.order(TEST, "admin", Story::ADMIN_PIN, input);
-    let kept = order(&story, &json!("take the checkpoint out"));
-    assert_eq!(kept["sequence"], entries(&story), "{kept}");
-    assert_eq!(order(&story, &json!("look")), Value::Null);
-    cut(&mut story, 1);
+    let mut deployment = Deployment::begin();
+    list(&deployment).ok();
+    let order =
+        |deployment: &Deployment, input: &Value| deployment.machine.order(TEST, "admin", Deployment::ADMIN_PIN, input);
+    let kept = order(&deployment, &json!("take the checkpoint out"));
+    assert_eq!(kept["sequence"], entries(&deployment), "{kept}");
+    assert_eq!(order(&deployment, &json!("look")), Value::Null);
+    cut(&mut deployment, 1);
     // An entry that no checkpoint covers can be removed undetected.
-    list(&story).ok().does_not_say("truncated");
-    assert_eq!(order(&story, &json!("look"))["sequence"], entries(&story));
-    cut(&mut story, 1);
-    alarmed(list(&story));
+    list(&deployment).ok().does_not_say("truncated");
+    assert_eq!(order(&deployment, &json!("look"))["sequence"], entries(&deployment));
+    cut(&mut deployment, 1);
+    alarmed(list(&deployment));
 }
 
 /// In a separate process with the PIN: returns the checkpoint in the private index, and removes it
 /// on request.
 fn changes_the_index() -> bool {
-    Order::carried_out(|order| {
+    ChildTask::run_in_child(|order| {
         let module = Module::load(Path::new(&order.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
         let unlock = module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap();
@@ -249,7 +250,7 @@ fn changes_the_index() -> bool {
         let kept = index["audit"].clone();
         if order.input != "look" {
             index.as_object_mut().unwrap().remove("audit").unwrap();
-            let ceremony = unlock.ceremony();
+            let ceremony = unlock.begin_enrollment();
             ceremony.put_data("tokenkeep keyset", &data.label, index.to_string().as_bytes(), true).unwrap();
         }
         kept
@@ -257,64 +258,64 @@ fn changes_the_index() -> bool {
 }
 
 #[test]
-fn a_token_that_takes_nothing_more_gives_the_answer_with_a_warning() {
-    let mut story = Story::begin();
-    list(&story).ok();
-    let known = entries(&story);
-    let faulty = Faulty::in_front_of(&mut story.machine);
+fn a_full_token_gives_the_answer_with_a_warning() {
+    let mut deployment = Deployment::begin();
+    list(&deployment).ok();
+    let known = entries(&deployment);
+    let faulty = FaultyModule::in_front_of(&mut deployment.machine);
     for (fault, letter) in [("CKR_DEVICE_MEMORY", "one.letter"), ("CKR_TOKEN_WRITE_PROTECTED", "two.letter")] {
-        faulty.does(&format!("C_CreateObject {fault}"));
-        let issued = story.issue("user@example.org", letter).ok();
+        faulty.set_faults(&format!("C_CreateObject {fault}"));
+        let issued = deployment.issue("user@example.org", letter).ok();
         issued.says("warning").says("could not be kept").does_not_say("truncated");
-        assert!(story.machine.file(letter).exists());
+        assert!(deployment.machine.file(letter).exists());
     }
     // The earlier checkpoint is still in force.
-    faulty.behaves();
-    let added = entries(&story) - known;
-    cut(&mut story, added + 1);
-    alarmed(list(&story));
+    faulty.clear_faults();
+    let added = entries(&deployment) - known;
+    cut(&mut deployment, added + 1);
+    alarmed(list(&deployment));
 }
 
 #[test]
-fn through_the_agent_it_is_kept_and_said_too() {
-    let mut story = Story::begin();
-    Agent::configure(&story.machine, "");
-    let agent = Agent::start(&story.machine, &[]);
-    list(&story).ok().does_not_say("truncated");
-    story.issue("user@example.org", "user.letter").ok().does_not_say("truncated");
-    cut(&mut story, 1);
-    alarmed(list(&story)).says("nothing was done");
-    story.admin(&["list", "--accept-log"]).ok();
-    list(&story).ok().does_not_say("truncated");
+fn the_agent_keeps_and_reports_the_checkpoint_too() {
+    let mut deployment = Deployment::begin();
+    Agent::configure(&deployment.machine, "");
+    let agent = Agent::start(&deployment.machine, &[]);
+    list(&deployment).ok().does_not_say("truncated");
+    deployment.issue("user@example.org", "user.letter").ok().does_not_say("truncated");
+    cut(&mut deployment, 1);
+    alarmed(list(&deployment)).says("nothing was done");
+    deployment.admin(&["list", "--accept-log"]).ok();
+    list(&deployment).ok().does_not_say("truncated");
     // The agent did it, which has the token open. Without the agent the result is the same, since
     // the checkpoint is on the token.
-    story.admin(&["list", "--no-agent"]).fails_with(1).says("in use");
+    deployment.admin(&["list", "--no-agent"]).fails_with(1).says("in use");
     agent.stop();
-    cut(&mut story, 1);
-    alarmed(list(&story));
+    cut(&mut deployment, 1);
+    alarmed(list(&deployment));
 }
 
 #[test]
-fn a_command_killed_before_it_kept_the_checkpoint_loses_only_its_answer() {
-    let mut story = Story::begin();
-    list(&story).ok();
+fn a_command_killed_before_its_checkpoint_loses_only_its_answer() {
+    let mut deployment = Deployment::begin();
+    list(&deployment).ok();
     let line = ["admin", "issue", "user@example.org", "--name", "Example, User", "--letter-out", "lost.letter"];
     let command = [&line[..], &["--keyset", "admin", "--pin-source", "file:admin.pin"]].concat();
-    story.machine.tokenkeep_crashing_at("keyset.statement_answered", &command);
-    assert!(!story.machine.file("lost.letter").exists());
+    deployment.machine.tokenkeep_crashing_at("keyset.statement_answered", &command);
+    assert!(!deployment.machine.file("lost.letter").exists());
     // The letter is valid, and the administrator who ordered it fetches it. A repeated order voids
     // the older letter.
-    story.admin(&["letter", "user@example.org", "--letter-out", "lost.letter"]).ok().does_not_say("truncated");
-    fs::remove_file(story.machine.file("lost.letter")).unwrap();
-    story.issue("user@example.org", "user.letter").ok().does_not_say("truncated");
-    let shown = story.admin(&["show", "user@example.org", "--json"]).ok().json();
+    deployment.admin(&["letter", "user@example.org", "--letter-out", "lost.letter"]).ok().does_not_say("truncated");
+    fs::remove_file(deployment.machine.file("lost.letter")).unwrap();
+    deployment.issue("user@example.org", "user.letter").ok().does_not_say("truncated");
+    let shown = deployment.admin(&["show", "user@example.org", "--json"]).ok().json();
     let states: Vec<&str> =
         shown["letters"].as_array().unwrap().iter().map(|letter| letter["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["unused", "voided"]);
-    grow(&story);
+    grow(&deployment);
     // The checkpoint from before the kill is still in force.
-    story.machine.tokenkeep_crashing_at("keyset.statement_answered", &command);
-    let known = entries(&story);
-    cut(&mut story, known - 3);
-    alarmed(list(&story));
+    deployment.machine.tokenkeep_crashing_at("keyset.statement_answered", &command);
+    let known = entries(&deployment);
+    cut(&mut deployment, known - 3);
+    alarmed(list(&deployment));
 }

@@ -1,9 +1,9 @@
 //! `authority check` reports each change of the database, with the authority running or stopped,
 //! and reports nothing about an unchanged database.
 
+use crate::support::deployment::Deployment;
 use crate::support::machine::Machine;
 use crate::support::output::Output;
-use crate::support::story::Story;
 
 const DATABASE: &str = "state/tokenkeep/authority/authority.db";
 
@@ -17,17 +17,17 @@ fn sql(machine: &Machine, sql: &str) {
 }
 
 #[test]
-fn what_was_changed_is_listed_and_what_was_not_is_whole() {
-    let mut story = Story::begin();
-    story.issue("user@example.org", "user.letter").ok();
-    story.machine.write_secret("pin1", Story::USER_PIN);
-    story.enroll_new("user.letter", "default", "pin1").ok();
-    check(&story.machine).ok().says("No problem was found");
-    story.authority.stop();
-    check(&story.machine).ok().says("No problem was found").says("2 users");
+fn check_lists_changed_records_and_no_others() {
+    let mut deployment = Deployment::begin();
+    deployment.issue("user@example.org", "user.letter").ok();
+    deployment.machine.write_secret("pin1", Deployment::USER_PIN);
+    deployment.enroll_new("user.letter", "default", "pin1").ok();
+    check(&deployment.machine).ok().says("No problem was found");
+    deployment.authority.stop();
+    check(&deployment.machine).ok().says("No problem was found").says("2 users");
 
     // Each change alone, with the message of the check, and that the changed log is not served.
-    let whole = story.machine.read(DATABASE);
+    let whole = deployment.machine.read(DATABASE);
     let serve = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
     for (change, found, is_served) in [
         (
@@ -52,37 +52,43 @@ fn what_was_changed_is_listed_and_what_was_not_is_whole() {
             false,
         ),
     ] {
-        sql(&story.machine, change);
-        check(&story.machine).fails_with(1).says(found);
+        sql(&deployment.machine, change);
+        check(&deployment.machine).fails_with(1).says(found);
         if !is_served {
-            story.machine.tokenkeep(&serve).fails_with(9).says("cannot trust the audit log: its entry").says(found);
+            deployment
+                .machine
+                .tokenkeep(&serve)
+                .fails_with(9)
+                .says("cannot trust the audit log: its entry")
+                .says(found);
         }
         for beside in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(story.machine.file(&format!("{DATABASE}{beside}")));
+            let _ = std::fs::remove_file(deployment.machine.file(&format!("{DATABASE}{beside}")));
         }
-        story.machine.write(DATABASE, &whole);
+        deployment.machine.write(DATABASE, &whole);
     }
-    check(&story.machine).ok().says("No problem was found");
+    check(&deployment.machine).ok().says("No problem was found");
 }
 
 #[test]
 fn one_row_that_somebody_changed_hides_no_other() {
-    let mut story = Story::begin();
-    story.issue("user@example.org", "user.letter").ok();
-    story.issue("zoe@example.org", "zoe.letter").ok();
-    let listed = |story: &Story| story.admin(&["list"]).ok().says("admin@example.org").says("zoe@example.org");
-    listed(&story).says("user@example.org");
-    sql(&story.machine, "CREATE TABLE kept AS SELECT * FROM users WHERE email LIKE 'user%'");
+    let mut deployment = Deployment::begin();
+    deployment.issue("user@example.org", "user.letter").ok();
+    deployment.issue("zoe@example.org", "zoe.letter").ok();
+    let listed =
+        |deployment: &Deployment| deployment.admin(&["list"]).ok().says("admin@example.org").says("zoe@example.org");
+    listed(&deployment).says("user@example.org");
+    sql(&deployment.machine, "CREATE TABLE kept AS SELECT * FROM users WHERE email LIKE 'user%'");
     for change in ["mac = x'00'", "created_at = 1e300", "email = email || char(0)", "name = CAST(x'ff' AS TEXT)"] {
-        sql(&story.machine, &format!("UPDATE users SET {change} WHERE email LIKE 'user%'"));
-        listed(&story).does_not_say("user@example.org");
-        check(&story.machine).fails_with(1).says("user@example.org");
+        sql(&deployment.machine, &format!("UPDATE users SET {change} WHERE email LIKE 'user%'"));
+        listed(&deployment).does_not_say("user@example.org");
+        check(&deployment.machine).fails_with(1).says("user@example.org");
         let whole = "UPDATE users SET (mac, created_at, email, name) = (SELECT mac, created_at, email, name FROM kept) \
                      WHERE id = (SELECT id FROM kept)";
-        sql(&story.machine, whole);
+        sql(&deployment.machine, whole);
     }
-    sql(&story.machine, "DROP TABLE kept");
-    check(&story.machine).ok().says("No problem was found");
-    listed(&story).says("user@example.org");
-    story.authority.stop();
+    sql(&deployment.machine, "DROP TABLE kept");
+    check(&deployment.machine).ok().says("No problem was found");
+    listed(&deployment).says("user@example.org");
+    deployment.authority.stop();
 }

@@ -9,10 +9,10 @@ use tokenkeep::authority::CRASH_POINTS;
 use tokenkeep::cmp::PkiMessage;
 
 use crate::support::authority::Authority;
+use crate::support::deployment::Deployment;
 use crate::support::machine::Machine;
 use crate::support::output::Output;
 use crate::support::proxy::Proxy;
-use crate::support::story::Story;
 
 const INIT: [&str; 11] = [
     "authority.init.after_marker",
@@ -50,12 +50,12 @@ const STATEMENT: [&str; 3] =
 const SWEEP: &str = "authority.sweep.after_end";
 
 #[test]
-fn every_crash_point_is_walked() {
+fn every_crash_point_is_reached() {
     let walked = [&INIT[..], &CERTIFYING, &DELIVERING, &CONFIRMING, &STATEMENT, &[SWEEP]].concat();
     assert_eq!(BTreeSet::from_iter(walked), CRASH_POINTS.iter().copied().collect());
 }
 
-impl Story {
+impl Deployment {
     /// Returns the number that a query yields.
     fn count(&self, query: &str) -> u32 {
         let output = self.machine.run("sqlite3", &["state/tokenkeep/authority/authority.db", query], b"").ok();
@@ -86,77 +86,77 @@ fn replies(wire: &Proxy) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn an_enrollment_gets_a_fitting_answer_and_no_key_that_is_not_archived() {
-    let mut story = Story::begin();
-    story.machine.write_secret("pin1", Story::USER_PIN);
-    story.issue("user@example.org", "user.letter").ok();
-    let wire = Proxy::listening(&story.authority.http_address());
+fn a_crashed_enrollment_is_answered_and_every_key_is_archived() {
+    let mut deployment = Deployment::begin();
+    deployment.machine.write_secret("pin1", Deployment::USER_PIN);
+    deployment.issue("user@example.org", "user.letter").ok();
+    let wire = Proxy::listening(&deployment.authority.http_address());
     let url = wire.url();
     let line = ["enroll", "--letter", "user.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin1"];
     let enroll = [&line[..], &["--authority", &url]].concat();
     let archived = "SELECT count(*) FROM key_archive JOIN users ON users.id = user_id WHERE email = 'user@example.org'";
 
-    story.killed_at(&CERTIFYING, &enroll, |story, point| {
-        assert_eq!(story.count(archived), 0, "{point}");
+    deployment.killed_at(&CERTIFYING, &enroll, |deployment, point| {
+        assert_eq!(deployment.count(archived), 0, "{point}");
         assert_eq!(replies(&wire).len(), 0, "{point}: a key was delivered that is not archived");
     });
-    story.killed_at(&DELIVERING, &enroll, |story, point| {
-        assert_eq!(story.count(archived), 1, "{point}");
+    deployment.killed_at(&DELIVERING, &enroll, |deployment, point| {
+        assert_eq!(deployment.count(archived), 1, "{point}");
         assert_eq!(replies(&wire).len(), 0, "{point}: the authority should have died before it answered");
     });
-    let stored = story.count("SELECT count(*) FROM transactions WHERE reply IS NOT NULL AND state = 'answered'");
+    let stored = deployment.count("SELECT count(*) FROM transactions WHERE reply IS NOT NULL AND state = 'answered'");
     assert_eq!(stored, 1);
-    story.killed_at(&CONFIRMING, &enroll, |_, _| ());
-    story.tokenkeep(&enroll).ok();
+    deployment.killed_at(&CONFIRMING, &enroll, |_, _| ());
+    deployment.tokenkeep(&enroll).ok();
     assert_eq!(replies(&wire).len(), 1);
-    assert_eq!(story.count(archived), 1);
+    assert_eq!(deployment.count(archived), 1);
     let current = "SELECT count(*) FROM certificates JOIN users ON users.id = user_id
                    WHERE email = 'user@example.org' AND state = 'current'";
     let open = "SELECT count(*) FROM certificates WHERE state IN ('intended', 'issued')";
-    assert_eq!((story.count(current), story.count(open)), (2, 0));
-    story.machine.holds_one_keyset("default", Story::USER_PIN, 1);
+    assert_eq!((deployment.count(current), deployment.count(open)), (2, 0));
+    deployment.machine.holds_one_keyset("default", Deployment::USER_PIN, 1);
     drop(wire);
 
     // The archived key is the delivered one: after a recovery it decrypts a message to the first
     // key.
     let message = ["encrypt", "--to", "user@example.org", "--out", "mail.p7m"];
-    story
+    deployment
         .machine
-        .tokenkeep_with_input(&[&message[..], &["--authority", &story.authority.http_url()]].concat(), b"mail\n")
+        .tokenkeep_with_input(&[&message[..], &["--authority", &deployment.authority.http_url()]].concat(), b"mail\n")
         .ok();
-    a_recovery_gets_the_whole_history(&mut story);
+    a_recovery_gets_the_whole_history(&mut deployment);
     let reads = |keyset: &str| {
         let line = ["decrypt", "--keyset", keyset, "--pin-source", "file:pin1", "--in", "mail.p7m", "--out", "-"];
-        story.tokenkeep(&line).ok().out()
+        deployment.tokenkeep(&line).ok().out()
     };
     assert_eq!((reads("default"), reads("second")), ("mail\n".to_owned(), "mail\n".to_owned()));
 }
 
 /// A recovery of a lost token, with the administrator's statement and the request interrupted at
 /// every step, too.
-fn a_recovery_gets_the_whole_history(story: &mut Story) {
+fn a_recovery_gets_the_whole_history(deployment: &mut Deployment) {
     let recover = ["admin", "recover", "user@example.org", "--lost", "--letter-out", "recovery.letter"];
     let recover = [&recover[..], &["--keyset", "admin", "--pin-source", "file:admin.pin"]].concat();
-    story.killed_at(&STATEMENT, &recover, |story, point| {
-        assert!(!story.machine.file("recovery.letter").exists(), "{point}");
+    deployment.killed_at(&STATEMENT, &recover, |deployment, point| {
+        assert!(!deployment.machine.file("recovery.letter").exists(), "{point}");
     });
-    story.tokenkeep(&recover).ok();
+    deployment.tokenkeep(&recover).ok();
 
-    let wire = Proxy::listening(&story.authority.http_address());
+    let wire = Proxy::listening(&deployment.authority.http_address());
     let url = wire.url();
     let line = ["enroll", "--letter", "recovery.letter", "--keyset", "second", "--level", "high", "--new-token"];
     let enroll = [&line[..], &["--new-pin-source", "file:pin1", "--authority", &url]].concat();
     let points = ["authority.enroll.after_issued", "authority.enroll.before_archive", "authority.enroll.after_abandon"];
     let points = [&points[..], &DELIVERING, &CONFIRMING].concat();
     let archived = "SELECT count(*) FROM key_archive JOIN users ON users.id = user_id WHERE email = 'user@example.org'";
-    story.killed_at(&points, &enroll, |story, point| {
+    deployment.killed_at(&points, &enroll, |deployment, point| {
         let expected = if points[..3].contains(&point) { 1 } else { 2 };
-        assert_eq!(story.count(archived), expected, "{point}");
+        assert_eq!(deployment.count(archived), expected, "{point}");
     });
-    story.tokenkeep(&enroll).ok();
+    deployment.tokenkeep(&enroll).ok();
     assert_eq!(replies(&wire).len(), 1);
     // The old key and the new one.
-    story.machine.holds_one_keyset("second", Story::USER_PIN, 2);
+    deployment.machine.holds_one_keyset("second", Deployment::USER_PIN, 2);
 }
 
 #[test]
@@ -176,8 +176,8 @@ fn an_init_killed_at_any_step_is_finished_by_the_same_command() {
     assert_eq!(machine.read("admin.letter"), letter);
     assert_eq!(machine.listed_tokens().len(), 1, "one token is the authority's");
     authority.serve(&machine);
-    machine.write_secret("admin.pin", Story::ADMIN_PIN);
-    let story = Story { authority, machine };
-    story.enroll_new("admin.letter", "admin", "admin.pin").ok();
-    story.issue("user@example.org", "user.letter").ok();
+    machine.write_secret("admin.pin", Deployment::ADMIN_PIN);
+    let deployment = Deployment { authority, machine };
+    deployment.enroll_new("admin.letter", "admin", "admin.pin").ok();
+    deployment.issue("user@example.org", "user.letter").ok();
 }

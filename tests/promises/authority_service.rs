@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::authority::Authority;
+use crate::support::foreign_programs::{present, skipped};
 use crate::support::machine::Machine;
-use crate::support::witness::{present, skipped};
 
 /// The maximum exposure that `systemd-analyze security` may report, in tenths: 0 is none, 100 a
 /// service without any restriction.
@@ -47,7 +47,7 @@ fn the_authoritys_unit_is_one_that_systemd_takes() {
 }
 
 #[test]
-fn what_the_unit_starts_reads_its_credential_and_says_when_it_is_ready() {
+fn the_systemd_unit_reads_its_credential_and_reports_readiness() {
     let machine = Machine::new();
     let _authority = Authority::init(&machine);
     fs::create_dir(machine.file("credentials")).unwrap();

@@ -8,18 +8,18 @@ use std::sync::{Arc, Mutex};
 
 use der::asn1::OctetString;
 use tokenkeep::cmp::{
-    CertOrEncCert, CertRepMessage, CertificateDer, CertifiedKeyPair, Draft, EncryptedKey, EnrollmentRequest,
+    CertOrEncCert, CertRepMessage, CertificateDer, CertifiedKeyPair, Draft, EncryptedKey, EnrollmentRequestBuilder,
     ErrorMsgContent, PkiBody, PkiFailureInfo, PkiHeader, PkiMessage, PkiStatusInfo, verify_mac,
 };
 use tokenkeep::letter::{Letter, TemporaryKey};
 
 use crate::support::inventory::Inventory;
 use crate::support::machine::Machine;
-use crate::support::office::Somebody;
 use crate::support::output::Output;
-use crate::support::proxy::{Direction, Proxy, Verdict};
+use crate::support::proxy::{Direction, Proxy, ProxyAction};
+use crate::support::shared_authority::TestUser;
 
-type Lie = Box<dyn FnMut(&PkiMessage) -> Verdict + Send>;
+type Lie = Box<dyn FnMut(&PkiMessage) -> ProxyAction + Send>;
 
 /// A proxy that can replace each reply to an enrollment request.
 struct Wire {
@@ -30,21 +30,21 @@ struct Wire {
 }
 
 impl Wire {
-    fn of(somebody: &Somebody) -> Self {
+    fn of(user: &TestUser) -> Self {
         let (lie, replies) = (Arc::new(Mutex::new(None::<Lie>)), Arc::new(Mutex::new(Vec::new())));
         let (told, seen) = (Arc::clone(&lie), Arc::clone(&replies));
-        let proxy = Proxy::tampering(somebody.office.http_address(), move |direction, _, body| {
+        let proxy = Proxy::tampering(user.authority.http_address(), move |direction, _, body| {
             let message = PkiMessage::from_der(body).ok().filter(|_| direction == Direction::ToClient);
             let reply = message.filter(|message| matches!(message.body(), PkiBody::Ip(_) | PkiBody::Krp(_)));
-            let Some(reply) = reply else { return Verdict::Pass };
-            let verdict = told.lock().unwrap().as_mut().map_or(Verdict::Pass, |lie| lie(&reply));
+            let Some(reply) = reply else { return ProxyAction::Pass };
+            let verdict = told.lock().unwrap().as_mut().map_or(ProxyAction::Pass, |lie| lie(&reply));
             seen.lock().unwrap().push(reply);
             verdict
         });
         Self { proxy, lie, replies }
     }
 
-    fn tells(&self, lie: impl FnMut(&PkiMessage) -> Verdict + Send + 'static) {
+    fn tells(&self, lie: impl FnMut(&PkiMessage) -> ProxyAction + Send + 'static) {
         *self.lie.lock().unwrap() = Some(Box::new(lie));
     }
 
@@ -59,7 +59,7 @@ impl Wire {
 
 /// A user with a keyset, who re-enrolls it with one letter again and again.
 struct Attempt {
-    somebody: Somebody,
+    user: TestUser,
     letter: Letter,
     wire: Wire,
     before: (Inventory, serde_json::Value),
@@ -67,31 +67,31 @@ struct Attempt {
 
 impl Attempt {
     fn new() -> Self {
-        let somebody = Somebody::enrolled();
-        somebody.issue("again.letter");
-        let letter = Letter::read_file(&somebody.machine.file("again.letter")).unwrap();
-        let wire = Wire::of(&somebody);
-        let before = Self::look(&somebody);
-        Self { somebody, letter, wire, before }
+        let user = TestUser::enrolled();
+        user.issue("again.letter");
+        let letter = Letter::read_file(&user.machine.file("again.letter")).unwrap();
+        let wire = Wire::of(&user);
+        let before = Self::look(&user);
+        Self { user, letter, wire, before }
     }
 
-    fn look(somebody: &Somebody) -> (Inventory, serde_json::Value) {
-        (inventory(&somebody.machine), somebody.shown("default"))
+    fn look(user: &TestUser) -> (Inventory, serde_json::Value) {
+        (inventory(&user.machine), user.shown("default"))
     }
 
     fn re_enroll(&self) -> Output {
-        self.somebody.re_enroll("again.letter", "pin", &["--authority", &self.wire.proxy.url()])
+        self.user.re_enroll("again.letter", "pin", &["--authority", &self.wire.proxy.url()])
     }
 
     /// The client detects this manipulation, and nothing changes.
     #[track_caller]
-    fn refuses(&self, why: &str, lie: impl FnMut(&PkiMessage) -> Verdict + Send + 'static) {
+    fn refuses(&self, why: &str, lie: impl FnMut(&PkiMessage) -> ProxyAction + Send + 'static) {
         let replies = self.wire.replies();
         self.wire.tells(lie);
         let output = self.re_enroll();
         assert_eq!(self.wire.replies(), replies + 1, "{why}: the authority has not replied\n{output}");
         output.fails_with(5).says("not re-enrolled").says(why);
-        let after = Self::look(&self.somebody);
+        let after = Self::look(&self.user);
         assert!(after == self.before, "{why}: before {:#?}, after {after:#?}", self.before);
     }
 
@@ -99,25 +99,25 @@ impl Attempt {
     #[track_caller]
     fn refuses_rewritten(&self, why: &str, mut change: impl FnMut(&mut PkiHeader, &mut PkiBody) + Send + 'static) {
         let letter = self.letter.clone();
-        self.refuses(why, move |reply| Verdict::Replace(rewritten(reply, &letter.temporary_key, &mut change)));
+        self.refuses(why, move |reply| ProxyAction::Replace(rewritten(reply, &letter.temporary_key, &mut change)));
     }
 
     /// Afterwards the letter and the keyset still work, so rewriting alone was not what the client
     /// detected.
     #[track_caller]
     fn all_is_as_before(self) {
-        self.somebody.signs_with("default", "pin");
+        self.user.signs_with("default", "pin");
         let letter = self.letter.clone();
-        self.wire.tells(move |reply| Verdict::Replace(rewritten(reply, &letter.temporary_key, |_, _| ())));
+        self.wire.tells(move |reply| ProxyAction::Replace(rewritten(reply, &letter.temporary_key, |_, _| ())));
         self.re_enroll().ok();
-        self.somebody.machine.holds_one_keyset("default", Somebody::PIN, 2);
-        self.somebody.signs_with("default", "pin");
+        self.user.machine.holds_one_keyset("default", TestUser::PIN, 2);
+        self.user.signs_with("default", "pin");
     }
 }
 
 /// The content of the tokens, without the number of index updates that `app_id` counts.
 fn inventory(machine: &Machine) -> Inventory {
-    let mut inventory = machine.inventory(&[("default", Somebody::PIN)]);
+    let mut inventory = machine.inventory(&[("default", TestUser::PIN)]);
     for objects in inventory.values_mut() {
         for object in objects.iter_mut().filter(|object| object.starts_with("Data object")) {
             let lines = object.lines().filter(|line| !line.contains("app_id:"));
@@ -161,15 +161,15 @@ fn a_changed_or_cut_reply_leaves_the_token_as_it_was() {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
             let at = (changed.len() as f64 * part) as usize;
             changed[at] ^= 0x01;
-            Verdict::Replace(changed)
+            ProxyAction::Replace(changed)
         });
     }
-    attempt.refuses("cut off", |reply| Verdict::CutAfter(reply.der().len() / 2));
-    attempt.refuses("is unreadable", |reply| Verdict::Replace(reply.der()[..reply.der().len() - 1].to_vec()));
-    attempt.refuses("the reply", |_| Verdict::Replace(Vec::new()));
-    attempt.refuses("is unreadable", |reply| Verdict::Replace([reply.der(), b"\0"].concat()));
+    attempt.refuses("cut off", |reply| ProxyAction::CutAfter(reply.der().len() / 2));
+    attempt.refuses("is unreadable", |reply| ProxyAction::Replace(reply.der()[..reply.der().len() - 1].to_vec()));
+    attempt.refuses("the reply", |_| ProxyAction::Replace(Vec::new()));
+    attempt.refuses("is unreadable", |reply| ProxyAction::Replace([reply.der(), b"\0"].concat()));
     // More bytes than any reply has.
-    attempt.refuses("the reply", |_| Verdict::Replace(vec![0x30; 9 << 20]));
+    attempt.refuses("the reply", |_| ProxyAction::Replace(vec![0x30; 9 << 20]));
     attempt.all_is_as_before();
 }
 
@@ -181,7 +181,7 @@ fn a_reply_of_another_transaction_leaves_the_token_as_it_was() {
     });
     // The authority's own reply to the attempt before, under the same temporary key.
     let earlier = attempt.wire.last_reply().der().to_vec();
-    attempt.refuses("another transaction", move |_| Verdict::Replace(earlier.clone()));
+    attempt.refuses("another transaction", move |_| ProxyAction::Replace(earlier.clone()));
     attempt.refuses_rewritten("recipNonce", |header, _| {
         header.recip_nonce = Some(OctetString::new([7; 16]).unwrap());
     });
@@ -197,15 +197,15 @@ fn a_reply_of_another_authority_leaves_the_token_as_it_was() {
     attempt.refuses("not authenticated", move |reply| {
         let how = verify_mac(reply, letter.temporary_key.cmp_secret()).unwrap();
         let draft = Draft::new(reply.header().clone(), reply.body().clone());
-        Verdict::Replace(draft.protect_with_mac(other.cmp_secret(), &how).unwrap())
+        ProxyAction::Replace(draft.protect_with_mac(other.cmp_secret(), &how).unwrap())
     });
     attempt.refuses("not authenticated", |reply| {
-        Verdict::Replace(Draft::new(reply.header().clone(), reply.body().clone()).unprotected().unwrap())
+        ProxyAction::Replace(Draft::new(reply.header().clone(), reply.body().clone()).unprotected().unwrap())
     });
     attempt.refuses("unauthenticated error", |reply| {
         let status = PkiStatusInfo::rejection(PkiFailureInfo::SYSTEM_FAILURE, "go away");
         let body = PkiBody::Error(ErrorMsgContent { status, error_code: None, error_details: None });
-        Verdict::Replace(Draft::new(reply.header().clone(), body).unprotected().unwrap())
+        ProxyAction::Replace(Draft::new(reply.header().clone(), body).unprotected().unwrap())
     });
 
     // An attacker with the letter's key and a CA of the same name.
@@ -214,7 +214,7 @@ fn a_reply_of_another_authority_leaves_the_token_as_it_was() {
     attempt.refuses_rewritten("fingerprint", move |_, body| ip(body).ca_pubs = Some(vec![ca.clone()]));
     attempt.refuses_rewritten("fingerprint", |_, body| ip(body).ca_pubs = None);
     attempt.refuses_rewritten("not signed by the authority", move |_, body| {
-        let signing = brought(body, EnrollmentRequest::SIGNING);
+        let signing = brought(body, EnrollmentRequestBuilder::SIGNING);
         let forged = impostor.certify(signing.plain_certificate().unwrap());
         signing.cert_or_enc_cert = CertOrEncCert::Certificate(forged);
     });
@@ -253,10 +253,10 @@ impl Impostor {
 }
 
 #[test]
-fn a_key_that_does_not_fit_its_certificate_leaves_the_token_as_it_was() {
+fn a_key_that_does_not_match_its_certificate_changes_nothing() {
     let attempt = Attempt::new();
     attempt.refuses_rewritten("without its key", |_, body| {
-        brought(body, EnrollmentRequest::ENCRYPTION).private_key = None;
+        brought(body, EnrollmentRequestBuilder::ENCRYPTION).private_key = None;
     });
     // The certificates of the attempt before are the authority's and this person's, but for other
     // keys.
@@ -265,15 +265,16 @@ fn a_key_that_does_not_fit_its_certificate_leaves_the_token_as_it_was() {
         let certificate = CertOrEncCert::Certificate(certificate_of(&earlier, request));
         move |_: &mut PkiHeader, body: &mut PkiBody| brought(body, request).cert_or_enc_cert = certificate.clone()
     };
-    attempt.refuses_rewritten("not the key of its certificate", swapped(EnrollmentRequest::ENCRYPTION));
-    attempt.refuses_rewritten("not for the requested key", swapped(EnrollmentRequest::SIGNING));
+    attempt.refuses_rewritten("not the key of its certificate", swapped(EnrollmentRequestBuilder::ENCRYPTION));
+    attempt.refuses_rewritten("not for the requested key", swapped(EnrollmentRequestBuilder::SIGNING));
     attempt.refuses_rewritten("does not permit encryption", |_, body| {
-        let signing = brought(body, EnrollmentRequest::SIGNING).cert_or_enc_cert.clone();
-        brought(body, EnrollmentRequest::ENCRYPTION).cert_or_enc_cert = signing;
+        let signing = brought(body, EnrollmentRequestBuilder::SIGNING).cert_or_enc_cert.clone();
+        brought(body, EnrollmentRequestBuilder::ENCRYPTION).cert_or_enc_cert = signing;
     });
     // A key that the token cannot unwrap.
     attempt.refuses_rewritten("reply was refused", |_, body| {
-        let Some(EncryptedKey::EncryptedValue(value)) = &mut brought(body, EnrollmentRequest::ENCRYPTION).private_key
+        let Some(EncryptedKey::EncryptedValue(value)) =
+            &mut brought(body, EnrollmentRequestBuilder::ENCRYPTION).private_key
         else {
             panic!("no EncryptedValue")
         };
@@ -282,28 +283,28 @@ fn a_key_that_does_not_fit_its_certificate_leaves_the_token_as_it_was() {
         value.enc_value = der::asn1::BitString::from_bytes(&wrapped).unwrap();
     });
     attempt.refuses_rewritten("missing", |_, body| {
-        ip(body).response.retain(|response| response.cert_req_id == EnrollmentRequest::SIGNING);
+        ip(body).response.retain(|response| response.cert_req_id == EnrollmentRequestBuilder::SIGNING);
     });
     attempt.all_is_as_before();
 }
 
 #[test]
 fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
-    let somebody = Somebody::enrolled();
-    somebody.encrypts("old mail\n", "old.p7m");
-    somebody.issue("again.letter");
-    somebody.re_enroll("again.letter", "pin", &[]).ok();
-    somebody.recover("recovery.letter");
-    let letter = Letter::read_file(&somebody.machine.file("recovery.letter")).unwrap();
-    let wire = Wire::of(&somebody);
-    let enroll = || somebody.enroll_new_with("recovery.letter", "second", &["--authority", &wire.proxy.url()]);
-    let machine = &somebody.machine;
+    let user = TestUser::enrolled();
+    user.encrypts("old mail\n", "old.p7m");
+    user.issue("again.letter");
+    user.re_enroll("again.letter", "pin", &[]).ok();
+    user.recover("recovery.letter");
+    let letter = Letter::read_file(&user.machine.file("recovery.letter")).unwrap();
+    let wire = Wire::of(&user);
+    let enroll = || user.enroll_new_with("recovery.letter", "second", &["--authority", &wire.proxy.url()]);
+    let machine = &user.machine;
     let (before, files) = (inventory(machine), machine.object_files());
 
     // Two old keys with swapped certificates: both belong to the user, and are for this token.
     let key = letter.temporary_key.clone();
     wire.tells(move |reply| {
-        Verdict::Replace(rewritten(reply, &key, |_, body| {
+        ProxyAction::Replace(rewritten(reply, &key, |_, body| {
             let PkiBody::Krp(krp) = body else { panic!("not a krp") };
             let history = krp.key_pair_hist.as_mut().unwrap();
             assert_eq!(history.len(), 2);
@@ -313,7 +314,7 @@ fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
         }))
     });
     let swapped = enroll();
-    wire.tells(|reply| Verdict::CutAfter(reply.der().len() - 1));
+    wire.tells(|reply| ProxyAction::CutAfter(reply.der().len() - 1));
     let cut = enroll();
     assert_eq!(wire.replies(), 2);
     for (output, why) in [(swapped, "not the key of its certificate"), (cut, "cut off")] {
@@ -327,32 +328,32 @@ fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
     let mut after = inventory(machine);
     after.retain(|(label, _), _| label == "default");
     assert_eq!(after, before);
-    assert!(!somebody.tokenkeep(&["keysets", "--json"]).ok().out().contains("second"));
+    assert!(!user.tokenkeep(&["keysets", "--json"]).ok().out().contains("second"));
 
-    wire.tells(|_| Verdict::Pass);
+    wire.tells(|_| ProxyAction::Pass);
     enroll().ok();
     assert_eq!(machine.listed_tokens().len(), 2, "the empty token was not taken");
-    machine.holds_one_keyset("second", Somebody::PIN, 2);
-    assert_eq!(somebody.reads("second", "pin", "old.p7m"), "old mail\n");
+    machine.holds_one_keyset("second", TestUser::PIN, 2);
+    assert_eq!(user.reads("second", "pin", "old.p7m"), "old mail\n");
 }
 
 #[test]
 fn a_changed_answer_to_the_confirmation_undoes_nothing() {
     // The authority has already confirmed, so the new keyset must be kept.
-    let somebody = Somebody::enrolled();
-    somebody.issue("again.letter");
-    let changed = Proxy::tampering(somebody.office.http_address(), |direction, _, body| {
+    let user = TestUser::enrolled();
+    user.issue("again.letter");
+    let changed = Proxy::tampering(user.authority.http_address(), |direction, _, body| {
         let message = PkiMessage::from_der(body).ok().filter(|_| direction == Direction::ToClient);
         if !message.is_some_and(|message| matches!(message.body(), PkiBody::PkiConf(_))) {
-            return Verdict::Pass;
+            return ProxyAction::Pass;
         }
         let mut changed = body.to_vec();
         *changed.last_mut().unwrap() ^= 1;
-        Verdict::Replace(changed)
+        ProxyAction::Replace(changed)
     });
-    let output = somebody.re_enroll("again.letter", "pin", &["--authority", &changed.url()]);
+    let output = user.re_enroll("again.letter", "pin", &["--authority", &changed.url()]);
     output.fails_with(6).says("not re-enrolled").says("same letter again");
-    somebody.re_enroll("again.letter", "pin", &[]).ok();
-    somebody.machine.holds_one_keyset("default", Somebody::PIN, 2);
-    somebody.signs_with("default", "pin");
+    user.re_enroll("again.letter", "pin", &[]).ok();
+    user.machine.holds_one_keyset("default", TestUser::PIN, 2);
+    user.signs_with("default", "pin");
 }

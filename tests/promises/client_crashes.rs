@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokenkeep::cmp::{PkiBody, PkiMessage};
 use tokenkeep::keyset::CRASH_POINTS;
 
-use crate::support::office::{Somebody, re_enroll_arguments};
-use crate::support::proxy::{Direction, Proxy, Verdict};
+use crate::support::proxy::{Direction, Proxy, ProxyAction};
+use crate::support::shared_authority::{TestUser, re_enroll_arguments};
 
 /// Before a request is stored, the client removes its objects and makes them again, so the points
 /// of the clean-up lie between.
@@ -40,7 +40,7 @@ const ADMINISTERING: &str = "keyset.statement_answered";
 const DELETING: [&str; 2] = ["keyset.deleted_key", "keyset.deleted_objects"];
 
 #[test]
-fn every_crash_point_is_walked() {
+fn every_crash_point_is_reached() {
     let single = [ADMINISTERING, REFUSING, NEW_TOKEN_BEGINS, NEW_TOKEN_ENDS, OLD_KEY_ENDS, STANDING];
     let walked = [&MAKING[..], &INSTALLING, &CONFIRMING, &DELETING, &single].concat();
     assert_eq!(BTreeSet::from_iter(walked), CRASH_POINTS.iter().copied().collect());
@@ -53,19 +53,19 @@ struct Wire {
 }
 
 impl Wire {
-    fn of(somebody: &Somebody) -> Self {
+    fn of(user: &TestUser) -> Self {
         let lies = Arc::new(AtomicBool::new(false));
         let on = Arc::clone(&lies);
-        let proxy = Proxy::tampering(somebody.office.http_address(), move |direction, _, body| {
+        let proxy = Proxy::tampering(user.authority.http_address(), move |direction, _, body| {
             let is_reply = direction == Direction::ToClient
                 && PkiMessage::from_der(body)
                     .is_ok_and(|reply| matches!(reply.body(), PkiBody::Ip(_) | PkiBody::Krp(_)));
             if !(is_reply && on.load(Ordering::SeqCst)) {
-                return Verdict::Pass;
+                return ProxyAction::Pass;
             }
             let mut changed = body.to_vec();
             *changed.last_mut().unwrap() ^= 1;
-            Verdict::Replace(changed)
+            ProxyAction::Replace(changed)
         });
         Self { proxy, lies }
     }
@@ -73,17 +73,17 @@ impl Wire {
 
 /// One command, run again and again.
 struct Walk<'a> {
-    somebody: &'a Somebody,
+    user: &'a TestUser,
     wire: Wire,
     command: Vec<String>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(somebody: &'a Somebody, command: &[&str]) -> Self {
-        let wire = Wire::of(somebody);
+    fn new(user: &'a TestUser, command: &[&str]) -> Self {
+        let wire = Wire::of(user);
         let mut command: Vec<String> = command.iter().map(ToString::to_string).collect();
         command.extend(["--authority".to_owned(), wire.proxy.url()]);
-        Self { somebody, wire, command }
+        Self { user, wire, command }
     }
 
     fn arguments(&self) -> Vec<&str> {
@@ -93,81 +93,80 @@ impl<'a> Walk<'a> {
     fn killed_at(&self, points: &[&str]) -> &Self {
         for point in points {
             self.wire.lies.store(*point == REFUSING, Ordering::SeqCst);
-            self.somebody.machine.tokenkeep_crashing_at(point, &self.arguments());
+            self.user.machine.tokenkeep_crashing_at(point, &self.arguments());
             self.wire.lies.store(false, Ordering::SeqCst);
         }
         self
     }
 
     fn ends(&self) {
-        self.somebody.tokenkeep(&self.arguments()).ok();
+        self.user.tokenkeep(&self.arguments()).ok();
     }
 }
 
 #[test]
-fn a_new_token_killed_at_any_step_is_finished_by_the_same_command() {
-    let somebody = Somebody::new();
-    somebody.issue("the.letter");
+fn enrolling_a_new_token_resumes_after_a_kill_at_any_step() {
+    let user = TestUser::new();
+    user.issue("the.letter");
     let command =
         ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
-    let walk = Walk::new(&somebody, &command);
+    let walk = Walk::new(&user, &command);
     walk.killed_at(&[NEW_TOKEN_BEGINS]).killed_at(&MAKING).killed_at(&INSTALLING).killed_at(&[REFUSING]);
     walk.killed_at(&CONFIRMING).killed_at(&[NEW_TOKEN_ENDS, STANDING]).ends();
 
-    somebody.machine.holds_one_keyset("default", Somebody::PIN, 1);
-    assert_eq!(somebody.machine.object_files().len(), 1, "tokens");
-    somebody.signs_with("default", "pin");
-    somebody.encrypts("mail\n", "mail.p7m");
-    assert_eq!(somebody.reads("default", "pin", "mail.p7m"), "mail\n");
+    user.machine.holds_one_keyset("default", TestUser::PIN, 1);
+    assert_eq!(user.machine.object_files().len(), 1, "tokens");
+    user.signs_with("default", "pin");
+    user.encrypts("mail\n", "mail.p7m");
+    assert_eq!(user.reads("default", "pin", "mail.p7m"), "mail\n");
     // The letter was used exactly once.
-    somebody.enroll_new("the.letter", "other").fails_with(5).says("used");
+    user.enroll_new("the.letter", "other").fails_with(5).says("used");
 }
 
 #[test]
-fn a_re_enrollment_killed_at_any_step_is_finished_by_the_same_command() {
-    let somebody = Somebody::enrolled();
-    somebody.encrypts("old mail\n", "old.p7m");
-    somebody.issue("again.letter");
-    let walk =
-        Walk::new(&somebody, &[&re_enroll_arguments("again.letter")[..], &["--pin-source", "file:pin"]].concat());
+fn a_re_enrollment_resumes_after_a_kill_at_any_step() {
+    let user = TestUser::enrolled();
+    user.encrypts("old mail\n", "old.p7m");
+    user.issue("again.letter");
+    let walk = Walk::new(&user, &[&re_enroll_arguments("again.letter")[..], &["--pin-source", "file:pin"]].concat());
     walk.killed_at(&MAKING).killed_at(&INSTALLING);
     // Until the authority has confirmed, the keyset is the old one and works.
-    somebody.signs_with("default", "pin");
+    user.signs_with("default", "pin");
     walk.killed_at(&[REFUSING]).killed_at(&CONFIRMING).killed_at(&[OLD_KEY_ENDS, STANDING]).ends();
-    somebody.machine.holds_one_keyset("default", Somebody::PIN, 2);
-    somebody.signs_with("default", "pin");
-    assert_eq!(somebody.reads("default", "pin", "old.p7m"), "old mail\n");
+    user.machine.holds_one_keyset("default", TestUser::PIN, 2);
+    user.signs_with("default", "pin");
+    assert_eq!(user.reads("default", "pin", "old.p7m"), "old mail\n");
 
     // Interrupted, then run with a newer letter: the objects of the older one are removed.
-    somebody.issue("lost.letter");
-    let lost = Walk::new(&somebody, &[&re_enroll_arguments("lost.letter")[..], &["--pin-source", "file:pin"]].concat());
+    user.issue("lost.letter");
+    let lost = Walk::new(&user, &[&re_enroll_arguments("lost.letter")[..], &["--pin-source", "file:pin"]].concat());
     lost.killed_at(&["keyset.certificate_installed"]);
-    somebody.issue("newer.letter");
-    somebody.re_enroll("newer.letter", "pin", &[]).ok();
-    somebody.machine.holds_one_keyset("default", Somebody::PIN, 3);
+    user.issue("newer.letter");
+    user.re_enroll("newer.letter", "pin", &[]).ok();
+    user.machine.holds_one_keyset("default", TestUser::PIN, 3);
 }
 
 #[test]
-fn a_recovery_killed_at_any_step_is_finished_by_the_same_command() {
-    let somebody = Somebody::enrolled();
-    somebody.encrypts("old mail\n", "old.p7m");
-    somebody.issue("again.letter");
-    somebody.re_enroll("again.letter", "pin", &[]).ok();
-    somebody.recover("recovery.letter");
+fn a_recovery_resumes_after_a_kill_at_any_step() {
+    let user = TestUser::enrolled();
+    user.encrypts("old mail\n", "old.p7m");
+    user.issue("again.letter");
+    user.re_enroll("again.letter", "pin", &[]).ok();
+    user.recover("recovery.letter");
     let command = ["enroll", "--letter", "recovery.letter", "--keyset", "second", "--level", "high", "--new-token"];
-    let walk = Walk::new(&somebody, &[&command[..], &["--new-pin-source", "file:other.pin"]].concat());
+    let walk = Walk::new(&user, &[&command[..], &["--new-pin-source", "file:other.pin"]].concat());
     walk.killed_at(&[NEW_TOKEN_BEGINS, "keyset.request_written"]).killed_at(&INSTALLING);
     walk.killed_at(&["keyset.key_installed:2", REFUSING]).killed_at(&CONFIRMING).killed_at(&[NEW_TOKEN_ENDS, STANDING]);
     walk.ends();
-    somebody.machine.holds_one_keyset("second", Somebody::OTHER_PIN, 2);
-    assert_eq!(somebody.reads("second", "other.pin", "old.p7m"), "old mail\n");
+    user.machine.holds_one_keyset("second", TestUser::OTHER_PIN, 2);
+    assert_eq!(user.reads("second", "other.pin", "old.p7m"), "old mail\n");
 
     // The same command completes an interrupted deletion.
     let command = ["keyset", "delete", "second", "--yes", "--pin-source", "file:other.pin"];
     for point in DELETING {
-        somebody.machine.tokenkeep_crashing_at(point, &command);
+        user.machine.tokenkeep_crashing_at(point, &command);
     }
-    somebody.tokenkeep(&command).ok();
-    assert_eq!(somebody.machine.objects("second", Some(Somebody::OTHER_PIN)), [""; 0]);
-    somebody.machine.holds_one_keyset("default", Somebody::PIN, 2);
+    user.tokenkeep(&command).ok();
+    assert_eq!(user.machine.objects("second", Some(TestUser::OTHER_PIN)), [""; 0]);
+    user.machine.holds_one_keyset("default", TestUser::PIN, 2);
 }

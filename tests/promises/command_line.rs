@@ -7,16 +7,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use crate::support::authority::{Authority, free_port};
-use crate::support::faulty::Faulty;
+use crate::support::faulty_module::FaultyModule;
 use crate::support::machine::Machine;
-use crate::support::office::{Somebody, wait_until_certificates_are_newer};
+use crate::support::shared_authority::{TestUser, wait_until_certificates_are_newer};
 use crate::support::terminal::Terminal;
 
 #[test]
-fn exit_codes_tell_what_happened_and_remedies_what_to_do() {
-    let somebody = Somebody::enrolled();
-    let run = |arguments: &[&str]| somebody.tokenkeep(arguments);
-    somebody.machine.write("message.txt", "a message\n");
+fn exit_codes_and_remedies_match_the_documents() {
+    let user = TestUser::enrolled();
+    let run = |arguments: &[&str]| user.tokenkeep(arguments);
+    user.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m"];
 
     run(&[&sign[..], &["--pin-source", "file:pin"]].concat()).ok();
@@ -48,28 +48,28 @@ fn exit_codes_tell_what_happened_and_remedies_what_to_do() {
         .says("--certificate");
     // 6: unreachable
     let nobody = format!("http://127.0.0.1:{}", free_port());
-    run(&["encrypt", "--to", &somebody.email, "message.txt", "--out", "x", "--authority", &nobody])
+    run(&["encrypt", "--to", &user.email, "message.txt", "--out", "x", "--authority", &nobody])
         .fails_with(6)
         .says(&nobody);
     // 8: not verified
-    let mut signed = somebody.machine.read("signed.p7m");
+    let mut signed = user.machine.read("signed.p7m");
     let at = signed.windows(9).position(|window| window == b"a message").unwrap();
     for length in [1, 20, 300, signed.len() - 1] {
-        somebody.machine.write("cut.p7m", &signed[..length]);
+        user.machine.write("cut.p7m", &signed[..length]);
         run(&["verify", "--in", "cut.p7m", "--out", "verified.txt"]).fails_with(8);
     }
     signed[at] = b'A';
-    somebody.machine.write("changed.p7m", &signed);
+    user.machine.write("changed.p7m", &signed);
     run(&["verify", "--in", "changed.p7m", "--out", "verified.txt"]).fails_with(8).says("not verified");
-    somebody.machine.write("garbage.p7m", "garbage");
+    user.machine.write("garbage.p7m", "garbage");
     run(&["verify", "--in", "garbage.p7m", "--out", "verified.txt"]).fails_with(8);
-    assert!(!somebody.machine.file("verified.txt").exists() && !somebody.machine.file("x").exists());
+    assert!(!user.machine.file("verified.txt").exists() && !user.machine.file("x").exists());
 }
 
 #[test]
-fn keyset_show_and_delete_take_the_name_by_itself_or_as_all_other_commands_do() {
-    let somebody = Somebody::with_keyset();
-    let keyset = |arguments: &[&str]| somebody.tokenkeep(&[&["keyset"], arguments].concat());
+fn keyset_show_and_delete_take_the_name_with_or_without_option() {
+    let user = TestUser::with_keyset();
+    let keyset = |arguments: &[&str]| user.tokenkeep(&[&["keyset"], arguments].concat());
     let shown = keyset(&["show", "default"]).ok().out();
     assert_eq!(keyset(&["show", "--keyset", "default", "--token", "default"]).ok().out(), shown);
     keyset(&["show", "--keyset", "other"]).fails_with(3).says("other");
@@ -80,14 +80,14 @@ fn keyset_show_and_delete_take_the_name_by_itself_or_as_all_other_commands_do() 
     }
     // Not even the only keyset is deleted without its name.
     keyset(&["delete", "--token", "default", "--yes", "--pin-source", "file:pin"]).fails_with(2).says("NAME");
-    somebody.signs_with("default", "pin");
-    let page = somebody.machine.tokenkeep(&["keyset", "delete", "--help"]).ok();
+    user.signs_with("default", "pin");
+    let page = user.machine.tokenkeep(&["keyset", "delete", "--help"]).ok();
     page.says("--keyset <NAME>").says("Alternative to NAME");
     keyset(&["delete", "--keyset", "default", "--yes", "--pin-source", "file:pin"]).ok().says("Deleted");
 }
 
 #[test]
-fn a_machine_without_tokens_is_told_what_to_do() {
+fn a_machine_without_tokens_gets_a_remedy() {
     let machine = Machine::new();
     machine.tokenkeep(&["keysets"]).ok().says("No keyset");
     machine.tokenkeep(&["tokens"]).ok().says("No token");
@@ -116,7 +116,7 @@ fn a_machine_without_tokens_is_told_what_to_do() {
 }
 
 #[test]
-fn an_authority_that_cannot_be_made_is_refused_before_anybody_is_asked_for_a_pin() {
+fn an_impossible_authority_init_is_refused_before_the_pin() {
     let machine = Machine::new();
     let authority = Authority::prepared(&machine);
     // Without an obstacle the command asks for the PIN, and without a PIN it creates nothing.
@@ -159,38 +159,38 @@ fn an_authority_that_cannot_be_made_is_refused_before_anybody_is_asked_for_a_pin
 
 #[test]
 fn a_pin_file_others_can_read_is_refused_with_the_remedy() {
-    let somebody = Somebody::with_keyset();
-    somebody.machine.write("message.txt", "a message\n");
+    let user = TestUser::with_keyset();
+    user.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--pin-source", "file:pin"];
     let with_mode = |mode: u32| {
-        fs::set_permissions(somebody.machine.file("pin"), fs::Permissions::from_mode(mode)).unwrap();
-        somebody.tokenkeep(&sign)
+        fs::set_permissions(user.machine.file("pin"), fs::Permissions::from_mode(mode)).unwrap();
+        user.tokenkeep(&sign)
     };
     for mode in [0o644, 0o640, 0o604, 0o660] {
-        with_mode(mode).fails_with(4).says("chmod 600").does_not_say(Somebody::PIN);
+        with_mode(mode).fails_with(4).says("chmod 600").does_not_say(TestUser::PIN);
     }
-    assert!(!somebody.machine.file("signed.p7m").exists());
+    assert!(!user.machine.file("signed.p7m").exists());
     with_mode(0o600).ok();
     with_mode(0o400).ok();
 }
 
 #[test]
 fn binary_to_a_terminal_is_refused() {
-    let somebody = Somebody::with_keyset();
-    somebody.machine.write("message.txt", "a message\n");
+    let user = TestUser::with_keyset();
+    user.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--pin-source", "file:no-such-file"];
-    let (code, screen) = Terminal::tokenkeep(&somebody.machine, &sign).finish();
+    let (code, screen) = Terminal::tokenkeep(&user.machine, &sign).finish();
     assert_eq!(code, 2, "{screen}");
     assert!(screen.contains("--out"), "{screen}");
     // Text may be written to a terminal.
     let sign = ["sign", "--in", "message.txt", "--pin-source", "file:pin", "--format", "pem"];
-    let (code, screen) = Terminal::tokenkeep(&somebody.machine, &sign).finish();
+    let (code, screen) = Terminal::tokenkeep(&user.machine, &sign).finish();
     assert_eq!(code, 0, "{screen}");
     assert!(screen.contains("-----BEGIN CMS-----"), "{screen}");
     // Binary data may be written to a pipe.
-    let piped = somebody.tokenkeep(&["sign", "--in", "message.txt", "--pin-source", "file:pin"]).ok();
+    let piped = user.tokenkeep(&["sign", "--in", "message.txt", "--pin-source", "file:pin"]).ok();
     assert_eq!(piped.stdout.first(), Some(&0x30));
-    somebody.tokenkeep_with_input(&["encrypt", "--to", &somebody.email, "--out", "-"], "x").ok();
+    user.tokenkeep_with_input(&["encrypt", "--to", &user.email, "--out", "-"], "x").ok();
 }
 
 #[test]
@@ -218,58 +218,58 @@ fn completions_and_man_pages_are_generated() {
 
 #[test]
 fn no_pin_in_argv_or_environment() {
-    let somebody = Somebody::with_keyset();
-    somebody.machine.write("message.txt", "a message\n");
+    let user = TestUser::with_keyset();
+    user.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--keyset", "default"];
     // No option takes a PIN itself.
     for option in ["--pin", "--new-pin", "--so-pin", "--password"] {
-        let output = somebody.tokenkeep(&[&sign[..], &[option, Somebody::PIN]].concat()).fails_with(2);
+        let output = user.tokenkeep(&[&sign[..], &[option, TestUser::PIN]].concat()).fails_with(2);
         assert!(output.out().is_empty(), "{output}");
     }
-    for source in [&format!("pin:{}", Somebody::PIN), &format!("env:{}", "PIN"), Somebody::PIN] {
-        let output = somebody.tokenkeep(&[&sign[..], &["--pin-source", source]].concat()).fails_with(2);
+    for source in [&format!("pin:{}", TestUser::PIN), &format!("env:{}", "PIN"), TestUser::PIN] {
+        let output = user.tokenkeep(&[&sign[..], &["--pin-source", source]].concat()).fails_with(2);
         // A PIN typed there by mistake appears only in clap's echo of the option's value.
-        assert!(!somebody.machine.file("signed.p7m").exists(), "{output}");
+        assert!(!user.machine.file("signed.p7m").exists(), "{output}");
     }
     for name in ["PIN", "TOKENKEEP_PIN", "GNUTLS_PIN", "PKCS11_PIN", "TOKENKEEP_PIN_SOURCE"] {
-        let mut command = somebody.machine.command("setsid");
-        command.args(["--wait", "tokenkeep"]).args(sign).env(name, Somebody::PIN);
+        let mut command = user.machine.command("setsid");
+        command.args(["--wait", "tokenkeep"]).args(sign).env(name, TestUser::PIN);
         crate::support::machine::run(command, b"").fails_with(4);
     }
     // The possible sources: a file, a descriptor, a credential.
-    let mut command = somebody.machine.command("sh");
+    let mut command = user.machine.command("sh");
     let line = format!("tokenkeep {} --pin-source fd:3 3<pin", sign.join(" "));
     command.args(["-c", &line]).stdin(Stdio::null());
     crate::support::machine::run(command, b"").ok();
-    let mut command = somebody.machine.tokenkeep_command(&[&sign[..], &["--pin-source", "credential:pin"]].concat());
-    command.env("CREDENTIALS_DIRECTORY", somebody.machine.path());
+    let mut command = user.machine.tokenkeep_command(&[&sign[..], &["--pin-source", "credential:pin"]].concat());
+    command.env("CREDENTIALS_DIRECTORY", user.machine.path());
     crate::support::machine::run(command, b"").ok();
 }
 
 #[test]
-fn one_process_owns_a_token_and_the_other_says_who() {
-    let somebody = Somebody::with_keyset();
-    somebody.machine.write("message.txt", "a message\n");
-    let serial = somebody.machine.listed_token("default").serial;
+fn the_second_process_names_the_owner_of_a_token() {
+    let user = TestUser::with_keyset();
+    user.machine.write("message.txt", "a message\n");
+    let serial = user.machine.listed_token("default").serial;
     let name = format!("runtime/tokenkeep/libsofthsm2.so-{serial}.lock");
-    let mut file = fs::File::options().read(true).write(true).open(somebody.machine.file(&name)).unwrap();
+    let mut file = fs::File::options().read(true).write(true).open(user.machine.file(&name)).unwrap();
     file.try_lock().unwrap();
     file.set_len(0).unwrap();
     write!(file, "somebody's program (process 4711)").unwrap();
     let sign =
         ["sign", "--keyset", "default", "--in", "message.txt", "--out", "signed.p7m", "--pin-source", "file:pin"];
-    somebody.tokenkeep(&sign).fails_with(1).says("process 4711").says("default");
-    assert!(!somebody.machine.listed_token("default").count_is_low(), "a PIN was tried");
+    user.tokenkeep(&sign).fails_with(1).says("process 4711").says("default");
+    assert!(!user.machine.listed_token("default").count_is_low(), "a PIN was tried");
     // A listing reports it and continues.
-    somebody.tokenkeep(&["tokens"]).ok().says("default").says("process 4711");
+    user.tokenkeep(&["tokens"]).ok().says("default").says("process 4711");
     file.unlock().unwrap();
-    somebody.tokenkeep(&sign).ok();
+    user.tokenkeep(&sign).ok();
 }
 
 #[test]
 fn agent_toml_saves_typing_and_never_reaches_an_authority() {
-    let mut somebody = Somebody::enrolled();
-    let machine = &mut somebody.machine;
+    let mut user = TestUser::enrolled();
+    let machine = &mut user.machine;
     machine.write("message.txt", "a message\n");
     let sign = ["sign", "message.txt", "--out", "signed.p7m"];
     machine.tokenkeep_without_terminal(&sign).fails_with(4).says("--pin-source");
@@ -280,11 +280,11 @@ fn agent_toml_saves_typing_and_never_reaches_an_authority() {
 
     // Of one person's two keysets the newer one is used, or the one that agent.toml names; an
     // unknown key is refused with its line.
-    somebody.issue("other.letter");
+    user.issue("other.letter");
     wait_until_certificates_are_newer();
-    somebody.enroll_new("other.letter", "other").ok();
-    somebody.tokenkeep(&sign).ok().says("other");
-    let machine = &somebody.machine;
+    user.enroll_new("other.letter", "other").ok();
+    user.tokenkeep(&sign).ok().says("other");
+    let machine = &user.machine;
     let agent = machine.read_text("config/tokenkeep/agent.toml");
     machine.write("config/tokenkeep/agent.toml", format!("{agent}keyset = \"default\"\n"));
     machine.tokenkeep(&sign).ok().says("default");
@@ -300,57 +300,57 @@ fn agent_toml_saves_typing_and_never_reaches_an_authority() {
 
 #[test]
 fn an_interrupted_command_ends_with_130() {
-    let somebody = Somebody::with_keyset();
-    let mut terminal = Terminal::tokenkeep(&somebody.machine, &["sign", "--out", "signed.p7m"]);
+    let user = TestUser::with_keyset();
+    let mut terminal = Terminal::tokenkeep(&user.machine, &["sign", "--out", "signed.p7m"]);
     terminal.expect("Reading from the terminal").interrupt();
     let (code, screen) = terminal.finish();
     assert_eq!(code, 130, "{screen}");
-    assert!(!somebody.machine.file("signed.p7m").exists());
+    assert!(!user.machine.file("signed.p7m").exists());
 }
 
 #[test]
-fn a_lock_directory_that_is_not_ones_own_is_one_fault_with_its_remedy() {
-    let somebody = Somebody::with_keyset();
-    somebody.machine.write("message.txt", "a message\n");
+fn a_foreign_lock_directory_is_one_error_with_its_remedy() {
+    let user = TestUser::with_keyset();
+    user.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--pin-source", "file:pin"];
-    let directory = somebody.machine.file("runtime/tokenkeep");
+    let directory = user.machine.file("runtime/tokenkeep");
     let others = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
     let refused = || {
         for arguments in [&sign[..], &["keysets"], &["pin", "change"]] {
-            let output = somebody.tokenkeep(arguments).fails_with(1).says("runtime/tokenkeep").says("chmod 700");
+            let output = user.tokenkeep(arguments).fails_with(1).says("runtime/tokenkeep").says("chmod 700");
             assert_eq!(output.err().matches("runtime/tokenkeep").count(), 1, "said more than once: {output}");
         }
     };
     others(0o777);
     refused();
     others(0o700);
-    fs::rename(&directory, somebody.machine.file("elsewhere")).unwrap();
-    std::os::unix::fs::symlink(somebody.machine.file("elsewhere"), &directory).unwrap();
+    fs::rename(&directory, user.machine.file("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(user.machine.file("elsewhere"), &directory).unwrap();
     refused();
     fs::remove_file(&directory).unwrap();
-    somebody.tokenkeep(&sign).ok();
+    user.tokenkeep(&sign).ok();
 }
 
 #[test]
-fn deleting_without_a_terminal_is_told_how_to_say_that_it_is_meant() {
-    let somebody = Somebody::with_keyset();
+fn deleting_without_a_terminal_names_the_confirming_option() {
+    let user = TestUser::with_keyset();
     let delete = ["keyset", "delete", "default", "--pin-source", "file:pin"];
-    let output = somebody.machine.tokenkeep_without_terminal(&delete).fails_with(2);
+    let output = user.machine.tokenkeep_without_terminal(&delete).fails_with(2);
     output.says("not deleted").says("--yes").does_not_say("--pin-source");
-    somebody.signs_with("default", "pin");
+    user.signs_with("default", "pin");
 }
 
 #[test]
 fn tables_fit_into_80_columns() {
-    let somebody = Somebody::enrolled();
-    somebody.machine.make_token("a label of thirty-two characters", Somebody::PIN);
-    let listed = somebody.office.admin(&["list"]).ok();
+    let user = TestUser::enrolled();
+    user.machine.make_token("a label of thirty-two characters", TestUser::PIN);
+    let listed = user.authority.admin(&["list"]).ok();
     for output in [
-        listed.says(&somebody.email),
-        somebody.tokenkeep(&["tokens"]).ok().says("a label of thirty-two characters"),
-        somebody.tokenkeep(&["keysets"]).ok().says(&somebody.machine.listed_token("default").serial),
-        somebody.tokenkeep(&["pin", "status"]).ok().says("a label of thirty-two characters"),
-        somebody.tokenkeep(&["keyset", "show"]).ok().says("SHA-256"),
+        listed.says(&user.email),
+        user.tokenkeep(&["tokens"]).ok().says("a label of thirty-two characters"),
+        user.tokenkeep(&["keysets"]).ok().says(&user.machine.listed_token("default").serial),
+        user.tokenkeep(&["pin", "status"]).ok().says("a label of thirty-two characters"),
+        user.tokenkeep(&["keyset", "show"]).ok().says("SHA-256"),
     ] {
         let too_wide: Vec<_> =
             output.out().lines().filter(|line| line.chars().count() > 80).map(str::to_owned).collect();
@@ -375,22 +375,22 @@ fn what_cannot_be_printed_is_no_success() {
 
 #[test]
 fn what_an_administrator_mistypes_is_said_before_the_pin() {
-    let somebody = Somebody::enrolled();
+    let user = TestUser::enrolled();
     let issue = ["admin", "issue", "nobody", "--name", "Nobody", "--pin-source", "file:no-such-file"];
-    somebody.tokenkeep(&issue).fails_with(2).says("nobody").says("it has no @");
-    somebody.office.admin(&["list", "--after", "zzz"]).ok().says("There are no users after zzz.");
+    user.tokenkeep(&issue).fails_with(2).says("nobody").says("it has no @");
+    user.authority.admin(&["list", "--after", "zzz"]).ok().says("There are no users after zzz.");
 }
 
 #[test]
-fn at_a_terminal_something_moves_while_keys_are_made_and_nothing_in_a_pipe() {
-    let mut somebody = Somebody::new();
-    let faulty = Faulty::in_front_of(&mut somebody.machine);
+fn a_spinner_runs_at_a_terminal_and_not_in_a_pipe() {
+    let mut user = TestUser::new();
+    let faulty = FaultyModule::in_front_of(&mut user.machine);
     // A slow token, as hardware is.
-    faulty.does("delay C_GenerateKeyPair 1000ms\n");
-    somebody.issue("first.letter");
+    faulty.set_faults("delay C_GenerateKeyPair 1000ms\n");
+    user.issue("first.letter");
     let enroll = ["enroll", "--letter", "first.letter", "--new-token", "--new-pin-source", "file:pin"];
     let line = format!("TERM=xterm tokenkeep {}", enroll.join(" "));
-    let mut terminal = Terminal::shell(&somebody.machine, &line);
+    let mut terminal = Terminal::shell(&user.machine, &line);
     terminal.expect("generating keys on the token").expect("Enrolled");
     let (code, screen) = terminal.finish();
     assert_eq!(code, 0, "{screen}");
@@ -398,7 +398,7 @@ fn at_a_terminal_something_moves_while_keys_are_made_and_nothing_in_a_pipe() {
     let (before, _) = screen.split_once("Enrolled ").unwrap();
     let (_, after_spinner) = before.rsplit_once("confirming to the authority").unwrap();
     assert!(after_spinner.contains("\u{1b}[2K"), "the spinner stands in the answer's line: {screen:?}");
-    somebody.issue("second.letter");
+    user.issue("second.letter");
     let enroll = ["enroll", "--letter", "second.letter", "--pin-source", "file:pin"];
-    somebody.tokenkeep(&enroll).ok().does_not_say("generating keys");
+    user.tokenkeep(&enroll).ok().does_not_say("generating keys");
 }

@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 
 use crate::support::agent::Agent;
+use crate::support::deployment::Deployment;
 use crate::support::machine::{Machine, TokenKind};
-use crate::support::office::Somebody;
+use crate::support::shared_authority::TestUser;
 use crate::support::ssh::ssh_add;
-use crate::support::story::Story;
 
 /// The result of `doctor` as JSON: whether all is well, and the findings.
 #[track_caller]
@@ -44,9 +44,9 @@ fn finds_wrong(machine: &Machine, concern: &str, what: &str, remedy: &str) {
 }
 
 #[test]
-fn all_is_well_and_looking_changes_nothing() {
-    let somebody = Somebody::with_keyset();
-    let machine = &somebody.machine;
+fn doctor_reports_no_problem_and_changes_nothing() {
+    let user = TestUser::with_keyset();
+    let machine = &user.machine;
     let before = machine.inventory(&[]);
     let (well, findings) = findings(machine);
     assert!(well, "{findings:#?}");
@@ -58,20 +58,20 @@ fn all_is_well_and_looking_changes_nothing() {
     let output = machine.tokenkeep(&["doctor"]).ok().says("No problem was found").says("default").says("level high");
     assert!(output.out().contains("(agent.toml)"), "how the module was found is not said: {output}");
     assert_eq!(machine.inventory(&[]), before);
-    somebody.signs_with("default", "pin");
+    user.signs_with("default", "pin");
 }
 
 #[test]
-fn what_is_wrong_around_the_tokens_is_told_with_the_remedy() {
-    let mut somebody = Somebody::with_keyset();
-    let configuration = somebody.machine.read_text("config/tokenkeep/agent.toml");
+fn doctor_reports_problems_around_tokens_with_remedies() {
+    let mut user = TestUser::with_keyset();
+    let configuration = user.machine.read_text("config/tokenkeep/agent.toml");
     let configure = |machine: &Machine, more: &str| {
         machine.write("config/tokenkeep/agent.toml", format!("{configuration}{more}\n"));
     };
     let mode = |machine: &Machine, name: &str, mode: u32| {
         fs::set_permissions(machine.file(name), fs::Permissions::from_mode(mode)).unwrap();
     };
-    let machine = &mut somebody.machine;
+    let machine = &mut user.machine;
 
     // An invalid configuration hides no other finding: without it the module is found at SoftHSM's
     // usual path.
@@ -118,31 +118,31 @@ fn what_is_wrong_around_the_tokens_is_told_with_the_remedy() {
 }
 
 #[test]
-fn a_token_at_its_last_try_is_told_and_looking_takes_none() {
-    let somebody = Somebody::with_keyset_on(TokenKind::Kryoptic);
-    let machine = &somebody.machine;
+fn doctor_reports_a_last_pin_try_and_uses_none() {
+    let user = TestUser::with_keyset_on(TokenKind::Kryoptic);
+    let machine = &user.machine;
     let serial = machine.listed_token("default").serial;
     for _ in 0..9 {
-        assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+        assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
     }
     for _ in 0..3 {
         finds_wrong(machine, "token", "one try of its PIN is left", &format!("tokenkeep pin unblock {serial}"));
     }
     assert!(machine.listed_token("default").is_at_final_try());
-    assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+    assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
     finds_wrong(machine, "token", "its PIN is locked", &format!("tokenkeep pin unblock {serial}"));
 }
 
 #[test]
-fn what_is_said_of_a_locked_pin_is_possible_also_beside_an_agent() {
-    let somebody = Somebody::enrolled_with(TokenKind::Kryoptic);
-    somebody.encrypts("old mail\n", "old.p7m");
-    let machine = &somebody.machine;
+fn the_remedy_for_a_locked_pin_works_beside_an_agent() {
+    let user = TestUser::enrolled_with(TokenKind::Kryoptic);
+    user.encrypts("old mail\n", "old.p7m");
+    let machine = &user.machine;
     Agent::configure(machine, "");
     let _agent = Agent::start(machine, &[]);
     machine.tokenkeep(&["keysets"]).ok().says("default");
     for _ in 0..9 {
-        assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+        assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
     }
     let remedy = |machine: &Machine| {
         let (_, findings) = findings(machine);
@@ -156,26 +156,26 @@ fn what_is_said_of_a_locked_pin_is_possible_also_beside_an_agent() {
     };
     let (what, told) = remedy(machine);
     assert!(what.contains("one try of its PIN is left") && told.contains("agent stops asking after ten"), "{told}");
-    assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+    assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
     let (what, told) = remedy(machine);
     assert!(what.contains("its PIN is locked"), "{what}");
     assert!(!told.contains("all tries"), "no PIN restores tries: {told}");
     assert!(told.contains("if you have its SO PIN") && told.contains("tokenkeep admin recover"), "{told}");
 
     // No SO PIN was kept, so the other remedy applies, and it works.
-    somebody.recover("recovery.letter");
-    somebody.enroll_new("recovery.letter", "second").ok();
-    assert_eq!(somebody.reads("second", "pin", "old.p7m"), "old mail\n");
+    user.recover("recovery.letter");
+    user.enroll_new("recovery.letter", "second").ok();
+    assert_eq!(user.reads("second", "pin", "old.p7m"), "old mail\n");
 }
 
 #[test]
-fn a_running_agent_is_told_and_goes_on() {
-    let mut somebody = Somebody::with_keyset();
-    let machine = &somebody.machine;
+fn doctor_reports_a_running_agent_and_leaves_it_running() {
+    let mut user = TestUser::with_keyset();
+    let machine = &user.machine;
     let pin = machine.file("pin").display().to_string();
     Agent::configure(machine, &format!("pin_source = \"file:{pin}\""));
     let mut agent = Agent::start(machine, &[]);
-    somebody.signs_with("default", "pin");
+    user.signs_with("default", "pin");
     let (worker, log) = (agent.worker(), agent.log());
     let (well, findings) = findings(machine);
     assert!(well, "{findings:#?}");
@@ -185,8 +185,8 @@ fn a_running_agent_is_told_and_goes_on() {
     assert!(says("\"default\" on") && says("level high, until"), "the keyset is not told of: {findings:#?}");
     assert!(!says("is in use by") && says("PIN ok"), "{findings:#?}");
     assert_eq!(agent.worker(), worker, "the worker was restarted\n{log}\n{}", agent.log());
-    somebody.signs_with("default", "pin");
-    let machine = &mut somebody.machine;
+    user.signs_with("default", "pin");
+    let machine = &mut user.machine;
 
     // A locked agent reports no keysets, and `doctor` says so.
     machine.set_environment("SSH_AUTH_SOCK", agent.ssh_socket().to_str().unwrap());
@@ -202,7 +202,7 @@ fn a_running_agent_is_told_and_goes_on() {
 }
 
 #[test]
-fn what_is_wrong_with_a_running_agents_sockets_is_mended_without_losing_it() {
+fn socket_permissions_are_repaired_while_the_agent_runs() {
     let machine = Machine::new();
     Agent::configure(&machine, "");
     let agent = Agent::start(&machine, &[]);
@@ -239,8 +239,8 @@ fn what_is_wrong_with_a_running_agents_sockets_is_mended_without_losing_it() {
 }
 
 #[test]
-fn a_token_that_an_authority_has_is_nothing_wrong_to_the_agent_either() {
-    let Story { authority: _authority, machine } = Story::begin();
+fn a_token_of_an_authority_is_no_problem_to_the_agent() {
+    let Deployment { authority: _authority, machine } = Deployment::begin();
     Agent::configure(&machine, "");
     let _agent = Agent::start(&machine, &[]);
     machine.tokenkeep(&["keysets"]).ok();
@@ -251,15 +251,15 @@ fn a_token_that_an_authority_has_is_nothing_wrong_to_the_agent_either() {
 }
 
 #[test]
-fn what_is_wrong_on_a_token_that_the_agent_holds_is_told() {
-    let somebody = Somebody::with_keyset();
-    let machine = &somebody.machine;
+fn doctor_reports_problems_on_a_token_the_agent_holds() {
+    let user = TestUser::with_keyset();
+    let machine = &user.machine;
     Agent::configure(machine, "");
-    let shown = somebody.shown("default");
+    let shown = user.shown("default");
     let certificates = shown["certificates"].as_array().unwrap();
     let signing = certificates.iter().find(|certificate| certificate["use"] == "signing").unwrap();
     let (module, id) = (machine.module().display().to_string(), signing["id"].as_str().unwrap());
-    let login = ["--module", &module, "--token-label", "default", "--login", "--pin", Somebody::PIN];
+    let login = ["--module", &module, "--token-label", "default", "--login", "--pin", TestUser::PIN];
     let delete = ["--delete-object", "--type", "cert", "--id", id];
     machine.run("pkcs11-tool", &[&login[..], &delete].concat(), b"").ok();
     let _agent = Agent::start(machine, &[]);

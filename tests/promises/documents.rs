@@ -11,12 +11,12 @@ use serde_json::Value;
 use tokenkeep::{authority, keyset};
 
 use crate::support::agent::Agent;
+use crate::support::deployment::Deployment;
 use crate::support::machine::{Machine, run};
-use crate::support::office::wait_until_certificates_are_newer;
-use crate::support::story::Story;
+use crate::support::shared_authority::wait_until_certificates_are_newer;
 use crate::support::terminal::Terminal;
 
-use super::story::{free_addresses, fresh_machine};
+use super::walkthrough::{free_addresses, fresh_machine};
 
 /// The root of the repository.
 fn root() -> &'static Path {
@@ -138,7 +138,7 @@ fn every_test_beside_the_code_that_a_document_cites_exists() {
 
 /// The document on enrollment names every crash point, and no other.
 #[test]
-fn the_walk_names_every_place_where_it_is_cut_off() {
+fn every_document_excerpt_names_where_it_was_cut() {
     let text = fs::read_to_string(root().join("docs/ENROLLMENT.md")).unwrap();
     let all = [keyset::CRASH_POINTS, authority::CRASH_POINTS].concat();
     let is_of_an_enrollment = |point: &&str| {
@@ -365,7 +365,7 @@ fn search_path(machine: &Machine) -> String {
 }
 
 #[test]
-fn what_the_readme_and_the_agents_document_say_works_for_who_knows_nothing_else() {
+fn the_commands_in_readme_and_agent_guide_work_as_written() {
     let mut machine = fresh_machine(&free_addresses());
     for variable in ["SOFTHSM2_CONF", "KRYOPTIC_CONF", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
         machine.unset_environment(variable);
@@ -382,14 +382,14 @@ fn what_the_readme_and_the_agents_document_say_works_for_who_knows_nothing_else(
 }
 
 #[test]
-fn what_the_document_on_git_says_works_for_a_committer() {
-    let mut story = Story::begin();
-    story.enroll_user();
-    let path = format!("{}:{}", search_path(&story.machine), story.machine.file("bin").display());
-    story.machine.set_environment("PATH", &path);
+fn the_commands_in_the_git_guide_work_as_written() {
+    let mut deployment = Deployment::begin();
+    deployment.enroll_user();
+    let path = format!("{}:{}", search_path(&deployment.machine), deployment.machine.file("bin").display());
+    deployment.machine.set_environment("PATH", &path);
     // A committer has this configuration; without a pager the output is visible.
-    story.machine.set_environment("GIT_PAGER", "cat");
-    let mut terminal = new_terminal(&story.machine);
+    deployment.machine.set_environment("GIT_PAGER", "cat");
+    let mut terminal = new_terminal(&deployment.machine);
     for line in [
         "git config --global user.name 'Example User' && git config --global user.email user@example.org",
         "git init -q repository && cd repository && touch file && git add file",
@@ -397,11 +397,11 @@ fn what_the_document_on_git_says_works_for_a_committer() {
         assert_eq!(terminal.runs(line, PIN).0, 0);
     }
     // Over SSH the agent prompts, which has no terminal of its own here.
-    Agent::configure_with_pin_in(&story.machine, "pin1", "");
-    let _ended = AgentEnds(&story.machine);
-    type_document(&story.machine, &mut terminal, GIT);
-    assert!(story.machine.file("home/.gitconfig").exists());
-    story.machine.run("git", &["-C", "repository", "verify-commit", "HEAD"], b"").ok();
+    Agent::configure_with_pin_in(&deployment.machine, "pin1", "");
+    let _ended = AgentEnds(&deployment.machine);
+    type_document(&deployment.machine, &mut terminal, GIT);
+    assert!(deployment.machine.file("home/.gitconfig").exists());
+    deployment.machine.run("git", &["-C", "repository", "verify-commit", "HEAD"], b"").ok();
 }
 
 /// Stops the agent that a document started, if the document does not.
@@ -414,4 +414,4 @@ impl Drop for AgentEnds<'_> {
 }
 
 /// The PIN of every token, since one person runs all examples.
-const PIN: &str = Story::USER_PIN;
+const PIN: &str = Deployment::USER_PIN;

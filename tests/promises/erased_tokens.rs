@@ -4,14 +4,14 @@
 use crate::support::agent::Agent;
 use crate::support::authority::Authority;
 use crate::support::machine::{Machine, TokenKind};
-use crate::support::office::Somebody;
+use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
 #[test]
 fn a_soft_token_is_erased_after_its_serial_number_is_typed() {
-    let somebody = Somebody::with_keyset();
-    let machine = &somebody.machine;
-    machine.make_token("other", Somebody::PIN);
+    let user = TestUser::with_keyset();
+    let machine = &user.machine;
+    machine.make_token("other", TestUser::PIN);
     let serial = machine.listed_token("default").serial;
     let is_there = || machine.listed_tokens().iter().any(|token| token.serial == serial);
 
@@ -30,7 +30,7 @@ fn a_soft_token_is_erased_after_its_serial_number_is_typed() {
     machine.tokenkeep(&["token", "erase", "default", "--yes-erase", &serial]).fails_with(1).says("agent");
     assert!(agent.stop().success());
     assert!(is_there(), "it is gone");
-    somebody.signs_with("default", "pin");
+    user.signs_with("default", "pin");
 
     machine.tokenkeep(&["keyset", "forget", "default"]).ok();
     let mut terminal = Terminal::tokenkeep(machine, &erase);
@@ -52,7 +52,7 @@ fn an_authoritys_token_and_one_that_is_no_file_are_never_erased() {
     assert_eq!(machine.listed_tokens()[0].serial, serial);
 
     let machine = Machine::with(TokenKind::Kryoptic);
-    let serial = machine.make_token("card", Somebody::PIN).serial;
+    let serial = machine.make_token("card", TestUser::PIN).serial;
     let refused = machine.tokenkeep(&["token", "erase", "card", "--yes-erase", &serial]).fails_with(5);
     refused.says("only SoftHSM tokens").says("SO PIN");
     assert_eq!(machine.listed_token("card").serial, serial);

@@ -6,10 +6,10 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::authority::{Authority, free_port};
+use crate::support::deployment::Deployment;
+use crate::support::foreign_programs::skipped;
 use crate::support::machine::{Machine, run};
 use crate::support::output::Output;
-use crate::support::story::Story;
-use crate::support::witness::skipped;
 
 const SERVE: [&str; 6] = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
 const DATABASE: &str = "state/tokenkeep/authority/authority.db";
@@ -65,7 +65,7 @@ fn a_broken_configuration_is_refused_with_file_line_and_reason() {
 }
 
 #[test]
-fn what_keeps_an_authority_from_starting_is_said() {
+fn a_failed_authority_start_reports_the_cause() {
     let machine = Machine::new();
     let authority = Authority::init(&machine);
     let state = state_of(&machine);
@@ -142,15 +142,15 @@ fn address() -> String {
 }
 
 #[test]
-fn a_locked_database_is_told_and_nothing_is_lost() {
-    let story = Story::begin();
-    let holder = Holder::of(&story.machine);
-    let output = story.issue("user@example.org", "user.letter").fails_with(1);
-    assert!(!story.machine.file("user.letter").exists(), "{output}");
-    let log = Authority::log(&story.machine);
+fn a_locked_database_is_reported_and_nothing_is_lost() {
+    let deployment = Deployment::begin();
+    let holder = Holder::of(&deployment.machine);
+    let output = deployment.issue("user@example.org", "user.letter").fails_with(1);
+    assert!(!deployment.machine.file("user.letter").exists(), "{output}");
+    let log = Authority::log(&deployment.machine);
     assert!(log.contains("authority.db") && log.contains("another process has locked it"), "{log}");
     drop(holder);
-    story.issue("user@example.org", "user.letter").ok();
+    deployment.issue("user@example.org", "user.letter").ok();
 }
 
 /// Another program that is writing to the database.
@@ -178,7 +178,7 @@ impl Drop for Holder {
 }
 
 #[test]
-fn a_read_only_database_is_told() {
+fn a_read_only_database_is_reported() {
     let machine = Machine::new();
     drop(Authority::init(&machine));
     let before = state_of(&machine);
@@ -191,7 +191,7 @@ fn a_read_only_database_is_told() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_nothing_is_lost() {
+fn a_full_disk_is_reported_and_nothing_is_lost() {
     let machine = Machine::new();
     drop(Authority::init(&machine));
     // A file system that is just as large as its content. Without the right to mount one the test

@@ -8,12 +8,12 @@
 use std::os::unix::process::ExitStatusExt;
 
 use crate::support::agent::Agent;
-use crate::support::faulty::Faulty;
+use crate::support::deployment::Deployment;
+use crate::support::faulty_module::FaultyModule;
 use crate::support::inventory::Inventory;
 use crate::support::machine::TokenKind;
-use crate::support::office::Somebody;
 use crate::support::output::Output;
-use crate::support::story::Story;
+use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
 /// The exit codes that these tests expect.
@@ -23,28 +23,28 @@ const PIN: i32 = 4;
 const REFUSED: i32 = 5;
 
 /// A user with the keyset `default` at level high, whose tokens can be made to fail.
-fn somebody() -> (Somebody, Faulty) {
-    with_faults(Somebody::with_keyset())
+fn faulty_user() -> (TestUser, FaultyModule) {
+    with_faults(TestUser::with_keyset())
 }
 
-fn with_faults(mut somebody: Somebody) -> (Somebody, Faulty) {
-    let faulty = Faulty::in_front_of(&mut somebody.machine);
+fn with_faults(mut somebody: TestUser) -> (TestUser, FaultyModule) {
+    let faulty = FaultyModule::in_front_of(&mut somebody.machine);
     somebody.machine.write("message.txt", "a message\n");
     (somebody, faulty)
 }
 
-fn signing(somebody: &Somebody, pin: &str) -> Output {
+fn signing(somebody: &TestUser, pin: &str) -> Output {
     let source = format!("file:{pin}");
     somebody.tokenkeep(&["sign", "--pin-source", &source, "--in", "message.txt", "--out", "signed.p7m"])
 }
 
 /// Nothing is signed, no PIN is blamed, no try is spent, and the next signature works as before.
 #[track_caller]
-fn fails_without_blaming_the_pin(somebody: &Somebody, faulty: &Faulty, rules: &str, code: i32, words: &str) {
+fn fails_without_blaming_the_pin(somebody: &TestUser, faulty: &FaultyModule, rules: &str, code: i32, words: &str) {
     faulty.forget();
-    faulty.does(rules);
+    faulty.set_faults(rules);
     let output = signing(somebody, "pin");
-    faulty.behaves();
+    faulty.clear_faults();
     output.fails_with(code).says(words).does_not_say("wrong").does_not_say("is locked");
     assert!(!somebody.machine.file("signed.p7m").exists(), "{rules}");
     assert_eq!(faulty.wrong_tries(), 0, "{rules}");
@@ -54,7 +54,7 @@ fn fails_without_blaming_the_pin(somebody: &Somebody, faulty: &Faulty, rules: &s
 
 #[test]
 fn a_token_removed_in_the_middle_is_said_to_be_removed() {
-    let (somebody, faulty) = somebody();
+    let (somebody, faulty) = faulty_user();
     // At any point of the operation: before the PIN, in its login, between the two logins, in the
     // signature.
     for rules in [
@@ -75,22 +75,22 @@ fn a_token_removed_in_the_middle_is_said_to_be_removed() {
 fn a_token_removed_while_it_reads_is_said_to_be_removed() {
     // RSA decrypts; a key on a curve derives a secret.
     for (kind, rules) in [("rsa-2048", &["C_DecryptInit", "C_Decrypt"][..]), ("p256", &["C_DeriveKey"])] {
-        let mut story = Story::begin_with_encryption_keys(kind);
-        let faulty = Faulty::in_front_of(&mut story.machine);
-        story.machine.write("message.txt", "a message\n");
-        story.tokenkeep(&["encrypt", "--to", "admin@example.org", "message.txt", "--out", "secret.p7m"]).ok();
+        let mut deployment = Deployment::begin_with_encryption_keys(kind);
+        let faulty = FaultyModule::in_front_of(&mut deployment.machine);
+        deployment.machine.write("message.txt", "a message\n");
+        deployment.tokenkeep(&["encrypt", "--to", "admin@example.org", "message.txt", "--out", "secret.p7m"]).ok();
         let read = ["decrypt", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "secret.p7m"];
         for function in rules {
             for rule in [format!("remove {function}"), format!("{function} CKR_DEVICE_REMOVED")] {
                 faulty.forget();
-                faulty.does(&rule);
-                let output = story.tokenkeep(&read);
-                faulty.behaves();
+                faulty.set_faults(&rule);
+                let output = deployment.tokenkeep(&read);
+                faulty.clear_faults();
                 // The message is not blamed either, as it is for any other failure at this point.
                 output.fails_with(ABSENT).says("is not present").does_not_say("wrong").does_not_say("does not open");
                 assert_eq!(faulty.wrong_tries(), 0, "{rule}");
                 faulty.forget();
-                assert_eq!(story.tokenkeep(&read).ok().out(), "a message\n", "{rule}");
+                assert_eq!(deployment.tokenkeep(&read).ok().out(), "a message\n", "{rule}");
                 // If the token does not ask, one login is for one use.
                 let one_use = if *function == "C_DeriveKey" { &ONE_USE[..1] } else { &ONE_USE };
                 assert_eq!(faulty.calls(), one_use, "{rule}");
@@ -102,12 +102,12 @@ fn a_token_removed_while_it_reads_is_said_to_be_removed() {
 /// Any fault while a token is created is reported, and the same letter then creates one token.
 #[track_caller]
 fn making_a_token_meets(rule: &str, code: i32, words: &str) {
-    let mut somebody = Somebody::new();
-    let faulty = Faulty::in_front_of(&mut somebody.machine);
+    let mut somebody = TestUser::new();
+    let faulty = FaultyModule::in_front_of(&mut somebody.machine);
     somebody.issue("first.letter");
-    faulty.does(rule);
+    faulty.set_faults(rule);
     let output = somebody.enroll_new("first.letter", "default");
-    faulty.behaves();
+    faulty.clear_faults();
     output.fails_with(code).says(words).does_not_say("is locked").does_not_say("is wrong");
     assert!(!is_enrolled(&somebody, "default"), "{rule}");
     somebody.enroll_new("first.letter", "default").ok();
@@ -119,7 +119,7 @@ fn making_a_token_meets(rule: &str, code: i32, words: &str) {
 }
 
 #[test]
-fn a_fault_while_a_token_is_made_is_said_and_the_same_letter_finishes_it() {
+fn the_same_letter_finishes_a_token_whose_creation_failed() {
     for (code, exit, words) in [
         ("CKR_GENERAL_ERROR", FAULT, "CKR_GENERAL_ERROR"),
         ("CKR_DEVICE_MEMORY", FAULT, "is full"),
@@ -141,7 +141,7 @@ fn a_fault_while_a_token_is_made_is_said_and_the_same_letter_finishes_it() {
 
 #[test]
 fn what_a_module_says_of_a_removed_token_is_understood() {
-    let (somebody, faulty) = somebody();
+    let (somebody, faulty) = faulty_user();
     for code in ["CKR_DEVICE_REMOVED", "CKR_TOKEN_NOT_PRESENT"] {
         for function in ["C_Login", "C_SignInit", "C_Sign"] {
             let rule = format!("{function} {code}");
@@ -157,18 +157,18 @@ fn what_a_module_says_of_a_removed_token_is_understood() {
 }
 
 #[test]
-fn a_general_error_at_the_start_is_asked_again_and_one_of_a_log_in_is_not() {
-    let (somebody, faulty) = somebody();
+fn a_general_error_is_retried_at_start_but_not_at_login() {
+    let (somebody, faulty) = faulty_user();
     for function in ["C_OpenSession", "C_GetTokenInfo", "C_GetSlotList"] {
-        faulty.does(&format!("{function} CKR_GENERAL_ERROR times 1"));
+        faulty.set_faults(&format!("{function} CKR_GENERAL_ERROR times 1"));
         signing(&somebody, "pin").ok();
         std::fs::remove_file(somebody.machine.file("signed.p7m")).unwrap();
     }
     faulty.forget();
-    faulty.does("C_Login CKR_GENERAL_ERROR times 1");
+    faulty.set_faults("C_Login CKR_GENERAL_ERROR times 1");
     signing(&somebody, "pin").fails_with(FAULT).says("CKR_GENERAL_ERROR").does_not_say("wrong");
     assert_eq!(faulty.calls(), ["C_Login user CKR_GENERAL_ERROR unasked"], "a PIN is never tried again by itself");
-    faulty.behaves();
+    faulty.clear_faults();
     somebody.signs_with("default", "pin");
 }
 
@@ -176,8 +176,8 @@ fn a_general_error_at_the_start_is_asked_again_and_one_of_a_log_in_is_not() {
 const ONE_USE: [&str; 2] = ["C_Login user CKR_OK", "C_Login context CKR_OK"];
 
 #[test]
-fn what_was_begun_with_a_pin_is_not_begun_again_with_the_same_pin() {
-    let (somebody, faulty) = somebody();
+fn an_operation_with_a_pin_is_not_repeated_with_that_pin() {
+    let (somebody, faulty) = faulty_user();
     somebody.encrypts("a secret\n", "secret.p7m");
     let sign = ["sign", "--pin-source", "file:pin", "--in", "message.txt", "--out", "made"];
     let read = ["decrypt", "--pin-source", "file:pin", "--in", "secret.p7m", "--out", "made"];
@@ -185,9 +185,9 @@ fn what_was_begun_with_a_pin_is_not_begun_again_with_the_same_pin() {
         for code in ["CKR_KEY_HANDLE_INVALID", "CKR_OBJECT_HANDLE_INVALID", "CKR_SESSION_HANDLE_INVALID"] {
             let meets = |rules: &str| {
                 faulty.forget();
-                faulty.does(rules);
+                faulty.set_faults(rules);
                 let output = somebody.tokenkeep(&line);
-                faulty.behaves();
+                faulty.clear_faults();
                 output
             };
             // The next try would succeed, and the PIN is right; it would still be a second login
@@ -211,16 +211,16 @@ fn what_was_begun_with_a_pin_is_not_begun_again_with_the_same_pin() {
 
 #[test]
 fn already_logged_in_is_never_taken_for_a_correct_pin() {
-    let (somebody, faulty) = somebody();
-    faulty.does("C_Login CKR_USER_ALREADY_LOGGED_IN");
+    let (somebody, faulty) = faulty_user();
+    faulty.set_faults("C_Login CKR_USER_ALREADY_LOGGED_IN");
     signing(&somebody, "wrong.pin").fails_with(FAULT).says("CKR_USER_ALREADY_LOGGED_IN");
     assert!(!somebody.machine.file("signed.p7m").exists());
 }
 
 #[test]
-fn the_last_try_is_refused_unattended_and_warned_of_at_a_terminal() {
-    let (somebody, faulty) = somebody();
-    faulty.does("flags FINAL_TRY");
+fn the_last_try_is_refused_unattended_and_warned_of() {
+    let (somebody, faulty) = faulty_user();
+    faulty.set_faults("flags FINAL_TRY");
     faulty.forget();
     let line = ["sign", "--pin-source", "file:pin", "--in", "message.txt", "--out", "signed.p7m"];
     somebody.machine.tokenkeep_without_terminal(&line).fails_with(PIN).says("one try is left");
@@ -230,34 +230,34 @@ fn the_last_try_is_refused_unattended_and_warned_of_at_a_terminal() {
     assert_eq!(terminal.finish().0, PIN);
     assert!(faulty.calls().is_empty(), "{:?}", faulty.calls());
     let mut terminal = Terminal::tokenkeep(&somebody.machine, &line);
-    terminal.expect("the next wrong PIN locks it").type_line("y").expect("PIN").expect(":").type_line(Somebody::PIN);
+    terminal.expect("the next wrong PIN locks it").type_line("y").expect("PIN").expect(":").type_line(TestUser::PIN);
     let (code, shown) = terminal.finish();
     assert_eq!(code, 0, "{shown}");
 }
 
 #[test]
 fn a_locked_pin_is_called_locked_and_is_not_tried() {
-    let (somebody, faulty) = somebody();
+    let (somebody, faulty) = faulty_user();
     faulty.forget();
-    faulty.does("flags LOCKED");
+    faulty.set_faults("flags LOCKED");
     signing(&somebody, "pin").fails_with(PIN).says("is locked").says("SO PIN");
     assert!(faulty.calls().is_empty(), "{:?}", faulty.calls());
     // This very try locks the PIN, as the token reports.
-    faulty.does("C_Login CKR_PIN_LOCKED");
+    faulty.set_faults("C_Login CKR_PIN_LOCKED");
     signing(&somebody, "pin").fails_with(PIN).says("is locked").does_not_say("is wrong");
     assert_eq!(faulty.calls(), ["C_Login user CKR_PIN_LOCKED unasked"]);
 }
 
 #[test]
 fn a_module_that_dies_takes_nothing_with_it() {
-    let (somebody, faulty) = somebody();
+    let (somebody, faulty) = faulty_user();
     for rule in ["die C_FindObjectsInit", "die C_Login", "die C_Sign"] {
-        faulty.does(rule);
+        faulty.set_faults(rule);
         let line = ["sign", "--pin-source", "file:pin", "--in", "message.txt", "--out", "signed.p7m"];
         let status = somebody.machine.tokenkeep_command(&line).output().unwrap().status;
         assert_eq!(status.signal(), Some(6), "{rule}: {status}");
         assert!(!somebody.machine.file("signed.p7m").exists());
-        faulty.behaves();
+        faulty.clear_faults();
         // Neither the owner lock nor an object on the token blocks the next use.
         somebody.signs_with("default", "pin");
     }
@@ -265,13 +265,13 @@ fn a_module_that_dies_takes_nothing_with_it() {
 
 #[test]
 fn a_module_that_is_never_loaded_keeps_nobody_waiting_twice() {
-    let mut somebody = Somebody::with_keyset_on(TokenKind::SoftHsm);
-    let faulty = Faulty::beside(&mut somebody.machine);
-    faulty.does("delay C_Initialize 3600000ms");
+    let mut somebody = TestUser::with_keyset_on(TokenKind::SoftHsm);
+    let faulty = FaultyModule::beside(&mut somebody.machine);
+    faulty.set_faults("delay C_Initialize 3600000ms");
     let tells = |output: Output| output.ok().says("libfaulty_pkcs11.so").says("so it is not loaded").says("default");
     tells(somebody.tokenkeep(&["tokens"])).says("`tokenkeep doctor`");
     // It would load now, so a failure shows that it was not tried again.
-    faulty.behaves();
+    faulty.clear_faults();
     tells(somebody.tokenkeep(&["keysets"]));
     let agent = Agent::start(&somebody.machine, &[]);
     assert!(agent.log().contains("so it is not loaded"), "{}", agent.log());
@@ -282,12 +282,12 @@ fn a_module_that_is_never_loaded_keeps_nobody_waiting_twice() {
 }
 
 /// The objects of the token, private ones included.
-fn everything(somebody: &Somebody) -> Inventory {
-    somebody.machine.inventory(&[("default", Somebody::PIN)])
+fn everything(somebody: &TestUser) -> Inventory {
+    somebody.machine.inventory(&[("default", TestUser::PIN)])
 }
 
 /// Runs `enroll` with the letter, for another keyset on the existing token.
-fn enrolling_beside(somebody: &Somebody) -> Output {
+fn enrolling_beside(somebody: &TestUser) -> Output {
     let line = ["enroll", "--letter", "more.letter", "--keyset", "beside", "--token", "default", "--level", "low"];
     somebody.tokenkeep(&[&line[..], &["--pin-source", "file:pin"]].concat())
 }
@@ -298,7 +298,7 @@ fn enrolling_beside(somebody: &Somebody) -> Output {
 /// the command and in the agent.
 #[track_caller]
 fn an_enrollment_meets(code: &str, words: &str, by: By) {
-    let (somebody, faulty) = with_faults(Somebody::enrolled());
+    let (somebody, faulty) = with_faults(TestUser::enrolled());
     let before = everything(&somebody);
     let agent = by.begin(&somebody);
     let mut met = 0;
@@ -308,9 +308,9 @@ fn an_enrollment_meets(code: &str, words: &str, by: By) {
             .unwrap();
         let mut refused = 0;
         for after in 0.. {
-            faulty.does(&format!("{function} {code} after {after}"));
+            faulty.set_faults(&format!("{function} {code} after {after}"));
             let output = enrolling_beside(&somebody);
-            faulty.behaves();
+            faulty.clear_faults();
             if output.clone().code() == 0 {
                 break;
             }
@@ -341,7 +341,7 @@ enum By {
 }
 
 impl By {
-    fn begin(self, somebody: &Somebody) -> Option<Agent> {
+    fn begin(self, somebody: &TestUser) -> Option<Agent> {
         let machine = &somebody.machine;
         let begin = || {
             let written = machine.read_text("config/tokenkeep/agent.toml");
@@ -353,7 +353,7 @@ impl By {
     }
 }
 
-fn is_enrolled(somebody: &Somebody, name: &str) -> bool {
+fn is_enrolled(somebody: &TestUser, name: &str) -> bool {
     let listed = somebody.tokenkeep(&["keysets", "--json"]).ok().json();
     let keysets = listed.as_array().or_else(|| listed["keysets"].as_array()).expect("a list").clone();
     keysets.iter().any(|keyset| keyset["keyset"] == name && keyset["standing"] == "enrolled")
@@ -370,7 +370,7 @@ fn a_full_token_is_called_full_by_the_agent_too() {
 }
 
 #[test]
-fn a_write_protected_token_is_called_so_and_nothing_is_half_made() {
+fn a_write_protected_token_is_reported_and_nothing_is_left() {
     an_enrollment_meets("CKR_TOKEN_WRITE_PROTECTED", "is write-protected", By::Command);
 }
 
@@ -380,12 +380,12 @@ fn a_write_protected_token_is_called_so_by_the_agent_too() {
 }
 
 #[test]
-fn a_token_that_says_beforehand_that_it_is_write_protected_is_believed() {
+fn a_token_flagged_write_protected_is_not_written() {
     for by in [By::Command, By::Agent] {
-        let (somebody, faulty) = with_faults(Somebody::enrolled());
+        let (somebody, faulty) = with_faults(TestUser::enrolled());
         somebody.issue("more.letter");
         let before = everything(&somebody);
-        faulty.does("flags WRITE_PROTECTED");
+        faulty.set_faults("flags WRITE_PROTECTED");
         let agent = by.begin(&somebody);
         enrolling_beside(&somebody).fails_with(REFUSED).says("is write-protected").says("not enrolled");
         // Signing needs no write access.
@@ -394,7 +394,7 @@ fn a_token_that_says_beforehand_that_it_is_write_protected_is_believed() {
             assert!(agent.stop().success());
         }
         assert_eq!(everything(&somebody), before);
-        faulty.behaves();
+        faulty.clear_faults();
         enrolling_beside(&somebody).ok();
     }
 }

@@ -4,22 +4,22 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::deployment::Deployment;
 use crate::support::flood::{Flood, Kind, expensive_message};
-use crate::support::office::Somebody;
-use crate::support::story::Story;
-use crate::support::wire::post;
+use crate::support::raw_cmp::post;
+use crate::support::shared_authority::TestUser;
 
 #[test]
-fn enrollment_goes_on_under_floods_from_eight_addresses() {
+fn enrollment_works_under_floods_from_eight_addresses() {
     // A separate authority, so that other tests need not wait for it.
-    let story = Story::begin();
-    let (http, https) = (story.authority.http_address(), story.authority.https_address());
-    story.machine.write_secret("pin1", Story::USER_PIN);
+    let deployment = Deployment::begin();
+    let (http, https) = (deployment.authority.http_address(), deployment.authority.https_address());
+    deployment.machine.write_secret("pin1", Deployment::USER_PIN);
     let floods: Vec<Flood> = Kind::ALL.into_iter().map(|kind| Flood::begin(kind, 8, &http, &https)).collect();
     std::thread::sleep(Duration::from_secs(1));
     let begin = Instant::now();
-    story.issue("user@example.org", "user.letter").ok();
-    story.enroll_new("user.letter", "default", "pin1").ok();
+    deployment.issue("user@example.org", "user.letter").ok();
+    deployment.enroll_new("user.letter", "default", "pin1").ok();
     assert!(begin.elapsed() < Duration::from_mins(1), "it took {:?}", begin.elapsed());
     for (kind, flood) in Kind::ALL.into_iter().zip(&floods) {
         let sent = flood.sent.load(std::sync::atomic::Ordering::Relaxed);
@@ -31,26 +31,26 @@ fn enrollment_goes_on_under_floods_from_eight_addresses() {
 }
 
 #[test]
-fn what_asks_for_more_hashing_than_clients_do_is_refused_before_it_is_done() {
-    let somebody = Somebody::new();
+fn excessive_hashing_is_refused_before_it_is_done() {
+    let user = TestUser::new();
     let mut message = expensive_message();
     let rounds = 262_144_u32.to_be_bytes();
     let at = message.windows(3).position(|window| window == &rounds[1..]).unwrap();
     message[at + 2] = 1;
     let begin = Instant::now();
-    let (status, answer) = post(somebody.office.http_address(), "/.well-known/cmp", "application/pkixcmp", &message);
+    let (status, answer) = post(user.authority.http_address(), "/.well-known/cmp", "application/pkixcmp", &message);
     assert_eq!(status, 200);
     assert!(String::from_utf8_lossy(&answer).contains("262145 iterations"), "{}", String::from_utf8_lossy(&answer));
     assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
-fn what_nobody_has_signed_is_refused_without_a_signature() {
-    let somebody = Somebody::new();
-    let url = format!("{}/statements", somebody.office.https_url());
+fn an_unsigned_statement_gets_an_unsigned_refusal() {
+    let user = TestUser::new();
+    let url = format!("{}/statements", user.authority.https_url());
     let header = "content-type: application/pkcs7-mime";
     let curl = ["-sSk", "--noproxy", "*", "-w", " %{http_code}", "-H", header, "--data-binary", "hello", &url];
-    let output = somebody.machine.run("curl", &curl, b"").ok();
+    let output = user.machine.run("curl", &curl, b"").ok();
     let said = output.out();
     assert!(said.ends_with(" 403") && said.starts_with("cannot ") && said.len() < 200, "{said}");
 }

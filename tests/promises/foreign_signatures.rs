@@ -37,7 +37,7 @@ fn verify(machine: &Machine, ca: &[&str]) -> Output {
 }
 
 #[test]
-fn what_cannot_be_checked_is_not_called_wrong() {
+fn an_uncheckable_signature_is_not_called_wrong() {
     let machine = foreign();
     for (key, options) in [
         ("-algorithm EC -pkeyopt ec_paramgen_curve:P-521", "-md sha512"),

@@ -7,19 +7,20 @@ use serde_json::{Value, json};
 use tokenkeep::cmp::{PkiBody, PkiMessage};
 use tokenkeep::token::{KeyId, Module, Pin};
 
-use crate::support::intruder::Order;
-use crate::support::office::Somebody;
-use crate::support::proxy::{Direction, Proxy, Verdict};
+use crate::support::other_program::ChildTask;
+use crate::support::proxy::{Direction, Proxy, ProxyAction};
+use crate::support::shared_authority::TestUser;
 
 const APPLICATION: &str = "tokenkeep keyset";
 
 /// In a separate process: changes these members of the token's public index, and puts a certificate
 /// on the token. It uses the PIN, which writing public objects on SoftHSM does not need.
 fn forges() -> bool {
-    Order::carried_out(|order| {
+    ChildTask::run_in_child(|order| {
         let module = Module::load(Path::new(&order.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
-        let ceremony = module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap().ceremony();
+        let ceremony =
+            module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap().begin_enrollment();
         let data = ceremony.data_objects(APPLICATION, false).unwrap().remove(0);
         let mut index: Value = serde_json::from_slice(&data.value).unwrap();
         for (member, value) in order.input["members"].as_object().unwrap() {
@@ -41,12 +42,12 @@ fn a_strangers_certificate_in_the_public_index_is_not_oneself() {
     if forges() {
         return;
     }
-    let somebody = Somebody::with_keyset();
-    let machine = &somebody.machine;
+    let user = TestUser::with_keyset();
+    let machine = &user.machine;
     machine.write("message.txt", "to oneself\n");
     let recipients = || {
-        let line = ["encrypt", "--to", &somebody.email, "--in", "message.txt", "--out", "mail.p7m", "--json"];
-        let encrypted = somebody.tokenkeep(&line).ok().json();
+        let line = ["encrypt", "--to", &user.email, "--in", "message.txt", "--out", "mail.p7m", "--json"];
+        let encrypted = user.tokenkeep(&line).ok().json();
         let recipients = encrypted["recipients"].as_array().unwrap().iter();
         recipients.map(|recipient| recipient["sha256"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
@@ -54,19 +55,19 @@ fn a_strangers_certificate_in_the_public_index_is_not_oneself() {
     assert_eq!(own.len(), 1, "the one that was searched for is the own one");
 
     let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "stranger.key", "-outform", "DER"];
-    let email = format!("subjectAltName=email:{}", somebody.email);
+    let email = format!("subjectAltName=email:{}", user.email);
     let says =
         ["-addext", "keyUsage=keyEncipherment", "-addext", "extendedKeyUsage=emailProtection", "-addext", &email];
     machine
         .run("openssl", &[&request[..], &["-out", "stranger.der", "-subj", "/CN=Stranger"], &says].concat(), b"")
         .ok();
-    let keys = somebody.shown("default");
+    let keys = user.shown("default");
     let own_id = keys["certificates"].as_array().unwrap().iter().find(|one| one["use"] == "encryption").unwrap();
     let stranger = "77".repeat(20);
     let forged = machine.order(
         TEST,
         "default",
-        Somebody::PIN,
+        TestUser::PIN,
         &json!({
             "members": { "/keyset/keys/encryption": [stranger, own_id["id"]] },
             "certificate": hex::encode(machine.read("stranger.der")),
@@ -74,27 +75,27 @@ fn a_strangers_certificate_in_the_public_index_is_not_oneself() {
     );
     assert_eq!(forged["keyset"]["keys"]["encryption"][0], stranger);
     // The forged entry is visible, and first.
-    assert!(somebody.shown("default").to_string().contains("Stranger"));
+    assert!(user.shown("default").to_string().contains("Stranger"));
     assert_eq!(recipients(), own, "encrypted to a stranger");
     let key = ["cms", "-decrypt", "-inform", "DER", "-in", "mail.p7m", "-inkey", "stranger.key"];
     assert_ne!(machine.run("openssl", &key, b"").code(), 0, "a stranger reads it");
 }
 
 #[test]
-fn a_forged_pending_enrollment_empties_no_token_on_which_a_keyset_stands() {
-    const TEST: &str = "forged_index::a_forged_pending_enrollment_empties_no_token_on_which_a_keyset_stands";
+fn a_forged_pending_enrollment_erases_no_enrolled_token() {
+    const TEST: &str = "forged_index::a_forged_pending_enrollment_erases_no_enrolled_token";
     if forges() {
         return;
     }
-    let somebody = Somebody::enrolled();
-    let machine = &somebody.machine;
-    somebody.issue("again.letter");
+    let user = TestUser::enrolled();
+    let machine = &user.machine;
+    user.issue("again.letter");
     let letter = tokenkeep::letter::Letter::read_file(&machine.file("again.letter")).unwrap();
     let forge = || {
         let pending = json!({ "transaction_id": "00".repeat(16), "reference": letter.reference.as_str() });
         let members = json!({ "/keyset/keys": null, "/pending": pending });
-        machine.order(TEST, "default", Somebody::PIN, &json!({ "members": members }));
-        let listed = somebody.tokenkeep(&["keysets", "--json"]).ok().json();
+        machine.order(TEST, "default", TestUser::PIN, &json!({ "members": members }));
+        let listed = user.tokenkeep(&["keysets", "--json"]).ok().json();
         assert!(listed.to_string().contains(letter.reference.as_str()), "nobody would be misled: {listed}");
     };
     let so_tries = || {
@@ -104,51 +105,51 @@ fn a_forged_pending_enrollment_empties_no_token_on_which_a_keyset_stands() {
     let command = |proxy: &Proxy, pin: &str| {
         let line = ["enroll", "--letter", "again.letter", "--level", "high", "--new-token"];
         let (url, pin) = (proxy.url(), format!("file:{pin}"));
-        somebody.tokenkeep(&[&line[..], &["--new-pin-source", &pin, "--authority", &url]].concat())
+        user.tokenkeep(&[&line[..], &["--new-pin-source", &pin, "--authority", &url]].concat())
     };
     // The PIN meant for a new token does not fit this one: one try, and nothing was sent.
     forge();
-    let wire = somebody.wire();
+    let wire = user.wire();
     command(&wire, "other.pin").fails_with(4);
     assert!(wire.exchanges().is_empty(), "something was sent");
 
     // With the same PIN and a reply that must be refused, the token is left unchanged, not emptied.
-    let damaging = Proxy::tampering(somebody.office.http_address(), |direction, _, body| {
+    let damaging = Proxy::tampering(user.authority.http_address(), |direction, _, body| {
         let is_reply = direction == Direction::ToClient
             && PkiMessage::from_der(body).is_ok_and(|reply| matches!(reply.body(), PkiBody::Ip(_)));
         if is_reply {
             let mut changed = body.to_vec();
             *changed.last_mut().unwrap() ^= 1;
-            return Verdict::Replace(changed);
+            return ProxyAction::Replace(changed);
         }
-        Verdict::Pass
+        ProxyAction::Pass
     });
     command(&damaging, "pin").fails_with(5).says("was changed without the PIN").does_not_say("emptied");
     assert!(!so_tries(), "it tried to empty the token");
-    machine.holds_one_keyset("default", Somebody::PIN, 1);
-    somebody.signs_with("default", "pin");
+    machine.holds_one_keyset("default", TestUser::PIN, 1);
+    user.signs_with("default", "pin");
 
     // Nor by a good reply: the keyset is re-enrolled.
     forge();
-    command(&somebody.wire(), "pin").ok();
+    command(&user.wire(), "pin").ok();
     assert!(!so_tries(), "it tried the SO PIN");
-    machine.holds_one_keyset("default", Somebody::PIN, 2);
-    somebody.signs_with("default", "pin");
+    machine.holds_one_keyset("default", TestUser::PIN, 2);
+    user.signs_with("default", "pin");
 }
 
 #[test]
 fn a_token_whose_keyset_was_deleted_loses_no_try_to_a_new_one() {
-    let somebody = Somebody::enrolled();
-    let machine = &somebody.machine;
-    somebody.tokenkeep(&["keyset", "delete", "default", "--yes", "--pin-source", "file:pin"]).ok();
+    let user = TestUser::enrolled();
+    let machine = &user.machine;
+    user.tokenkeep(&["keyset", "delete", "default", "--yes", "--pin-source", "file:pin"]).ok();
     let token = machine.listed_tokens().into_iter().find(|token| token.label == "default").unwrap();
-    assert_eq!(machine.objects("default", Some(Somebody::PIN)), [""; 0]);
-    somebody.issue("again.letter");
-    let wire = somebody.wire();
+    assert_eq!(machine.objects("default", Some(TestUser::PIN)), [""; 0]);
+    user.issue("again.letter");
+    let wire = user.wire();
     let url = wire.url();
     let line = ["enroll", "--letter", "again.letter", "--level", "high", "--authority", &url];
     let new = ["--new-token", "--new-pin-source", "file:no-such-file"];
-    let refused = somebody.tokenkeep(&[&line[..], &new].concat()).fails_with(5);
+    let refused = user.tokenkeep(&[&line[..], &new].concat()).fails_with(5);
     refused.says(&format!("--token {}", token.serial));
     assert!(wire.exchanges().is_empty(), "something was sent");
     let flags = |machine: &crate::support::machine::Machine| {
@@ -157,8 +158,8 @@ fn a_token_whose_keyset_was_deleted_loses_no_try_to_a_new_one() {
     assert_eq!(flags(machine), token.flags, "a try was spent");
     // The suggested command works.
     let proposed = ["--token", &token.serial, "--pin-source", "file:pin"];
-    somebody.tokenkeep(&[&line[..], &proposed].concat()).ok();
-    machine.holds_one_keyset("default", Somebody::PIN, 1);
+    user.tokenkeep(&[&line[..], &proposed].concat()).ok();
+    machine.holds_one_keyset("default", TestUser::PIN, 1);
 
     // A try would be visible.
     let module = machine.module().display().to_string();

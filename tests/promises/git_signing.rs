@@ -5,27 +5,27 @@
 use std::os::unix::fs::symlink;
 
 use crate::support::agent::Agent;
-use crate::support::faulty::Faulty;
+use crate::support::faulty_module::FaultyModule;
 use crate::support::machine;
-use crate::support::office::Somebody;
 use crate::support::output::Output;
 use crate::support::prompting::{asked, says_all, script};
+use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
 /// A user with a keyset, a repository in `repository`, and git configured as in the documents.
 struct Committer {
-    somebody: Somebody,
+    user: TestUser,
 }
 
 impl Committer {
     fn new() -> Self {
-        let committer = Self { somebody: Somebody::with_keyset() };
-        let machine = &committer.somebody.machine;
+        let committer = Self { user: TestUser::with_keyset() };
+        let machine = &committer.user.machine;
         symlink(env!("CARGO_BIN_EXE_tokenkeep"), machine.file("bin/tokenkeep-git-sign")).unwrap();
         machine.run("git", &["init", "-q", "-b", "main", "repository"], b"").ok();
         for (key, value) in [
             ("user.name", "Example Somebody"),
-            ("user.email", committer.somebody.email.as_str()),
+            ("user.email", committer.user.email.as_str()),
             ("gpg.format", "x509"),
             ("gpg.x509.program", "tokenkeep-git-sign"),
         ] {
@@ -36,7 +36,7 @@ impl Committer {
     }
 
     fn git(&self, arguments: &[&str]) -> Output {
-        self.somebody.machine.run("git", &[&["-C", "repository"], arguments].concat(), b"")
+        self.user.machine.run("git", &[&["-C", "repository"], arguments].concat(), b"")
     }
 
     /// Git's output, without the final line break.
@@ -51,7 +51,7 @@ impl Committer {
 
     /// As above, but git has no terminal, as when an editor starts it.
     fn commits_from_an_editor(&self, message: &str) -> Output {
-        let mut command = self.somebody.machine.command("setsid");
+        let mut command = self.user.machine.command("setsid");
         command.args(["--wait", "git", "-C", "repository", "commit", "--allow-empty", "-S", "-m", message]);
         machine::run(command, b"")
     }
@@ -65,14 +65,14 @@ impl Committer {
 
     /// Writes a commit object verbatim.
     fn commit_object(&self, text: &str) -> String {
-        let machine = &self.somebody.machine;
+        let machine = &self.user.machine;
         let write = ["-C", "repository", "hash-object", "-t", "commit", "-w", "--stdin"];
         machine.run("git", &write, text.as_bytes()).ok().out().trim().to_owned()
     }
 
     /// Writes agent.toml with this PIN source.
     fn takes_pins_from(&self, file: &str) {
-        let machine = &self.somebody.machine;
+        let machine = &self.user.machine;
         let (module, pin) = (machine.module().display(), machine.file(file).display().to_string());
         let text = format!("modules = [\"{module}\"]\npin_source = \"file:{pin}\"\n");
         machine.write("config/tokenkeep/agent.toml", text);
@@ -105,14 +105,14 @@ fn put_together(signature: &str, signed: &str) -> String {
 #[test]
 fn a_signed_commit_is_good_and_a_changed_one_is_bad() {
     let committer = Committer::new();
-    let email = committer.somebody.email.clone();
+    let email = committer.user.email.clone();
     committer.commits("a message").ok();
     assert_eq!(committer.letter("HEAD"), "G");
     committer.git(&["log", "-1", "--show-signature"]).ok().says("Signed by").says(&email);
     committer.git(&["verify-commit", "HEAD"]).ok();
     assert!(committer.told(&["log", "-1", "--format=%GS"]).contains(&email));
     assert_eq!(committer.told(&["log", "-1", "--format=%GT"]), "fully");
-    let shown = committer.somebody.shown("default");
+    let shown = committer.user.shown("default");
     let fingerprint = shown["certificates"][0]["sha256"].as_str().unwrap().to_uppercase();
     assert_eq!(committer.told(&["log", "-1", "--format=%GF"]), fingerprint);
 
@@ -126,10 +126,10 @@ fn a_signed_commit_is_good_and_a_changed_one_is_bad() {
     // A foreign program agrees.
     let (signature, signed) = taken_apart(&commit);
     assert!(signature.starts_with("-----BEGIN SIGNED MESSAGE-----\n"), "{signature}");
-    let machine = &committer.somebody.machine;
+    let machine = &committer.user.machine;
     machine.write("signature.pem", signature.replace("SIGNED MESSAGE", "CMS"));
     machine.write("signed", &signed);
-    let address = committer.somebody.office.http_url();
+    let address = committer.user.authority.http_url();
     machine.run("curl", &["-sSf", "-o", "ca.cer", &format!("{address}/ca.cer")], b"").ok();
     machine.openssl(&["x509", "-inform", "DER", "-in", "ca.cer", "-out", "ca.pem"]).ok();
     let verify =
@@ -143,11 +143,11 @@ fn a_signed_commit_is_good_and_a_changed_one_is_bad() {
 }
 
 #[test]
-fn git_names_the_keyset_in_its_ways() {
+fn git_selects_the_keyset_by_every_key_id_form() {
     let committer = Committer::new();
-    let shown = committer.somebody.shown("default");
+    let shown = committer.user.shown("default");
     let fingerprint = shown["certificates"][0]["sha256"].as_str().unwrap().to_owned();
-    let email = committer.somebody.email.to_uppercase();
+    let email = committer.user.email.to_uppercase();
     for key in ["default", &email, &fingerprint, &format!("Somebody <{email}>")] {
         committer.git(&["config", "user.signingkey", key]).ok();
         committer.commits(key).ok();
@@ -163,7 +163,7 @@ fn git_names_the_keyset_in_its_ways() {
     }
     // A one-line script instead of a link.
     committer.git(&["config", "--unset", "user.signingkey"]).ok();
-    let machine = &committer.somebody.machine;
+    let machine = &committer.user.machine;
     let program = machine.write("sign-for-git", "#!/bin/sh\nexec tokenkeep git-sign \"$@\"\n");
     machine.run("chmod", &["755", "sign-for-git"], b"").ok();
     committer.git(&["config", "gpg.x509.program", program.to_str().unwrap()]).ok();
@@ -173,7 +173,7 @@ fn git_names_the_keyset_in_its_ways() {
 }
 
 #[test]
-fn without_the_pin_there_is_no_commit() {
+fn a_commit_without_the_pin_is_not_made() {
     let committer = Committer::new();
     committer.commits("first").ok();
     let head = committer.told(&["rev-parse", "HEAD"]);
@@ -184,7 +184,7 @@ fn without_the_pin_there_is_no_commit() {
     committer.takes_pins_from("no-such.pin");
     assert_ne!(committer.commits("third").code(), 0);
 
-    let machine = &committer.somebody.machine;
+    let machine = &committer.user.machine;
     machine.write("config/tokenkeep/agent.toml", format!("modules = [\"{}\"]\n", machine.module().display()));
     let commit = "git -C repository commit -q --allow-empty -S -m fourth";
     let mut terminal = Terminal::shell(machine, commit);
@@ -193,7 +193,7 @@ fn without_the_pin_there_is_no_commit() {
     assert_eq!(committer.told(&["rev-parse", "HEAD"]), head, "something was committed");
 
     let mut terminal = Terminal::shell(machine, commit);
-    terminal.expect("PIN").type_line(Somebody::PIN);
+    terminal.expect("PIN").type_line(TestUser::PIN);
     let (code, screen) = terminal.finish();
     assert_eq!(code, 0, "{screen}");
     assert_eq!(committer.letter("HEAD"), "G");
@@ -202,35 +202,35 @@ fn without_the_pin_there_is_no_commit() {
 #[test]
 fn a_running_agent_signs_for_git() {
     let committer = Committer::new();
-    let agent = Agent::start(&committer.somebody.machine, &[]);
+    let agent = Agent::start(&committer.user.machine, &[]);
     committer.commits("through the agent").ok();
     assert_eq!(committer.letter("HEAD"), "G");
     // The agent owns the token since then, so it signed.
-    let keysets = committer.somebody.machine.tokenkeep(&["--no-agent", "keysets"]).ok();
+    let keysets = committer.user.machine.tokenkeep(&["--no-agent", "keysets"]).ok();
     keysets.says(&format!("the agent (process {})", agent.id()));
 }
 
 #[test]
-fn where_git_has_no_terminal_the_agents_prompter_asks() {
+fn git_without_a_terminal_uses_the_agents_prompter() {
     let mut committer = Committer::new();
-    let machine = &mut committer.somebody.machine;
+    let machine = &mut committer.user.machine;
     let body = "{ cat; echo; echo ---; } >> $HERE/asked; [ ! -e $HERE/cancel ] && cat $HERE/$(cat $HERE/which)";
     let prompter = script(machine, "prompter", body);
     machine.write("which", "pin");
     let allowed = machine.path().display().to_string();
     Agent::configure(machine, &format!("prompter = \"command:{prompter}\"\nallow = [\"{allowed}\"]"));
-    let faulty = Faulty::in_front_of(machine);
+    let faulty = FaultyModule::in_front_of(machine);
     // Without an agent nobody can be prompted.
     let refused = committer.commits_from_an_editor("unasked");
     assert_ne!(refused.code(), 0, "{refused}");
     refused.says("there is no terminal");
 
-    let _agent = Agent::start(&committer.somebody.machine, &[]);
+    let _agent = Agent::start(&committer.user.machine, &[]);
     committer.commits_from_an_editor("asked elsewhere").ok();
     assert_eq!(committer.letter("HEAD"), "G");
     committer.git(&["log", "-1", "--show-signature"]).ok().says("Signed by").says("asked elsewhere");
     let commit = committer.git(&["cat-file", "commit", "HEAD"]).ok().out();
-    let machine = &committer.somebody.machine;
+    let machine = &committer.user.machine;
     machine.write("signed", taken_apart(&commit).1);
     let digest = machine.openssl(&["dgst", "-sha256", "-r", "signed"]).ok().out();
     let question = asked(machine);
@@ -274,8 +274,8 @@ fn where_git_has_no_terminal_the_agents_prompter_asks() {
 #[test]
 fn a_strangers_signature_is_no_good_one() {
     let committer = Committer::new();
-    let machine = &committer.somebody.machine;
-    let subject = format!("/CN=Example Somebody/emailAddress={}", committer.somebody.email);
+    let machine = &committer.user.machine;
+    let subject = format!("/CN=Example Somebody/emailAddress={}", committer.user.email);
     let make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "own.key", "-out", "own.pem", "-subj"];
     machine.openssl(&[&make[..], &[&subject, "-addext", "extendedKeyUsage=emailProtection"]].concat()).ok();
     committer.commits("unsigned").ok();

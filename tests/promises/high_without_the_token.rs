@@ -8,26 +8,26 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
 use serde_json::{Value, json};
 
-use crate::support::asked::Asked;
-use crate::support::faulty::Faulty;
-use crate::support::intruder::Intruder;
+use crate::support::faulty_module::FaultyModule;
 use crate::support::machine::TokenKind;
-use crate::support::office::Somebody;
+use crate::support::other_program::OtherProgram;
+use crate::support::prompted_user::PromptedUser;
+use crate::support::shared_authority::TestUser;
 
-const PIN: &str = Somebody::PIN;
+const PIN: &str = TestUser::PIN;
 const IGNORES: &str = "ignore CKA_ALWAYS_AUTHENTICATE";
 
 /// A user with the keyset `default` at level high, enrolled with a module that follows this rule.
-fn enrolled(rule: &str) -> (Somebody, Faulty) {
-    let mut somebody = Somebody::new();
-    let faulty = Faulty::in_front_of(&mut somebody.machine);
-    faulty.does(rule);
-    somebody.issue("first.letter");
-    somebody.enroll_new("first.letter", "default").ok().says("does not enforce the PIN for each use");
-    faulty.behaves();
-    somebody.machine.write("message.txt", "a message\n");
-    somebody.encrypts("a secret\n", "secret.p7m");
-    (somebody, faulty)
+fn enrolled(rule: &str) -> (TestUser, FaultyModule) {
+    let mut user = TestUser::new();
+    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    faulty.set_faults(rule);
+    user.issue("first.letter");
+    user.enroll_new("first.letter", "default").ok().says("does not enforce the PIN for each use");
+    faulty.clear_faults();
+    user.machine.write("message.txt", "a message\n");
+    user.encrypts("a secret\n", "secret.p7m");
+    (user, faulty)
 }
 
 #[test]
@@ -38,15 +38,15 @@ fn each_use_is_one_log_in_that_is_asked_for_and_leaves_nothing() {
         "refuse CKA_ALWAYS_AUTHENTICATE CKR_TEMPLATE_INCONSISTENT",
         IGNORES,
     ] {
-        let (somebody, faulty) = enrolled(rule);
+        let (user, faulty) = enrolled(rule);
         let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m"];
         let read = ["decrypt", "--in", "secret.p7m", "--out", "read.txt"];
         for line in [sign, sign, read, read] {
-            let made = somebody.machine.file(line[4]);
+            let made = user.machine.file(line[4]);
             faulty.forget();
-            somebody.machine.tokenkeep_without_terminal(&line).fails_with(4);
+            user.machine.tokenkeep_without_terminal(&line).fails_with(4);
             assert!(!made.exists() && faulty.calls().is_empty(), "{rule}: {line:?}: {:?}", faulty.calls());
-            let with = |pin: &'static str| somebody.tokenkeep(&[&line[..], &["--pin-source", pin]].concat());
+            let with = |pin: &'static str| user.tokenkeep(&[&line[..], &["--pin-source", pin]].concat());
             with("file:wrong.pin").fails_with(4).says("is wrong");
             assert!(!made.exists(), "{rule}: {line:?}");
             assert_eq!(faulty.calls(), ["C_Login user CKR_PIN_INCORRECT"], "{rule}: {line:?}");
@@ -59,19 +59,19 @@ fn each_use_is_one_log_in_that_is_asked_for_and_leaves_nothing() {
 }
 
 #[test]
-fn another_program_needs_a_log_in_of_its_own_and_makes_the_keys_no_laxer() {
-    const TEST: &str = "high_without_the_token::another_program_needs_a_log_in_of_its_own_and_makes_the_keys_no_laxer";
-    if Intruder::acted(what_is_left_to_another_program) {
+fn other_programs_need_their_own_login_and_loosen_nothing() {
+    const TEST: &str = "high_without_the_token::other_programs_need_their_own_login_and_loosen_nothing";
+    if OtherProgram::run_logged_in(what_is_left_to_another_program) {
         return;
     }
-    let (somebody, _) = enrolled(IGNORES);
-    somebody.machine.order(TEST, "default", PIN, &Value::Null);
-    somebody.signs_with("default", "pin");
+    let (user, _) = enrolled(IGNORES);
+    user.machine.order(TEST, "default", PIN, &Value::Null);
+    user.signs_with("default", "pin");
 }
 
 /// As SECURITY.md says: with its own login the intruder signs as often as it likes, and without it
 /// not at all.
-fn what_is_left_to_another_program(intruder: &Intruder) -> Value {
+fn what_is_left_to_another_program(intruder: &OtherProgram) -> Value {
     let keys = intruder.objects(ObjectClass::PRIVATE_KEY);
     assert_eq!(keys.len(), 2);
     for key in &keys {
@@ -94,18 +94,18 @@ fn what_is_left_to_another_program(intruder: &Intruder) -> Value {
 }
 
 #[test]
-fn in_the_agent_the_log_in_of_another_level_on_the_same_token_is_of_no_use_to_it() {
-    let mut asked = Asked::with(TokenKind::SoftHsm, &[]);
-    let faulty = Faulty::in_front_of(&mut asked.somebody.machine);
-    faulty.does(IGNORES);
+fn a_session_of_another_level_does_not_unlock_level_high() {
+    let mut asked = PromptedUser::with(TokenKind::SoftHsm, &[]);
+    let faulty = FaultyModule::in_front_of(&mut asked.user.machine);
+    faulty.set_faults(IGNORES);
     asked.enroll("strict", "high", &[]);
-    faulty.behaves();
-    let machine = &asked.somebody.machine;
-    let (email, letter) = (format!("easy.{}", asked.somebody.email), machine.file("easy.letter").display().to_string());
+    faulty.clear_faults();
+    let machine = &asked.user.machine;
+    let (email, letter) = (format!("easy.{}", asked.user.email), machine.file("easy.letter").display().to_string());
     let issue = ["issue", &email, "--name", "Example, Somebody", "--levels", "low", "--letter-out", &letter];
-    asked.somebody.office.admin(&issue).ok();
+    asked.user.authority.admin(&issue).ok();
     let beside = ["enroll", "--letter", &letter, "--keyset", "easy", "--token", "strict", "--level", "low"];
-    asked.somebody.tokenkeep(&[&beside[..], &["--pin-source", "file:pin"]].concat()).ok();
+    asked.user.tokenkeep(&[&beside[..], &["--pin-source", "file:pin"]].concat()).ok();
     machine.write("message.txt", "a message\n");
     let allowed = machine.path().display().to_string();
     asked.start(&format!("allow = [\"{allowed}\"]"));
@@ -123,7 +123,7 @@ fn in_the_agent_the_log_in_of_another_level_on_the_same_token_is_of_no_use_to_it
         asked.will(&["no", "no"]);
         assert!(!asked.signs("strict", "cancelled"), "it was signed without its PIN");
         let sign = ["sign", "--keyset", "strict", "--in", "message.txt", "--out", "signed.p7m"];
-        asked.somebody.machine.tokenkeep_without_terminal(&sign).fails_with(4);
+        asked.user.machine.tokenkeep_without_terminal(&sign).fails_with(4);
         assert_eq!(asked.asked_for(), ["pin", "pin"]);
         assert!(faulty.calls().is_empty(), "{:?}", faulty.calls());
         // Each signature has one login, by the SSH protocol and by a command.
@@ -133,7 +133,7 @@ fn in_the_agent_the_log_in_of_another_level_on_the_same_token_is_of_no_use_to_it
             assert_eq!(asked.asked_for(), ["pin"]);
             assert_eq!(faulty.calls(), ["C_Login user CKR_OK"], "{file}");
             faulty.forget();
-            asked.somebody.tokenkeep(&[&sign[..], &["--pin-source", "file:pin"]].concat()).ok();
+            asked.user.tokenkeep(&[&sign[..], &["--pin-source", "file:pin"]].concat()).ok();
             assert_eq!(faulty.calls(), ["C_Login user CKR_OK"], "{file}");
             faulty.forget();
         }
@@ -146,10 +146,10 @@ fn in_the_agent_the_log_in_of_another_level_on_the_same_token_is_of_no_use_to_it
 }
 
 /// The agent's API's report about the one token.
-fn is_logged_in(asked: &Asked) -> bool {
+fn is_logged_in(asked: &PromptedUser) -> bool {
     let socket = asked.agent().api_socket().display().to_string();
     let curl = ["-sS", "--unix-socket", &socket, "http://localhost/v1/tokens"];
-    let answer = asked.somebody.machine.run("curl", &curl, b"").ok().json();
+    let answer = asked.user.machine.run("curl", &curl, b"").ok().json();
     let tokens = answer["tokens"].as_array().unwrap_or_else(|| panic!("{answer}"));
     let token = tokens.iter().find(|token| token["label"] == "strict").unwrap_or_else(|| panic!("{answer}"));
     token["logged_in"].as_bool().unwrap_or_else(|| panic!("{answer}"))

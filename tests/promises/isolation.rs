@@ -11,51 +11,51 @@ use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::agent::{is_alive, wait_for, workers_of};
-use crate::support::asked::Asked;
-use crate::support::faulty::{self, Faulty};
+use crate::support::faulty_module::{self, FaultyModule};
 use crate::support::kryoptic;
 use crate::support::machine::{TokenKind, run};
-use crate::support::office::Somebody;
 use crate::support::output::Output;
+use crate::support::prompted_user::PromptedUser;
+use crate::support::shared_authority::TestUser;
 
-const PIN: &str = Somebody::PIN;
-const WRONG: &str = Somebody::WRONG_PIN;
+const PIN: &str = TestUser::PIN;
+const WRONG: &str = TestUser::WRONG_PIN;
 
 /// A user with keysets on SoftHSM, whose module is isolated and may have faults, and with others on
 /// Kryoptic, whose module is not.
-fn with_both(isolated: &[(&str, &str)], others: &[(&str, &str)]) -> (Asked, Faulty) {
+fn with_both(isolated: &[(&str, &str)], others: &[(&str, &str)]) -> (PromptedUser, FaultyModule) {
     let (mut asked, faulty) = not_started(isolated, others);
     asked.start(&allowed(&asked));
     (asked, faulty)
 }
 
-fn not_started(isolated: &[(&str, &str)], others: &[(&str, &str)]) -> (Asked, Faulty) {
-    let mut asked = Asked::with(TokenKind::SoftHsm, isolated);
+fn not_started(isolated: &[(&str, &str)], others: &[(&str, &str)]) -> (PromptedUser, FaultyModule) {
+    let mut asked = PromptedUser::with(TokenKind::SoftHsm, isolated);
     let kryoptic = kryoptic::module().display().to_string();
     for (name, level) in others {
         asked.enroll(name, level, &["--module", &kryoptic]);
     }
-    let faulty = Faulty::in_front_of(&mut asked.somebody.machine);
-    let isolated = format!("{{ path = \"{}\", isolate = true }}", faulty::module().display());
-    asked.somebody.machine.write("config/tokenkeep/agent.toml", format!("modules = [\"{kryoptic}\", {isolated}]\n"));
+    let faulty = FaultyModule::in_front_of(&mut asked.user.machine);
+    let isolated = format!("{{ path = \"{}\", isolate = true }}", faulty_module::module().display());
+    asked.user.machine.write("config/tokenkeep/agent.toml", format!("modules = [\"{kryoptic}\", {isolated}]\n"));
     (asked, faulty)
 }
 
 /// The line that allows the faulty module to use its own files.
-fn allowed(asked: &Asked) -> String {
-    format!("allow = [\"{}\"]", asked.somebody.machine.path().display())
+fn allowed(asked: &PromptedUser) -> String {
+    format!("allow = [\"{}\"]", asked.user.machine.path().display())
 }
 
-fn tokenkeep(asked: &Asked, arguments: &[&str]) -> Output {
-    asked.somebody.tokenkeep(arguments)
+fn tokenkeep(asked: &PromptedUser, arguments: &[&str]) -> Output {
+    asked.user.tokenkeep(arguments)
 }
 
-fn offers(asked: &Asked, keyset: &str) -> bool {
+fn offers(asked: &PromptedUser, keyset: &str) -> bool {
     asked.offered().contains(&format!(" {keyset} "))
 }
 
 /// The module worker that has loaded the isolated module.
-fn annex(asked: &Asked) -> u32 {
+fn annex(asked: &PromptedUser) -> u32 {
     wait_for("the isolated module's worker", || {
         workers_of(asked.agent().id()).into_iter().find(|id| {
             fs::read(format!("/proc/{id}/cmdline"))
@@ -65,8 +65,8 @@ fn annex(asked: &Asked) -> u32 {
 }
 
 /// Runs `ssh-add`, which gets this input at its own prompt.
-fn ssh_add(asked: &Asked, typed: &str, arguments: &[&str]) -> Output {
-    let machine = &asked.somebody.machine;
+fn ssh_add(asked: &PromptedUser, typed: &str, arguments: &[&str]) -> Output {
+    let machine = &asked.user.machine;
     let askpass = machine.write("bin/askpass", format!("#!/bin/sh\necho '{typed}'\n"));
     fs::set_permissions(&askpass, fs::Permissions::from_mode(0o700)).unwrap();
     let mut command = machine.command("ssh-add");
@@ -76,12 +76,12 @@ fn ssh_add(asked: &Asked, typed: &str, arguments: &[&str]) -> Output {
 }
 
 /// Runs curl on the agent's API; returns the response body.
-fn curl(asked: &Asked, path: &str, body: Option<&str>) -> String {
+fn curl(asked: &PromptedUser, path: &str, body: Option<&str>) -> String {
     let socket = asked.agent().api_socket().display().to_string();
     let url = format!("http://agent{path}");
     let mut line = vec!["-s", "-S", "--max-time", "60", "--unix-socket", &socket, &url];
     line.extend(body.iter().flat_map(|body| ["-H", "Content-Type: application/json", "--data-binary", body]));
-    asked.somebody.machine.run("curl", &line, b"").ok().out()
+    asked.user.machine.run("curl", &line, b"").ok().out()
 }
 
 fn kill(process: u32) {
@@ -91,7 +91,7 @@ fn kill(process: u32) {
 #[test]
 fn its_keysets_are_listed_and_used_like_any_other() {
     let (asked, _) = with_both(&[("soft", "high"), ("still", "low")], &[("other", "low")]);
-    let machine = &asked.somebody.machine;
+    let machine = &asked.user.machine;
     for keyset in ["soft", "still", "other"] {
         assert!(offers(&asked, keyset), "{}", asked.agent().log());
         asked.will(&[PIN]);
@@ -137,14 +137,14 @@ fn its_keysets_are_listed_and_used_like_any_other() {
 #[test]
 fn enrollment_and_the_api_reach_it() {
     let (asked, _) = with_both(&[("soft", "low")], &[("other", "low")]);
-    let machine = &asked.somebody.machine;
+    let machine = &asked.user.machine;
     // A new token in this module, and the same keyset enrolled again.
-    let path = faulty::module().display().to_string();
+    let path = faulty_module::module().display().to_string();
     let issue = |letter: &str| {
-        let email = format!("new.{letter}.{}", asked.somebody.email);
+        let email = format!("new.{letter}.{}", asked.user.email);
         let letter = machine.file(letter).display().to_string();
         let line = ["issue", &email, "--name", "Example, Somebody", "--letter-out", &letter];
-        asked.somebody.office.admin(&line).ok();
+        asked.user.authority.admin(&line).ok();
     };
     issue("one");
     let enroll = ["enroll", "--letter", "one", "--keyset", "new", "--level", "high", "--new-pin-source", "file:pin"];
@@ -188,7 +188,7 @@ fn enrollment_and_the_api_reach_it() {
         &[
             "encrypt",
             "--to",
-            &format!("new.one.{}", asked.somebody.email),
+            &format!("new.one.{}", asked.user.email),
             "--in",
             "message.txt",
             "--out",
@@ -217,28 +217,28 @@ fn a_crash_ends_its_own_log_ins_and_nothing_else() {
     let (first, workers) = (annex(&asked), workers_of(asked.agent().id()));
     assert_eq!(workers.len(), 2);
     // A connection that stays open, and has asked for a key of the other module before.
-    let mut events = asked.somebody.machine.command("curl");
+    let mut events = asked.user.machine.command("curl");
     let socket = asked.agent().api_socket();
     events.args(["-s", "-N", "--max-time", "60", "--unix-socket"]).arg(socket).arg("http://agent/v1/events");
     let mut events = events.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(events.stdout.take().unwrap()).lines().map_while(Result::ok);
     lines.find(|line| line == ": listening").unwrap();
 
-    faulty.does("die C_Sign\n");
+    faulty.set_faults("die C_Sign\n");
     assert!(!asked.signs("soft", "two"), "it was to die");
     let log = asked.agent().log();
     assert!(log.contains("the worker of the module") && !log.contains("is wrong"), "{log}");
     // While the worker is down: a request for its keyset, or for no named keyset, is refused, and
     // no session ends.
-    faulty.does("die C_Initialize\n");
+    faulty.set_faults("die C_Initialize\n");
     wait_for("it is gone", || (!offers(&asked, "soft")).then_some(()));
-    asked.somebody.machine.write("m", "a message\n");
+    asked.user.machine.write("m", "a message\n");
     for named in [&["--keyset", "soft"][..], &[]] {
         let sign = [&["sign", "--pin-source", "file:pin", "--in", "m", "--out", "m.p7m"][..], named].concat();
         tokenkeep(&asked, &sign).says("its worker is starting").fails_with(3);
     }
     assert!(asked.signs("other", "one-more"), "{}", asked.agent().log());
-    faulty.behaves();
+    faulty.clear_faults();
     let second = wait_for("another worker", || Some(annex(&asked)).filter(|second| *second != first));
     assert!(!is_alive(first) && workers.iter().all(|id| *id == first || is_alive(*id)), "{second}: {workers:?}");
     // The other module's session is still active; this module asks again, and both continue.
@@ -264,7 +264,7 @@ fn a_crash_ends_its_own_log_ins_and_nothing_else() {
 }
 
 #[test]
-fn whoever_asks_while_it_is_started_anew_is_served_by_the_next_one() {
+fn requests_during_a_restart_are_served_by_the_next_worker() {
     let (asked, faulty) = with_both(&[("soft", "high")], &[]);
     assert!(offers(&asked, "soft"));
     let first = annex(&asked);
@@ -290,7 +290,7 @@ fn one_that_does_not_answer_keeps_nobody_else_waiting() {
         asked.will(&[PIN]);
         assert!(asked.signs(keyset, "one"));
     }
-    faulty.does("delay C_Sign 100000ms\n");
+    faulty.set_faults("delay C_Sign 100000ms\n");
     let mut hanging = asked.begin_signing("soft", "two");
     for file in ["two-of-other", "three-of-other"] {
         assert!(asked.signs("other", file), "{}", asked.agent().log());
@@ -305,7 +305,7 @@ fn one_that_does_not_answer_keeps_nobody_else_waiting() {
 #[test]
 fn one_that_dies_at_its_start_is_named_and_the_agent_goes_on() {
     let (mut asked, faulty) = not_started(&[("soft", "low")], &[("other", "low")]);
-    faulty.does("die C_Initialize\n");
+    faulty.set_faults("die C_Initialize\n");
     let allowed = allowed(&asked);
     asked.start(&allowed);
     assert!(offers(&asked, "other") && !offers(&asked, "soft"));
@@ -316,7 +316,7 @@ fn one_that_dies_at_its_start_is_named_and_the_agent_goes_on() {
     let log = asked.agent().log();
     assert!(log.contains("libfaulty_pkcs11.so: it ends the program that loads it"), "{log}");
     // A changed module or configuration is tried again, also by an agent at its start.
-    faulty.behaves();
+    faulty.clear_faults();
 }
 
 #[test]
@@ -338,7 +338,7 @@ fn a_person_is_told_who_asks_and_for_what() {
     tokenkeep(&asked, &["agent", "log-off"]).ok();
     asked.will(&[PIN]);
     let sign = ["sign", "--keyset", "soft", "--in", "one", "--out", "one.p7m"];
-    asked.somebody.machine.tokenkeep_without_terminal(&sign).ok();
+    asked.user.machine.tokenkeep_without_terminal(&sign).ok();
     let [question] = &asked.questions()[..] else { panic!("one question") };
     for part in ["pin\n", "tokenkeep sign --keyset soft", "To sign content", "Keyset: soft (level medium)"] {
         assert!(question.contains(part), "{part}: {question}");
@@ -346,7 +346,7 @@ fn a_person_is_told_who_asks_and_for_what() {
 }
 
 #[test]
-fn what_is_locked_or_logged_off_is_so_there_too() {
+fn lock_and_log_off_reach_module_workers() {
     let (asked, _) = with_both(&[("soft", "low")], &[("other", "low")]);
     let sign_both = |file: &str| ["soft", "other"].map(|keyset| asked.signs(keyset, &format!("{file}-{keyset}")));
     asked.will(&[PIN, PIN]);
@@ -396,11 +396,11 @@ fn what_is_locked_or_logged_off_is_so_there_too() {
 fn the_same_name_in_two_modules_is_refused_with_both_tokens() {
     let (mut asked, faulty) = not_started(&[("same", "low")], &[]);
     let kryoptic = kryoptic::module().display().to_string();
-    asked.somebody.machine.write("m", "a message\n");
+    asked.user.machine.write("m", "a message\n");
     // With another address, since the authority knows this one already.
-    let letter = asked.somebody.machine.file("b.letter").display().to_string();
-    let issue = ["issue", &format!("b.{}", asked.somebody.email), "--name", "B", "--letter-out", &letter];
-    asked.somebody.office.admin(&issue).ok();
+    let letter = asked.user.machine.file("b.letter").display().to_string();
+    let issue = ["issue", &format!("b.{}", asked.user.email), "--name", "B", "--letter-out", &letter];
+    asked.user.authority.admin(&issue).ok();
     let enroll = ["enroll", "--letter", "b.letter", "--keyset", "same", "--level", "low", "--module", &kryoptic];
     tokenkeep(&asked, &[&enroll[..], &["--new-token", "--new-pin-source", "file:pin"]].concat()).ok();
     let allowed = allowed(&asked);

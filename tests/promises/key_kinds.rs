@@ -1,17 +1,17 @@
 //! CA, signing and encryption keys are of the kind that configuration and profiles set, and all
 //! kinds work together.
 
+use crate::support::deployment::Deployment;
 use crate::support::machine::TokenKind;
-use crate::support::story::Story;
 
 const TEXT: &str = "a message\n";
 
 /// All operations of a user with these kinds of keys, verified by OpenSSL where possible.
 fn works(ca: &str, signing: &str, encryption: &str) {
-    let story = Story::begin_with_ca_and_keys(TokenKind::SoftHsm, ca, signing, encryption);
-    story.enroll_user();
-    let machine = &story.machine;
-    let shown = story.tokenkeep(&["keyset", "show", "default", "--json"]).ok().json();
+    let deployment = Deployment::begin_with_ca_and_keys(TokenKind::SoftHsm, ca, signing, encryption);
+    deployment.enroll_user();
+    let machine = &deployment.machine;
+    let shown = deployment.tokenkeep(&["keyset", "show", "default", "--json"]).ok().json();
     let of_use = |wanted: &str| {
         let mut certificates = shown["certificates"].as_array().unwrap().iter();
         let certificate = certificates.find(|one| one["use"] == wanted).unwrap();
@@ -30,21 +30,21 @@ fn works(ca: &str, signing: &str, encryption: &str) {
 
     machine.write("message.txt", TEXT);
     let pin = ["--keyset", "default", "--pin-source", "file:pin1"];
-    story.tokenkeep(&[&["sign", "message.txt", "--format", "der", "--out", "signed"], &pin[..]].concat()).ok();
+    deployment.tokenkeep(&[&["sign", "message.txt", "--format", "der", "--out", "signed"], &pin[..]].concat()).ok();
     let verify = ["cms", "-verify", "-binary", "-inform", "DER", "-in", "signed", "-CAfile", "authority.pem"];
     assert_eq!(machine.openssl(&verify).ok().out(), TEXT);
     let encrypt = ["cms", "-encrypt", "-binary", "-aes256", "-in", "message.txt", "-outform", "DER", "-out", "secret"];
     machine.openssl(&[&encrypt[..], &["-recip", "encryption.pem"]].concat()).ok();
-    assert_eq!(story.tokenkeep(&[&["decrypt", "secret", "--out", "-"], &pin[..]].concat()).ok().out(), TEXT);
+    assert_eq!(deployment.tokenkeep(&[&["decrypt", "secret", "--out", "-"], &pin[..]].concat()).ok().out(), TEXT);
 }
 
 #[test]
-fn an_rsa_ca_certifies_rsa_4096_signing_keys_and_p384_encryption_keys() {
+fn an_rsa_ca_certifies_rsa_4096_and_p384_keys() {
     works("rsa-3072", "rsa-4096", "p384");
 }
 
 #[test]
-fn a_p384_ca_certifies_p384_signing_keys_and_rsa_2048_encryption_keys() {
+fn a_p384_ca_certifies_p384_and_rsa_2048_keys() {
     works("p384", "p384", "rsa-2048");
 }
 

@@ -12,10 +12,10 @@ use cryptoki::session::{Session, UserType};
 use serde_json::{Value, json};
 
 use crate::support::authority::Authority;
-use crate::support::intruder::{Intruder, encrypted, value};
+use crate::support::deployment::Deployment;
 use crate::support::machine::{Machine, TokenKind};
-use crate::support::office::clear_up_at_the_end;
-use crate::support::story::Story;
+use crate::support::other_program::{OtherProgram, encrypted, value};
+use crate::support::shared_authority::clear_up_at_the_end;
 use crate::support::terminal::Terminal;
 
 /// A token on a machine, and its PIN.
@@ -43,8 +43,8 @@ impl Scene {
             machines.extend(other.join().unwrap());
             machines.iter().for_each(clear_up_at_the_end);
             let at = |machine, token, pin| Place { machine, token, pin };
-            let users = [0, 2].map(|machine| at(machine, "admin", Story::ADMIN_PIN)).into_iter();
-            let guests = [1, 3].map(|machine| at(machine, "default", Story::USER_PIN));
+            let users = [0, 2].map(|machine| at(machine, "admin", Deployment::ADMIN_PIN)).into_iter();
+            let guests = [1, 3].map(|machine| at(machine, "default", Deployment::USER_PIN));
             let authorities = [0, 2].map(|machine| at(machine, "authority", Authority::PIN)).into();
             Mutex::new(Self { machines, users: users.chain(guests).collect(), authorities })
         });
@@ -53,19 +53,19 @@ impl Scene {
 
     /// An authority and its administrator on one machine, a user on another.
     fn of(kind: TokenKind, guest: TokenKind, signing: &str, encryption: &str) -> Vec<Machine> {
-        let story = Story::begin_with_keys(kind, signing, encryption);
+        let deployment = Deployment::begin_with_keys(kind, signing, encryption);
         let guest = Machine::with(guest);
-        guest.write_secret("pin", Story::USER_PIN);
-        story.machine.write_secret("pin", Story::ADMIN_PIN);
+        guest.write_secret("pin", Deployment::USER_PIN);
+        deployment.machine.write_secret("pin", Deployment::ADMIN_PIN);
         let letter = guest.file("user.letter").display().to_string();
-        story.issue("user@example.org", &letter).ok();
+        deployment.issue("user@example.org", &letter).ok();
         let enroll = ["enroll", "--letter", "user.letter", "--level", "high", "--new-token"];
         guest.tokenkeep(&[&enroll[..], &["--new-pin-source", "file:pin"]].concat()).ok();
-        for (machine, email) in [(&story.machine, "admin@example.org"), (&guest, "user@example.org")] {
+        for (machine, email) in [(&deployment.machine, "admin@example.org"), (&guest, "user@example.org")] {
             machine.write("message.txt", "a message\n");
             machine.tokenkeep(&["encrypt", "--to", email, "message.txt", "--out", "secret.p7m"]).ok();
         }
-        let Story { mut authority, machine } = story;
+        let Deployment { mut authority, machine } = deployment;
         assert!(authority.stop().success());
         vec![machine, guest]
     }
@@ -79,7 +79,7 @@ impl Scene {
 }
 
 /// The private keys on a token, all at level high.
-fn high_keys(intruder: &Intruder) -> Vec<ObjectHandle> {
+fn high_keys(intruder: &OtherProgram) -> Vec<ObjectHandle> {
     let keys = intruder.objects(ObjectClass::PRIVATE_KEY);
     assert_eq!(keys.len(), 2, "a signing key and an encryption key");
     for key in &keys {
@@ -89,7 +89,7 @@ fn high_keys(intruder: &Intruder) -> Vec<ObjectHandle> {
 }
 
 /// The signing key and the encryption key.
-fn signing_and_encryption_key(intruder: &Intruder) -> (ObjectHandle, ObjectHandle) {
+fn signing_and_encryption_key(intruder: &OtherProgram) -> (ObjectHandle, ObjectHandle) {
     let keys = high_keys(intruder);
     let (signing, other): (Vec<_>, Vec<_>) =
         keys.into_iter().partition(|key| intruder.is(*key, &Attribute::Sign(true)));
@@ -100,7 +100,7 @@ fn signing_and_encryption_key(intruder: &Intruder) -> (ObjectHandle, ObjectHandl
 #[test]
 fn every_use_asks_for_the_pin() {
     const TEST: &str = "level_high::every_use_asks_for_the_pin";
-    if Intruder::acted(uses_without_a_pin_of_their_own) {
+    if OtherProgram::run_logged_in(uses_without_a_pin_of_their_own) {
         return;
     }
     let scene = Scene::get();
@@ -139,7 +139,7 @@ type Use = dyn Fn(&Session, ObjectHandle) -> CkResult<Vec<u8>>;
 
 /// With a login, but without the PIN for the use, there is neither signature nor decryption. With
 /// it, there is one.
-fn uses_without_a_pin_of_their_own(intruder: &Intruder) -> Value {
+fn uses_without_a_pin_of_their_own(intruder: &OtherProgram) -> Value {
     let (signing, encryption) = signing_and_encryption_key(intruder);
     let mut used: Vec<(ObjectHandle, Box<Use>)> = Vec::new();
     let mechanism = if intruder.is_rsa(signing) { Mechanism::RsaPkcs } else { Mechanism::Ecdsa };
@@ -175,7 +175,7 @@ fn uses_without_a_pin_of_their_own(intruder: &Intruder) -> Value {
 #[test]
 fn unwrap_copy_and_set_attribute_are_refused() {
     const TEST: &str = "level_high::unwrap_copy_and_set_attribute_are_refused";
-    if Intruder::acted(ways_round) {
+    if OtherProgram::run_logged_in(ways_round) {
         return;
     }
     let scene = Scene::get();
@@ -187,7 +187,7 @@ fn unwrap_copy_and_set_attribute_are_refused() {
     }
 }
 
-fn ways_round(intruder: &Intruder) -> Value {
+fn ways_round(intruder: &OtherProgram) -> Value {
     for key in high_keys(intruder) {
         let kind = if intruder.is_rsa(key) { KeyType::RSA } else { KeyType::EC };
         let own = intruder.own_key_pair(kind).private;
@@ -235,7 +235,7 @@ fn ways_round(intruder: &Intruder) -> Value {
 }
 
 /// Unwraps a content key that was encrypted to an RSA key, into a readable key.
-fn unwrapped(intruder: &Intruder, key: ObjectHandle) -> CkResult<Vec<u8>> {
+fn unwrapped(intruder: &OtherProgram, key: ObjectHandle) -> CkResult<Vec<u8>> {
     let session = intruder.another_session();
     let template = [
         Attribute::Class(ObjectClass::SECRET_KEY),
@@ -249,9 +249,9 @@ fn unwrapped(intruder: &Intruder, key: ObjectHandle) -> CkResult<Vec<u8>> {
 }
 
 #[test]
-fn derive_is_refused_on_signing_keys_and_unguarded_on_ec_encryption_keys() {
-    const TEST: &str = "level_high::derive_is_refused_on_signing_keys_and_unguarded_on_ec_encryption_keys";
-    if Intruder::acted(derivations) {
+fn derive_is_refused_on_signing_keys_only() {
+    const TEST: &str = "level_high::derive_is_refused_on_signing_keys_only";
+    if OtherProgram::run_logged_in(derivations) {
         return;
     }
     let scene = Scene::get();
@@ -262,7 +262,7 @@ fn derive_is_refused_on_signing_keys_and_unguarded_on_ec_encryption_keys() {
     }
 }
 
-fn derivations(intruder: &Intruder) -> Value {
+fn derivations(intruder: &OtherProgram) -> Value {
     let (signing, encryption) = signing_and_encryption_key(intruder);
     let own = intruder.own_key_pair(KeyType::EC);
     let peer = intruder.own_key_pair(KeyType::EC);
@@ -284,14 +284,14 @@ fn derivations(intruder: &Intruder) -> Value {
 }
 
 /// The public point: 65 bytes that begin with 4.
-fn point(intruder: &Intruder, public: ObjectHandle) -> Vec<u8> {
+fn point(intruder: &OtherProgram, public: ObjectHandle) -> Vec<u8> {
     let Some(Attribute::EcPoint(point)) = intruder.attribute(public, AttributeType::EcPoint) else {
         panic!("no point")
     };
     point[point.len() - 65..].to_vec()
 }
 
-fn derived(intruder: &Intruder, key: ObjectHandle, peer: &[u8]) -> CkResult<Vec<u8>> {
+fn derived(intruder: &OtherProgram, key: ObjectHandle, peer: &[u8]) -> CkResult<Vec<u8>> {
     let session = intruder.another_session();
     let template = [
         Attribute::Class(ObjectClass::SECRET_KEY),
@@ -309,7 +309,7 @@ fn derived(intruder: &Intruder, key: ObjectHandle, peer: &[u8]) -> CkResult<Vec<
 #[test]
 fn the_private_encryption_key_cannot_be_read_from_either_token() {
     const TEST: &str = "level_high::the_private_encryption_key_cannot_be_read_from_either_token";
-    if Intruder::acted(readings) {
+    if OtherProgram::run_logged_in(readings) {
         return;
     }
     let scene = Scene::get();
@@ -334,7 +334,7 @@ fn the_private_encryption_key_cannot_be_read_from_either_token() {
 }
 
 /// Tries to read every private and secret key of a token; returns their labels.
-fn readings(intruder: &Intruder) -> Value {
+fn readings(intruder: &OtherProgram) -> Value {
     let own = [KeyType::RSA, KeyType::EC].map(|kind| intruder.own_key_pair(kind).private);
     for key in own {
         assert!(!read(intruder, key).is_empty(), "the intruder's own key");
@@ -360,7 +360,7 @@ fn readings(intruder: &Intruder) -> Value {
 }
 
 /// The secret attributes that the token returns for a key.
-fn read(intruder: &Intruder, key: ObjectHandle) -> Vec<Attribute> {
+fn read(intruder: &OtherProgram, key: ObjectHandle) -> Vec<Attribute> {
     let secret_parts = [
         AttributeType::Value,
         AttributeType::PrivateExponent,
@@ -374,7 +374,7 @@ fn read(intruder: &Intruder, key: ObjectHandle) -> Vec<Attribute> {
 }
 
 /// The mechanisms with which the token wraps a key with a key of the intruder's.
-fn wrapped(intruder: &Intruder, key: ObjectHandle) -> Vec<&'static str> {
+fn wrapped(intruder: &OtherProgram, key: ObjectHandle) -> Vec<&'static str> {
     let uses = [Attribute::Wrap(true), Attribute::Decrypt(true), Attribute::Encrypt(true)];
     let template = [&[Attribute::Token(false), Attribute::ValueLen(32.into())], &uses[..]].concat();
     let own = intruder.session.generate_key(&Mechanism::AesKeyGen, &template).unwrap();

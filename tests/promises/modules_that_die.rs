@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::support::agent::{Agent, wait_for};
-use crate::support::faulty::{self, Faulty};
+use crate::support::faulty_module::{self, FaultyModule};
 use crate::support::kryoptic;
 use crate::support::machine::{Machine, softhsm_module};
 use crate::support::output::Output;
@@ -60,20 +60,20 @@ fn a_module_that_dies_is_named_and_the_others_are_used() {
 
     // A module that dies at its first call is recorded, and tried again if its configuration
     // changes.
-    let faulty = Faulty::in_front_of(&mut machine);
-    faulty.does("die C_Initialize");
-    modules(&machine, &[&softhsm_module(), faulty::module()]);
+    let faulty = FaultyModule::in_front_of(&mut machine);
+    faulty.set_faults("die C_Initialize");
+    modules(&machine, &[&softhsm_module(), faulty_module::module()]);
     names(machine.tokenkeep(&["tokens"]).ok(), "libfaulty_pkcs11.so", "SIGABRT").says("one");
-    faulty.behaves();
+    faulty.clear_faults();
     machine.tokenkeep(&["tokens"]).ok().says("ends the program that loads it");
     let configuration = machine.read_text("softhsm2.conf");
     machine.write("softhsm2.conf", format!("{configuration}# changed\n"));
     machine.tokenkeep(&["tokens"]).ok().does_not_say("ends the program that loads it");
     // Or when `doctor` checks it.
-    faulty.does("die C_Initialize");
+    faulty.set_faults("die C_Initialize");
     machine.write("softhsm2.conf", configuration);
     machine.tokenkeep(&["tokens"]).ok().says("ends the program that loads it");
-    faulty.behaves();
+    faulty.clear_faults();
     machine.tokenkeep(&["tokens"]).ok().says("ends the program that loads it");
     machine.tokenkeep(&["doctor"]).does_not_say("ends the program that loads it");
     machine.tokenkeep(&["tokens"]).ok().does_not_say("ends the program that loads it");
@@ -91,7 +91,7 @@ fn a_module_that_dies_is_named_and_the_others_are_used() {
 }
 
 #[test]
-fn a_token_that_was_copied_beside_itself_is_said_to_be_the_reason() {
+fn a_copied_token_directory_is_named_as_the_cause() {
     let machine = Machine::new();
     with_a_token(&machine);
     let agent = Agent::start(&machine, &[]);

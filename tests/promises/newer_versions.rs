@@ -7,19 +7,20 @@ use serde_json::{Value, json};
 use tokenkeep::token::{Module, Pin};
 
 use crate::support::authority::Authority;
-use crate::support::intruder::Order;
 use crate::support::machine::Machine;
-use crate::support::office::Somebody;
+use crate::support::other_program::ChildTask;
+use crate::support::shared_authority::TestUser;
 
 const APPLICATION: &str = "tokenkeep keyset";
 
 #[test]
 fn a_keysets_record_of_a_newer_version_is_refused_in_words() {
     const TEST: &str = "newer_versions::a_keysets_record_of_a_newer_version_is_refused_in_words";
-    let acted = Order::carried_out(|order| {
+    let acted = ChildTask::run_in_child(|order| {
         let module = Module::load(Path::new(&order.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
-        let ceremony = module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap().ceremony();
+        let ceremony =
+            module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap().begin_enrollment();
         for private in [false, true] {
             let data = ceremony.data_objects(APPLICATION, private).unwrap().remove(0);
             let mut record: Value = serde_json::from_slice(&data.value).unwrap();
@@ -32,16 +33,16 @@ fn a_keysets_record_of_a_newer_version_is_refused_in_words() {
     if acted {
         return;
     }
-    let somebody = Somebody::enrolled();
-    somebody.issue("again.letter");
-    somebody.machine.order(TEST, "default", Somebody::PIN, &json!({}));
-    let before = somebody.machine.inventory(&[("default", Somebody::PIN)]);
-    somebody.machine.write("message.txt", "a message\n");
-    let wire = somebody.wire();
+    let user = TestUser::enrolled();
+    user.issue("again.letter");
+    user.machine.order(TEST, "default", TestUser::PIN, &json!({}));
+    let before = user.machine.inventory(&[("default", TestUser::PIN)]);
+    user.machine.write("message.txt", "a message\n");
+    let wire = user.wire();
     let url = wire.url();
     let nobody = ["--pin-source", "file:no-such-file"];
     let told = |arguments: &[&str], code: i32| {
-        let output = somebody.tokenkeep(arguments).fails_with(code);
+        let output = user.tokenkeep(arguments).fails_with(code);
         output.says("newer tokenkeep").says("version 2").says("reads up to 1").says("upgrade");
     };
     told(&[&["sign", "message.txt", "--keyset", "default"], &nobody[..]].concat(), 3);
@@ -50,10 +51,10 @@ fn a_keysets_record_of_a_newer_version_is_refused_in_words() {
     told(&[&enroll[..], &nobody].concat(), 5);
     told(&[&enroll[..], &["--new-token", "--new-pin-source", "file:no-such-file"]].concat(), 5);
     told(&[&enroll[..], &["--token", "default"], &nobody].concat(), 5);
-    somebody.tokenkeep(&["keysets"]).ok().says("newer tokenkeep");
+    user.tokenkeep(&["keysets"]).ok().says("newer tokenkeep");
     assert!(wire.exchanges().is_empty(), "something was sent");
-    assert_eq!(somebody.machine.inventory(&[("default", Somebody::PIN)]), before);
-    assert!(!somebody.machine.listed_token("default").count_is_low(), "a PIN was tried");
+    assert_eq!(user.machine.inventory(&[("default", TestUser::PIN)]), before);
+    assert!(!user.machine.listed_token("default").count_is_low(), "a PIN was tried");
 }
 
 #[test]

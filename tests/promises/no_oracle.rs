@@ -2,32 +2,32 @@
 //! was wrong.
 
 use crate::support::machine::TokenKind;
-use crate::support::office::Somebody;
+use crate::support::shared_authority::TestUser;
 
 /// The beginning of an RSA-2048 recipient's encrypted key: an OCTET STRING of 256 bytes.
 const ENCRYPTED_KEY: &[u8] = &[0x04, 0x82, 0x01, 0x00];
 
 /// Exit code and output for the message with one byte changed.
-fn told(somebody: &Somebody, message: &[u8], place: usize) -> (i32, String, String) {
+fn told(user: &TestUser, message: &[u8], place: usize) -> (i32, String, String) {
     let mut bent = message.to_vec();
     bent[place] ^= 1;
-    somebody.machine.write("bent.p7m", bent);
-    let output = somebody.tokenkeep(&["decrypt", "--pin-source", "file:pin", "--in", "bent.p7m", "--out", "-"]);
+    user.machine.write("bent.p7m", bent);
+    let output = user.tokenkeep(&["decrypt", "--pin-source", "file:pin", "--in", "bent.p7m", "--out", "-"]);
     (output.code(), output.err(), output.out())
 }
 
 #[test]
-fn a_message_that_does_not_open_does_not_say_why() {
+fn a_decryption_failure_does_not_reveal_its_cause() {
     for kind in [TokenKind::SoftHsm, TokenKind::Kryoptic] {
-        let somebody = Somebody::with_keyset_on(kind);
-        somebody.encrypts("a secret\n", "secret.p7m");
-        let message = std::fs::read(somebody.machine.file("secret.p7m")).unwrap();
-        assert_eq!(somebody.reads("default", "pin", "secret.p7m"), "a secret\n");
+        let user = TestUser::with_keyset_on(kind);
+        user.encrypts("a secret\n", "secret.p7m");
+        let message = std::fs::read(user.machine.file("secret.p7m")).unwrap();
+        assert_eq!(user.reads("default", "pin", "secret.p7m"), "a secret\n");
         let key = message.windows(4).position(|window| window == ENCRYPTED_KEY).unwrap() + ENCRYPTED_KEY.len();
 
         // One wrong key in 256 decrypts to apparently valid padding, but not each of several.
         let not_opened = |places: [usize; 3]| {
-            let told: Vec<_> = places.into_iter().map(|place| told(&somebody, &message, place)).collect();
+            let told: Vec<_> = places.into_iter().map(|place| told(&user, &message, place)).collect();
             let failed = told.into_iter().find(|(code, ..)| *code != 0);
             failed.expect("a message that was bent is read")
         };

@@ -7,85 +7,85 @@
 //! program reports.
 
 use crate::support::authority::Authority;
-use crate::support::faulty::{self, Faulty};
+use crate::support::deployment::Deployment;
+use crate::support::faulty_module::{self, FaultyModule};
 use crate::support::machine::Machine;
-use crate::support::office::Somebody;
 use crate::support::output::Output;
-use crate::support::pin_costs::{commands, costs, somebody};
-use crate::support::story::Story;
+use crate::support::pin_costs::{commands, costs, faulty_user};
+use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
 #[test]
 fn one_wrong_pin_costs_one_try_on_every_path() {
-    let (somebody, faulty) = somebody();
-    let before = somebody.shown("default");
+    let (user, faulty) = faulty_user();
+    let before = user.shown("default");
     for (what, command) in commands() {
         costs(&faulty, what, 1, || {
             let all = [&command[..], &["--pin-source", "file:wrong.pin"]].concat();
-            somebody.machine.tokenkeep_without_terminal(&all).fails_with(4).says("is wrong");
+            user.machine.tokenkeep_without_terminal(&all).fails_with(4).says("is wrong");
         });
         // One right PIN clears the token's counter, so that each case begins alike.
-        somebody.signs_with("default", "pin");
+        user.signs_with("default", "pin");
     }
-    assert_eq!(somebody.shown("default"), before);
+    assert_eq!(user.shown("default"), before);
 }
 
 #[test]
-fn one_wrong_pin_typed_at_a_terminal_costs_one_try_and_is_not_asked_for_again() {
-    let (somebody, faulty) = somebody();
+fn one_wrong_pin_at_a_terminal_costs_one_try_without_a_retry() {
+    let (user, faulty) = faulty_user();
     for (what, command) in commands() {
         costs(&faulty, what, 1, || {
-            let mut terminal = Terminal::tokenkeep(&somebody.machine, &command);
-            terminal.expect("PIN").expect(":").type_line(Somebody::WRONG_PIN);
+            let mut terminal = Terminal::tokenkeep(&user.machine, &command);
+            terminal.expect("PIN").expect(":").type_line(TestUser::WRONG_PIN);
             let (code, shown) = terminal.finish();
             assert_eq!(code, 4, "{what}: {shown}");
         });
-        somebody.signs_with("default", "pin");
+        user.signs_with("default", "pin");
     }
 }
 
 #[test]
 fn what_gives_no_pin_costs_no_try() {
-    let (somebody, faulty) = somebody();
-    somebody.machine.write_secret("empty.pin", "");
-    somebody.machine.write_secret("short.pin", "1");
-    somebody.machine.write_secret("long.pin", &"x".repeat(300));
-    somebody.machine.write("open.pin", "12345678\n");
+    let (user, faulty) = faulty_user();
+    user.machine.write_secret("empty.pin", "");
+    user.machine.write_secret("short.pin", "1");
+    user.machine.write_secret("long.pin", &"x".repeat(300));
+    user.machine.write("open.pin", "12345678\n");
     // The right PIN, with characters that editors and web pages add.
     for (name, before, after) in
         [("mark.pin", "\u{feff}", ""), ("space.pin", "", "\u{a0}"), ("width.pin", "\u{200b}", "\u{2060}")]
     {
-        somebody.machine.write_secret(name, &format!("{before}{}{after}", Somebody::PIN));
+        user.machine.write_secret(name, &format!("{before}{}{after}", TestUser::PIN));
     }
     for (what, command) in commands() {
         costs(&faulty, what, 0, || {
             for source in ["mark.pin", "space.pin", "width.pin"] {
                 let source = format!("file:{source}");
                 let all = [&command[..], &["--pin-source", &source]].concat();
-                let output = somebody.machine.tokenkeep_without_terminal(&all).fails_with(4);
-                output.says("which nobody sees or types").does_not_say(Somebody::PIN);
+                let output = user.machine.tokenkeep_without_terminal(&all).fails_with(4);
+                output.says("which nobody sees or types").does_not_say(TestUser::PIN);
             }
             for source in ["empty.pin", "short.pin", "long.pin", "open.pin", "no-such-file"] {
                 let source = format!("file:{source}");
                 let all = [&command[..], &["--pin-source", &source]].concat();
-                somebody.machine.tokenkeep_without_terminal(&all).fails_with(4);
+                user.machine.tokenkeep_without_terminal(&all).fails_with(4);
             }
             // Nobody can be prompted.
-            somebody.machine.tokenkeep_without_terminal(&command).fails_with(4);
+            user.machine.tokenkeep_without_terminal(&command).fails_with(4);
         });
     }
 }
 
 #[test]
 fn a_cancelled_prompt_costs_no_try() {
-    let (somebody, faulty) = somebody();
+    let (user, faulty) = faulty_user();
     for (what, command) in commands() {
         costs(&faulty, what, 0, || {
-            let mut terminal = Terminal::tokenkeep(&somebody.machine, &command);
+            let mut terminal = Terminal::tokenkeep(&user.machine, &command);
             terminal.expect("PIN").expect(":").interrupt();
             let (code, shown) = terminal.finish();
             assert_eq!(code, 130, "{what}: {shown}");
-            let mut terminal = Terminal::tokenkeep(&somebody.machine, &command);
+            let mut terminal = Terminal::tokenkeep(&user.machine, &command);
             terminal.expect("PIN").expect(":").type_line("");
             assert_eq!(terminal.finish().0, 4, "{what}");
         });
@@ -93,17 +93,17 @@ fn a_cancelled_prompt_costs_no_try() {
 }
 
 #[test]
-fn a_locked_pin_one_that_is_at_its_last_try_and_a_token_that_is_out_cost_no_try() {
-    let (somebody, faulty) = somebody();
+fn locked_last_try_and_absent_tokens_cost_no_try() {
+    let (user, faulty) = faulty_user();
     for (what, command) in commands() {
         let all = [&command[..], &["--pin-source", "file:wrong.pin"]].concat();
         // Without its token, the program cannot know that a keyset is a message's recipient: exit
         // code 5.
         for (rule, codes) in [("flags LOCKED", &[4][..]), ("flags FINAL_TRY", &[4]), ("removed", &[3, 5])] {
             costs(&faulty, &format!("{what}, {rule}"), 0, || {
-                faulty.does(rule);
-                let output = somebody.machine.tokenkeep_without_terminal(&all);
-                faulty.behaves();
+                faulty.set_faults(rule);
+                let output = user.machine.tokenkeep_without_terminal(&all);
+                faulty.clear_faults();
                 assert!(codes.contains(&output.code()), "{rule}: {output}");
                 output.does_not_say("is wrong");
             });
@@ -113,53 +113,53 @@ fn a_locked_pin_one_that_is_at_its_last_try_and_a_token_that_is_out_cost_no_try(
 
 #[test]
 fn what_could_mean_several_keysets_or_none_costs_no_try() {
-    let (somebody, faulty) = somebody();
-    somebody.issue("second.letter");
-    somebody.enroll_new("second.letter", "second").ok();
+    let (user, faulty) = faulty_user();
+    user.issue("second.letter");
+    user.enroll_new("second.letter", "second").ok();
     let source = ["--pin-source", "file:wrong.pin"];
     costs(&faulty, "several", 0, || {
         // Neither keyset is named `default`, and the configuration names none.
         for command in
             [&["sign", "--in", "message.txt", "--keyset", "nobody"][..], &["pin", "change", "--keyset", "nobody"]]
         {
-            somebody.machine.tokenkeep_without_terminal(&[command, &source].concat()).fails_with(3);
+            user.machine.tokenkeep_without_terminal(&[command, &source].concat()).fails_with(3);
         }
         // A letter for a keyset whose name another token has.
         let taken = ["enroll", "--letter", "again.letter", "--keyset", "second", "--new-token"];
         let new = ["--new-pin-source", "file:wrong.pin"];
-        somebody.machine.tokenkeep_without_terminal(&[&taken[..], &new].concat()).fails_with(5);
+        user.machine.tokenkeep_without_terminal(&[&taken[..], &new].concat()).fails_with(5);
     });
 }
 
 #[test]
-fn a_right_pin_costs_no_wrong_try_and_no_more_log_ins_than_its_act_needs() {
-    let (somebody, faulty) = somebody();
+fn a_right_pin_costs_no_try_and_no_extra_login() {
+    let (user, faulty) = faulty_user();
     // At level high: the login, and the one for the use of the key.
     let twice = ["C_Login user CKR_OK", "C_Login context CKR_OK"];
     for (what, command) in commands().into_iter().take(2) {
         faulty.forget();
-        somebody.tokenkeep(&[&command[..], &["--pin-source", "file:pin"]].concat()).ok();
+        user.tokenkeep(&[&command[..], &["--pin-source", "file:pin"]].concat()).ok();
         assert_eq!(faulty.calls(), twice, "{what}");
     }
     faulty.forget();
     let change = ["pin", "change", "--pin-source", "file:pin", "--new-pin-source", "file:other.pin"];
-    somebody.tokenkeep(&change).ok();
+    user.tokenkeep(&change).ok();
     assert_eq!(faulty.wrong_tries(), 0);
 }
 
 #[test]
 fn an_old_pin_is_verified_before_a_new_one_is_asked_for() {
-    let (somebody, faulty) = somebody();
+    let (user, faulty) = faulty_user();
     costs(&faulty, "a wrong old PIN", 1, || {
-        let mut terminal = Terminal::tokenkeep(&somebody.machine, &["pin", "change"]);
-        terminal.expect("PIN of").expect(": ").type_line(Somebody::WRONG_PIN);
+        let mut terminal = Terminal::tokenkeep(&user.machine, &["pin", "change"]);
+        terminal.expect("PIN of").expect(": ").type_line(TestUser::WRONG_PIN);
         let (code, shown) = terminal.finish();
         assert!(code == 4 && shown.contains("is wrong") && !shown.contains("New PIN"), "{code} {shown}");
     });
     faulty.forget();
     {
-        let mut terminal = Terminal::tokenkeep(&somebody.machine, &["pin", "change"]);
-        terminal.expect("PIN of").expect(": ").type_line(Somebody::PIN);
+        let mut terminal = Terminal::tokenkeep(&user.machine, &["pin", "change"]);
+        terminal.expect("PIN of").expect(": ").type_line(TestUser::PIN);
         // SoftHSM accepts PINs of 4 to 255 characters.
         terminal.expect("New PIN for").expect("(4 to 255 characters): ").type_line("123");
         terminal.expect("takes PINs of 4 to 255 characters").expect("New PIN for").expect(": ").interrupt();
@@ -167,15 +167,15 @@ fn an_old_pin_is_verified_before_a_new_one_is_asked_for() {
         assert!(code == 130 && shown.contains("is unchanged"), "{code} {shown}");
     }
     assert_eq!((faulty.wrong_tries(), faulty.calls().len()), (0, 1), "a right one, given once: {:#?}", faulty.calls());
-    somebody.signs_with("default", "pin");
+    user.signs_with("default", "pin");
 }
 
 /// An administrator's commands, each of which signs a statement.
 #[test]
 fn one_wrong_pin_of_an_administrator_costs_one_try() {
-    let mut story = Story::begin();
-    let faulty = Faulty::in_front_of(&mut story.machine);
-    story.machine.write_secret("wrong.pin", Somebody::WRONG_PIN);
+    let mut deployment = Deployment::begin();
+    let faulty = FaultyModule::in_front_of(&mut deployment.machine);
+    deployment.machine.write_secret("wrong.pin", TestUser::WRONG_PIN);
     let commands: [&[&str]; 5] = [
         &["issue", "user@example.org", "--name", "Example, User", "--letter-out", "user.letter"],
         &["recover", "admin@example.org", "--letter-out", "recovery.letter"],
@@ -189,14 +189,14 @@ fn one_wrong_pin_of_an_administrator_costs_one_try() {
             |source: &str| [&all[..], &["--pin-source", source]].concat().iter().map(ToString::to_string).collect();
         let run = |arguments: Vec<String>| -> Output {
             let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-            story.machine.tokenkeep_without_terminal(&arguments)
+            deployment.machine.tokenkeep_without_terminal(&arguments)
         };
         costs(&faulty, &format!("{command:?}"), 1, || drop(run(with("file:wrong.pin")).fails_with(4)));
         costs(&faulty, &format!("{command:?}"), 0, || drop(run(with("file:no-such-file")).fails_with(4)));
-        assert!(!story.machine.file("user.letter").exists() && !story.machine.file("statement.p7m").exists());
+        assert!(!deployment.machine.file("user.letter").exists() && !deployment.machine.file("statement.p7m").exists());
         // A right PIN clears the token's counter.
-        story.machine.write_secret("right.pin", Story::ADMIN_PIN);
-        story.admin(&["list"]).ok();
+        deployment.machine.write_secret("right.pin", Deployment::ADMIN_PIN);
+        deployment.admin(&["list"]).ok();
     }
 }
 
@@ -206,7 +206,7 @@ fn one_wrong_pin_of_an_authority_costs_one_try() {
     let mut machine = Machine::new();
     let authority = Authority::init(&machine);
     let faulty = in_front_of_the_authority(&mut machine);
-    machine.write_secret("wrong.pin", Somebody::WRONG_PIN);
+    machine.write_secret("wrong.pin", TestUser::WRONG_PIN);
     let serve = |source| {
         let line = ["authority", "serve", "--config", "authority.toml", "--pin-source", source];
         machine.tokenkeep_without_terminal(&line)
@@ -214,13 +214,13 @@ fn one_wrong_pin_of_an_authority_costs_one_try() {
     costs(&faulty, "authority serve", 1, || drop(serve("file:wrong.pin").fails_with(4).says("is wrong")));
     costs(&faulty, "authority serve", 0, || drop(serve("file:no-such-file").fails_with(4)));
     costs(&faulty, "authority serve, locked", 0, || {
-        faulty.does("flags LOCKED");
+        faulty.set_faults("flags LOCKED");
         serve("file:wrong.pin").fails_with(4).says("is locked");
-        faulty.behaves();
+        faulty.clear_faults();
     });
     // For the existing token.
     std::fs::remove_dir_all(machine.file("state")).unwrap();
-    machine.write_secret("authority.pin", Somebody::WRONG_PIN);
+    machine.write_secret("authority.pin", TestUser::WRONG_PIN);
     faulty.forget();
     assert_ne!(machine.tokenkeep_without_terminal(&Authority::INIT).code(), 0);
     assert!(faulty.wrong_tries() <= 1, "{:?}", faulty.calls());
@@ -231,13 +231,13 @@ fn one_wrong_pin_of_an_authority_costs_one_try() {
 /// response.
 #[test]
 fn one_wrong_pin_costs_one_try_where_a_command_goes_by_files() {
-    let mut story = Story::begin();
+    let mut deployment = Deployment::begin();
     for (command, file) in [(&["list"][..], "list"), (&["recover", "admin@example.org"], "letter")] {
-        story.admin(&[command, &["--statement-out", &format!("{file}.statement")]].concat()).ok();
+        deployment.admin(&[command, &["--statement-out", &format!("{file}.statement")]].concat()).ok();
     }
-    story.authority.stop();
-    let faulty = in_front_of_the_authority(&mut story.machine);
-    story.machine.write_secret("wrong.pin", Somebody::WRONG_PIN);
+    deployment.authority.stop();
+    let faulty = in_front_of_the_authority(&mut deployment.machine);
+    deployment.machine.write_secret("wrong.pin", TestUser::WRONG_PIN);
     for file in ["list", "letter"] {
         let (statement, response) = (format!("{file}.statement"), format!("{file}.response"));
         let answer = ["authority", "answer", "--config", "authority.toml", "--in", &statement, "--out", &response];
@@ -246,10 +246,11 @@ fn one_wrong_pin_costs_one_try_where_a_command_goes_by_files() {
         let open = [&open[..], if file == "letter" { &letter } else { &[] }].concat();
         for (command, right) in [(&answer[..], "file:authority.pin"), (&open, "file:admin.pin")] {
             let what = format!("{command:?}");
-            let run = |source| story.machine.tokenkeep_without_terminal(&[command, &["--pin-source", source]].concat());
+            let run =
+                |source| deployment.machine.tokenkeep_without_terminal(&[command, &["--pin-source", source]].concat());
             costs(&faulty, &what, 1, || drop(run("file:wrong.pin").fails_with(4).says("is wrong")));
             costs(&faulty, &what, 0, || drop(run("file:no-such-file").fails_with(4)));
-            assert!(!story.machine.file("recovery.letter").exists());
+            assert!(!deployment.machine.file("recovery.letter").exists());
             // A right PIN clears the token's counter, and creates the input of the next command.
             run(right).ok();
         }
@@ -257,10 +258,10 @@ fn one_wrong_pin_costs_one_try_where_a_command_goes_by_files() {
 }
 
 /// `authority.toml` names its own module.
-fn in_front_of_the_authority(machine: &mut Machine) -> Faulty {
+fn in_front_of_the_authority(machine: &mut Machine) -> FaultyModule {
     let real = machine.module().display().to_string();
-    let faulty = Faulty::in_front_of(machine);
+    let faulty = FaultyModule::in_front_of(machine);
     let text = machine.read_text("authority.toml");
-    machine.write("authority.toml", text.replace(&real, &faulty::module().display().to_string()));
+    machine.write("authority.toml", text.replace(&real, &faulty_module::module().display().to_string()));
     faulty
 }

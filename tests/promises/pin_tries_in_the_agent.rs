@@ -7,22 +7,22 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::support::agent::{Agent, wait_for};
 use crate::support::der::{inside, parts};
-use crate::support::faulty::Faulty;
+use crate::support::faulty_module::FaultyModule;
 use crate::support::machine::Machine;
-use crate::support::office::{Somebody, wait_until_certificates_are_newer};
-use crate::support::pin_costs::{commands, costs, somebody};
-use crate::support::ssh::{Speaker, split_string, string};
+use crate::support::pin_costs::{commands, costs, faulty_user};
+use crate::support::shared_authority::{TestUser, wait_until_certificates_are_newer};
+use crate::support::ssh::{RawAgentClient, split_string, string};
 
 /// An agent on this machine whose prompter gives the PIN in this file; its module counts.
-fn agent_given(machine: &mut Machine, pin: &str) -> (Agent, Faulty) {
+fn agent_given(machine: &mut Machine, pin: &str) -> (Agent, FaultyModule) {
     Agent::configure_with_pin_in(machine, pin, &format!("allow = [\"{}\"]", machine.path().display()));
-    let faulty = Faulty::in_front_of(machine);
+    let faulty = FaultyModule::in_front_of(machine);
     (Agent::start(machine, &[]), faulty)
 }
 
 /// The message that an SSH client signs to log in (RFC 4252 §7), and the key's blob.
 fn ssh_log_in(agent: &Agent, keyset: &str) -> (Vec<u8>, Vec<u8>) {
-    let blob = Speaker::connect(&agent.ssh_socket()).key(keyset);
+    let blob = RawAgentClient::connect(&agent.ssh_socket()).key(keyset);
     let kind = split_string(&blob).0.to_vec();
     let head = [string([7; 32]), vec![50], string("user"), string("ssh-connection"), string("publickey"), vec![1]];
     ([head.concat(), string(kind), string(&blob)].concat(), blob)
@@ -30,36 +30,36 @@ fn ssh_log_in(agent: &Agent, keyset: &str) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn one_wrong_pin_costs_one_try_through_the_agent_too() {
-    let (mut somebody, _) = somebody();
-    let (agent, faulty) = agent_given(&mut somebody.machine, "wrong.pin");
+    let (mut user, _) = faulty_user();
+    let (agent, faulty) = agent_given(&mut user.machine, "wrong.pin");
     // Commands ask for the PIN themselves; the agent passes it to the token.
     for (what, command) in commands() {
         costs(&faulty, what, 1, || {
             let all = [&command[..], &["--pin-source", "file:wrong.pin"]].concat();
-            somebody.machine.tokenkeep_without_terminal(&all).fails_with(4).says("is wrong");
+            user.machine.tokenkeep_without_terminal(&all).fails_with(4).says("is wrong");
         });
         costs(&faulty, what, 0, || {
             let all = [&command[..], &["--pin-source", "file:no-such-file"]].concat();
-            somebody.machine.tokenkeep_without_terminal(&all).fails_with(4);
+            user.machine.tokenkeep_without_terminal(&all).fails_with(4);
         });
         // Three wrong PINs from a file would be the last.
-        somebody.signs_with("default", "pin");
+        user.signs_with("default", "pin");
     }
     // For a client of the SSH endpoint the agent's own prompter asks.
     let (data, blob) = ssh_log_in(&agent, "default");
     costs(&faulty, "an SSH log-in", 1, || {
-        assert_eq!(Speaker::connect(&agent.ssh_socket()).signs(&blob, &data, 0), None);
+        assert_eq!(RawAgentClient::connect(&agent.ssh_socket()).signs(&blob, &data, 0), None);
     });
     costs(&faulty, "what the SSH door does not sign", 0, || {
-        assert_eq!(Speaker::connect(&agent.ssh_socket()).signs(&blob, b"anything", 0), None);
+        assert_eq!(RawAgentClient::connect(&agent.ssh_socket()).signs(&blob, b"anything", 0), None);
     });
 }
 
 /// The API endpoints that use a token: their paths, with the bodies.
-fn endpoints(somebody: &Somebody) -> Vec<(&'static str, String)> {
-    let base64 = |name: &str| STANDARD.encode(somebody.machine.read(name));
+fn endpoints(user: &TestUser) -> Vec<(&'static str, String)> {
+    let base64 = |name: &str| STANDARD.encode(user.machine.read(name));
     // ContentInfo, [0], (Auth)EnvelopedData: the second part of that has the recipients.
-    let message = somebody.machine.read("secret.p7m");
+    let message = user.machine.read("secret.p7m");
     let recipients = parts(inside(parts(inside(parts(inside(&message))[1]))[0]))[1];
     let recipient = STANDARD.encode(parts(inside(recipients))[0]);
     let (content, message, later) = (base64("message.txt"), base64("secret.p7m"), base64("later.p7m"));
@@ -75,15 +75,15 @@ fn endpoints(somebody: &Somebody) -> Vec<(&'static str, String)> {
 
 #[test]
 fn one_wrong_pin_costs_one_try_at_each_endpoint_of_the_api() {
-    let (mut somebody, _) = somebody();
-    somebody.issue("low.letter");
+    let (mut user, _) = faulty_user();
+    user.issue("low.letter");
     let enroll = ["enroll", "--letter", "low.letter", "--keyset", "low", "--level", "low", "--new-token"];
     wait_until_certificates_are_newer();
-    somebody.tokenkeep(&[&enroll[..], &["--new-pin-source", "file:pin"]].concat()).ok();
-    somebody.encrypts("a later secret\n", "later.p7m");
-    let endpoints = endpoints(&somebody);
-    let (agent, faulty) = agent_given(&mut somebody.machine, "given.pin");
-    let machine = &somebody.machine;
+    user.tokenkeep(&[&enroll[..], &["--new-pin-source", "file:pin"]].concat()).ok();
+    user.encrypts("a later secret\n", "later.p7m");
+    let endpoints = endpoints(&user);
+    let (agent, faulty) = agent_given(&mut user.machine, "given.pin");
+    let machine = &user.machine;
     let socket = agent.api_socket().display().to_string();
     let post = |path: &str, body: &str, expected: u16| {
         let url = format!("http://agent/v1/{path}");
@@ -92,14 +92,14 @@ fn one_wrong_pin_costs_one_try_at_each_endpoint_of_the_api() {
     };
     for (path, body) in &endpoints {
         let what = format!("{path} {}", body.chars().take(40).collect::<String>());
-        machine.write_secret("given.pin", Somebody::WRONG_PIN);
+        machine.write_secret("given.pin", TestUser::WRONG_PIN);
         costs(&faulty, &what, 1, || drop(post(path, body, 403).says("is wrong")));
         machine.write_secret("given.pin", "");
         costs(&faulty, &what, 0, || drop(post(path, body, 403).says("cancelled at the prompt")));
         machine.write_secret("given.pin", "1");
         costs(&faulty, &what, 0, || drop(post(path, body, 403)));
         // A right PIN clears the token's counter; no session remains.
-        machine.write_secret("given.pin", Somebody::PIN);
+        machine.write_secret("given.pin", TestUser::PIN);
         faulty.forget();
         post(path, body, 200);
         assert_eq!(faulty.wrong_tries(), 0, "{what}");
@@ -109,54 +109,54 @@ fn one_wrong_pin_costs_one_try_at_each_endpoint_of_the_api() {
 
 #[test]
 fn a_prompt_of_the_agent_that_is_cancelled_costs_no_try() {
-    let (mut somebody, _) = somebody();
-    somebody.machine.write("empty", "");
-    let (agent, faulty) = agent_given(&mut somebody.machine, "empty");
+    let (mut user, _) = faulty_user();
+    user.machine.write("empty", "");
+    let (agent, faulty) = agent_given(&mut user.machine, "empty");
     let (data, blob) = ssh_log_in(&agent, "default");
     costs(&faulty, "cancelled", 0, || {
-        assert_eq!(Speaker::connect(&agent.ssh_socket()).signs(&blob, &data, 0), None);
+        assert_eq!(RawAgentClient::connect(&agent.ssh_socket()).signs(&blob, &data, 0), None);
     });
     for rule in ["flags LOCKED", "removed"] {
         costs(&faulty, rule, 0, || {
-            somebody.machine.write_secret("empty", Somebody::WRONG_PIN);
-            faulty.does(rule);
-            assert_eq!(Speaker::connect(&agent.ssh_socket()).signs(&blob, &data, 0), None);
-            faulty.behaves();
+            user.machine.write_secret("empty", TestUser::WRONG_PIN);
+            faulty.set_faults(rule);
+            assert_eq!(RawAgentClient::connect(&agent.ssh_socket()).signs(&blob, &data, 0), None);
+            faulty.clear_faults();
         });
     }
 }
 
 /// A user with the keyset `low` at that level.
-fn somebody_at_low() -> Somebody {
-    let somebody = Somebody::new();
-    somebody.issue("low.letter");
+fn somebody_at_low() -> TestUser {
+    let user = TestUser::new();
+    user.issue("low.letter");
     let line = ["enroll", "--letter", "low.letter", "--keyset", "low", "--level", "low", "--new-token"];
-    somebody.tokenkeep(&[&line[..], &["--new-pin-source", "file:pin"]].concat()).ok();
-    somebody
+    user.tokenkeep(&[&line[..], &["--new-pin-source", "file:pin"]].concat()).ok();
+    user
 }
 
 #[test]
-fn with_fifty_clients_waiting_behind_one_wrong_pin_it_costs_one_try() {
+fn fifty_clients_waiting_behind_one_wrong_pin_cost_one_try() {
     const CLIENTS: usize = 50;
-    let mut somebody = somebody_at_low();
-    let (agent, faulty) = agent_given(&mut somebody.machine, "wrong.pin");
+    let mut user = somebody_at_low();
+    let (agent, faulty) = agent_given(&mut user.machine, "wrong.pin");
     // The person waits until all fifty requests have arrived.
-    let prompter = somebody.machine.read_text("bin/prompter");
-    let go = somebody.machine.file("go");
+    let prompter = user.machine.read_text("bin/prompter");
+    let go = user.machine.file("go");
     let waits = format!("#!/bin/sh\nwhile [ ! -e {} ]; do sleep 0.05; done\n", go.display());
-    somebody.machine.write("bin/prompter", prompter.replacen("#!/bin/sh\n", &waits, 1));
+    user.machine.write("bin/prompter", prompter.replacen("#!/bin/sh\n", &waits, 1));
     let (data, blob) = ssh_log_in(&agent, "low");
     faulty.forget();
-    let sign = |speaker: &mut Speaker| speaker.signs(&blob, &data, 0);
+    let sign = |raw_client: &mut RawAgentClient| raw_client.signs(&blob, &data, 0);
     let asked = std::sync::Barrier::new(CLIENTS + 1);
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
-                let mut speaker = Speaker::connect(&agent.ssh_socket());
+                let mut raw_client = RawAgentClient::connect(&agent.ssh_socket());
                 let (asked, sign) = (&asked, &sign);
                 scope.spawn(move || {
                     asked.wait();
-                    sign(&mut speaker)
+                    sign(&mut raw_client)
                 })
             })
             .collect();
@@ -172,11 +172,11 @@ fn with_fifty_clients_waiting_behind_one_wrong_pin_it_costs_one_try() {
     assert_eq!(faulty.calls(), ["C_Login user CKR_PIN_INCORRECT"]);
 
     // With the right PIN, and as many requests waiting behind it: one login for all.
-    somebody.machine.write_secret("wrong.pin", Somebody::PIN);
+    user.machine.write_secret("wrong.pin", TestUser::PIN);
     faulty.forget();
     std::thread::scope(|scope| {
         let clients: Vec<_> =
-            (0..CLIENTS).map(|_| scope.spawn(|| sign(&mut Speaker::connect(&agent.ssh_socket())))).collect();
+            (0..CLIENTS).map(|_| scope.spawn(|| sign(&mut RawAgentClient::connect(&agent.ssh_socket())))).collect();
         for client in clients {
             client.join().unwrap().expect("signed");
         }

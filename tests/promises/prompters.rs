@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use crate::support::agent::{Agent, wait_for};
 use crate::support::display::Display;
+use crate::support::foreign_programs::present;
 use crate::support::machine::Machine;
-use crate::support::office::Somebody;
 use crate::support::prompting::{
     agent, asked, askpass, enroll, offer, pin_state, says_all, script, sign, sign_by_api, signs,
 };
+use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
-use crate::support::witness::present;
 
 /// The content of every prompt, by whatever method.
-fn full_question(somebody: &Somebody) -> Vec<String> {
-    let token = somebody.machine.listed_token("default");
+fn full_question(user: &TestUser) -> Vec<String> {
+    let token = user.machine.listed_token("default");
     vec![
         "ssh-keygen (process ".to_owned(),
         "To sign in the namespace \"git\": sha512 ".to_owned(),
@@ -27,30 +27,30 @@ fn full_question(somebody: &Somebody) -> Vec<String> {
 }
 
 #[track_caller]
-fn says_the_question(somebody: &Somebody, text: &str) {
-    let parts = full_question(somebody);
+fn says_the_question(user: &TestUser, text: &str) {
+    let parts = full_question(user);
     says_all(text, &parts.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 #[test]
 fn askpass_is_told_who_asks_what_for_and_with_what() {
-    let mut somebody = Somebody::with_keyset();
-    let program = askpass(&somebody.machine, "exit 1");
-    let _agent = agent(&mut somebody, "auto", &[("SSH_ASKPASS", &program), ("SSH_ASKPASS_REQUIRE", "force")]);
-    signs(&somebody.machine, "git");
-    says_the_question(&somebody, &asked(&somebody.machine));
-    signs(&somebody.machine, "file");
-    assert_eq!(asked(&somebody.machine).matches("---").count(), 2, "at level High every use asks");
+    let mut user = TestUser::with_keyset();
+    let program = askpass(&user.machine, "exit 1");
+    let _agent = agent(&mut user, "auto", &[("SSH_ASKPASS", &program), ("SSH_ASKPASS_REQUIRE", "force")]);
+    signs(&user.machine, "git");
+    says_the_question(&user, &asked(&user.machine));
+    signs(&user.machine, "file");
+    assert_eq!(asked(&user.machine).matches("---").count(), 2, "at level High every use asks");
 }
 
 #[test]
 fn a_command_of_ones_own_reads_the_question_and_gives_the_pin() {
-    let mut somebody = Somebody::with_keyset();
-    let command = script(&somebody.machine, "ask", "cat >> $HERE/asked; echo --- >> $HERE/asked; cat $HERE/$1");
-    let _agent = agent(&mut somebody, &format!("command:{command} pin"), &[]);
-    signs(&somebody.machine, "git");
-    let question = asked(&somebody.machine);
-    says_the_question(&somebody, &question);
+    let mut user = TestUser::with_keyset();
+    let command = script(&user.machine, "ask", "cat >> $HERE/asked; echo --- >> $HERE/asked; cat $HERE/$1");
+    let _agent = agent(&mut user, &format!("command:{command} pin"), &[]);
+    signs(&user.machine, "git");
+    let question = asked(&user.machine);
+    says_the_question(&user, &question);
     assert!(question.starts_with("pin\n") && question.ends_with("\nPIN\n---\n"), "{question}");
 }
 
@@ -69,18 +69,18 @@ fn pinentry_asks_at_the_terminal_that_gpg_tty_names() {
     if !present("pinentry-tty") {
         return;
     }
-    let mut somebody = Somebody::with_keyset();
-    let (mut terminal, device) = desk(&somebody.machine);
+    let mut user = TestUser::with_keyset();
+    let (mut terminal, device) = desk(&user.machine);
     let way = "pinentry:/usr/bin/pinentry-tty";
-    let _agent = agent(&mut somebody, way, &[("GPG_TTY", &device), ("TERM", "dumb")]);
-    let question = full_question(&somebody);
-    let machine = &somebody.machine;
+    let _agent = agent(&mut user, way, &[("GPG_TTY", &device), ("TERM", "dumb")]);
+    let question = full_question(&user);
+    let machine = &user.machine;
     std::thread::scope(|scope| {
         scope.spawn(|| signs(machine, "git"));
         for part in &question {
             terminal.expect(part);
         }
-        terminal.expect("PIN:").type_line(Somebody::PIN);
+        terminal.expect("PIN:").type_line(TestUser::PIN);
     });
     let refused = std::thread::scope(|scope| {
         let signing = scope.spawn(|| sign(machine, "git"));
@@ -96,37 +96,37 @@ fn pinentry_curses_asks_where_it_is_named() {
     if !present("pinentry-curses") {
         return;
     }
-    let mut somebody = Somebody::with_keyset();
-    let (mut terminal, device) = desk(&somebody.machine);
+    let mut user = TestUser::with_keyset();
+    let (mut terminal, device) = desk(&user.machine);
     let way = "pinentry:/usr/bin/pinentry-curses";
-    let _agent = agent(&mut somebody, way, &[("GPG_TTY", &device), ("TERM", "vt100")]);
-    let machine = &somebody.machine;
+    let _agent = agent(&mut user, way, &[("GPG_TTY", &device), ("TERM", "vt100")]);
+    let machine = &user.machine;
     std::thread::scope(|scope| {
         scope.spawn(|| signs(machine, "git"));
         terminal.expect("ssh-keygen").expect("\"git\"").expect("Keyset: default").expect("Cancel");
-        terminal.press(&format!("{}\r", Somebody::PIN));
+        terminal.press(&format!("{}\r", TestUser::PIN));
     });
 }
 
 /// Input there would go to the shell that reads from it, and into its history.
 #[test]
 fn nobody_is_asked_on_another_shells_terminal() {
-    let mut somebody = Somebody::with_keyset();
+    let mut user = TestUser::with_keyset();
     let shell = "tty > terminal; echo ready; while read -r line; do echo \"$line\" >> history; done";
-    let mut terminal = Terminal::shell(&somebody.machine, shell);
+    let mut terminal = Terminal::shell(&user.machine, shell);
     terminal.expect("ready");
-    let device = somebody.machine.read_text("terminal").trim().to_owned();
+    let device = user.machine.read_text("terminal").trim().to_owned();
     for way in ["auto", "pinentry", "terminal"] {
         let agent = {
             for (name, value) in [("GPG_TTY", device.as_str()), ("TERM", "vt100")] {
-                somebody.machine.set_environment(name, value);
+                user.machine.set_environment(name, value);
             }
-            Agent::configure(&somebody.machine, &format!("prompter = \"{way}\""));
-            let agent = Agent::start(&somebody.machine, &["--background"]);
-            offer(&mut somebody.machine, &agent);
+            Agent::configure(&user.machine, &format!("prompter = \"{way}\""));
+            let agent = Agent::start(&user.machine, &["--background"]);
+            offer(&mut user.machine, &agent);
             agent
         };
-        let machine = &somebody.machine;
+        let machine = &user.machine;
         let answer = sign_by_api(machine, &agent).out();
         says_all(&answer, &["\"kind\":\"pin\"", "`prompter` in agent.toml"]);
         assert_eq!(pin_state(machine), "ok");
@@ -134,7 +134,7 @@ fn nobody_is_asked_on_another_shells_terminal() {
         assert!(agent.stop().success());
     }
     terminal.type_line("the shell's own").expect("the shell's own");
-    let history = wait_for("the shell", || fs::read_to_string(somebody.machine.file("history")).ok());
+    let history = wait_for("the shell", || fs::read_to_string(user.machine.file("history")).ok());
     assert_eq!(history, "the shell's own\n", "something else was asked there");
 }
 
@@ -153,22 +153,22 @@ fn says_where_it_asks(machine: &Machine, agent: &Agent) {
 }
 
 #[test]
-fn on_its_own_terminal_it_asks_while_it_is_in_the_foreground_of_it() {
-    let mut somebody = Somebody::with_keyset();
-    Agent::configure(&somebody.machine, "prompter = \"auto\"");
+fn it_asks_on_its_own_terminal_while_in_the_foreground() {
+    let mut user = TestUser::with_keyset();
+    Agent::configure(&user.machine, "prompter = \"auto\"");
     // A shell with job control, as users have one.
-    let mut terminal = Terminal::shell(&somebody.machine, "PS1='$ ' exec bash --norc --noprofile -i");
+    let mut terminal = Terminal::shell(&user.machine, "PS1='$ ' exec bash --norc --noprofile -i");
     terminal.expect("$ ").type_line("tokenkeep agent").expect("Serving SSH on");
-    let socket = somebody.machine.file("runtime/tokenkeep/agent/ssh.sock");
-    somebody.machine.set_environment("SSH_AUTH_SOCK", socket.to_str().unwrap());
-    let machine = &somebody.machine;
+    let socket = user.machine.file("runtime/tokenkeep/agent/ssh.sock");
+    user.machine.set_environment("SSH_AUTH_SOCK", socket.to_str().unwrap());
+    let machine = &user.machine;
     let keys = machine.run("ssh-add", &["-L"], b"").ok().out();
     machine.write("key.pub", keys);
     let status = || machine.tokenkeep(&["agent", "status", "--json"]).ok().json();
     assert_eq!(status()["asks_by"], "terminal /dev/tty");
     std::thread::scope(|scope| {
         scope.spawn(|| signs(machine, "git"));
-        terminal.expect("ssh-keygen").expect("PIN: ").type_line(Somebody::PIN);
+        terminal.expect("ssh-keygen").expect("PIN: ").type_line(TestUser::PIN);
     });
     // While the agent is in the background, the shell has the terminal, and input goes to the
     // shell.
@@ -180,27 +180,27 @@ fn on_its_own_terminal_it_asks_while_it_is_in_the_foreground_of_it() {
     wait_for("it is in the foreground", || status()["asks_by"].is_string().then_some(()));
     std::thread::scope(|scope| {
         scope.spawn(|| signs(machine, "git"));
-        terminal.expect("PIN: ").type_line(Somebody::PIN);
+        terminal.expect("PIN: ").type_line(TestUser::PIN);
     });
     machine.tokenkeep(&["agent", "stop"]).ok();
 }
 
 #[test]
 fn pinentry_opens_a_window_where_there_is_a_display() {
-    let mut somebody = Somebody::with_keyset();
+    let mut user = TestUser::with_keyset();
     if !present("pinentry-gtk-2") {
         return;
     }
-    let Some(display) = Display::open(&somebody.machine) else { return };
-    let _agent = agent(&mut somebody, "pinentry:/usr/bin/pinentry-gtk-2", &[("DISPLAY", &display.name)]);
-    let machine = &somebody.machine;
+    let Some(display) = Display::open(&user.machine) else { return };
+    let _agent = agent(&mut user, "pinentry:/usr/bin/pinentry-gtk-2", &[("DISPLAY", &display.name)]);
+    let machine = &user.machine;
     std::thread::scope(|scope| {
         scope.spawn(|| signs(machine, "git"));
-        display.type_into(machine, "pinentry", Somebody::PIN, "Return");
+        display.type_into(machine, "pinentry", TestUser::PIN, "Return");
     });
     let refused = std::thread::scope(|scope| {
         let signing = scope.spawn(|| sign(machine, "git"));
-        display.type_into(machine, "pinentry", Somebody::PIN, "Escape");
+        display.type_into(machine, "pinentry", TestUser::PIN, "Escape");
         signing.join().unwrap()
     });
     refused.fails_with(255).says("refused");
@@ -209,17 +209,17 @@ fn pinentry_opens_a_window_where_there_is_a_display() {
 
 #[test]
 fn a_terminal_is_asked_at() {
-    let mut somebody = Somebody::with_keyset();
-    let (mut terminal, device) = desk(&somebody.machine);
-    let agent = agent(&mut somebody, &format!("terminal:{device}"), &[]);
-    let question = full_question(&somebody);
-    let machine = &somebody.machine;
+    let mut user = TestUser::with_keyset();
+    let (mut terminal, device) = desk(&user.machine);
+    let agent = agent(&mut user, &format!("terminal:{device}"), &[]);
+    let question = full_question(&user);
+    let machine = &user.machine;
     std::thread::scope(|scope| {
         scope.spawn(|| signs(machine, "git"));
         for part in &question {
             terminal.expect(part);
         }
-        terminal.expect("PIN: ").type_line(Somebody::PIN);
+        terminal.expect("PIN: ").type_line(TestUser::PIN);
     });
     let refused = std::thread::scope(|scope| {
         let signing = scope.spawn(|| sign_by_api(machine, &agent));
@@ -241,10 +241,10 @@ impl Drop for WithDescriptor {
 
 #[test]
 fn a_descriptor_gives_pins_but_no_confirmation() {
-    let mut somebody = Somebody::new();
-    somebody.issue("first.letter");
-    enroll(&somebody, "medium").ok();
-    let machine = &mut somebody.machine;
+    let mut user = TestUser::new();
+    user.issue("first.letter");
+    enroll(&user, "medium").ok();
+    let machine = &mut user.machine;
     Agent::configure(machine, "prompter = \"fd:7\"");
     let mut command = machine.command("sh");
     let log = fs::File::create(machine.file("agent.log")).unwrap();
@@ -285,11 +285,11 @@ fn says_how_to_get_a_yes(machine: &Machine, reasons: &[&str]) {
 }
 
 #[test]
-fn a_command_at_medium_whose_agent_can_ask_nobody_hears_what_to_do() {
-    let somebody = Somebody::new();
-    somebody.issue("first.letter");
-    enroll(&somebody, "medium").ok();
-    let machine = &somebody.machine;
+fn level_medium_without_a_prompter_names_the_remedy() {
+    let user = TestUser::new();
+    user.issue("first.letter");
+    enroll(&user, "medium").ok();
+    let machine = &user.machine;
     Agent::configure(machine, "prompter = \"auto\"");
     let _agent = Agent::start(machine, &["--background"]);
     // The command may give the PIN that begins a session, for its own use; it cannot confirm the
@@ -301,11 +301,11 @@ fn a_command_at_medium_whose_agent_can_ask_nobody_hears_what_to_do() {
 
 #[test]
 fn a_command_without_a_terminal_is_asked_about_by_the_agent() {
-    let mut somebody = Somebody::with_keyset();
-    somebody.encrypts("a secret\n", "secret.p7m");
-    let program = script(&somebody.machine, "askpass", "echo \"$1\" >> $HERE/asked; cat $HERE/pin");
-    let _agent = agent(&mut somebody, &format!("askpass:{program}"), &[]);
-    let machine = &somebody.machine;
+    let mut user = TestUser::with_keyset();
+    user.encrypts("a secret\n", "secret.p7m");
+    let program = script(&user.machine, "askpass", "echo \"$1\" >> $HERE/asked; cat $HERE/pin");
+    let _agent = agent(&mut user, &format!("askpass:{program}"), &[]);
+    let machine = &user.machine;
     machine.write("mail", "Subject: an offer\n\nmail\n");
     machine.tokenkeep_without_terminal(&["sign", "--in", "mail", "--out", "mail.p7m"]).ok();
     machine.tokenkeep(&["verify", "--in", "mail.p7m"]).ok().says("Signed by");
@@ -322,13 +322,13 @@ fn a_command_without_a_terminal_is_asked_about_by_the_agent() {
 }
 
 #[test]
-fn where_nobody_can_be_asked_it_fails_at_once_and_says_what_to_do() {
-    let mut somebody = Somebody::with_keyset();
+fn without_a_prompter_it_fails_at_once_with_a_remedy() {
+    let mut user = TestUser::with_keyset();
     // Started without a terminal of its own, and without the name of one.
-    Agent::configure(&somebody.machine, "prompter = \"auto\"");
-    let agent = Agent::start(&somebody.machine, &["-v", "--background"]);
-    offer(&mut somebody.machine, &agent);
-    let machine = &somebody.machine;
+    Agent::configure(&user.machine, "prompter = \"auto\"");
+    let agent = Agent::start(&user.machine, &["-v", "--background"]);
+    offer(&mut user.machine, &agent);
+    let machine = &user.machine;
     let began = Instant::now();
     sign(machine, "git").fails_with(255).says("refused");
     let answer = sign_by_api(machine, &agent).out();
@@ -342,8 +342,8 @@ fn where_nobody_can_be_asked_it_fails_at_once_and_says_what_to_do() {
 
 #[test]
 fn a_prompter_that_is_not_there_is_named_with_what_to_do() {
-    let mut somebody = Somebody::with_keyset();
-    let agent = agent(&mut somebody, "askpass:/nonexistent/askpass", &[]);
-    let answer = sign_by_api(&somebody.machine, &agent).out();
+    let mut user = TestUser::with_keyset();
+    let agent = agent(&mut user, "askpass:/nonexistent/askpass", &[]);
+    let answer = sign_by_api(&user.machine, &agent).out();
     says_all(&answer, &["cannot prompt with askpass:/nonexistent/askpass", "`prompter` in agent.toml"]);
 }

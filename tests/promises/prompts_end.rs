@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::support::agent::{Agent, PATIENCE, wait_for};
+use crate::support::agent::{Agent, TIMEOUT, wait_for};
 use crate::support::machine::Machine;
-use crate::support::office::Somebody;
 use crate::support::prompting::{offer, pin_state, script, sign, signs};
+use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
 /// Maximum time that an unwanted prompt may stay open. It is one second; a machine shared by tests
@@ -23,14 +23,14 @@ use crate::support::terminal::Terminal;
 const SOON: Duration = Duration::from_secs(5);
 
 /// An agent whose askpass waits while the file `wait` exists, and records its processes.
-fn thinking(somebody: &mut Somebody, isolate: bool) -> Agent {
+fn thinking(user: &mut TestUser, isolate: bool) -> Agent {
     let body = "[ ! -e $HERE/wait ] || { sleep 654 & echo $$ $! > $HERE/processes; wait; }; cat $HERE/pin";
-    let program = script(&somebody.machine, "askpass", body);
-    let module = somebody.machine.module().display().to_string();
+    let program = script(&user.machine, "askpass", body);
+    let module = user.machine.module().display().to_string();
     let modules = format!("modules = [{{ path = \"{module}\", isolate = {isolate} }}]");
-    somebody.machine.write("config/tokenkeep/agent.toml", format!("{modules}\nprompter = \"askpass:{program}\"\n"));
-    let agent = Agent::start(&somebody.machine, &["-v"]);
-    let machine = &mut somebody.machine;
+    user.machine.write("config/tokenkeep/agent.toml", format!("{modules}\nprompter = \"askpass:{program}\"\n"));
+    let agent = Agent::start(&user.machine, &["-v"]);
+    let machine = &mut user.machine;
     wait_for("its keys are listed", || {
         let keys = machine.command("ssh-add").arg("-L").env("SSH_AUTH_SOCK", agent.ssh_socket()).output().unwrap();
         keys.status.success().then_some(())
@@ -63,7 +63,7 @@ fn goes(processes: &[String]) {
 
 fn connected(socket: &Path, request: &[u8]) -> UnixStream {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(request).unwrap();
     stream
 }
@@ -84,11 +84,11 @@ fn over_ssh(machine: &Machine, agent: &Agent) -> UnixStream {
 }
 
 #[test]
-fn a_prompt_goes_with_the_connection_that_asked_though_its_program_lives() {
-    let mut somebody = Somebody::with_keyset();
+fn a_prompt_ends_with_its_connection_not_its_program() {
+    let mut user = TestUser::with_keyset();
     for isolate in [false, true] {
-        let agent = thinking(&mut somebody, isolate);
-        let machine = &somebody.machine;
+        let agent = thinking(&mut user, isolate);
+        let machine = &user.machine;
         // This process asks, and lives on.
         for asking in [over_the_api, over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
             let asking = asking(machine, &agent);
@@ -123,9 +123,9 @@ fn a_prompt_goes_with_the_connection_that_asked_though_its_program_lives() {
 
 #[test]
 fn a_client_that_only_sends_no_more_has_its_answer() {
-    let mut somebody = Somebody::with_keyset();
-    let agent = thinking(&mut somebody, false);
-    let machine = &somebody.machine;
+    let mut user = TestUser::with_keyset();
+    let agent = thinking(&mut user, false);
+    let machine = &user.machine;
     for ask in [over_the_api, over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
         let mut stream = ask(machine, &agent);
         stream.shutdown(Shutdown::Write).unwrap();
@@ -146,9 +146,9 @@ fn a_client_that_only_sends_no_more_has_its_answer() {
 
 #[test]
 fn a_commands_prompt_goes_with_the_agent_that_wanted_its_answer() {
-    let mut somebody = Somebody::with_keyset();
-    let mut agent = thinking(&mut somebody, false);
-    let machine = &somebody.machine;
+    let mut user = TestUser::with_keyset();
+    let mut agent = thinking(&mut user, false);
+    let machine = &user.machine;
     machine.write("mail", "mail\n");
     let mut terminal = Terminal::tokenkeep(machine, &["sign", "--in", "mail", "--out", "mail.p7m"]);
     terminal.expect("PIN of token");

@@ -4,25 +4,25 @@
 
 use crate::support::inventory::of_kind;
 use crate::support::machine::TokenKind;
-use crate::support::office::{Somebody, re_enroll_arguments};
 use crate::support::output::Output;
 use crate::support::proxy::Proxy;
+use crate::support::shared_authority::{TestUser, re_enroll_arguments};
 use crate::support::terminal::Terminal;
 
 /// A user with a keyset and a letter to re-enroll it, and an observer of the connection.
 struct Attempt {
-    somebody: Somebody,
+    user: TestUser,
     wire: Proxy,
     before: serde_json::Value,
 }
 
 impl Attempt {
     fn with(kind: TokenKind) -> Self {
-        let somebody = Somebody::enrolled_with(kind);
-        somebody.issue("again.letter");
-        let wire = somebody.wire();
-        let before = somebody.shown("default");
-        Self { somebody, wire, before }
+        let user = TestUser::enrolled_with(kind);
+        user.issue("again.letter");
+        let wire = user.wire();
+        let before = user.shown("default");
+        Self { user, wire, before }
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -39,12 +39,12 @@ impl Attempt {
 
     fn run(&self, arguments: &[String]) -> Output {
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        self.somebody.machine.tokenkeep_without_terminal(&arguments)
+        self.user.machine.tokenkeep_without_terminal(&arguments)
     }
 
     fn at_a_terminal(&self) -> Terminal {
         let arguments = self.arguments();
-        Terminal::tokenkeep(&self.somebody.machine, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        Terminal::tokenkeep(&self.user.machine, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Checks that the user was not re-enrolled, and was told so.
@@ -71,14 +71,14 @@ impl Attempt {
     fn nothing_happened(&self) {
         let seen: Vec<_> = self.wire.exchanges().into_iter().map(|exchange| exchange.target).collect();
         assert!(seen.is_empty(), "nothing should have been sent: {seen:?}");
-        assert_eq!(self.somebody.shown("default"), self.before, "the keyset is not the old one");
+        assert_eq!(self.user.shown("default"), self.before, "the keyset is not the old one");
     }
 
     /// Checks that the old keyset works and the temporary key is valid: with the right PIN the same
     /// letter re-enrolls.
     #[track_caller]
     fn all_is_as_before(&self) {
-        self.somebody.signs_with("default", "pin");
+        self.user.signs_with("default", "pin");
         self.succeeds();
     }
 
@@ -86,21 +86,21 @@ impl Attempt {
     fn succeeds(&self) {
         self.with_source("file:pin").ok();
         assert!(self.wire.exchanges().len() >= 3, "the wire was not watched");
-        assert_ne!(self.somebody.shown("default"), self.before, "nothing was re-enrolled");
-        self.somebody.signs_with("default", "pin");
+        assert_ne!(self.user.shown("default"), self.before, "nothing was re-enrolled");
+        self.user.signs_with("default", "pin");
     }
 }
 
 #[test]
 fn no_pin_means_not_re_enrolled() {
     let attempt = Attempt::with(TokenKind::SoftHsm);
-    attempt.somebody.machine.write_secret("empty.pin", "");
+    attempt.user.machine.write_secret("empty.pin", "");
     for source in ["file:no-such-file", "file:empty.pin", "fd:9", "credential:nothing"] {
         attempt.failed(attempt.with_source(source));
     }
     // Nobody can be prompted.
     attempt.failed(attempt.run(&attempt.arguments()).says("--pin-source"));
-    let token = attempt.somebody.machine.listed_token("default");
+    let token = attempt.user.machine.listed_token("default");
     assert!(!token.count_is_low(), "a PIN was tried: {}", token.flags);
     attempt.all_is_as_before();
 }
@@ -120,26 +120,26 @@ fn a_cancelled_prompt_means_not_re_enrolled() {
     terminal.expect("PIN").type_line("");
     attempt.failed_at_the_terminal(terminal);
 
-    let token = attempt.somebody.machine.listed_token("default");
+    let token = attempt.user.machine.listed_token("default");
     assert!(!token.count_is_low(), "a PIN was tried: {}", token.flags);
-    attempt.somebody.signs_with("default", "pin");
+    attempt.user.signs_with("default", "pin");
 
     // The same prompt, with an answer.
     let mut terminal = attempt.at_a_terminal();
-    terminal.expect("PIN").type_line(Somebody::PIN);
+    terminal.expect("PIN").type_line(TestUser::PIN);
     let (code, screen) = terminal.finish();
     assert_eq!(code, 0, "{screen}");
-    assert!(!screen.contains(Somebody::PIN), "the PIN is on the screen: {screen}");
-    assert_ne!(attempt.somebody.shown("default"), attempt.before);
+    assert!(!screen.contains(TestUser::PIN), "the PIN is on the screen: {screen}");
+    assert_ne!(attempt.user.shown("default"), attempt.before);
 }
 
 #[test]
 fn a_wrong_pin_means_not_re_enrolled_and_costs_one_try() {
     // SoftHSM does not count tries, but it shows whether a PIN was tried.
     let attempt = Attempt::with(TokenKind::SoftHsm);
-    assert!(!attempt.somebody.machine.listed_token("default").count_is_low());
+    assert!(!attempt.user.machine.listed_token("default").count_is_low());
     attempt.failed(attempt.with_source("file:wrong.pin"));
-    assert!(attempt.somebody.machine.listed_token("default").count_is_low(), "no PIN was tried");
+    assert!(attempt.user.machine.listed_token("default").count_is_low(), "no PIN was tried");
     attempt.all_is_as_before();
 }
 
@@ -147,10 +147,10 @@ fn a_wrong_pin_means_not_re_enrolled_and_costs_one_try() {
 fn a_wrong_pin_costs_one_try_where_the_token_counts() {
     // Kryoptic locks the PIN after the tenth wrong one, and reports the final try after the ninth.
     let attempt = Attempt::with(TokenKind::Kryoptic);
-    let machine = &attempt.somebody.machine;
+    let machine = &attempt.user.machine;
     let token = || machine.listed_token("default");
     for _ in 0..7 {
-        assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+        assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
     }
     assert!(token().count_is_low() && !token().is_at_final_try(), "{}", token().flags);
 
@@ -163,16 +163,16 @@ fn a_wrong_pin_costs_one_try_where_the_token_counts() {
     assert!(token().is_at_final_try(), "two wrong PINs did not cost two tries: {}", token().flags);
 
     // The right PIN restores all tries.
-    assert!(machine.pin_is_right("default", Somebody::PIN));
+    assert!(machine.pin_is_right("default", TestUser::PIN));
     attempt.all_is_as_before();
 }
 
 #[test]
 fn the_last_try_is_warned_of_and_refused_without_a_terminal() {
     let attempt = Attempt::with(TokenKind::Kryoptic);
-    let machine = &attempt.somebody.machine;
+    let machine = &attempt.user.machine;
     for _ in 0..9 {
-        assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+        assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
     }
     let token = || machine.listed_token("default");
     assert!(token().is_at_final_try(), "{}", token().flags);
@@ -196,19 +196,19 @@ fn the_last_try_is_warned_of_and_refused_without_a_terminal() {
 
     // A person who knows the PIN.
     let mut terminal = attempt.at_a_terminal();
-    terminal.expect("[y/N]").type_line("y").expect("PIN").type_line(Somebody::PIN);
+    terminal.expect("[y/N]").type_line("y").expect("PIN").type_line(TestUser::PIN);
     let (code, screen) = terminal.finish();
     assert_eq!(code, 0, "{screen}");
     assert!(!token().is_at_final_try() && !token().is_locked(), "{}", token().flags);
-    attempt.somebody.signs_with("default", "pin");
+    attempt.user.signs_with("default", "pin");
 }
 
 #[test]
-fn a_locked_pin_is_told_from_a_wrong_one() {
+fn a_locked_pin_and_a_wrong_pin_are_distinct_errors() {
     let attempt = Attempt::with(TokenKind::Kryoptic);
-    let machine = &attempt.somebody.machine;
+    let machine = &attempt.user.machine;
     for _ in 0..10 {
-        assert!(!machine.pin_is_right("default", Somebody::WRONG_PIN));
+        assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
     }
     assert!(machine.listed_token("default").is_locked());
     attempt.failed(attempt.with_source("file:pin").says("locked"));
@@ -216,27 +216,27 @@ fn a_locked_pin_is_told_from_a_wrong_one() {
 
 #[test]
 fn re_enrolling_keeps_older_encryption_keys_for_reading() {
-    let somebody = Somebody::enrolled();
-    somebody.encrypts("written before\n", "old.p7m");
-    let keys = |somebody: &Somebody| {
-        let objects = somebody.machine.objects("default", Some(Somebody::PIN));
+    let user = TestUser::enrolled();
+    user.encrypts("written before\n", "old.p7m");
+    let keys = |user: &TestUser| {
+        let objects = user.machine.objects("default", Some(TestUser::PIN));
         let private = of_kind(&objects, "Private Key Object");
         let using = |usage: &str| private.iter().filter(|key| key.contains(usage)).count();
         (using("sign"), using("decrypt"), private.len())
     };
-    assert_eq!(keys(&somebody), (1, 1, 2), "signing keys, encryption keys, all");
+    assert_eq!(keys(&user), (1, 1, 2), "signing keys, encryption keys, all");
 
-    somebody.issue("again.letter");
-    somebody.re_enroll("again.letter", "pin", &[]).ok();
-    assert_eq!(keys(&somebody), (1, 2, 3), "the old signing key goes, the old encryption key stays");
-    assert_eq!(somebody.reads("default", "pin", "old.p7m"), "written before\n");
+    user.issue("again.letter");
+    user.re_enroll("again.letter", "pin", &[]).ok();
+    assert_eq!(keys(&user), (1, 2, 3), "the old signing key goes, the old encryption key stays");
+    assert_eq!(user.reads("default", "pin", "old.p7m"), "written before\n");
 
-    somebody.encrypts("written after\n", "new.p7m");
-    assert_eq!(somebody.reads("default", "pin", "new.p7m"), "written after\n");
+    user.encrypts("written after\n", "new.p7m");
+    assert_eq!(user.reads("default", "pin", "new.p7m"), "written after\n");
     // The new message is for the new key: the old key alone could not read it.
     let recipients = |message: &str| {
         let arguments = ["cms", "-cmsout", "-print", "-noout", "-inform", "DER", "-in", message];
-        let text = somebody.machine.openssl(&arguments).ok().out();
+        let text = user.machine.openssl(&arguments).ok().out();
         let serials = text.lines().filter(|line| line.contains("serialNumber")).map(str::trim).map(str::to_owned);
         serials.collect::<Vec<_>>()
     };

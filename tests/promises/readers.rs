@@ -10,14 +10,14 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use crate::support::agent::wait_for;
-use crate::support::asked::Asked;
-use crate::support::card::{PivCard, TRIES};
 use crate::support::machine::{Machine, TokenKind};
-use crate::support::office::Somebody;
 use crate::support::output::Output;
+use crate::support::piv_card::{PivCard, TRIES};
+use crate::support::prompted_user::PromptedUser;
 use crate::support::reader::{self, Card, Reader, lock, opensc};
+use crate::support::shared_authority::TestUser;
 
-const PIN: &str = Somebody::PIN;
+const PIN: &str = TestUser::PIN;
 const ABSENT: i32 = 3;
 /// The name in the card's certificate, which OpenSC uses as the token's label.
 const LABEL: &str = PivCard::LABEL;
@@ -27,7 +27,7 @@ const LABEL: &str = PivCard::LABEL;
 struct AtTheReader {
     // In the order in which they are dropped.
     listening: Option<Child>,
-    asked: Asked,
+    asked: PromptedUser,
     reader: Reader,
     card: Card,
     heard: usize,
@@ -39,8 +39,8 @@ impl AtTheReader {
         if !reader::can_be_had() {
             return None;
         }
-        let mut asked = Asked::with(TokenKind::SoftHsm, &[("x", "low")]);
-        let machine = &mut asked.somebody.machine;
+        let mut asked = PromptedUser::with(TokenKind::SoftHsm, &[("x", "low")]);
+        let machine = &mut asked.user.machine;
         let mut reader = Reader::at(machine);
         reader.start();
         let card = Arc::new(Mutex::new(PivCard::new(machine, "123456")));
@@ -54,7 +54,7 @@ impl AtTheReader {
         self.asked.start("");
         // Only later events count.
         assert!(self.asked.offered().contains(" x "));
-        let machine = &self.asked.somebody.machine;
+        let machine = &self.asked.user.machine;
         let events = fs::File::create(machine.file("events")).unwrap();
         let mut curl = machine.command("curl");
         curl.args(["-s", "-N", "--unix-socket"]).arg(self.asked.agent().api_socket()).arg("http://agent/v1/events");
@@ -79,7 +79,7 @@ impl AtTheReader {
     /// Checks that the next event is this one, for the token with this label.
     #[track_caller]
     fn hears(&mut self, event: &str, label: &str) {
-        let machine = &self.asked.somebody.machine;
+        let machine = &self.asked.user.machine;
         let next = wait_for("an event", || {
             let told = machine.read_text("events");
             let told: Vec<_> = told.split_inclusive("\n\n").filter(|one| one.ends_with("}\n\n")).collect();
@@ -94,11 +94,11 @@ impl AtTheReader {
     }
 
     fn tokens(&self) -> Output {
-        self.asked.somebody.tokenkeep(&["tokens"]).ok().says("SoftHSM v2")
+        self.asked.user.tokenkeep(&["tokens"]).ok().says("SoftHSM v2")
     }
 
     fn pin_status_of_the_card(&self) -> Output {
-        self.asked.somebody.tokenkeep(&["pin", "status", LABEL])
+        self.asked.user.tokenkeep(&["pin", "status", LABEL])
     }
 
     /// Checks that `x` is offered, and that its session is active.
@@ -174,7 +174,7 @@ impl Drop for Holder {
 }
 
 #[test]
-fn a_card_that_comes_goes_and_comes_back_is_told_and_listed_without_a_restart() {
+fn cards_are_detected_on_insertion_and_removal() {
     let Some(mut desk) = AtTheReader::sits() else { return };
     desk.start();
     let worker = desk.asked.agent().worker();
@@ -218,12 +218,12 @@ fn pcscd_can_end_or_die_and_come_back() {
 }
 
 #[test]
-fn a_card_that_another_program_has_for_itself_keeps_nobody_waiting_for_other_tokens() {
+fn a_card_in_a_transaction_does_not_delay_other_tokens() {
     let Some(mut desk) = AtTheReader::sits() else { return };
     desk.start();
     let worker = desk.asked.agent().worker();
     desk.insert();
-    let holder = Holder::holds(&desk.asked.somebody.machine, "transaction");
+    let holder = Holder::holds(&desk.asked.user.machine, "transaction");
     // The card is still listed, with the message that it cannot be reached.
     desk.tokens().says(LABEL).says("opensc-pkcs11.so").says("does not answer: another program has exclusive access");
     desk.x_is_served();
@@ -241,10 +241,10 @@ fn a_card_that_another_program_has_for_itself_keeps_nobody_waiting_for_other_tok
 }
 
 #[test]
-fn a_card_that_another_program_has_taken_exclusively_is_seen_when_it_is_let_go() {
+fn an_exclusively_held_card_is_found_when_released() {
     let Some(mut desk) = AtTheReader::sits() else { return };
     desk.reader.insert(&desk.card);
-    let holder = Holder::holds(&desk.asked.somebody.machine, "exclusive");
+    let holder = Holder::holds(&desk.asked.user.machine, "exclusive");
     desk.start();
     desk.tokens()
         .does_not_say(LABEL)

@@ -17,17 +17,17 @@ use tokenkeep::cmp::{PkiBody, PkiMessage};
 use tokenkeep::token::OaepHash;
 
 use crate::support::authority::Authority;
-use crate::support::intruder::Intruder;
+use crate::support::deployment::Deployment;
 use crate::support::machine::Machine;
-use crate::support::office::Somebody;
+use crate::support::other_program::OtherProgram;
 use crate::support::output::Output;
 use crate::support::proxy::Proxy;
 use crate::support::search::{Search, Secret, contains, files};
-use crate::support::story::Story;
+use crate::support::shared_authority::TestUser;
 
 /// A machine on which everything logs at trace level, and the collected output.
 struct Watched {
-    story: Story,
+    deployment: Deployment,
     said: Vec<Output>,
 }
 
@@ -39,7 +39,7 @@ impl Watched {
     }
 
     fn tokenkeep(&mut self, arguments: &[&str]) -> Output {
-        let output = self.story.tokenkeep(&[arguments, &["-vvv"]].concat());
+        let output = self.deployment.tokenkeep(&[arguments, &["-vvv"]].concat());
         self.hear(output)
     }
 
@@ -50,7 +50,7 @@ impl Watched {
 
     /// All places with one of the secrets: files that are not in `allowed`, and the output.
     fn finds(&self, secrets: &[Secret], allowed: &BTreeSet<&str>) -> Vec<String> {
-        let machine = &self.story.machine;
+        let machine = &self.deployment.machine;
         let is_allowed = |path: &PathBuf| allowed.contains(path.file_name().unwrap().to_str().unwrap());
         let kept = files(machine.path()).into_iter().filter(|path| !is_allowed(path));
         let mut searched: Vec<(String, Vec<u8>)> =
@@ -70,15 +70,15 @@ const FULL_STORY: &str = "secrets::no_secret_in_database_wal_state_or_logs_after
 
 #[test]
 fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
-    if Intruder::acted(reads_the_delivery) {
+    if OtherProgram::run_logged_in(reads_the_delivery) {
         return;
     }
     let mut machine = Machine::new();
     machine.set_environment("RUST_LOG", "trace");
     let pins = [
         ("authority.pin", Authority::PIN),
-        ("admin.pin", Story::ADMIN_PIN),
-        ("pin1", Story::USER_PIN),
+        ("admin.pin", Deployment::ADMIN_PIN),
+        ("pin1", Deployment::USER_PIN),
         ("pin2", "second-2222"),
         ("pin3", "third-333333"),
         ("wrong.pin", "wrong-0000000"),
@@ -90,7 +90,7 @@ fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
     // The search looks for the parts of an RSA key.
     Authority::takes_only(&machine, "encryption", "rsa-2048");
     authority.serve(&machine);
-    let mut watched = Watched { story: Story { authority, machine }, said: Vec::new() };
+    let mut watched = Watched { deployment: Deployment { authority, machine }, said: Vec::new() };
 
     // The whole workflow. The user's client dies between the reply and its installation, and
     // resumes later.
@@ -103,16 +103,16 @@ fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
     let key = shown.json()["temporary_key"].as_str().unwrap().to_owned();
     watched.said.last_mut().unwrap().stdout.clear();
 
-    let wire = Proxy::listening(&watched.story.authority.http_address());
+    let wire = Proxy::listening(&watched.deployment.authority.http_address());
     let (url, first) = (wire.url(), enroll("user.letter", "default", "file:pin1"));
     let first = [&first[..], &["--authority", &url, "-vvv"]].concat();
-    let killed = watched.story.machine.tokenkeep_dying_at("keyset.reply_here", &first);
+    let killed = watched.deployment.machine.tokenkeep_dying_at("keyset.reply_here", &first);
     assert!(watched.hear(killed).was_killed());
-    let private_key = private_key(&watched.story.machine, &wire);
-    let resumed = watched.story.tokenkeep(&first);
+    let private_key = private_key(&watched.deployment.machine, &wire);
+    let resumed = watched.deployment.tokenkeep(&first);
     watched.hear(resumed).ok();
 
-    watched.story.machine.write("message.txt", "a message\n");
+    watched.deployment.machine.write("message.txt", "a message\n");
     let user = ["--keyset", "default", "--pin-source", "file:pin1"];
     watched.tokenkeep(&[&["sign", "--in", "message.txt", "--out", "signed.p7m"], &user[..]].concat()).ok();
     watched.tokenkeep(&["verify", "--in", "signed.p7m", "--out", "verified.txt"]).ok();
@@ -134,7 +134,7 @@ fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
 
     // The secrets to search for, and the files that may contain them.
     let letters = ["admin.letter", "user.letter", "again.letter", "recovered.letter"];
-    let machine = &watched.story.machine;
+    let machine = &watched.deployment.machine;
     let mut secrets: Vec<_> = letters.iter().flat_map(|letter| Secret::temporary_key(machine, letter)).collect();
     assert!(secrets.iter().any(|secret| secret.is_in(key.as_bytes())), "the answer shows another key");
     secrets.extend(pins.map(|(file, pin)| Secret::text(format!("PIN in {file}"), pin)));
@@ -155,14 +155,14 @@ fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
             assert!(secret.is_in(&leaked), "{} would not be found {how}", secret.name);
         }
     }
-    machine.write("home/leaked", Story::USER_PIN);
+    machine.write("home/leaked", Deployment::USER_PIN);
     let found = watched.finds(&secrets, &allowed);
     assert!(!found.is_empty() && found.iter().all(|what| what.contains("PIN in pin1")), "{found:?}");
     fs::remove_file(machine.file("home/leaked")).unwrap();
 
     let found = watched.finds(&secrets, &allowed);
     assert!(found.is_empty(), "{}", found.join("\n"));
-    assert!(watched.story.authority.stop().success());
+    assert!(watched.deployment.authority.stop().success());
     let found = watched.finds(&secrets, &allowed);
     assert!(found.is_empty(), "after the end: {}", found.join("\n"));
 }
@@ -179,7 +179,7 @@ fn private_key(machine: &Machine, wire: &Proxy) -> Vec<Secret> {
     let delivery = pairs.find_map(|pair| pair.private_key).unwrap().to_delivery().unwrap();
     assert_eq!(delivery.oaep, OaepHash::Sha1, "SoftHSM knows no other");
     let input = json!({ "key": hex::encode(delivery.encrypted_key), "wrapped": hex::encode(delivery.wrapped) });
-    let answer = machine.order(FULL_STORY, "default", Story::USER_PIN, &input);
+    let answer = machine.order(FULL_STORY, "default", Deployment::USER_PIN, &input);
     let parts = answer.as_object().unwrap();
     assert_eq!(parts.len(), 6, "{parts:?}");
     let parts = parts.iter().flat_map(|(name, value)| {
@@ -193,7 +193,7 @@ fn private_key(machine: &Machine, wire: &Proxy) -> Vec<Secret> {
 }
 
 /// In the intruder's process: unwraps the delivery into a readable key, and reads it.
-fn reads_the_delivery(intruder: &Intruder) -> Value {
+fn reads_the_delivery(intruder: &OtherProgram) -> Value {
     let bytes = |name: &str| hex::decode(intruder.input[name].as_str().unwrap()).unwrap();
     let is_transport = |key: &ObjectHandle| intruder.is(*key, &Attribute::Unwrap(true));
     let transport = intruder.objects(ObjectClass::PRIVATE_KEY).into_iter().find(is_transport).unwrap();
@@ -235,7 +235,7 @@ fn reads_the_delivery(intruder: &Intruder) -> Value {
 
 #[test]
 fn no_core_dumps() {
-    let somebody = Somebody::with_keyset();
+    let somebody = TestUser::with_keyset();
     // Waits for the content to sign.
     let line = "ulimit -c unlimited; exec tokenkeep sign --keyset default --pin-source file:pin --out signed.p7m";
     let dumped = aborted(&somebody.machine, line, |id| {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use crate::support::agent::{Agent, LIST, knock};
-use crate::support::faulty::Faulty;
+use crate::support::agent::{Agent, LIST, probe};
+use crate::support::faulty_module::FaultyModule;
+use crate::support::foreign_programs::skipped;
 use crate::support::machine::Machine;
-use crate::support::witness::skipped;
 
 /// Its attempts, and the version of the kernel's Landlock that can deny each.
 const ATTEMPTS: [(&str, u32); 8] = [
@@ -40,9 +40,9 @@ fn all_are(outcome: &str, capable: impl Fn(u32) -> bool) -> BTreeSet<(String, St
 }
 
 #[test]
-fn a_module_that_means_harm_is_shut_in_before_it_is_loaded() {
+fn a_hostile_module_is_sandboxed_before_it_is_loaded() {
     let mut machine = Machine::new();
-    let faulty = Faulty::in_front_of(&mut machine);
+    let faulty = FaultyModule::in_front_of(&mut machine);
     machine.set_environment("FAULTY_ESCAPES", &machine.file("escapes").display().to_string());
     machine.write("home/private", "private");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -51,7 +51,7 @@ fn a_module_that_means_harm_is_shut_in_before_it_is_loaded() {
     let mut other = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     // A new module is also tried in a sandboxed process.
     machine.tokenkeep(&["tokens"]).ok();
-    faulty.does(&format!("escape {} {}", listener.local_addr().unwrap().port(), other.id()));
+    faulty.set_faults(&format!("escape {} {}", listener.local_addr().unwrap().port(), other.id()));
 
     // Only the sandbox denies the attempts.
     machine.write("escapes", "");
@@ -64,7 +64,7 @@ fn a_module_that_means_harm_is_shut_in_before_it_is_loaded() {
     machine.write("config/tokenkeep/agent.toml", format!("{written}\nallow = [{}]\n", allow.join(", ")));
     let agent = Agent::start(&machine, &[]);
     let mut stream = std::os::unix::net::UnixStream::connect(agent.ssh_socket()).unwrap();
-    assert_eq!(knock(&mut stream).unwrap(), LIST, "{}", agent.log());
+    assert_eq!(probe(&mut stream).unwrap(), LIST, "{}", agent.log());
     let log = agent.log();
     let version = log
         .split("sandbox=\"Landlock ")

@@ -2,41 +2,41 @@
 //! is verified, the From must be the signer's, and unsigned parts are marked. OpenSSL confirms that
 //! the signatures are valid.
 
-use crate::support::office::Somebody;
 use crate::support::output::Output;
+use crate::support::shared_authority::TestUser;
 
 /// A user with a signed message in three formats: `mail` (multipart/signed), `opaque`, `pem`.
-fn writer() -> Somebody {
-    let somebody = Somebody::with_keyset();
-    somebody.machine.write("text", "Dear Bob,\nthe contract is signed.\n");
+fn writer() -> TestUser {
+    let user = TestUser::with_keyset();
+    user.machine.write("text", "Dear Bob,\nthe contract is signed.\n");
     for (file, form) in [("mail", "smime --detached"), ("opaque", "smime"), ("pem", "pem")] {
         let line = format!("tokenkeep sign --pin-source file:pin text --out {file} --format {form}");
-        somebody.machine.shell(&line).ok();
+        user.machine.shell(&line).ok();
     }
     // The authority limits searches per minute.
-    let shown = somebody.shown("default");
+    let shown = user.shown("default");
     let of_encryption = |one: &&serde_json::Value| one["use"] == "encryption";
     let id = &shown["certificates"].as_array().unwrap().iter().find(of_encryption).unwrap()["id"];
     let read = ["--read-object", "--type", "cert", "--id", id.as_str().unwrap(), "-o", "own.der"];
-    somebody.machine.pkcs11_tool("default", None, &read).ok();
-    somebody
+    user.machine.pkcs11_tool("default", None, &read).ok();
+    user
 }
 
 /// Copies a file of the user's machine with these lines before it; returns the new file.
-fn with_lines(somebody: &Somebody, before: &str, file: &str) -> &'static str {
-    let text = [before.as_bytes(), &somebody.machine.read(file)].concat();
-    somebody.machine.write("tried", text);
+fn with_lines(user: &TestUser, before: &str, file: &str) -> &'static str {
+    let text = [before.as_bytes(), &user.machine.read(file)].concat();
+    user.machine.write("tried", text);
     "tried"
 }
 
 #[test]
 fn a_mail_is_taken_from_its_signer_alone() {
-    let somebody = writer();
-    let email = somebody.email.clone();
-    let verify = |file: &str, more: &[&str]| somebody.tokenkeep(&[&["verify", file][..], more].concat());
+    let user = writer();
+    let email = user.email.clone();
+    let verify = |file: &str, more: &[&str]| user.tokenkeep(&[&["verify", file][..], more].concat());
     // The signature is valid, for OpenSSL too: only the sender is in question.
     let witness = ["cms", "-verify", "-noverify", "-in", "mail", "-out", "x"];
-    somebody.machine.openssl(&witness).ok();
+    user.machine.openssl(&witness).ok();
     verify("mail", &[]).ok().says("the contract is signed").says(&email).says("Revocation: not checked");
     for form in ["mail", "opaque"] {
         for from in [
@@ -44,7 +44,7 @@ fn a_mail_is_taken_from_its_signer_alone() {
             format!("From: \"Some, Body\" (mallory@example.net) <{}>\n", email.to_uppercase()),
             format!("From mallory@example.net Mon Nov 30 14:28:44 2026\nSubject : J\u{fc}rgen\nFrom : {email}\n"),
         ] {
-            let said = verify(with_lines(&somebody, &from, form), &[]).ok();
+            let said = verify(with_lines(&user, &from, form), &[]).ok();
             said.says("(not signed)").says("the contract is signed");
         }
         for from in [
@@ -55,21 +55,19 @@ fn a_mail_is_taken_from_its_signer_alone() {
             format!("From: friends: {email};\n"),
             format!("Sender: {email}\n"),
         ] {
-            let file = with_lines(&somebody, &from, form);
+            let file = with_lines(&user, &from, form);
             verify(file, &["--out", "refused"]).fails_with(8).says("not verified").says("--any-sender");
-            assert!(!somebody.machine.file("refused").exists(), "{from}");
+            assert!(!user.machine.file("refused").exists(), "{from}");
             verify(file, &["--any-sender"]).ok().says("the contract is signed");
         }
         let list = format!("From: list@example.net\nReply-To: {email}\nList-Id: <list.example.net>\n");
-        verify(with_lines(&somebody, &list, form), &[]).fails_with(8).says("rewritten by a mailing list");
+        verify(with_lines(&user, &list, form), &[]).fails_with(8).says("rewritten by a mailing list");
         // Nor does the From of a message count that a list includes whole in its mail.
         let wrapped = |outer: &str, inner: &str| {
             let head = format!("{outer}List-Id: <l.example.net>\nContent-Type: multipart/mixed; boundary=l\n\n--l\n");
             let message = format!("{head}Content-Type: message/rfc822\n\n{inner}");
-            somebody
-                .machine
-                .write("wrapped", [message.as_bytes(), &somebody.machine.read(form), b"\n--l--\n"].concat());
-            somebody.tokenkeep(&["verify", "wrapped"])
+            user.machine.write("wrapped", [message.as_bytes(), &user.machine.read(form), b"\n--l--\n"].concat());
+            user.tokenkeep(&["verify", "wrapped"])
         };
         let (own, boss) = (format!("From: {email}\n"), "From: boss@example.net\n");
         for (outer, inner) in [("From: mallory@example.net\n", boss), ("", boss), (&own, boss), (boss, &own)] {
@@ -77,8 +75,7 @@ fn a_mail_is_taken_from_its_signer_alone() {
         }
         wrapped(&own, &own).ok().says("the contract is signed").says("the header of the message within");
     }
-    let answer =
-        verify(with_lines(&somebody, "From: mallory@example.net\n", "mail"), &["--any-sender", "--json"]).json();
+    let answer = verify(with_lines(&user, "From: mallory@example.net\n", "mail"), &["--any-sender", "--json"]).json();
     assert_eq!(answer["sender"]["address"], "mallory@example.net");
     assert_eq!(answer["sender"]["signed"], false);
     assert!(answer["sender"]["problem"].as_str().unwrap().contains("no signer's certificate"), "{answer:#}");
@@ -86,77 +83,77 @@ fn a_mail_is_taken_from_its_signer_alone() {
 }
 
 #[test]
-fn what_a_mail_quotes_is_not_what_it_is() {
-    let somebody = writer();
-    let tokenkeep = |arguments: &[&str]| somebody.tokenkeep(arguments);
+fn a_quoted_message_is_not_taken_for_the_mail() {
+    let user = writer();
+    let tokenkeep = |arguments: &[&str]| user.tokenkeep(arguments);
     let unsigned = "From: mallory@example.net\nContent-Type: text/plain\n\nPlease pay.\n\n";
     for before in [unsigned, "Please pay.\n", "From: mallory@example.net\n\nPlease pay.\n"] {
-        let file = with_lines(&somebody, before, "pem");
+        let file = with_lines(&user, before, "pem");
         tokenkeep(&["verify", file]).fails_with(8).says("there is text before it");
         tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).fails_with(8).says("there is text before it");
         tokenkeep(&["git-sign", "--verify", file, "text"]).fails_with(8).says("there is text before it");
     }
-    tokenkeep(&["verify", with_lines(&somebody, "\u{feff}\n", "pem")]).ok().says("the contract is signed");
+    tokenkeep(&["verify", with_lines(&user, "\u{feff}\n", "pem")]).ok().says("the contract is signed");
     // Of two PEM blocks the first is read, and the second is reported.
-    let two = [somebody.machine.read("pem"), b"-----BEGIN CMS-----\nAAAA\n-----END CMS-----\n".to_vec()].concat();
-    somebody.machine.write("two", two);
+    let two = [user.machine.read("pem"), b"-----BEGIN CMS-----\nAAAA\n-----END CMS-----\n".to_vec()].concat();
+    user.machine.write("two", two);
     tokenkeep(&["verify", "two"]).ok().says("another PEM block after the first").says("not signed");
     // A signature with its own content is not valid for another content.
-    somebody.machine.write("other", "Dear Bob,\nthe contract is off.\n");
+    user.machine.write("other", "Dear Bob,\nthe contract is off.\n");
     tokenkeep(&["verify", "mail", "--content", "other"]).fails_with(8).says("differs from the given file");
     tokenkeep(&["git-sign", "--verify", "mail", "other"]).fails_with(8).says("differs from the given file");
     // In a list's multipart the signed part is read, and the footer is reported.
     let list = "Content-Type: multipart/mixed; boundary=list\n\n--list\n";
     let footer = b"\n--list\nContent-Type: text/plain\n\nPay here.\n--list--\n";
-    let mixed = [list.as_bytes(), &somebody.machine.read("mail"), footer].concat();
-    somebody.machine.write("mixed", mixed);
+    let mixed = [list.as_bytes(), &user.machine.read("mail"), footer].concat();
+    user.machine.write("mixed", mixed);
     let said = tokenkeep(&["verify", "mixed"]).ok().says("the contract is signed").says("a text/plain part");
     said.does_not_say("Pay here");
 }
 
 /// Encrypts the file to the user as it is, in a mail that begins with these lines.
-fn encrypted(somebody: &Somebody, inside: &str, from: &str) -> &'static str {
+fn encrypted(user: &TestUser, inside: &str, from: &str) -> &'static str {
     let line = format!(
         "tokenkeep encrypt --certificate own.der --not-to-self {inside} --out encrypted.der && \
          openssl cms -cmsout -inform DER -outform SMIME -in encrypted.der -out encrypted"
     );
-    somebody.machine.shell(&line).ok();
-    with_lines(somebody, from, "encrypted")
+    user.machine.shell(&line).ok();
+    with_lines(user, from, "encrypted")
 }
 
 #[test]
-fn decrypt_tells_who_signed_inside() {
-    let somebody = writer();
-    let email = somebody.email.clone();
-    let made = |inside: &str, from: &str| encrypted(&somebody, inside, from);
+fn decrypt_reports_the_inner_signer() {
+    let user = writer();
+    let email = user.email.clone();
+    let made = |inside: &str, from: &str| encrypted(&user, inside, from);
     let decrypt = |file: &str, more: &[&str]| {
-        somebody.tokenkeep(&[&["decrypt", file, "--pin-source", "file:pin"][..], more].concat())
+        user.tokenkeep(&[&["decrypt", file, "--pin-source", "file:pin"][..], more].concat())
     };
     let said = decrypt(made("mail", &format!("From: {email}\n")), &[]).ok().says("Inside the encryption: Signed by");
     said.says(&email).says("the contract is signed").does_not_say("Not integrity-protected");
     let mallory = made("mail", "From: mallory@example.net\n");
     decrypt(mallory, &[]).fails_with(8).says("from mallory@example.net").says("the contract is signed");
     decrypt(mallory, &["--any-sender"]).ok().says("the contract is signed");
-    let changed = somebody.machine.read_text("mail").replace("is signed", "is off");
-    somebody.machine.write("changed", changed);
+    let changed = user.machine.read_text("mail").replace("is signed", "is off");
+    user.machine.write("changed", changed);
     decrypt(made("changed", &format!("From: {email}\n")), &[]).fails_with(8).says("the signature is wrong");
     decrypt(made("text", &format!("From: {email}\n")), &[]).ok().says("Not integrity-protected").says("(not signed)");
 }
 
 #[test]
 fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
-    let somebody = writer();
-    let email = somebody.email.clone();
+    let user = writer();
+    let email = user.email.clone();
     let from = format!("From: {email}\n");
     let decrypt = |inside: &[u8], from: &str| {
-        somebody.machine.write("inside", inside);
-        let file = encrypted(&somebody, "inside", from);
-        somebody.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"])
+        user.machine.write("inside", inside);
+        let file = encrypted(&user, "inside", from);
+        user.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"])
     };
-    let (mail, pem) = (somebody.machine.read_text("mail"), somebody.machine.read_text("pem"));
+    let (mail, pem) = (user.machine.read_text("mail"), user.machine.read_text("pem"));
     // A quoted message in a text, as it is or encoded, signs nothing.
-    somebody.machine.write("quoted", format!("Please pay.\n{mail}"));
-    let encoded = somebody.machine.shell("openssl base64 -in quoted").ok().out();
+    user.machine.write("quoted", format!("Please pay.\n{mail}"));
+    let encoded = user.machine.shell("openssl base64 -in quoted").ok().out();
     let base64 = "Content-Transfer-Encoding: base64";
     for quoting in [
         format!("Content-Type: text/plain\n\n{pem}\nPlease pay.\n"),
@@ -189,8 +186,8 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
     ] {
         let said = decrypt(inside.as_bytes(), &from).ok().says("Inside the encryption: Signed by");
         said.says("Not integrity-protected").says(what);
-        somebody.machine.write("signed", &inside);
-        let verified = somebody.tokenkeep(&["verify", "signed"]).ok();
+        user.machine.write("signed", &inside);
+        let verified = user.tokenkeep(&["verify", "signed"]).ok();
         if !what.contains("of the message") {
             verified.says(what);
         }
@@ -208,20 +205,20 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
     for file in ["mail", "opaque"] {
         let options = "--certificate own.der --not-to-self --format smime";
         let line = format!("tokenkeep encrypt {options} {file} --out encrypted");
-        somebody.machine.shell(&line).ok();
-        let file = with_lines(&somebody, &from, "encrypted");
-        let said = somebody.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).ok();
+        user.machine.shell(&line).ok();
+        let file = with_lines(&user, &from, "encrypted");
+        let said = user.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).ok();
         said.says("Inside the encryption: Signed by");
     }
 }
 
 #[test]
 fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
-    let somebody = writer();
+    let user = writer();
     let decrypt = |inside: &[u8], from: &str| {
-        somebody.machine.write("inside", inside);
-        let file = encrypted(&somebody, "inside", from);
-        somebody.tokenkeep(&["decrypt", file, "--pin-source", "file:pin", "--json"])
+        user.machine.write("inside", inside);
+        let file = encrypted(&user, "inside", from);
+        user.tokenkeep(&["decrypt", file, "--pin-source", "file:pin", "--json"])
     };
     let verdict = |output: &Output| {
         let signed = output.json()["signed"]["verdict"].as_str().map(str::to_owned);
@@ -231,13 +228,13 @@ fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
     };
     // A stranger's signature made with OpenSSL: with a self-made certificate, without one, and with
     // an insecure algorithm.
-    somebody.machine.write("x.cnf", "[req]\ndistinguished_name=d\n[d]\n");
+    user.machine.write("x.cnf", "[req]\ndistinguished_name=d\n[d]\n");
     let subject = "-subj /CN=Alice/emailAddress=alice@example.org -config x.cnf";
     let line = format!("openssl req -x509 -newkey rsa:2048 -nodes -keyout a.key -out a.pem -days 9 {subject}");
-    somebody.machine.shell(&line).ok();
+    user.machine.shell(&line).ok();
     let sign = |options: &str| {
         let line = format!("openssl cms -sign -in text -signer a.pem -inkey a.key {options}");
-        somebody.machine.shell(&line).ok().out()
+        user.machine.shell(&line).ok().out()
     };
     for (options, word) in [("-md sha1", "unchecked"), ("-nocerts", "unchecked")] {
         let output = decrypt(sign(options).as_bytes(), "").fails_with(8);
@@ -249,8 +246,8 @@ fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
     let output = decrypt(unknown.as_bytes(), "From: eve@example.net\n").fails_with(8);
     assert_eq!(verdict(&output), ("unknown".into(), "sender".into()));
     // Truncated, ambiguous, modified.
-    let mail = somebody.machine.read_text("mail");
-    let opaque = somebody.machine.read_text("opaque");
+    let mail = user.machine.read_text("mail");
+    let opaque = user.machine.read_text("opaque");
     for (inside, word) in [
         (opaque.lines().take(12).collect::<Vec<_>>().join("\n"), "unchecked"),
         (mail[..mail.len() * 3 / 4].to_owned(), "unchecked"),
@@ -261,20 +258,20 @@ fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
         assert_eq!(verdict(&output), (word.to_owned(), word.to_owned()), "{inside}");
     }
     // `verify` reports the same verdicts.
-    somebody.machine.write("changed", mail.replace("is signed", "is off"));
+    user.machine.write("changed", mail.replace("is signed", "is off"));
     for (file, word) in [("changed", "wrong"), ("text", "unreadable")] {
-        let error = somebody.tokenkeep(&["verify", file, "--json"]).fails_with(8).err();
+        let error = user.tokenkeep(&["verify", file, "--json"]).fails_with(8).err();
         let error: serde_json::Value = serde_json::from_str(error.trim()).unwrap();
         assert_eq!(error["error"]["verdict"], word);
     }
 }
 
 #[test]
-fn a_statement_is_said_to_be_no_mail() {
-    let somebody = Somebody::enrolled();
-    let statement = somebody.machine.file("statement").display().to_string();
+fn verify_reports_that_a_statement_is_not_mail() {
+    let user = TestUser::enrolled();
+    let statement = user.machine.file("statement").display().to_string();
     let issue = ["issue", "someone.else@example.org", "--name", "Else, Someone", "--statement-out", &statement];
-    somebody.office.admin(&issue).ok();
-    let said = somebody.tokenkeep(&["verify", "statement", "--out", "x"]);
+    user.authority.admin(&issue).ok();
+    let said = user.tokenkeep(&["verify", "statement", "--out", "x"]);
     said.says("This is not mail: it is an administrator's command");
 }

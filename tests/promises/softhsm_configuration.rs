@@ -3,11 +3,11 @@
 
 use std::fs;
 
+use crate::support::foreign_programs::skipped;
 use crate::support::machine::Machine;
-use crate::support::witness::skipped;
 
 #[test]
-fn whatever_is_wrong_with_softhsms_configuration_is_told_with_what_to_type() {
+fn each_softhsm_configuration_problem_names_its_command() {
     let mut machine = Machine::new();
     let tokens = machine.file("absent-tokens").display().to_string();
     let conf = machine.write("other.conf", format!("directories.tokendir = {tokens}\n")).display().to_string();

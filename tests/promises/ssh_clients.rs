@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::support::agent::{Agent, InTheBackground, wait_for};
+use crate::support::agent::{Agent, BackgroundAgent, wait_for};
 use crate::support::machine::Machine;
 use crate::support::output::Output;
 use crate::support::ssh::{PIN, Sshd, enrolled, questions, sign_file, ssh_add, start_agent};
@@ -67,7 +67,7 @@ fn a_certificate_of_a_key_is_passed_through() {
 }
 
 #[test]
-fn over_a_forwarded_connection_keys_are_used_and_nothing_else_is_done() {
+fn a_forwarded_connection_may_only_use_keys() {
     let mut machine = enrolled(&[("curve", "low", "p256"), ("larger", "medium", "p384")]);
     let _agent = start_agent(&mut machine);
     let sshd = Sshd::start(&machine, &["rsa", "-b", "2048"]);
@@ -174,14 +174,14 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
 }
 
 #[test]
-fn what_a_client_is_refused_for_stands_in_the_log_without_being_asked_for() {
+fn refusals_are_logged_by_default() {
     let mut machine = enrolled(&[("curve", "low", "p256"), ("strict", "high", "p256")]);
     // Without -v, as a shell starts it.
     Agent::configure_with_pin_in(&machine, "pin", "");
     let socket = machine.file("runtime/tokenkeep/agent/ssh.sock");
     machine.set_environment("SSH_AUTH_SOCK", socket.to_str().unwrap());
     machine.tokenkeep(&["agent", "--env"]).ok();
-    let _ended = InTheBackground(&machine);
+    let _ended = BackgroundAgent(&machine);
     for line in machine.run("ssh-add", &["-L"], b"").ok().out().lines() {
         machine.write(&format!("{}.pub", line.split(' ').nth(2).unwrap()), format!("{line}\n"));
     }
@@ -224,7 +224,7 @@ fn what_a_client_is_refused_for_stands_in_the_log_without_being_asked_for() {
 }
 
 #[test]
-fn at_level_high_every_signature_asks_and_cancelling_signs_nothing() {
+fn level_high_prompts_per_signature_and_cancel_signs_nothing() {
     let mut machine = enrolled(&[("strict", "high", "p384")]);
     let _agent = start_agent(&mut machine);
     for _ in 0..2 {

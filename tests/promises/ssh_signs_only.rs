@@ -11,7 +11,7 @@ use der::{Decode, Encode};
 
 use crate::support::agent::{Agent, LIST, wait_for};
 use crate::support::machine::Machine;
-use crate::support::ssh::{OrdinaryAgent, PIN, Speaker, enrolled, ssh_add, start_agent, string};
+use crate::support::ssh::{OrdinaryAgent, PIN, RawAgentClient, enrolled, ssh_add, start_agent, string};
 
 /// `SSH_AGENT_RSA_SHA2_256`: the algorithm that CMS uses with RSA, too.
 const SHA256: u32 = 2;
@@ -58,30 +58,30 @@ fn an_ordinary_agent_signs_a_statement_and_this_one_does_not() {
 
     // RSA signatures are deterministic: the ordinary agent returns the statement's very signature.
     let ordinary = OrdinaryAgent::start(&machine, &["software"]);
-    let mut speaker = Speaker::connect(&ordinary.socket);
-    let software = speaker.key("");
-    let (_, given) = speaker.signs(&software, &attributes, SHA256).unwrap();
+    let mut raw_client = RawAgentClient::connect(&ordinary.socket);
+    let software = raw_client.key("");
+    let (_, given) = raw_client.signs(&software, &attributes, SHA256).unwrap();
     assert_eq!(given, signature, "an ordinary agent would have been no danger");
 
     let agent = start_agent(&mut machine);
     ssh_add(&machine, PIN, &["-s", "classic"]).ok();
-    let mut speaker = Speaker::connect(&agent.ssh_socket());
-    let key = speaker.key("classic");
-    assert_eq!(speaker.signs(&key, &own_attributes, SHA256), None);
-    assert_eq!(speaker.signs(&key, &attributes, SHA256), None);
-    let (name, good) = speaker.signs(&key, &sshsig("git"), SHA256).unwrap();
+    let mut raw_client = RawAgentClient::connect(&agent.ssh_socket());
+    let key = raw_client.key("classic");
+    assert_eq!(raw_client.signs(&key, &own_attributes, SHA256), None);
+    assert_eq!(raw_client.signs(&key, &attributes, SHA256), None);
+    let (name, good) = raw_client.signs(&key, &sshsig("git"), SHA256).unwrap();
     assert!(name == "rsa-sha2-256" && good.len() == own_signature.len());
 }
 
 #[test]
-fn nothing_else_is_signed_and_the_same_client_gets_what_is_proper() {
+fn foreign_data_is_refused_and_proper_requests_still_work() {
     let mut machine = enrolled(&[("classic", "low", "rsa-2048"), ("other", "low", "rsa-2048")]);
     let agent = start_agent(&mut machine);
     for keyset in ["classic", "other"] {
         ssh_add(&machine, PIN, &["-s", keyset]).ok();
     }
-    let mut speaker = Speaker::connect(&agent.ssh_socket());
-    let (key, other) = (speaker.key("classic"), speaker.key("other"));
+    let mut raw_client = RawAgentClient::connect(&agent.ssh_socket());
+    let (key, other) = (raw_client.key("classic"), raw_client.key("other"));
     let session = [7; 32];
     let tls13 = [&[0x20; 64][..], b"TLS 1.3, server CertificateVerify\0", &[9; 32]].concat();
     let certificate = machine.run("openssl", &["x509", "-in", "ca.pem", "-outform", "DER"], b"").stdout;
@@ -105,24 +105,24 @@ fn nothing_else_is_signed_and_the_same_client_gets_what_is_proper() {
         ("an SSHSIG blob with a mail for a namespace", sshsig("\r\nSubject: I owe you\r\n\r\n")),
         ("an SSHSIG blob with bytes behind it", [sshsig("git"), vec![0]].concat()),
     ] {
-        assert_eq!(speaker.signs(&key, &data, SHA256), None, "{what}");
-        assert!(speaker.signs(&key, &sshsig("git"), SHA256).is_some(), "after {what}");
+        assert_eq!(raw_client.signs(&key, &data, SHA256), None, "{what}");
+        assert!(raw_client.signs(&key, &sshsig("git"), SHA256).is_some(), "after {what}");
     }
     // SHA-1, which RSA uses without flags.
-    assert_eq!(speaker.signs(&key, &log_in(&session, &key), 0), None);
-    assert_eq!(speaker.signs(&key, &sshsig("git"), 0), None);
-    assert!(speaker.signs(&key, &log_in(&session, &key), SHA256).is_some());
+    assert_eq!(raw_client.signs(&key, &log_in(&session, &key), 0), None);
+    assert_eq!(raw_client.signs(&key, &sshsig("git"), 0), None);
+    assert!(raw_client.signs(&key, &log_in(&session, &key), SHA256).is_some());
 }
 
 #[test]
-fn a_connection_bound_to_a_session_logs_in_there_and_nowhere_else() {
+fn a_bound_connection_logs_in_to_its_session_only() {
     let mut machine = enrolled(&[("classic", "low", "rsa-2048")]);
     let agent = start_agent(&mut machine);
     ssh_add(&machine, PIN, &["-s", "classic"]).ok();
     machine.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "host"], b"").ok();
     // The ordinary agent, which signs anything, acts as the host.
     let ordinary = OrdinaryAgent::start(&machine, &["host"]);
-    let mut host = Speaker::connect(&ordinary.socket);
+    let mut host = RawAgentClient::connect(&ordinary.socket);
     let host_key = host.key("");
     let mut bind = |session: &[u8], signed: &[u8], is_forwarding: u8| {
         let (name, signature) = host.signs(&host_key, signed, 0).unwrap();
@@ -132,25 +132,25 @@ fn a_connection_bound_to_a_session_logs_in_there_and_nowhere_else() {
     };
     let (session, another) = ([7; 32], [8; 32]);
 
-    let mut speaker = Speaker::connect(&agent.ssh_socket());
-    let key = speaker.key("classic");
-    assert_ne!(speaker.says(&bind(&session, &another, 0)), [6], "the host has signed another session");
-    assert_eq!(speaker.says(&bind(&session, &session, 0)), [6]);
-    assert_eq!(speaker.signs(&key, &log_in(&another, &key), SHA256), None);
-    assert!(speaker.signs(&key, &log_in(&session, &key), SHA256).is_some());
-    assert_ne!(speaker.says(&bind(&another, &another, 0)), [6], "it is bound already");
-    assert_eq!(speaker.signs(&key, &log_in(&another, &key), SHA256), None);
+    let mut raw_client = RawAgentClient::connect(&agent.ssh_socket());
+    let key = raw_client.key("classic");
+    assert_ne!(raw_client.says(&bind(&session, &another, 0)), [6], "the host has signed another session");
+    assert_eq!(raw_client.says(&bind(&session, &session, 0)), [6]);
+    assert_eq!(raw_client.signs(&key, &log_in(&another, &key), SHA256), None);
+    assert!(raw_client.signs(&key, &log_in(&session, &key), SHA256).is_some());
+    assert_ne!(raw_client.says(&bind(&another, &another, 0)), [6], "it is bound already");
+    assert_eq!(raw_client.signs(&key, &log_in(&another, &key), SHA256), None);
 
     // Forwarded: no login to the forwarding host itself, and further logins only where the session
     // is bound.
-    let mut speaker = Speaker::connect(&agent.ssh_socket());
-    assert_eq!(speaker.says(&bind(&session, &session, 1)), [6]);
-    assert_eq!(speaker.signs(&key, &log_in(&session, &key), SHA256), None);
-    assert_eq!(speaker.signs(&key, &log_in(&another, &key), SHA256), None);
-    assert_eq!(speaker.says(&[19]), [5], "log-off from there");
-    assert!(speaker.signs(&key, &sshsig("git"), SHA256).is_some());
-    assert_eq!(speaker.says(&bind(&another, &another, 0)), [6]);
-    assert!(speaker.signs(&key, &log_in(&another, &key), SHA256).is_some());
+    let mut raw_client = RawAgentClient::connect(&agent.ssh_socket());
+    assert_eq!(raw_client.says(&bind(&session, &session, 1)), [6]);
+    assert_eq!(raw_client.signs(&key, &log_in(&session, &key), SHA256), None);
+    assert_eq!(raw_client.signs(&key, &log_in(&another, &key), SHA256), None);
+    assert_eq!(raw_client.says(&[19]), [5], "log-off from there");
+    assert!(raw_client.signs(&key, &sshsig("git"), SHA256).is_some());
+    assert_eq!(raw_client.says(&bind(&another, &another, 0)), [6]);
+    assert!(raw_client.signs(&key, &log_in(&another, &key), SHA256).is_some());
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_client_that_is_refused_without_end_does_not_fill_the_log() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     let refused = |times: usize| {
-        let mut client = Speaker::connect(&agent.ssh_socket());
+        let mut client = RawAgentClient::connect(&agent.ssh_socket());
         // Private keys are refused, however long the message.
         let message = [&[17][..], &[b'x'; 2000]].concat();
         (0..times).for_each(|_| assert_eq!(client.says(&message), [5]));
@@ -176,7 +176,7 @@ fn a_client_that_is_refused_without_end_does_not_fill_the_log() {
     // At most 20 lines and their sums per minute, for more minutes than this test takes.
     let lines = lines();
     assert!((21..100).contains(&lines.len()), "{lines:#?}");
-    assert_eq!(Speaker::connect(&agent.ssh_socket()).says(&[11])[0], LIST, "others are served");
+    assert_eq!(RawAgentClient::connect(&agent.ssh_socket()).says(&[11])[0], LIST, "others are served");
     // The API reports it to its caller, and to nobody else.
     let before = agent.log();
     for _ in 0..50 {

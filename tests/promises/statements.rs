@@ -4,15 +4,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use tokenkeep::carrier::Carrier;
 use tokenkeep::pki::oid::ContentType;
 use tokenkeep::pki::{Certificate, Fingerprint};
-use tokenkeep::smime::{self, Placement, Signing};
-use tokenkeep::statement::{Answer, Operation, SignedResponse, SignedStatement};
+use tokenkeep::smime::{self, Placement, SigningOptions};
+use tokenkeep::statement::{AdminOperation, SignedResponse, SignedStatement, StatementAnswer};
+use tokenkeep::transport::Transport;
 
+use crate::support::deployment::Deployment;
 use crate::support::envelopes::others_of;
-use crate::support::office::end_at_the_end;
-use crate::support::story::Story;
+use crate::support::shared_authority::end_at_the_end;
 
 mod scene;
 
@@ -25,21 +25,21 @@ fn a_statement_signed_through_sign_is_refused() {
     }
     let scene = Scene::get();
     let statement = scene.statement(issue("signed-through-sign@example.org"));
-    let machine = &scene.story.machine;
+    let machine = &scene.deployment.machine;
     // If an administrator signs this text as a mail, the result is no statement.
     machine.write("statement.json", statement.to_string());
     for more in [&[][..], &["--detached"]] {
         let line = ["sign", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "statement.json"];
-        scene.story.tokenkeep(&[&line[..], &["--out", "signed.p7m"], more].concat()).ok();
+        scene.deployment.tokenkeep(&[&line[..], &["--out", "signed.p7m"], more].concat()).ok();
         scene.refused(&machine.read("signed.p7m"), "signed as data, not as a statement");
     }
     // No option selects another type, and the module that signs mail refuses the type.
     for option in ["--content-type", "--econtent-type", "--type", "--statement"] {
         let line = ["sign", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "statement.json", option];
-        scene.story.tokenkeep(&[&line[..], &["statement"]].concat()).fails_with(2);
+        scene.deployment.tokenkeep(&[&line[..], &["statement"]].concat()).fails_with(2);
     }
     for content_type in [ContentType::STATEMENT, ContentType::STATEMENT_RESPONSE, ContentType::AUDIT_CHECKPOINT] {
-        let signing = Signing {
+        let signing = SigningOptions {
             content_type,
             placement: Placement::Attached,
             certificate: &scene.ca,
@@ -71,9 +71,9 @@ fn only_an_administrators_statement_is_taken() {
         return;
     }
     let scene = Scene::get();
-    let statement = scene.statement(Operation::List);
+    let statement = scene.statement(AdminOperation::List);
     scene.refused(&scene.signed_statement(TEST, SOMEBODY, &statement), "not an administrator");
-    scene.story.tokenkeep(&["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"]).fails_with(5);
+    scene.deployment.tokenkeep(&["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"]).fails_with(5);
     // A refusal uses nothing up: the administrator's own statement with the same nonce is accepted.
     scene.taken(&scene.signed_statement(TEST, ADMINISTRATOR, &statement));
 }
@@ -85,7 +85,7 @@ fn a_statement_is_taken_once() {
         return;
     }
     let mut scene = Scene::get();
-    let statement = scene.statement(Operation::List);
+    let statement = scene.statement(AdminOperation::List);
     let mut of_its_nonce = scene.statement(issue("replayed@example.org"));
     of_its_nonce["nonce"] = statement["nonce"].clone();
     let contents = [&statement, &of_its_nonce].map(|statement| (true, statement.to_string()));
@@ -99,16 +99,16 @@ fn a_statement_is_taken_once() {
     scene.refused(&signed, "was already used");
     scene.database("INSERT INTO statements SELECT * FROM kept");
     // Nor after a restart of the authority, which is another process then.
-    let Scene { story: Story { authority, machine }, .. } = &mut *scene;
+    let Scene { deployment: Deployment { authority, machine }, .. } = &mut *scene;
     authority.kill();
     authority.serve(machine);
-    end_at_the_end(&scene.story);
+    end_at_the_end(&scene.deployment);
     for (how, again) in others_of(&signed) {
         scene.not_taken(&again, how);
     }
     scene.refused(&signed, "restarted");
     scene.refused(&other, "restarted");
-    let (before, unused) = (scene.statement(Operation::List), scene.statement(Operation::List));
+    let (before, unused) = (scene.statement(AdminOperation::List), scene.statement(AdminOperation::List));
     let mut before = before;
     before["instance"] = json!("00112233445566778899aabbccddeeff");
     let contents = [before, unused].map(|statement| (true, statement.to_string()));
@@ -128,23 +128,23 @@ fn a_letter_over_the_network_is_its_administrators_alone() {
     let statement = scene.statement(issue("posted@example.org"));
     let posted = scene.signed_statement(TEST, ADMINISTRATOR, &statement);
     let response = scene.carrier.statement(&posted).unwrap();
-    let letter = scene.story.admin(&["letter", "posted@example.org", "--json"]).ok().json();
+    let letter = scene.deployment.admin(&["letter", "posted@example.org", "--json"]).ok().json();
     for secret in ["temporary_key", "reference"] {
         let secret = letter[secret].as_str().unwrap().as_bytes();
         assert!(!response.windows(secret.len()).any(|window| window == secret));
     }
     let digest = SignedStatement::parse(&posted).unwrap().digest();
     let answer = SignedResponse::from_der(response).verify(&scene.ca, digest, Timestamp::now()).unwrap().answer;
-    let Answer::EncryptedLetter(cms) = answer else { panic!("{answer:?}") };
+    let StatementAnswer::EncryptedLetter(cms) = answer else { panic!("{answer:?}") };
     let message = smime::EncryptedMessage::parse(&smime::Message::read(&cms).unwrap()).unwrap();
     assert_eq!(message.recipients().len(), 1);
     assert!(message.recipients()[0].is(&scene.administrators_encryption_certificate()));
     // OpenSSL sees the same recipient, and the administrator's keyset decrypts it.
-    scene.story.machine.write("letter.p7m", &cms);
+    scene.deployment.machine.write("letter.p7m", &cms);
     let shown = ["cms", "-cmsout", "-print", "-inform", "DER", "-in", "letter.p7m"];
-    scene.story.machine.run("openssl", &shown, b"").ok().says("envelopedData").does_not_say("posted@example.org");
+    scene.deployment.machine.run("openssl", &shown, b"").ok().says("envelopedData").does_not_say("posted@example.org");
     let line = ["decrypt", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "letter.p7m", "--out", "-"];
-    let opened = scene.story.tokenkeep(&line).ok().out();
+    let opened = scene.deployment.tokenkeep(&line).ok().out();
     assert!(opened.contains(letter["reference"].as_str().unwrap()), "{opened}");
 
     // The letter is not encrypted to another person's certificate, although an administrator signed
@@ -159,24 +159,24 @@ fn a_letter_over_the_network_is_its_administrators_alone() {
 #[test]
 fn a_letter_is_fetched_again_until_it_is_used() {
     let scene = Scene::get();
-    let story = &scene.story;
-    story.issue("fetched@example.org", "fetched.letter").ok();
-    let reference = story.admin(&["letter", "fetched@example.org", "--json"]).ok().json()["reference"].clone();
+    let deployment = &scene.deployment;
+    deployment.issue("fetched@example.org", "fetched.letter").ok();
+    let reference = deployment.admin(&["letter", "fetched@example.org", "--json"]).ok().json()["reference"].clone();
     let reference = reference.as_str().unwrap();
-    story.admin(&["letter", reference, "--letter-out", "again.letter"]).ok().says("again.letter");
-    assert_eq!(story.machine.read("again.letter"), story.machine.read("fetched.letter"));
-    story.admin(&["letter", "no reference"]).fails_with(2).says("admin show");
-    story.admin(&["letter", "nobody@example.org"]).fails_with(5).says("user nobody@example.org not found");
+    deployment.admin(&["letter", reference, "--letter-out", "again.letter"]).ok().says("again.letter");
+    assert_eq!(deployment.machine.read("again.letter"), deployment.machine.read("fetched.letter"));
+    deployment.admin(&["letter", "no reference"]).fails_with(2).says("admin show");
+    deployment.admin(&["letter", "nobody@example.org"]).fails_with(5).says("user nobody@example.org not found");
     // As a file, too.
-    story.admin(&["letter", reference, "--statement-out", "fetch.statement"]).ok();
+    deployment.admin(&["letter", reference, "--statement-out", "fetch.statement"]).ok();
     let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:no-such-file"];
-    story.tokenkeep(&[&line[..], &["--in", "fetch.statement", "--out", "fetch.response"]].concat()).ok();
+    deployment.tokenkeep(&[&line[..], &["--in", "fetch.statement", "--out", "fetch.response"]].concat()).ok();
     let open = ["open", "fetch.response", "--statement", "fetch.statement", "--letter-out", "third.letter"];
-    story.admin(&open).ok();
-    assert_eq!(story.machine.read("third.letter"), story.machine.read("fetched.letter"));
+    deployment.admin(&open).ok();
+    assert_eq!(deployment.machine.read("third.letter"), deployment.machine.read("fetched.letter"));
     // A newer letter voids it.
-    story.admin(&["issue", "fetched@example.org", "--letter-out", "newer.letter"]).ok();
-    story.admin(&["letter", reference]).fails_with(5).says("voided");
+    deployment.admin(&["issue", "fetched@example.org", "--letter-out", "newer.letter"]).ok();
+    deployment.admin(&["letter", reference]).fails_with(5).says("voided");
 }
 
 #[test]
@@ -212,12 +212,12 @@ fn a_statement_is_taken_in_its_time() {
     }
     let scene = Scene::get();
     let after = |minutes: i64| Timestamp::now() + SignedDuration::from_mins(minutes);
-    let over = scene.statement_at(Operation::List, after(-11));
-    let to_come = scene.statement_at(Operation::List, after(5));
+    let over = scene.statement_at(AdminOperation::List, after(-11));
+    let to_come = scene.statement_at(AdminOperation::List, after(5));
     let begin = to_come["not_before"].as_str().unwrap().chars().take("2026-12-01T12:00:00".len()).collect::<String>();
-    let mut long = scene.statement(Operation::List);
+    let mut long = scene.statement(AdminOperation::List);
     long["not_after"] = json!(after(13).to_string());
-    let mut just = scene.statement(Operation::List);
+    let mut just = scene.statement(AdminOperation::List);
     just["not_after"] = json!(after(11).to_string());
     let statements = [over, to_come, long, just].map(|statement| (true, statement.to_string()));
     let [over, to_come, long, just] = scene.signed(TEST, ADMINISTRATOR, &statements).try_into().unwrap();
@@ -234,7 +234,7 @@ fn a_statement_is_for_the_authority_that_it_names() {
         return;
     }
     let scene = Scene::get();
-    let mut elsewhere = scene.statement(Operation::List);
+    let mut elsewhere = scene.statement(AdminOperation::List);
     elsewhere["authority"] = json!(Fingerprint::from_bytes([7; 32]));
     scene.refused(&scene.signed_statement(TEST, ADMINISTRATOR, &elsewhere), "another authority");
 }
@@ -269,15 +269,15 @@ fn a_statement_says_each_thing_once_and_nothing_unknown() {
     let good = signed.pop().unwrap();
     scene.refused(&signed.pop().unwrap(), "invalid form");
     for (signed, (_, new, reason)) in signed.iter().zip(wrong) {
-        let Answer::Refused(text) = scene.answer(signed) else { panic!("taken: {new}") };
+        let StatementAnswer::Refused(text) = scene.answer(signed) else { panic!("taken: {new}") };
         assert!(text.contains("invalid form") && text.contains(reason), "{new}: {text}");
     }
     scene.taken(&good);
 }
 
 #[test]
-fn an_administrator_row_written_into_the_database_is_not_believed() {
-    const TEST: &str = "an_administrator_row_written_into_the_database_is_not_believed";
+fn an_administrator_row_forged_in_the_database_has_no_effect() {
+    const TEST: &str = "an_administrator_row_forged_in_the_database_has_no_effect";
     const USER: &str = "(SELECT id FROM users WHERE email = 'user@example.org')";
     const ADMIN: &str = "(SELECT id FROM users WHERE email = 'admin@example.org')";
     if signs() {
@@ -289,7 +289,7 @@ fn an_administrator_row_written_into_the_database_is_not_believed() {
     let mut statements = scene.signed(TEST, SOMEBODY, &contents).into_iter();
     let mut not_believed = |how: &str| {
         let answer = scene.answer(&statements.next().unwrap());
-        assert!(matches!(answer, Answer::Refused(_)), "{how}: {answer:?}");
+        assert!(matches!(answer, StatementAnswer::Refused(_)), "{how}: {answer:?}");
     };
     not_believed("as it is");
 
@@ -329,6 +329,6 @@ fn an_administrator_row_written_into_the_database_is_not_believed() {
     ));
 
     // Everything is restored, and the administrator is accepted.
-    let statement = scene.statement(Operation::List);
+    let statement = scene.statement(AdminOperation::List);
     scene.taken(&scene.signed_statement(TEST, ADMINISTRATOR, &statement));
 }

@@ -3,52 +3,52 @@
 //! the letter stays valid. A lack of space is reported.
 
 use crate::support::authority::Authority;
-use crate::support::faulty::{Faulty, module};
+use crate::support::faulty_module::{FaultyModule, module};
+use crate::support::foreign_programs::skipped;
 use crate::support::machine::Machine;
-use crate::support::office::Somebody;
-use crate::support::witness::skipped;
+use crate::support::shared_authority::TestUser;
 
 #[test]
-fn what_was_not_really_stored_makes_no_keyset_and_the_letter_stays_good() {
-    let mut somebody = Somebody::enrolled();
-    let before = somebody.shown("default");
-    let faulty = Faulty::in_front_of(&mut somebody.machine);
-    somebody.issue("again.letter");
-    faulty.does("lose certificates");
-    let told = somebody.re_enroll("again.letter", "pin", &[]).fails_with(1).says("a certificate");
+fn objects_not_stored_make_no_keyset_and_spare_the_letter() {
+    let mut user = TestUser::enrolled();
+    let before = user.shown("default");
+    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    user.issue("again.letter");
+    faulty.set_faults("lose certificates");
+    let told = user.re_enroll("again.letter", "pin", &[]).fails_with(1).says("a certificate");
     told.says("the temporary key is still good").does_not_say("CKR_");
-    faulty.behaves();
-    assert_eq!(somebody.shown("default"), before);
-    somebody.signs_with("default", "pin");
-    somebody.re_enroll("again.letter", "pin", &[]).ok();
-    somebody.signs_with("default", "pin");
+    faulty.clear_faults();
+    assert_eq!(user.shown("default"), before);
+    user.signs_with("default", "pin");
+    user.re_enroll("again.letter", "pin", &[]).ok();
+    user.signs_with("default", "pin");
 
-    somebody.issue("new.letter");
-    faulty.does("lose certificates");
-    somebody.enroll_new("new.letter", "new").fails_with(1).says("a certificate");
-    faulty.behaves();
-    somebody.enroll_new("new.letter", "new").ok();
-    somebody.signs_with("new", "pin");
+    user.issue("new.letter");
+    faulty.set_faults("lose certificates");
+    user.enroll_new("new.letter", "new").fails_with(1).says("a certificate");
+    faulty.clear_faults();
+    user.enroll_new("new.letter", "new").ok();
+    user.signs_with("new", "pin");
 }
 
 /// No letter can restore the objects on an authority's token, so they are read back before the
 /// authority exists.
 #[test]
-fn what_was_not_really_stored_makes_no_authority_and_the_same_command_goes_on() {
+fn an_init_with_unstored_objects_fails_and_can_be_continued() {
     let mut machine = Machine::new();
-    let faulty = Faulty::in_front_of(&mut machine);
+    let faulty = FaultyModule::in_front_of(&mut machine);
     Authority::prepared(&machine);
     let configuration = machine.read_text("authority.toml");
     let (real, ours) = (machine.module().display().to_string(), module().display().to_string());
     machine.write("authority.toml", configuration.replace(&real, &ours));
-    faulty.does("lose certificates");
+    faulty.set_faults("lose certificates");
     let told = machine.tokenkeep(&Authority::INIT).fails_with(1);
     told.says("cannot make the authority")
         .says("a certificate")
         .says("run the same command again")
         .does_not_say("CKR_");
     assert!(!machine.file("admin.letter").exists(), "a letter of an authority that is none");
-    faulty.behaves();
+    faulty.clear_faults();
     machine.tokenkeep(&Authority::INIT).ok();
     assert!(machine.file("admin.letter").exists());
 }
@@ -57,16 +57,16 @@ fn what_was_not_really_stored_makes_no_authority_and_the_same_command_goes_on() 
 /// of 600 KiB.
 #[test]
 fn on_a_full_disk_an_enrollment_works_or_the_letter_stays_good() {
-    let somebody = Somebody::new();
+    let user = TestUser::new();
     let mounts = ["--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "tokens"];
-    if somebody.machine.run("unshare", &mounts, b"").code() != 0 {
+    if user.machine.run("unshare", &mounts, b"").code() != 0 {
         return skipped("a full disk: unshare can make no mount namespace");
     }
     let rooms = [0, 40, 72, 96, 120];
     for room in rooms {
-        let letter = somebody.machine.file(&format!("{room}.letter")).display().to_string();
+        let letter = user.machine.file(&format!("{room}.letter")).display().to_string();
         let email = format!("full-disk-{room}@example.org");
-        somebody.office.admin(&["issue", &email, "--name", "Example, Somebody", "--letter-out", &letter]).ok();
+        user.authority.admin(&["issue", &email, "--name", "Example, Somebody", "--letter-out", &letter]).ok();
     }
     let script = r#"
         mount -t tmpfs -o size=600k tmpfs tokens
@@ -80,7 +80,7 @@ fn on_a_full_disk_an_enrollment_works_or_the_letter_stays_good() {
             echo text | tokenkeep sign --keyset k$room --pin-source file:pin > signed.p7m || echo "BROKEN $room"
             rm -rf tokens/* runtime/tokenkeep
         done"#;
-    let said = somebody.machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", script], b"");
+    let said = user.machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", script], b"");
     assert!(!said.out().contains("LOST") && !said.out().contains("BROKEN"), "{said}");
     let refused: Vec<String> =
         said.out().lines().filter(|line| line.starts_with("refused")).map(str::to_owned).collect();
@@ -92,7 +92,7 @@ fn on_a_full_disk_an_enrollment_works_or_the_letter_stays_good() {
 
 /// As above, for an authority's token.
 #[test]
-fn on_a_full_disk_an_authority_is_made_or_the_same_command_makes_it() {
+fn an_init_on_a_full_disk_succeeds_or_can_be_continued() {
     let machine = Machine::new();
     let mounts = ["--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "tokens"];
     if machine.run("unshare", &mounts, b"").code() != 0 {

@@ -16,9 +16,9 @@ use tokenkeep::cmp::{PkiBody, PkiMessage};
 use crate::support::agent::{Agent, wait_for};
 use crate::support::authority::Authority;
 use crate::support::machine::{Machine, TokenKind};
-use crate::support::office::{Somebody, re_enroll_arguments};
 use crate::support::output::Output;
-use crate::support::proxy::{Direction, Proxy, Verdict};
+use crate::support::proxy::{Direction, Proxy, ProxyAction};
+use crate::support::shared_authority::{TestUser, re_enroll_arguments};
 use crate::support::terminal::Terminal;
 
 /// A command that finds no module: without the agent it can do nothing.
@@ -103,17 +103,17 @@ fn the_whole_story_is_the_same() {
 
 #[test]
 fn what_is_asked_and_refused_is_told_in_the_same_words() {
-    let somebody = Somebody::enrolled();
-    let machine = &somebody.machine;
-    somebody.encrypts("mail\n", "own.p7m");
-    let other = Somebody::enrolled();
+    let user = TestUser::enrolled();
+    let machine = &user.machine;
+    user.encrypts("mail\n", "own.p7m");
+    let other = TestUser::enrolled();
     other.encrypts("mail\n", "others.p7m");
     machine.write("others.p7m", other.machine.read("others.p7m"));
     machine.write("message.txt", "a message\n");
     machine.write("damaged.p7m", &machine.read("own.p7m")[..200]);
     machine.write_secret("empty.pin", "");
     machine.write_secret("short.pin", "1");
-    somebody.issue("again.letter");
+    user.issue("again.letter");
     other.issue("others.letter");
     machine.write("others.letter", other.machine.read("others.letter"));
     let lines = [
@@ -169,7 +169,7 @@ fn what_is_asked_and_refused_is_told_in_the_same_words() {
     };
     let agent = Agent::start(machine, &[]);
     let there = said(&|words| through(machine, words));
-    somebody.machine.tokenkeep(&["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]).ok();
+    user.machine.tokenkeep(&["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]).ok();
     assert!(agent.stop().success());
     let here = said(&|words| machine.tokenkeep(words));
     for (there, here) in there.iter().zip(&here) {
@@ -179,11 +179,11 @@ fn what_is_asked_and_refused_is_told_in_the_same_words() {
 
 #[test]
 fn whoever_gives_no_pin_is_not_re_enrolled_and_nothing_is_sent() {
-    let somebody = Somebody::enrolled();
-    let machine = &somebody.machine;
-    somebody.issue("again.letter");
-    let wire = somebody.wire();
-    let before = somebody.shown("default");
+    let user = TestUser::enrolled();
+    let machine = &user.machine;
+    user.issue("again.letter");
+    let wire = user.wire();
+    let before = user.shown("default");
     let _agent = Agent::start(machine, &[]);
     let url = wire.url();
     let re_enroll = |source: &str| {
@@ -205,18 +205,18 @@ fn whoever_gives_no_pin_is_not_re_enrolled_and_nothing_is_sent() {
     re_enroll("file:wrong.pin").fails_with(4).says("not re-enrolled").says("wrong");
     assert!(machine.listed_token("default").count_is_low(), "the wrong PIN was tried");
     assert!(wire.exchanges().is_empty(), "something was sent");
-    assert_eq!(somebody.shown("default"), before);
+    assert_eq!(user.shown("default"), before);
     re_enroll("file:pin").ok().says("Re-enrolled");
-    assert_ne!(somebody.shown("default"), before);
+    assert_ne!(user.shown("default"), before);
 }
 
 #[test]
 fn a_wrong_pin_costs_one_try() {
-    let somebody = Somebody::enrolled_with(TokenKind::Kryoptic);
-    let machine = &somebody.machine;
+    let user = TestUser::enrolled_with(TokenKind::Kryoptic);
+    let machine = &user.machine;
     let _agent = Agent::start(machine, &[]);
     machine.write("message.txt", "a message\n");
-    somebody.issue("again.letter");
+    user.issue("again.letter");
     // Kryoptic reports count-low after 7 wrong PINs, and the final try after 9.
     let sign = ["sign", "message.txt", "--out", "x", "--pin-source", "file:wrong.pin"];
     let enroll = [&re_enroll_arguments("again.letter")[..], &["--pin-source", "file:wrong.pin"]].concat();
@@ -243,10 +243,10 @@ fn a_wrong_pin_costs_one_try() {
 }
 
 #[test]
-fn a_forgotten_pin_is_set_anew_by_the_so_pin() {
-    let somebody = Somebody::new();
-    let machine = &somebody.machine;
-    somebody.issue("the.letter");
+fn a_forgotten_pin_is_reset_with_the_so_pin() {
+    let user = TestUser::new();
+    let machine = &user.machine;
+    user.issue("the.letter");
     machine.write_secret("so.pin", "the-so-pin-8642");
     let agent = Agent::start(machine, &[]);
     let enroll = ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
@@ -263,13 +263,13 @@ fn a_forgotten_pin_is_set_anew_by_the_so_pin() {
     sign("file:other.pin").ok();
     through(machine, &["pin", "status"]).ok().says("default");
     assert!(agent.stop().success());
-    somebody.signs_with("default", "other.pin");
+    user.signs_with("default", "other.pin");
 }
 
 #[test]
 fn several_commands_at_once_take_turns() {
-    let somebody = Somebody::with_keyset();
-    let machine = &somebody.machine;
+    let user = TestUser::with_keyset();
+    let machine = &user.machine;
     let agent = Agent::start(machine, &[]);
     machine.write("message.txt", "a message\n");
     let children: Vec<_> = (0..6)
@@ -282,14 +282,14 @@ fn several_commands_at_once_take_turns() {
         assert!(child.wait().unwrap().success(), "{}", agent.log());
     }
     for number in 0..6 {
-        through(machine, &["verify", &format!("signed{number}")]).ok().says(&somebody.email);
+        through(machine, &["verify", &format!("signed{number}")]).ok().says(&user.email);
     }
 }
 
 #[test]
-fn a_command_that_is_killed_at_its_prompt_has_tried_nothing_and_holds_nobody_up() {
-    let somebody = Somebody::enrolled();
-    let machine = &somebody.machine;
+fn a_command_killed_at_its_prompt_costs_no_try_and_no_delay() {
+    let user = TestUser::enrolled();
+    let machine = &user.machine;
     let _agent = Agent::start(machine, &[]);
     machine.write("message.txt", "a message\n");
     // A pipe as the PIN file: opening it blocks.
@@ -313,20 +313,20 @@ struct Holding {
 }
 
 impl Holding {
-    fn back(somebody: &Somebody, direction: Direction, is_meant: fn(&PkiBody) -> bool) -> Self {
+    fn back(user: &TestUser, direction: Direction, is_meant: fn(&PkiBody) -> bool) -> Self {
         let holds = Arc::new(AtomicBool::new(true));
         let (sender, arrived) = mpsc::channel();
         let on = Arc::clone(&holds);
-        let proxy = Proxy::tampering(somebody.office.http_address(), move |way, _, body| {
+        let proxy = Proxy::tampering(user.authority.http_address(), move |way, _, body| {
             let meant = way == direction && PkiMessage::from_der(body).is_ok_and(|message| is_meant(message.body()));
             if meant && on.load(Ordering::SeqCst) {
                 let _ = sender.send(());
                 while on.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(5)); // until the test has killed who waits for it
                 }
-                return Verdict::Swallow;
+                return ProxyAction::Swallow;
             }
-            Verdict::Pass
+            ProxyAction::Pass
         });
         Self { proxy, arrived, holds }
     }
@@ -342,11 +342,11 @@ fn a_command_that_is_killed_in_mid_enrollment_is_gone_on_with() {
         (Direction::ToClient, |body| matches!(body, PkiBody::PkiConf(_))),
     ];
     for (number, (direction, is_meant)) in places.into_iter().enumerate() {
-        let somebody = Somebody::new();
-        let machine = &somebody.machine;
-        somebody.issue("the.letter");
+        let user = TestUser::new();
+        let machine = &user.machine;
+        user.issue("the.letter");
         let agent = Agent::start(machine, &[]);
-        let wire = Holding::back(&somebody, direction, is_meant);
+        let wire = Holding::back(&user, direction, is_meant);
         let url = wire.proxy.url();
         let line =
             ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
@@ -366,33 +366,33 @@ fn a_command_that_is_killed_in_mid_enrollment_is_gone_on_with() {
         }
         through(machine, &line).ok();
         assert!(agent.stop().success());
-        machine.holds_one_keyset("default", Somebody::PIN, 1);
+        machine.holds_one_keyset("default", TestUser::PIN, 1);
         assert_eq!(machine.object_files().len(), 1, "tokens, at place {number}");
-        somebody.signs_with("default", "pin");
-        somebody.enroll_new("the.letter", "other").fails_with(5).says("used");
+        user.signs_with("default", "pin");
+        user.enroll_new("the.letter", "other").fails_with(5).says("used");
     }
 }
 
 #[test]
-fn an_agent_that_dies_in_mid_enrollment_is_told_and_the_same_command_goes_on() {
-    let mut somebody = Somebody::new();
-    somebody.issue("the.letter");
-    somebody.machine.set_environment("TOKENKEEP_CRASH_AT", "keyset.request_written");
-    let agent = Agent::start(&somebody.machine, &[]);
-    somebody.machine.set_environment("TOKENKEEP_CRASH_AT", "");
-    let machine = &somebody.machine;
+fn enrollment_resumes_after_an_agent_crash() {
+    let mut user = TestUser::new();
+    user.issue("the.letter");
+    user.machine.set_environment("TOKENKEEP_CRASH_AT", "keyset.request_written");
+    let agent = Agent::start(&user.machine, &[]);
+    user.machine.set_environment("TOKENKEEP_CRASH_AT", "");
+    let machine = &user.machine;
     let line = ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
     through(machine, &line).fails_with(1).says("cannot enroll: the agent ended").says("again");
     // The supervisor starts another worker, which sends the stored request.
     wait_for("the enrollment is finished", || (through(machine, &line).code() == 0).then_some(()));
     assert!(agent.stop().success());
-    machine.holds_one_keyset("default", Somebody::PIN, 1);
+    machine.holds_one_keyset("default", TestUser::PIN, 1);
 }
 
 #[test]
 fn without_the_agent_a_command_says_who_holds_the_token() {
-    let somebody = Somebody::with_keyset();
-    let machine = &somebody.machine;
+    let user = TestUser::with_keyset();
+    let machine = &user.machine;
     machine.write("message.txt", "a message\n");
     let agent = Agent::start(machine, &[]);
     let sign = ["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"];
@@ -423,8 +423,8 @@ fn without_the_agent_a_command_says_who_holds_the_token() {
 
 #[test]
 fn a_socket_that_the_environment_names_is_used() {
-    let somebody = Somebody::with_keyset();
-    let machine = &somebody.machine;
+    let user = TestUser::with_keyset();
+    let machine = &user.machine;
     let agent = Agent::start(machine, &[]);
     let keysets = |socket: &str| {
         let mut command = command(machine, &["keysets"]);

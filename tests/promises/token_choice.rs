@@ -3,122 +3,122 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::office::Somebody;
+use crate::support::deployment::Deployment;
 use crate::support::output::Output;
-use crate::support::story::Story;
+use crate::support::shared_authority::TestUser;
 
-fn enroll_on(somebody: &Somebody, token: &str, more: &[&str]) -> Output {
+fn enroll_on(user: &TestUser, token: &str, more: &[&str]) -> Output {
     let line = ["enroll", "--letter", "the.letter", "--keyset", "mine", "--level", "high", "--token", token];
-    somebody.tokenkeep(&[&line[..], more].concat())
+    user.tokenkeep(&[&line[..], more].concat())
 }
 
 #[test]
 fn a_token_that_is_absent_is_said_to_be_absent() {
-    let somebody = Somebody::new();
-    somebody.issue("the.letter");
-    somebody.machine.make_token("some other", Somebody::PIN);
-    let wire = somebody.wire();
+    let user = TestUser::new();
+    user.issue("the.letter");
+    user.machine.make_token("some other", TestUser::PIN);
+    let wire = user.wire();
     let url = wire.url();
     for token in ["nowhere", "0123456789abcdef", "pkcs11:token=nowhere", "pkcs11:serial=0123456789abcdef"] {
         let more = ["--pin-source", "file:no-such-file", "--authority", &url];
-        let output = enroll_on(&somebody, token, &more).fails_with(3);
+        let output = enroll_on(&user, token, &more).fails_with(3);
         output.says(token.rsplit('=').next().unwrap()).says("some other");
     }
-    enroll_on(&somebody, "pkcs11:token", &["--pin-source", "file:pin"]).fails_with(2);
+    enroll_on(&user, "pkcs11:token", &["--pin-source", "file:pin"]).fails_with(2);
     assert!(wire.exchanges().is_empty(), "something was sent");
 }
 
 #[test]
 fn two_tokens_of_one_label_are_refused_naming_both_serials() {
-    let somebody = Somebody::new();
-    somebody.issue("the.letter");
-    let one = somebody.machine.make_token("twin", Somebody::PIN);
-    let other = somebody.machine.make_token("twin", Somebody::OTHER_PIN);
+    let user = TestUser::new();
+    user.issue("the.letter");
+    let one = user.machine.make_token("twin", TestUser::PIN);
+    let other = user.machine.make_token("twin", TestUser::OTHER_PIN);
     assert_ne!(one.serial, other.serial);
-    let wire = somebody.wire();
+    let wire = user.wire();
     for token in ["twin", "pkcs11:token=twin"] {
         let more = ["--pin-source", "file:no-such-file", "--authority", &wire.url()];
-        enroll_on(&somebody, token, &more).fails_with(5).says(&one.serial).says(&other.serial);
+        enroll_on(&user, token, &more).fails_with(5).says(&one.serial).says(&other.serial);
     }
     assert!(wire.exchanges().is_empty(), "something was sent");
 
     // The serial number distinguishes them: the other token's PIN fails, its own works.
-    enroll_on(&somebody, &one.serial, &["--pin-source", "file:other.pin"]).fails_with(4).says(&one.serial);
-    enroll_on(&somebody, &one.serial, &["--pin-source", "file:pin"]).ok();
-    somebody.signs_with("mine", "pin");
+    enroll_on(&user, &one.serial, &["--pin-source", "file:other.pin"]).fails_with(4).says(&one.serial);
+    enroll_on(&user, &one.serial, &["--pin-source", "file:pin"]).ok();
+    user.signs_with("mine", "pin");
 
     // A label that two tokens have, too.
-    somebody.issue("second.letter");
+    user.issue("second.letter");
     let line = ["enroll", "--letter", "second.letter", "--keyset", "mine", "--level", "high", "--token"];
     let uri = format!("pkcs11:token=twin;serial={}", other.serial);
-    somebody.tokenkeep(&[&line[..], &[&uri, "--pin-source", "file:other.pin"]].concat()).ok();
-    somebody.machine.write("message.txt", "a message\n");
+    user.tokenkeep(&[&line[..], &[&uri, "--pin-source", "file:other.pin"]].concat()).ok();
+    user.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--keyset", "mine", "--in", "message.txt", "--out", "signed.p7m"];
-    let ambiguous = somebody.tokenkeep(&[&sign[..], &["--pin-source", "file:no-such-file"]].concat()).fails_with(5);
+    let ambiguous = user.tokenkeep(&[&sign[..], &["--pin-source", "file:no-such-file"]].concat()).fails_with(5);
     ambiguous.says(&one.serial).says(&other.serial);
     let chosen = ["--token", &other.serial, "--pin-source", "file:other.pin"];
-    somebody.tokenkeep(&[&sign[..], &chosen].concat()).ok();
+    user.tokenkeep(&[&sign[..], &chosen].concat()).ok();
 }
 
 #[test]
 fn a_token_that_is_marked_as_an_authoritys_is_never_chosen() {
-    let somebody = Somebody::new();
-    somebody.issue("the.letter");
-    let token = somebody.machine.make_token("an office", Somebody::PIN);
-    let module = somebody.machine.module().display().to_string();
-    let mark = somebody.machine.write("mark", "an authority");
-    let written = ["--module", &module, "--slot", &token.slot, "--login", "--pin", Somebody::PIN];
+    let user = TestUser::new();
+    user.issue("the.letter");
+    let token = user.machine.make_token("an office", TestUser::PIN);
+    let module = user.machine.module().display().to_string();
+    let mark = user.machine.write("mark", "an authority");
+    let written = ["--module", &module, "--slot", &token.slot, "--login", "--pin", TestUser::PIN];
     let object = ["--type", "data", "--application-label", "tokenkeep-authority", "--label", "authority"];
     let file = ["--write-object", mark.to_str().unwrap()];
-    somebody.machine.run("pkcs11-tool", &[&written[..], &object, &file].concat(), b"").ok();
-    let wire = somebody.wire();
+    user.machine.run("pkcs11-tool", &[&written[..], &object, &file].concat(), b"").ok();
+    let wire = user.wire();
     let more = ["--pin-source", "file:no-such-file", "--authority", &wire.url()];
-    enroll_on(&somebody, "an office", &more).fails_with(5).says("belongs to an authority").says(&token.serial);
+    enroll_on(&user, "an office", &more).fails_with(5).says("belongs to an authority").says(&token.serial);
     assert!(wire.exchanges().is_empty(), "something was sent");
 }
 
 #[test]
 fn a_label_with_odd_characters_is_found_by_its_uri() {
-    let somebody = Somebody::new();
-    somebody.issue("the.letter");
-    somebody.machine.make_token("50% ü;=&", Somebody::PIN);
-    enroll_on(&somebody, "pkcs11:token=50%25%20%C3%BC%3B%3D%26", &["--pin-source", "file:pin"]).ok();
-    somebody.signs_with("mine", "pin");
+    let user = TestUser::new();
+    user.issue("the.letter");
+    user.machine.make_token("50% ü;=&", TestUser::PIN);
+    enroll_on(&user, "pkcs11:token=50%25%20%C3%BC%3B%3D%26", &["--pin-source", "file:pin"]).ok();
+    user.signs_with("mine", "pin");
 }
 
 #[test]
-fn a_token_without_a_pin_and_one_that_is_full_of_others_keys_are_left_alone() {
-    let somebody = Somebody::new();
-    somebody.issue("the.letter");
+fn uninitialized_and_foreign_tokens_are_left_alone() {
+    let user = TestUser::new();
+    user.issue("the.letter");
     // The owner's own objects on a token stay.
-    let token = somebody.machine.make_token("shared", Somebody::PIN);
-    let slot = ["--slot", &token.slot, "--login", "--pin", Somebody::PIN];
-    let module = somebody.machine.module().display().to_string();
+    let token = user.machine.make_token("shared", TestUser::PIN);
+    let slot = ["--slot", &token.slot, "--login", "--pin", TestUser::PIN];
+    let module = user.machine.module().display().to_string();
     let generate = ["--keypairgen", "--key-type", "EC:prime256v1", "--label", "own", "--id", "0a"];
-    somebody.machine.run("pkcs11-tool", &[&["--module", &module], &slot[..], &generate].concat(), b"").ok();
-    let before = somebody.machine.objects("shared", Some(Somebody::PIN));
-    enroll_on(&somebody, "shared", &["--pin-source", "file:pin"]).ok();
-    let after = somebody.machine.objects("shared", Some(Somebody::PIN));
+    user.machine.run("pkcs11-tool", &[&["--module", &module], &slot[..], &generate].concat(), b"").ok();
+    let before = user.machine.objects("shared", Some(TestUser::PIN));
+    enroll_on(&user, "shared", &["--pin-source", "file:pin"]).ok();
+    let after = user.machine.objects("shared", Some(TestUser::PIN));
     assert!(before.iter().all(|object| after.contains(object)), "{before:#?} {after:#?}");
-    somebody.tokenkeep(&["keyset", "delete", "mine", "--pin-source", "file:pin", "--yes"]).ok();
-    assert_eq!(somebody.machine.objects("shared", Some(Somebody::PIN)), before);
+    user.tokenkeep(&["keyset", "delete", "mine", "--pin-source", "file:pin", "--yes"]).ok();
+    assert_eq!(user.machine.objects("shared", Some(TestUser::PIN)), before);
 }
 
 /// A user's command cannot select the token of a serving authority.
 #[test]
-fn a_command_does_not_wait_for_the_token_of_an_authority_that_serves() {
-    let mut story = Story::begin();
-    let quickest = |story: &Story| {
+fn commands_do_not_wait_for_a_serving_authoritys_token() {
+    let mut deployment = Deployment::begin();
+    let quickest = |deployment: &Deployment| {
         let once = || {
             let began = Instant::now();
-            story.tokenkeep(&["keysets"]).ok().says("admin").does_not_say("in use");
+            deployment.tokenkeep(&["keysets"]).ok().says("admin").does_not_say("in use");
             began.elapsed()
         };
         (0..6).map(|_| once()).min().unwrap()
     };
-    let while_it_serves = quickest(&story);
-    assert!(story.authority.stop().success());
-    let alone = quickest(&story);
+    let while_it_serves = quickest(&deployment);
+    assert!(deployment.authority.stop().success());
+    let alone = quickest(&deployment);
     // The difference was three tenths of a second before.
     assert!(while_it_serves < alone * 2 + Duration::from_millis(50), "{while_it_serves:?} and {alone:?} alone");
 }
@@ -126,20 +126,20 @@ fn a_command_does_not_wait_for_the_token_of_an_authority_that_serves() {
 #[test]
 fn a_label_that_is_not_utf_8_is_named_as_other_programs_name_it() {
     use std::os::unix::ffi::OsStrExt as _;
-    let somebody = Somebody::new();
-    let mut init = somebody.machine.command("softhsm2-util");
-    init.args(["--init-token", "--free", "--so-pin", "12345678", "--pin", Somebody::PIN, "--label"]);
+    let user = TestUser::new();
+    let mut init = user.machine.command("softhsm2-util");
+    init.args(["--init-token", "--free", "--so-pin", "12345678", "--pin", TestUser::PIN, "--label"]);
     init.arg(std::ffi::OsStr::from_bytes(b"Gr\xfc\xdfe"));
     crate::support::machine::run(init, b"").ok();
-    let tokens = somebody.tokenkeep(&["tokens", "--json"]).ok().json();
+    let tokens = user.tokenkeep(&["tokens", "--json"]).ok().json();
     let uri = tokens[0]["uri"].as_str().unwrap();
     assert!(uri.contains("token=Gr%FC%DFe"), "{uri}");
     // GnuTLS prints the same URI, and its URI selects the token here.
-    let provider = ["--provider", somebody.machine.module().to_str().unwrap()];
-    let theirs = somebody.machine.run("p11tool", &[&provider[..], &["--list-token-urls"]].concat(), b"").ok().out();
+    let provider = ["--provider", user.machine.module().to_str().unwrap()];
+    let theirs = user.machine.run("p11tool", &[&provider[..], &["--list-token-urls"]].concat(), b"").ok().out();
     let theirs = theirs.lines().find(|line| line.contains("SoftHSM")).unwrap();
     assert!(theirs.contains("token=Gr%FC%DFe"), "{theirs}");
-    somebody.tokenkeep(&["pin", "status", theirs]).ok();
-    somebody.tokenkeep(&["pin", "status", uri]).ok();
-    somebody.tokenkeep(&["pin", "status", "pkcs11:token=Gr%EF%BF%BD%EF%BF%BDe"]).fails_with(3);
+    user.tokenkeep(&["pin", "status", theirs]).ok();
+    user.tokenkeep(&["pin", "status", uri]).ok();
+    user.tokenkeep(&["pin", "status", "pkcs11:token=Gr%EF%BF%BD%EF%BF%BDe"]).fails_with(3);
 }

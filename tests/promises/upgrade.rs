@@ -63,7 +63,7 @@ impl Earlier {
 }
 
 #[test]
-fn what_the_first_program_wrote_is_read_and_goes_on() {
+fn data_of_the_first_version_still_works() {
     let mut earlier = Earlier::unpack();
     let machine = &earlier.machine;
 

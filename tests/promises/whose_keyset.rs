@@ -2,73 +2,73 @@
 //! enrollment reports the person and the superseded keyset.
 
 use super::letters::rewritten;
-use crate::support::office::Somebody;
+use crate::support::shared_authority::TestUser;
 
 /// Writes a letter for another person to this machine's file `others.letter`; returns that person's
 /// address.
-fn others_letter(somebody: &Somebody) -> String {
-    let email = format!("other.{}", somebody.email);
-    let path = somebody.machine.file("others.letter").display().to_string();
-    somebody.office.admin(&["issue", &email, "--name", "Other, Person", "--letter-out", &path]).ok();
+fn others_letter(user: &TestUser) -> String {
+    let email = format!("other.{}", user.email);
+    let path = user.machine.file("others.letter").display().to_string();
+    user.authority.admin(&["issue", &email, "--name", "Other, Person", "--letter-out", &path]).ok();
     email
 }
 
 #[test]
-fn another_persons_letter_is_refused_before_the_pin_and_by_what_is_certified() {
-    let somebody = Somebody::enrolled();
-    let before = somebody.shown("default");
-    let other = others_letter(&somebody);
-    let wire = somebody.wire();
+fn another_persons_letter_and_certificate_are_refused() {
+    let user = TestUser::enrolled();
+    let before = user.shown("default");
+    let other = others_letter(&user);
+    let wire = user.wire();
     let url = wire.url();
-    let enroll = |letter: &str, pin: &str, more: &[&str]| somebody.re_enroll(letter, pin, more);
+    let enroll = |letter: &str, pin: &str, more: &[&str]| user.re_enroll(letter, pin, more);
 
     let refused = enroll("others.letter", "no-such-file", &["--authority", &url]).fails_with(5);
-    refused.says(&somebody.email).says(&other).says("--replace-person").says("not enrolled");
+    refused.says(&user.email).says(&other).says("--replace-person").says("not enrolled");
     assert!(wire.exchanges().is_empty(), "something was sent");
 
     // The letter's text was changed in transit: the authority's certificate names the person.
-    rewritten(&somebody, "others.letter", "forged.letter", &[("E-mail", &somebody.email)]);
+    rewritten(&user, "others.letter", "forged.letter", &[("E-mail", &user.email)]);
     enroll("forged.letter", "pin", &[]).fails_with(5).says("certifies").says(&other).says("not re-enrolled");
-    assert_eq!(somebody.shown("default"), before);
-    somebody.signs_with("default", "pin");
+    assert_eq!(user.shown("default"), before);
+    user.signs_with("default", "pin");
 
     // The explicit option allows it, with the same letter.
     let replaced = enroll("others.letter", "pin", &["--replace-person", "--json"]).ok().json();
     assert_eq!(replaced["person"]["emails"][0], other, "{replaced}");
     assert_eq!(replaced["reenrolled"], true, "{replaced}");
-    assert!(somebody.shown("default").to_string().contains(&other));
+    assert!(user.shown("default").to_string().contains(&other));
 }
 
 #[test]
 fn an_enrollment_says_whose_it_is_before_and_after() {
-    let somebody = Somebody::new();
-    somebody.issue("first.letter");
-    let who = format!("Example, Somebody <{}>", somebody.email);
-    let first = somebody.enroll_new("first.letter", "default").ok();
+    let user = TestUser::new();
+    user.issue("first.letter");
+    let who = format!("Example, Somebody <{}>", user.email);
+    let first = user.enroll_new("first.letter", "default").ok();
     first.says(&format!("Enrolling {who} at")).says(&format!("Enrolled {who}: keyset \"default\""));
 
     // The same person with another spelling of the address, or with a new name.
-    somebody.issue("again.letter");
-    let changes = [("User", "Renamed, Somebody"), ("E-mail", &*somebody.email.to_uppercase())];
-    rewritten(&somebody, "again.letter", "renamed.letter", &changes);
-    let again = somebody.re_enroll("renamed.letter", "pin", &[]).ok().says("Re-enrolled");
+    user.issue("again.letter");
+    let changes = [("User", "Renamed, Somebody"), ("E-mail", &*user.email.to_uppercase())];
+    rewritten(&user, "again.letter", "renamed.letter", &changes);
+    let again = user.re_enroll("renamed.letter", "pin", &[]).ok().says("Re-enrolled");
     let line = again
         .out()
         .lines()
         .find(|line| line.starts_with("ecdsa-sha2-") || line.starts_with("ssh-rsa"))
         .map(str::to_owned);
     let line = line.unwrap_or_else(|| panic!("no SSH line: {again}"));
-    assert!(line.ends_with(&format!("default {}", somebody.email)), "{line}");
+    assert!(line.ends_with(&format!("default {}", user.email)), "{line}");
 
     // ssh-keygen reads the line, and it has the key of the new certificate.
-    somebody.machine.write("line.pub", format!("{line}\n"));
+    user.machine.write("line.pub", format!("{line}\n"));
     let export = ["-e", "-m", "PKCS8", "-f", "line.pub"];
-    let by_ssh = somebody.machine.run("ssh-keygen", &export, b"").ok().out();
-    somebody.machine.write("message.txt", "a message\n");
+    let by_ssh = user.machine.run("ssh-keygen", &export, b"").ok().out();
+    user.machine.write("message.txt", "a message\n");
     let sign = ["sign", "message.txt", "--keyset", "default", "--pin-source", "file:pin", "--out", "signed.der"];
-    somebody.tokenkeep(&sign).ok();
+    user.tokenkeep(&sign).ok();
     let certificates = ["cms", "-verify", "-noverify", "-inform", "DER", "-in", "signed.der", "-signer", "signer.pem"];
-    somebody.machine.openssl(&[&certificates[..], &["-out", "/dev/null"]].concat()).ok();
-    let by_openssl = somebody.machine.openssl(&["x509", "-in", "signer.pem", "-noout", "-pubkey"]).ok().out();
+    user.machine.openssl(&[&certificates[..], &["-out", "/dev/null"]].concat()).ok();
+    let by_openssl = user.machine.openssl(&["x509", "-in", "signer.pem", "-noout", "-pubkey"]).ok().out();
     assert_eq!(by_ssh.trim(), by_openssl.trim());
 }

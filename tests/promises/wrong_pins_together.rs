@@ -7,131 +7,131 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::support::agent::Agent;
-use crate::support::faulty::Faulty;
+use crate::support::faulty_module::FaultyModule;
 use crate::support::machine::{TokenKind, softhsm_module};
-use crate::support::office::Somebody;
 use crate::support::output::Output;
 use crate::support::prompting::{asked, script, sign_by_api};
+use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
 const SIGN: [&str; 7] = ["sign", "--keyset", "default", "--in", "message.txt", "--out", "signed.p7m"];
 
-fn somebody(kind: TokenKind) -> Somebody {
-    let somebody = Somebody::with_keyset_on(kind);
-    somebody.machine.write("message.txt", "a message\n");
-    somebody
+fn user(kind: TokenKind) -> TestUser {
+    let user = TestUser::with_keyset_on(kind);
+    user.machine.write("message.txt", "a message\n");
+    user
 }
 
-fn signing(somebody: &Somebody, pin: &str) -> Output {
+fn signing(user: &TestUser, pin: &str) -> Output {
     let source = format!("file:{pin}");
-    let _ = fs::remove_file(somebody.machine.file("signed.p7m"));
-    somebody.machine.tokenkeep_without_terminal(&[&SIGN[..], &["--pin-source", &source]].concat())
+    let _ = fs::remove_file(user.machine.file("signed.p7m"));
+    user.machine.tokenkeep_without_terminal(&[&SIGN[..], &["--pin-source", &source]].concat())
 }
 
-fn pin_state(somebody: &Somebody) -> String {
-    let listed = somebody.tokenkeep(&["tokens", "--no-agent", "--json"]).ok().json();
+fn pin_state(user: &TestUser) -> String {
+    let listed = user.tokenkeep(&["tokens", "--no-agent", "--json"]).ok().json();
     listed[0]["pin_state"].as_str().unwrap().to_owned()
 }
 
 /// Another program, with its own module, spends this many tries.
-fn another_program_spends(somebody: &Somebody, tries: usize) {
-    let module = somebody.machine.module().display().to_string();
-    let line = ["--module", &module, "--token-label", "default", "--login", "--pin", Somebody::WRONG_PIN, "-O"];
+fn another_program_spends(user: &TestUser, tries: usize) {
+    let module = user.machine.module().display().to_string();
+    let line = ["--module", &module, "--token-label", "default", "--login", "--pin", TestUser::WRONG_PIN, "-O"];
     for _ in 0..tries {
-        let output = somebody.machine.run("pkcs11-tool", &line, b"");
+        let output = user.machine.run("pkcs11-tool", &line, b"");
         assert_ne!(output.code(), 0, "{output}");
     }
 }
 
 #[test]
-fn twenty_commands_at_once_with_a_wrong_pin_do_not_lock_the_token() {
-    let somebody = somebody(TokenKind::Kryoptic);
+fn twenty_concurrent_wrong_pins_do_not_lock_the_token() {
+    let user = user(TokenKind::Kryoptic);
     let outcomes: Vec<Output> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| signing(&somebody, "wrong.pin"))).collect();
+        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| signing(&user, "wrong.pin"))).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
     let wrong = outcomes.iter().filter(|output| output.err().contains("is wrong")).count();
     assert_eq!(wrong, 3, "{}", outcomes.iter().map(ToString::to_string).collect::<String>());
     assert!(outcomes.iter().all(|output| output.code() != 0));
-    signing(&somebody, "wrong.pin").fails_with(4).says("unattended sources").says("at a prompt");
+    signing(&user, "wrong.pin").fails_with(4).says("unattended sources").says("at a prompt");
     // The right PIN in a file is no exception: nothing shows that it is right.
-    signing(&somebody, "pin").fails_with(4).says("nothing was tried");
-    assert_eq!(pin_state(&somebody), "ok");
+    signing(&user, "pin").fails_with(4).says("nothing was tried");
+    assert_eq!(pin_state(&user), "ok");
     let typed = |pin: &str| {
-        let _ = fs::remove_file(somebody.machine.file("signed.p7m"));
-        Terminal::tokenkeep(&somebody.machine, &SIGN).answering_pins(pin).finish().0
+        let _ = fs::remove_file(user.machine.file("signed.p7m"));
+        Terminal::tokenkeep(&user.machine, &SIGN).answering_pins(pin).finish().0
     };
-    assert_eq!(typed(Somebody::PIN), 0);
-    signing(&somebody, "pin").ok();
+    assert_eq!(typed(TestUser::PIN), 0);
+    signing(&user, "pin").ok();
 }
 
 #[test]
-fn tries_that_nobody_types_end_at_three_where_the_token_takes_any_number() {
-    let somebody = somebody(TokenKind::SoftHsm);
+fn unattended_wrong_pins_stop_at_three() {
+    let user = user(TokenKind::SoftHsm);
     for _ in 0..3 {
-        signing(&somebody, "wrong.pin").fails_with(4).says("is wrong");
+        signing(&user, "wrong.pin").fails_with(4).says("is wrong");
     }
-    signing(&somebody, "wrong.pin").fails_with(4).says("3 wrong PINs").does_not_say("is wrong");
+    signing(&user, "wrong.pin").fails_with(4).says("3 wrong PINs").does_not_say("is wrong");
     // The agent uses the same record.
-    let agent = Agent::start(&somebody.machine, &[]);
-    signing(&somebody, "pin").fails_with(4).says("3 wrong PINs");
+    let agent = Agent::start(&user.machine, &[]);
+    signing(&user, "pin").fails_with(4).says("3 wrong PINs");
     drop(agent);
     // A typed PIN, though wrong, shows that a person is present.
-    let typed = Terminal::tokenkeep(&somebody.machine, &SIGN).answering_pins(Somebody::WRONG_PIN).finish().0;
+    let typed = Terminal::tokenkeep(&user.machine, &SIGN).answering_pins(TestUser::WRONG_PIN).finish().0;
     assert_eq!(typed, 4);
-    signing(&somebody, "pin").ok();
+    signing(&user, "pin").ok();
 
-    signing(&somebody, "wrong.pin").fails_with(4);
-    let directory = somebody.machine.file("runtime/tokenkeep");
+    signing(&user, "wrong.pin").fails_with(4);
+    let directory = user.machine.file("runtime/tokenkeep");
     let records = fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path());
     let records: Vec<_> = records.filter(|path| path.to_string_lossy().contains("wrong-pins-")).collect();
     let [record] = &records[..] else { panic!("{records:?}") };
-    let serial = somebody.shown("default")["token"]["serial"].as_str().unwrap().to_owned();
+    let serial = user.shown("default")["token"]["serial"].as_str().unwrap().to_owned();
     assert!(!record.to_string_lossy().contains(&serial));
     let text = fs::read_to_string(record).unwrap();
-    assert!(!text.contains(&serial) && !text.contains(Somebody::WRONG_PIN), "{text}");
+    assert!(!text.contains(&serial) && !text.contains(TestUser::WRONG_PIN), "{text}");
     assert_eq!(fs::metadata(record).unwrap().mode() & 0o777, 0o600);
 }
 
 #[test]
 fn the_agent_sees_the_tries_that_another_program_has_spent() {
-    let somebody = somebody(TokenKind::Kryoptic);
+    let user = user(TokenKind::Kryoptic);
     let body = "echo \"$1\" >> $HERE/asked; case \"$1\" in *'last try'*|*locks*) exit 1 ;; esac; cat $HERE/pin";
-    let program = script(&somebody.machine, "askpass", body);
-    Agent::configure(&somebody.machine, &format!("prompter = \"askpass:{program}\""));
-    let agent = Agent::start(&somebody.machine, &[]);
-    signing(&somebody, "pin").ok();
-    another_program_spends(&somebody, 9);
+    let program = script(&user.machine, "askpass", body);
+    Agent::configure(&user.machine, &format!("prompter = \"askpass:{program}\""));
+    let agent = Agent::start(&user.machine, &[]);
+    signing(&user, "pin").ok();
+    another_program_spends(&user, 9);
     // A person who reads the state sees it, too.
     for command in [&["pin", "status", "--json"][..], &["tokens", "--json"]] {
-        let said = somebody.tokenkeep(command).ok().json();
+        let said = user.tokenkeep(command).ok().json();
         assert_eq!(said[0]["pin_state"], "final-try", "{command:?}: {said}");
     }
     // Nobody can be warned: the last try is not spent, whatever the PIN.
-    signing(&somebody, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
+    signing(&user, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
     // A person is warned, and declines.
-    let answer = sign_by_api(&somebody.machine, &agent).out();
+    let answer = sign_by_api(&user.machine, &agent).out();
     assert!(answer.contains("\"kind\":\"pin\""), "{answer}");
-    let questions = asked(&somebody.machine);
+    let questions = asked(&user.machine);
     assert!(questions.contains("locks"), "{questions}");
     drop(agent);
-    assert_eq!(pin_state(&somebody), "final-try");
-    signing(&somebody, "pin").fails_with(4).says("one try is left");
+    assert_eq!(pin_state(&user), "final-try");
+    signing(&user, "pin").fails_with(4).says("one try is left");
 }
 
 #[test]
 fn a_worker_of_its_own_tells_of_them_too() {
-    let somebody = somebody(TokenKind::Kryoptic);
-    let modules = format!("modules = [{{ path = \"{}\", isolate = true }}]\n", somebody.machine.module().display());
-    somebody.machine.write("config/tokenkeep/agent.toml", modules);
-    let _agent = Agent::start(&somebody.machine, &[]);
-    signing(&somebody, "pin").ok();
-    another_program_spends(&somebody, 9);
+    let user = user(TokenKind::Kryoptic);
+    let modules = format!("modules = [{{ path = \"{}\", isolate = true }}]\n", user.machine.module().display());
+    user.machine.write("config/tokenkeep/agent.toml", modules);
+    let _agent = Agent::start(&user.machine, &[]);
+    signing(&user, "pin").ok();
+    another_program_spends(&user, 9);
     for command in [&["tokens", "--json"][..], &["pin", "status", "--json"]] {
-        let said = somebody.tokenkeep(command).ok().json();
+        let said = user.tokenkeep(command).ok().json();
         assert_eq!(said[0]["pin_state"], "final-try", "{command:?}: {said}");
     }
-    signing(&somebody, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
+    signing(&user, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
 }
 
 /// A token on another module than the machine's: SoftHSM, with SoftHSM's own tool.
@@ -147,19 +147,19 @@ fn replace(module: &Path, content: &[u8]) {
 
 #[test]
 fn where_no_process_can_load_the_module_the_agent_tries_nothing() {
-    let somebody = somebody(TokenKind::Kryoptic);
-    let machine = &somebody.machine;
+    let user = user(TokenKind::Kryoptic);
+    let machine = &user.machine;
     let real = fs::read(machine.module()).unwrap();
     let module = machine.write("module-of-this-machine.so", &real);
     machine.write("config/tokenkeep/agent.toml", format!("modules = [\"{}\"]\n", module.display()));
     let agent = Agent::start(machine, &[]);
-    signing(&somebody, "pin").ok();
+    signing(&user, "pin").ok();
 
     replace(&module, b"no module at all");
     for pin in ["wrong.pin", "pin"] {
-        signing(&somebody, pin).fails_with(1).says("nothing was tried").does_not_say("is wrong");
+        signing(&user, pin).fails_with(1).says("nothing was tried").does_not_say("is wrong");
     }
-    somebody.tokenkeep(&["pin", "status"]).fails_with(1).says("see `tokenkeep doctor`");
+    user.tokenkeep(&["pin", "status"]).fails_with(1).says("see `tokenkeep doctor`");
     // It reports this, and still lists the keyset.
     let doctor = machine.tokenkeep(&["doctor"]);
     assert!(doctor.out().contains("cannot be read") && doctor.out().contains("default"), "{doctor}");
@@ -171,9 +171,9 @@ fn where_no_process_can_load_the_module_the_agent_tries_nothing() {
     let both = format!("modules = [\"{}\", \"{}\"]\n", module.display(), softhsm_module().display());
     machine.write("config/tokenkeep/agent.toml", both);
     let agent = Agent::start(machine, &[]);
-    signing(&somebody, "pin").ok();
+    signing(&user, "pin").ok();
     replace(&module, b"no module at all");
-    let status = somebody.tokenkeep(&["pin", "status"]).ok().says("nothing was tried");
+    let status = user.tokenkeep(&["pin", "status"]).ok().says("nothing was tried");
     assert!(status.out().contains("another") && !status.out().contains("default"), "{status}");
     let doctor = machine.tokenkeep(&["doctor"]).fails_with(1);
     let findings = doctor.out();
@@ -183,37 +183,37 @@ fn where_no_process_can_load_the_module_the_agent_tries_nothing() {
     assert!(says("WRONG  agent", "\"default\"", "cannot be read") && says("ok", "\"another\"", "PIN ok"), "{doctor}");
 
     replace(&module, &real);
-    assert_eq!(somebody.tokenkeep(&["pin", "status", "--json"]).ok().json()[0]["pin_state"], "ok");
+    assert_eq!(user.tokenkeep(&["pin", "status", "--json"]).ok().json()[0]["pin_state"], "ok");
     drop(agent);
-    assert_eq!(pin_state(&somebody), "ok");
+    assert_eq!(pin_state(&user), "ok");
 }
 
 #[test]
 fn a_module_that_does_not_say_what_it_is_is_not_waited_for() {
-    let mut somebody = somebody(TokenKind::Kryoptic);
-    let faulty = Faulty::in_front_of(&mut somebody.machine);
-    faulty.does("delay C_GetInfo 3600000ms");
-    let _agent = Agent::start(&somebody.machine, &[]);
-    somebody.tokenkeep(&["tokens"]).ok().says("default");
+    let mut user = user(TokenKind::Kryoptic);
+    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    faulty.set_faults("delay C_GetInfo 3600000ms");
+    let _agent = Agent::start(&user.machine, &[]);
+    user.tokenkeep(&["tokens"]).ok().says("default");
 }
 
 #[test]
-fn what_a_program_gives_the_agent_is_typed_by_nobody_and_ends_at_three_too() {
-    let somebody = somebody(TokenKind::SoftHsm);
+fn pins_from_a_program_count_as_unattended_in_the_agent() {
+    let user = user(TokenKind::SoftHsm);
     // A different PIN each time: nothing about the command shows that the PIN is unattended.
-    let program = script(&somebody.machine, "gives", "cat > $HERE/question; echo wrong-$$-000");
-    Agent::configure(&somebody.machine, &format!("prompter = \"command:{program}\""));
-    let agent = Agent::start(&somebody.machine, &[]);
+    let program = script(&user.machine, "gives", "cat > $HERE/question; echo wrong-$$-000");
+    Agent::configure(&user.machine, &format!("prompter = \"command:{program}\""));
+    let agent = Agent::start(&user.machine, &[]);
     for _ in 0..3 {
-        let answer = sign_by_api(&somebody.machine, &agent).out();
+        let answer = sign_by_api(&user.machine, &agent).out();
         assert!(answer.contains("is wrong"), "{answer}");
     }
-    let answer = sign_by_api(&somebody.machine, &agent).out();
+    let answer = sign_by_api(&user.machine, &agent).out();
     assert!(answer.contains("3 wrong PINs") && answer.contains("unattended sources"), "{answer}");
     // It counts together with the commands' files; a PIN that a person types through the agent
     // resets the count.
-    signing(&somebody, "pin").fails_with(4).says("3 wrong PINs");
-    let _ = fs::remove_file(somebody.machine.file("signed.p7m"));
-    assert_eq!(Terminal::tokenkeep(&somebody.machine, &SIGN).answering_pins(Somebody::PIN).finish().0, 0);
-    signing(&somebody, "pin").ok();
+    signing(&user, "pin").fails_with(4).says("3 wrong PINs");
+    let _ = fs::remove_file(user.machine.file("signed.p7m"));
+    assert_eq!(Terminal::tokenkeep(&user.machine, &SIGN).answering_pins(TestUser::PIN).finish().0, 0);
+    signing(&user, "pin").ok();
 }

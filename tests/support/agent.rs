@@ -14,15 +14,15 @@ use super::machine::Machine;
 use super::output::Output;
 
 /// Timeout of every wait, far longer than needed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The message type of an SSH agent's list of keys (`SSH_AGENT_IDENTITIES_ANSWER`).
 pub const LIST: u8 = 12;
 
-/// Polls until the closure returns a value; fails the test after [`PATIENCE`].
+/// Polls until the closure returns a value; fails the test after [`TIMEOUT`].
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         if let Some(found) = look() {
             return found;
@@ -150,9 +150,9 @@ impl Drop for Agent {
 }
 
 /// Stops a background agent when dropped.
-pub struct InTheBackground<'a>(pub &'a Machine);
+pub struct BackgroundAgent<'a>(pub &'a Machine);
 
-impl Drop for InTheBackground<'_> {
+impl Drop for BackgroundAgent<'_> {
     fn drop(&mut self) {
         self.0.tokenkeep(&["agent", "stop"]);
     }
@@ -172,8 +172,8 @@ pub fn workers_of(id: u32) -> Vec<u32> {
 }
 
 /// Requests the keys of an SSH agent. Returns the type of its response; 12 is the list.
-pub fn knock(stream: &mut UnixStream) -> std::io::Result<u8> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+pub fn probe(stream: &mut UnixStream) -> std::io::Result<u8> {
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(&[0, 0, 0, 1, 11])?;
     let mut head = [0; 5];
     stream.read_exact(&mut head)?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::machine::Machine;
 
 /// Maximum time until an authority serves.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An authority on a machine. Its files are `authority.toml`, `authority.pin`, `admin.letter` and
 /// `state/`; it logs to `authority.log`. It is killed when dropped.
@@ -132,7 +132,7 @@ impl Authority {
             ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin", "-vv"];
         let said = Self::log(machine).len();
         self.child = Some(machine.start_tokenkeep(&arguments, "authority.log", environment));
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         // The ports are bound before the token is opened; this line of the log follows.
         while !Self::log(machine)[said..].contains("Serving on") {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
@@ -148,7 +148,7 @@ impl Authority {
 
     /// Waits until the process has crashed.
     pub fn wait_for_crash(&mut self) -> ExitStatus {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 self.child = None;

@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
 use super::agent::wait_for;
+use super::foreign_programs::present;
 use super::machine::Machine;
 use super::output::Output;
-use super::witness::present;
 
 /// An X server without a screen (Xvfb). It is killed when dropped.
 pub struct Display {

@@ -122,7 +122,7 @@ fn exchange<S: Read + Write>(mut stream: S, request: &[u8]) -> Option<()> {
 
 /// A connection from 127.0.0.`address`.
 fn connect_from(address: u8, to: SocketAddr) -> Option<TcpStream> {
-    let stream = super::wire::connect_from(Ipv4Addr::new(127, 0, 0, address), to).ok()?;
+    let stream = super::raw_cmp::connect_from(Ipv4Addr::new(127, 0, 0, address), to).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     Some(stream)
 }

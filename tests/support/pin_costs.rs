@@ -1,17 +1,17 @@
 //! The number of PIN tries that an operation costs, and the commands that need a PIN.
 
-use super::faulty::Faulty;
-use super::office::{Somebody, re_enroll_arguments};
+use super::faulty_module::FaultyModule;
+use super::shared_authority::{TestUser, re_enroll_arguments};
 
 /// A user with the keyset `default` at level High, and the input of each command that needs a PIN.
-pub fn somebody() -> (Somebody, Faulty) {
-    let mut somebody = Somebody::enrolled();
-    let faulty = Faulty::in_front_of(&mut somebody.machine);
-    somebody.machine.write("message.txt", "a message\n");
-    somebody.encrypts("a secret\n", "secret.p7m");
-    somebody.issue("again.letter");
-    somebody.issue("beside.letter");
-    (somebody, faulty)
+pub fn faulty_user() -> (TestUser, FaultyModule) {
+    let mut user = TestUser::enrolled();
+    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    user.machine.write("message.txt", "a message\n");
+    user.encrypts("a secret\n", "secret.p7m");
+    user.issue("again.letter");
+    user.issue("beside.letter");
+    (user, faulty)
 }
 
 /// The user commands that need the PIN of an existing token, without the PIN source.
@@ -28,7 +28,7 @@ pub fn commands() -> Vec<(&'static str, Vec<&'static str>)> {
 }
 
 #[track_caller]
-pub fn costs(faulty: &Faulty, what: &str, tries: usize, act: impl FnOnce()) {
+pub fn costs(faulty: &FaultyModule, what: &str, tries: usize, act: impl FnOnce()) {
     faulty.forget();
     act();
     let calls = faulty.calls();

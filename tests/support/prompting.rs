@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::agent::Agent;
 use super::machine::Machine;
-use super::office::Somebody;
 use super::output::Output;
+use super::shared_authority::TestUser;
 
 /// Writes a program of the test. `$HERE` in the body becomes the machine's directory. Returns its
 /// path.
@@ -34,13 +34,13 @@ pub fn asked(machine: &Machine) -> String {
 }
 
 /// Starts a user's agent with this prompter. The key that it offers is in the file `key.pub`.
-pub fn agent(somebody: &mut Somebody, way: &str, variables: &[(&str, &str)]) -> Agent {
+pub fn agent(user: &mut TestUser, way: &str, variables: &[(&str, &str)]) -> Agent {
     for (name, value) in variables {
-        somebody.machine.set_environment(name, value);
+        user.machine.set_environment(name, value);
     }
-    Agent::configure(&somebody.machine, &format!("prompter = \"{way}\""));
-    let agent = Agent::start(&somebody.machine, &["-v"]);
-    offer(&mut somebody.machine, &agent);
+    Agent::configure(&user.machine, &format!("prompter = \"{way}\""));
+    let agent = Agent::start(&user.machine, &["-v"]);
+    offer(&mut user.machine, &agent);
     agent
 }
 
@@ -82,7 +82,7 @@ pub fn pin_state(machine: &Machine) -> String {
     machine.tokenkeep(&["tokens", "--json", "--no-agent"]).ok().json()[0]["pin_state"].as_str().unwrap().to_owned()
 }
 
-pub fn enroll(somebody: &Somebody, level: &str) -> Output {
+pub fn enroll(user: &TestUser, level: &str) -> Output {
     let letter = ["enroll", "--letter", "first.letter", "--keyset", "default", "--level", level];
-    somebody.tokenkeep(&[&letter[..], &["--new-token", "--new-pin-source", "file:pin"]].concat())
+    user.tokenkeep(&[&letter[..], &["--new-token", "--new-pin-source", "file:pin"]].concat())
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::wire::connect_from;
+use super::raw_cmp::connect_from;
 
 /// One request and its response, before any change.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct Exchange {
 
 /// What happens to a body.
 #[derive(Clone, Debug)]
-pub enum Verdict {
+pub enum ProxyAction {
     Pass,
     Replace(Vec<u8>),
     /// Announce the whole body, send this many bytes of it, and close the connection.
@@ -36,7 +36,7 @@ pub enum Direction {
     ToClient,
 }
 
-type Judge = dyn FnMut(Direction, &str, &[u8]) -> Verdict + Send;
+type Tamper = dyn FnMut(Direction, &str, &[u8]) -> ProxyAction + Send;
 
 /// An HTTP proxy on the loopback network that passes every body to a callback. It stops when
 /// dropped. It connects from an address of its own, so that wrong guesses of another test cause no
@@ -50,30 +50,33 @@ pub struct Proxy {
 impl Proxy {
     /// Forwards everything to `authority` (host and port) unchanged, and records it.
     pub fn listening(authority: &str) -> Self {
-        Self::tampering(authority, |_, _, _| Verdict::Pass)
+        Self::tampering(authority, |_, _, _| ProxyAction::Pass)
     }
 
     /// Forwards everything, with another date in the response headers.
     pub fn dating(authority: &str, date: &str) -> Self {
-        Self::with(authority, Some(format!("date: {date}")), |_, _, _| Verdict::Pass)
+        Self::with(authority, Some(format!("date: {date}")), |_, _, _| ProxyAction::Pass)
     }
 
-    /// Calls `judge` for every body with its direction, the request's method and path, and its
+    /// Calls `tamper` for every body with its direction, the request's method and path, and its
     /// bytes.
-    pub fn tampering(authority: &str, judge: impl FnMut(Direction, &str, &[u8]) -> Verdict + Send + 'static) -> Self {
-        Self::with(authority, None, judge)
+    pub fn tampering(
+        authority: &str,
+        tamper: impl FnMut(Direction, &str, &[u8]) -> ProxyAction + Send + 'static,
+    ) -> Self {
+        Self::with(authority, None, tamper)
     }
 
     fn with(
         authority: &str,
         date: Option<String>,
-        judge: impl FnMut(Direction, &str, &[u8]) -> Verdict + Send + 'static,
+        tamper: impl FnMut(Direction, &str, &[u8]) -> ProxyAction + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let exchanges = Arc::new(Mutex::new(Vec::new()));
         let stopped = Arc::new(AtomicBool::new(false));
-        let judge: Arc<Mutex<Judge>> = Arc::new(Mutex::new(judge));
+        let tamper: Arc<Mutex<Tamper>> = Arc::new(Mutex::new(tamper));
         let source = own_address();
         let (authority, seen, stop) = (authority.to_owned(), exchanges.clone(), stopped.clone());
         std::thread::spawn(move || {
@@ -82,9 +85,9 @@ impl Proxy {
                     return;
                 }
                 let Ok(client) = client else { continue };
-                let (authority, judge, seen, date) = (authority.clone(), judge.clone(), seen.clone(), date.clone());
+                let (authority, tamper, seen, date) = (authority.clone(), tamper.clone(), seen.clone(), date.clone());
                 // The client notices a broken connection.
-                std::thread::spawn(move || drop(carry(client, source, &authority, date, &judge, &seen)));
+                std::thread::spawn(move || drop(carry(client, source, &authority, date, &tamper, &seen)));
             }
         });
         Self { address, exchanges, stopped }
@@ -116,7 +119,7 @@ fn carry(
     source: Ipv4Addr,
     authority: &str,
     date: Option<String>,
-    judge: &Mutex<Judge>,
+    tamper: &Mutex<Tamper>,
     seen: &Mutex<Vec<Exchange>>,
 ) -> io::Result<()> {
     client.set_read_timeout(Some(Duration::from_mins(1)))?;
@@ -124,7 +127,7 @@ fn carry(
     let request = Message::read(&mut from_client)?;
     let target = request.first_line.rsplit_once(' ').map_or("", |(target, _)| target).to_owned();
 
-    let verdict = judge.lock().unwrap()(Direction::ToAuthority, &target, &request.body);
+    let verdict = tamper.lock().unwrap()(Direction::ToAuthority, &target, &request.body);
     let mut server = connect_from(source, authority.parse().map_err(io::Error::other)?)?;
     if !request.send(&mut server, &verdict)? {
         return client.shutdown(Shutdown::Both);
@@ -137,7 +140,7 @@ fn carry(
     let exchange = Exchange { target: target.clone(), request: request.body, response: response.body.clone() };
     seen.lock().unwrap().push(exchange);
 
-    let verdict = judge.lock().unwrap()(Direction::ToClient, &target, &response.body);
+    let verdict = tamper.lock().unwrap()(Direction::ToClient, &target, &response.body);
     let mut client = client;
     response.send(&mut client, &verdict)?;
     client.shutdown(Shutdown::Both)
@@ -189,12 +192,12 @@ impl Message {
     }
 
     /// Sends the message as decided. Returns false if the connection is to be closed.
-    fn send(&self, to: &mut TcpStream, verdict: &Verdict) -> io::Result<bool> {
+    fn send(&self, to: &mut TcpStream, verdict: &ProxyAction) -> io::Result<bool> {
         let (announced, sent) = match verdict {
-            Verdict::Pass => (self.body.len(), &self.body[..]),
-            Verdict::Replace(other) => (other.len(), &other[..]),
-            Verdict::CutAfter(length) => (self.body.len(), &self.body[..(*length).min(self.body.len())]),
-            Verdict::Swallow => return Ok(false),
+            ProxyAction::Pass => (self.body.len(), &self.body[..]),
+            ProxyAction::Replace(other) => (other.len(), &other[..]),
+            ProxyAction::CutAfter(length) => (self.body.len(), &self.body[..(*length).min(self.body.len())]),
+            ProxyAction::Swallow => return Ok(false),
         };
         write!(to, "{}\r\n", self.first_line)?;
         for header in &self.headers {
@@ -203,6 +206,6 @@ impl Message {
         write!(to, "Content-Length: {announced}\r\nConnection: close\r\n\r\n")?;
         to.write_all(sent)?;
         to.flush()?;
-        Ok(!matches!(verdict, Verdict::CutAfter(_)))
+        Ok(!matches!(verdict, ProxyAction::CutAfter(_)))
     }
 }

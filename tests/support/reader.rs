@@ -16,9 +16,9 @@ use std::thread::JoinHandle;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use super::agent::wait_for;
-use super::card::{ATR, PivCard};
+use super::foreign_programs;
 use super::machine::Machine;
-use super::witness;
+use super::piv_card::{ATR, PivCard};
 
 /// The pcscd driver of the reader.
 const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
@@ -99,13 +99,13 @@ struct Pcscd {
 
 /// An inserted card: the thread that answers for it.
 struct Inserted {
-    line: Arc<Mutex<Line>>,
+    link: Arc<Mutex<CardLink>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// The connection of a card; none after the removal.
 #[derive(Default)]
-struct Line {
+struct CardLink {
     is_out: bool,
     stream: Option<UnixStream>,
 }
@@ -121,7 +121,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn can_be_had() -> bool {
     for file in [DRIVER, "/usr/sbin/pcscd"] {
         if !Path::new(file).exists() {
-            witness::skipped(&format!("{file} is missing; ./softhsm-setup.sh installs it"));
+            foreign_programs::skipped(&format!("{file} is missing; ./softhsm-setup.sh installs it"));
             return false;
         }
     }
@@ -129,7 +129,7 @@ pub fn can_be_had() -> bool {
     let may =
         command.args(namespaces()).arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if !may {
-        witness::skipped("this system does not permit the namespaces for a separate pcscd");
+        foreign_programs::skipped("this system does not permit the namespaces for a separate pcscd");
     }
     may
 }
@@ -172,9 +172,9 @@ impl Reader {
         command.args(namespaces()).args(["python3", "-c", BRING_UP]).arg(&self.directory);
         command.env_clear().env("PATH", &self.path).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let id = line.trim().parse().unwrap_or_else(|_| panic!("pcscd was not started; see pcscd.log"));
+        let mut link = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut link).unwrap();
+        let id = link.trim().parse().unwrap_or_else(|_| panic!("pcscd was not started; see pcscd.log"));
         self.pcscd = Some(Pcscd { child, id });
         let socket = self.directory.join("pcscd/pcscd.comm");
         wait_for("pcscd listens", || UnixStream::connect(&socket).ok());
@@ -198,10 +198,10 @@ impl Reader {
     /// Inserts a card.
     pub fn insert(&mut self, card: &Card) {
         assert!(self.card.is_none(), "there is a card in the reader");
-        let line: Arc<Mutex<Line>> = Arc::default();
-        let (card, socket, of_thread) = (Arc::clone(card), self.directory.join("card"), Arc::clone(&line));
+        let link: Arc<Mutex<CardLink>> = Arc::default();
+        let (card, socket, of_thread) = (Arc::clone(card), self.directory.join("card"), Arc::clone(&link));
         let thread = std::thread::spawn(move || stay_in(&card, &socket, &of_thread));
-        self.card = Some(Inserted { line, thread: Some(thread) });
+        self.card = Some(Inserted { link, thread: Some(thread) });
     }
 
     /// Removes the card.
@@ -220,9 +220,9 @@ impl Drop for Reader {
 impl Drop for Inserted {
     fn drop(&mut self) {
         {
-            let mut line = lock(&self.line);
-            line.is_out = true;
-            if let Some(stream) = line.stream.take() {
+            let mut link = lock(&self.link);
+            link.is_out = true;
+            if let Some(stream) = link.stream.take() {
                 let _ = stream.shutdown(Shutdown::Both);
             }
         }
@@ -231,15 +231,15 @@ impl Drop for Inserted {
 }
 
 /// Answers the reader, and after a restart of pcscd the next one, until the card is removed.
-fn stay_in(card: &Card, socket: &Path, line: &Mutex<Line>) {
+fn stay_in(card: &Card, socket: &Path, link: &Mutex<CardLink>) {
     loop {
         let mut stream = {
-            let mut line = lock(line);
-            if line.is_out {
+            let mut link = lock(link);
+            if link.is_out {
                 return;
             }
             let stream = UnixStream::connect(socket).ok();
-            line.stream = stream.as_ref().map(|stream| stream.try_clone().unwrap());
+            link.stream = stream.as_ref().map(|stream| stream.try_clone().unwrap());
             stream
         };
         match &mut stream {

@@ -8,10 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use super::agent::{Agent, PATIENCE, wait_for};
+use super::agent::{Agent, TIMEOUT, wait_for};
+use super::deployment::Deployment;
 use super::machine::{Machine, run};
 use super::output::Output;
-use super::story::Story;
 
 /// The PIN of every keyset here, in the file `pin`.
 pub const PIN: &str = "user-123456";
@@ -20,7 +20,7 @@ pub const PIN: &str = "user-123456";
 /// token and the local part of its user's address `@example.org`; its level; and its signing
 /// algorithm. The authority has stopped.
 pub fn enrolled(keysets: &[(&str, &str, &str)]) -> Machine {
-    let Story { mut authority, machine } = Story::begin();
+    let Deployment { mut authority, machine } = Deployment::begin();
     machine.write_secret("pin", PIN);
     for (name, level, kind) in keysets {
         let text = machine.read_text("profiles/signing.toml");
@@ -201,12 +201,12 @@ pub fn split_string(bytes: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// A raw client of the agent protocol.
-pub struct Speaker(UnixStream);
+pub struct RawAgentClient(UnixStream);
 
-impl Speaker {
+impl RawAgentClient {
     pub fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self(stream)
     }
 

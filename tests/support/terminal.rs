@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::machine::Machine;
 
 /// Maximum time until a prompt appears.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A running `tokenkeep` on a terminal.
 pub struct Terminal {
@@ -62,7 +62,7 @@ impl Terminal {
     /// Waits until this text appears after the previously expected text.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> &mut Self {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             if let Some(at) = self.shown[self.read..].find(text) {
                 self.read += at + text.len();
@@ -74,7 +74,7 @@ impl Terminal {
 
     /// Types this PIN at every PIN prompt, until the program ends.
     pub fn answering_pins(mut self, pin: &str) -> Self {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while self.sees_more(end) {
             self.answer_pin(pin);
         }
@@ -85,7 +85,7 @@ impl Terminal {
     /// ended. Returns its exit code and the text shown meanwhile.
     #[track_caller]
     pub fn runs(&mut self, line: &str, pin: &str) -> (i32, String) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         let begin = self.shown.len();
         // The echo of the typed line has no number after `ended`.
         self.type_line(&format!("{line}; printf '\\nended %s\\n' \"$?\""));

@@ -1,14 +1,14 @@
 //! An SSH agent client's message from anyone. Parsing never panics, and the data to be signed has
 //! at most one meaning. The input is a conversation, as in `tests/corpus/ssh`: messages with length
 //! prefixes.
-use tokenkeep::agent::ssh::{Request, SignedData};
+use tokenkeep::agent::ssh::{SshRequest, SignedData};
 
 pub fn run(data: &[u8]) {
     let mut rest = data;
     while let Some((length, more)) = rest.split_first_chunk() {
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         let (message, more) = more.split_at_checked(length).unwrap_or((more, &[]));
-        if let Ok(Request::Sign(request)) = Request::read(message) {
+        if let Ok(SshRequest::Sign(request)) = SshRequest::read(message) {
             read_signed(request.data);
         }
         rest = more;

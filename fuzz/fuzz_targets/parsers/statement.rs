@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use tokenkeep::pki::Certificate;
-use tokenkeep::statement::{SignedResponse, SignedStatement, Statement, Way};
+use tokenkeep::statement::{SignedResponse, SignedStatement, Statement, StatementChannel};
 
 static CA: LazyLock<Certificate> = LazyLock::new(|| {
     let der = include_bytes!("../../../tests/corpus/cmp/parts/certificate.der");
@@ -16,8 +16,8 @@ pub fn run(data: &[u8]) {
         assert_eq!(signed.as_der(), data);
         let own = signed.claimed_certificate().clone();
         let _ = signed.claimed_statement();
-        let _ = signed.verify(&own, CA.fingerprint(), Way::File, now);
-        assert!(signed.verify(&CA, CA.fingerprint(), Way::Online, now).is_err());
+        let _ = signed.verify(&own, CA.fingerprint(), StatementChannel::File, now);
+        assert!(signed.verify(&CA, CA.fingerprint(), StatementChannel::Online, now).is_err());
     }
     if let Ok(statement) = Statement::from_json(data) {
         let json = statement.to_json().expect("a parsed statement can be encoded");

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use crate::agent::act::{Bytes, Choice};
+use crate::agent::operation::{Bytes, WireKeysetChoice};
 use crate::keyset::KeysetChoice;
 use crate::token::KeysetName;
 
@@ -33,7 +33,7 @@ pub struct Decrypt {
 /// `POST /v1/log-in`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LogIn {
+pub struct LogInRequest {
     pub keyset: Option<KeysetName>,
     pub token: Option<String>,
 }
@@ -41,14 +41,14 @@ pub struct LogIn {
 /// `POST /v1/log-off`: all sessions, or the one on a token.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LogOff {
+pub struct LogOffRequest {
     pub token: Option<String>,
 }
 
 /// `POST /v1/lock` and `POST /v1/unlock`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PassPhrase {
+pub struct PassPhraseRequest {
     pub pass_phrase: Bytes,
 }
 
@@ -64,6 +64,7 @@ pub fn read_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, 
 
 /// The keyset choice of a request.
 pub fn choice(keyset: Option<&KeysetName>, token: Option<&str>) -> Result<KeysetChoice, ApiError> {
-    let choice = Choice { name: keyset.cloned(), token: token.map(str::to_owned), ..Choice::default() };
+    let choice =
+        WireKeysetChoice { name: keyset.cloned(), token: token.map(str::to_owned), ..WireKeysetChoice::default() };
     choice.to_choice().map_err(ApiError::bad_request)
 }

@@ -9,7 +9,7 @@ use crate::keyset::{ErrorKind, KeysetError};
 #[derive(Debug)]
 pub struct ApiError {
     /// the HTTP status
-    pub status: Status,
+    pub status: HttpStatus,
     /// the kind of error, as it decides a command's exit code
     pub kind: ErrorKind,
     /// the complete sentence, with the next step
@@ -18,9 +18,9 @@ pub struct ApiError {
 
 /// An HTTP status that this API uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status(pub u16);
+pub struct HttpStatus(pub u16);
 
-impl Status {
+impl HttpStatus {
     pub const OK: Self = Self(200);
     pub const NO_CONTENT: Self = Self(204);
     pub const BAD_REQUEST: Self = Self(400);
@@ -56,22 +56,22 @@ impl Status {
 }
 
 impl ApiError {
-    pub fn new(status: Status, kind: ErrorKind, message: impl Into<String>) -> Self {
+    pub fn new(status: HttpStatus, kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { status, kind, message: message.into() }
     }
 
     /// A malformed or contradictory request.
     pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(Status::BAD_REQUEST, ErrorKind::Usage, message)
+        Self::new(HttpStatus::BAD_REQUEST, ErrorKind::Usage, message)
     }
 
     pub fn fault(message: impl Into<String>) -> Self {
-        Self::new(Status::FAULT, ErrorKind::Fault, message)
+        Self::new(HttpStatus::FAULT, ErrorKind::Fault, message)
     }
 
     pub fn no_such_path() -> Self {
         let message = "cannot find this path; GET /v1/openapi.json lists the paths";
-        Self::new(Status::NOT_FOUND, ErrorKind::Usage, message)
+        Self::new(HttpStatus::NOT_FOUND, ErrorKind::Usage, message)
     }
 
     /// The error in JSON.
@@ -123,13 +123,13 @@ impl ApiError {
     /// Each kind of error has one status.
     fn of(kind: ErrorKind, message: String) -> Self {
         let status = match kind {
-            ErrorKind::Fault => Status::FAULT,
-            ErrorKind::Usage => Status::BAD_REQUEST,
-            ErrorKind::Absent => Status::NOT_FOUND,
-            ErrorKind::Pin | ErrorKind::Interrupted => Status::FORBIDDEN,
-            ErrorKind::Refused => Status::CONFLICT,
-            ErrorKind::Unreachable => Status::BAD_GATEWAY,
-            ErrorKind::NotVerified => Status::UNPROCESSABLE,
+            ErrorKind::Fault => HttpStatus::FAULT,
+            ErrorKind::Usage => HttpStatus::BAD_REQUEST,
+            ErrorKind::Absent => HttpStatus::NOT_FOUND,
+            ErrorKind::Pin | ErrorKind::Interrupted => HttpStatus::FORBIDDEN,
+            ErrorKind::Refused => HttpStatus::CONFLICT,
+            ErrorKind::Unreachable => HttpStatus::BAD_GATEWAY,
+            ErrorKind::NotVerified => HttpStatus::UNPROCESSABLE,
         };
         Self::new(status, kind, message)
     }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_told_members_of_its_request_and_no_options_of_commands() {
+    fn errors_name_request_members_not_command_options() {
         for what in ["keyset", "token"] {
             let candidates = "one, other".to_owned();
             let error = KeysetError::Ambiguous { what, candidates, remedy: "add `--token SERIAL`".to_owned() };
@@ -150,7 +150,7 @@ mod tests {
                 "{told:?}"
             );
             assert!(told.message.contains("`token`") && !told.message.contains("--"), "{told:?}");
-            assert_eq!(told.status, Status::CONFLICT);
+            assert_eq!(told.status, HttpStatus::CONFLICT);
         }
     }
 }

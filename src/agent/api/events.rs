@@ -8,10 +8,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::keysets::name_of;
-use crate::agent::{Event, Keystore, LogOff};
+use crate::agent::{Event, Keystore, LogOffReason};
 
 /// Maximum time until a closed connection is noticed.
-const GLANCE: Duration = Duration::from_secs(1);
+const EVENT_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of idle intervals after which a comment is sent, to show that the agent is alive.
 const HEARTBEAT: u32 = 15;
 
@@ -27,7 +27,7 @@ pub fn serve(mut stream: &UnixStream, keystore: &Keystore) {
     }
     let mut silent = 0;
     while is_there(stream) {
-        let told = match events.next(GLANCE) {
+        let told = match events.next(EVENT_POLL_INTERVAL) {
             Some(event) => {
                 silent = 0;
                 tell(&mut stream, &event)
@@ -54,12 +54,12 @@ fn is_there(stream: &UnixStream) -> bool {
 }
 
 fn tell(stream: &mut &UnixStream, event: &Event) -> io::Result<()> {
-    let (name, data) = written(event);
+    let (name, data) = to_json(event);
     stream.write_all(format!("event: {name}\ndata: {data}\n\n").as_bytes())
 }
 
 /// The event's name and its JSON, which contains no line break.
-fn written(event: &Event) -> (&'static str, Value) {
+fn to_json(event: &Event) -> (&'static str, Value) {
     match event {
         Event::Inserted(token) => ("inserted", json!({ "token": name_of(token) })),
         Event::Removed(token) => ("removed", json!({ "token": name_of(token) })),
@@ -76,15 +76,15 @@ fn written(event: &Event) -> (&'static str, Value) {
     }
 }
 
-fn reason(why: LogOff) -> &'static str {
+fn reason(why: LogOffReason) -> &'static str {
     match why {
-        LogOff::Asked => "asked",
-        LogOff::Idle => "idle",
-        LogOff::Removed => "removed",
-        LogOff::Suspend => "suspend",
-        LogOff::Locked => "locked",
-        LogOff::Changed => "changed",
-        LogOff::Rescan => "rescan",
+        LogOffReason::Asked => "asked",
+        LogOffReason::Idle => "idle",
+        LogOffReason::Removed => "removed",
+        LogOffReason::Suspend => "suspend",
+        LogOffReason::Locked => "locked",
+        LogOffReason::Changed => "changed",
+        LogOffReason::Rescan => "rescan",
     }
 }
 
@@ -121,14 +121,14 @@ mod tests {
                 Event::Removed(_) => Event::Changed(token.clone()),
                 Event::Changed(_) => Event::PinLocked(token.clone()),
                 Event::PinLocked(_) => Event::LoggedIn(token.clone()),
-                Event::LoggedIn(_) => off(LogOff::Asked),
-                Event::LoggedOff { why: LogOff::Asked, .. } => off(LogOff::Idle),
-                Event::LoggedOff { why: LogOff::Idle, .. } => off(LogOff::Removed),
-                Event::LoggedOff { why: LogOff::Removed, .. } => off(LogOff::Suspend),
-                Event::LoggedOff { why: LogOff::Suspend, .. } => off(LogOff::Locked),
-                Event::LoggedOff { why: LogOff::Locked, .. } => off(LogOff::Changed),
-                Event::LoggedOff { why: LogOff::Changed, .. } => off(LogOff::Rescan),
-                Event::LoggedOff { why: LogOff::Rescan, .. } => Event::Locked,
+                Event::LoggedIn(_) => off(LogOffReason::Asked),
+                Event::LoggedOff { why: LogOffReason::Asked, .. } => off(LogOffReason::Idle),
+                Event::LoggedOff { why: LogOffReason::Idle, .. } => off(LogOffReason::Removed),
+                Event::LoggedOff { why: LogOffReason::Removed, .. } => off(LogOffReason::Suspend),
+                Event::LoggedOff { why: LogOffReason::Suspend, .. } => off(LogOffReason::Locked),
+                Event::LoggedOff { why: LogOffReason::Locked, .. } => off(LogOffReason::Changed),
+                Event::LoggedOff { why: LogOffReason::Changed, .. } => off(LogOffReason::Rescan),
+                Event::LoggedOff { why: LogOffReason::Rescan, .. } => Event::Locked,
                 Event::Locked => Event::Unlocked,
                 Event::Unlocked => Event::Expiring { keyset: keyset.clone(), token: token.clone(), not_after },
                 Event::Expiring { .. } => Event::Missed(1),
@@ -140,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn every_event_is_as_described_and_every_description_has_its_event() {
+    fn events_and_their_descriptions_match() {
         let text = include_str!("../../../docs/agent-api.openapi.json");
         let description = Description::new(serde_json::from_str(text).unwrap());
         let data = description.component("EventData");
         let (mut names, mut reasons) = (Vec::new(), Vec::new());
         for event in all() {
-            let (name, value) = written(&event);
+            let (name, value) = to_json(&event);
             fits(&description, data, &json!({ name: value }));
             assert!(!value.to_string().contains('\n'), "an event's data is one line: {value}");
             names.push(name);

@@ -7,23 +7,23 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::error::{ApiError, Status};
-use crate::agent::attention::Attention;
-use crate::agent::wiped::WipedBuffer;
+use super::error::{ApiError, HttpStatus};
+use crate::agent::spin_reader::SpinReader;
+use crate::agent::wiped_buffer::WipedBuffer;
 use crate::keyset::ErrorKind;
 
 /// Maximum length of a head in bytes.
-const LONGEST_HEAD: usize = 16 * 1024;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Maximum number of header fields.
-const MOST_FIELDS: usize = 64;
+const MAX_HEADER_FIELDS: usize = 64;
 /// Number of bytes read at once while the head is incomplete.
-const PIECE: usize = 4 * 1024;
+const READ_BYTES: usize = 4 * 1024;
 /// A buffer that grew beyond this number of bytes is freed after its request.
-const KEPT: usize = 64 * 1024;
+const MAX_RETAINED_BYTES: usize = 64 * 1024;
 
 /// The head of a request.
 #[derive(Debug)]
-pub struct Request {
+pub struct HttpRequest {
     pub method: String,
     pub path: String,
     pub query: Query,
@@ -39,40 +39,40 @@ pub struct Query(Vec<(String, String)>);
 
 /// A response.
 #[derive(Debug)]
-pub struct Answer {
-    status: Status,
+pub struct ApiResponse {
+    status: HttpStatus,
     body: WipedBuffer,
 }
 
 /// A connection with its buffers.
 #[derive(Debug)]
-pub struct Connection {
+pub struct HttpConnection {
     stream: Arc<UnixStream>,
-    attention: Attention,
+    spin_reader: SpinReader,
     buffer: WipedBuffer,
     out: WipedBuffer,
 }
 
-impl Connection {
+impl HttpConnection {
     pub fn new(stream: Arc<UnixStream>) -> Self {
         let (buffer, out) = (WipedBuffer::default(), WipedBuffer::default());
-        Self { stream, attention: Attention::default(), buffer, out }
+        Self { stream, spin_reader: SpinReader::default(), buffer, out }
     }
 
     /// Reads the next request's head; `None` if the peer closed the connection between requests.
-    pub fn head(&mut self) -> Result<Option<Request>, ApiError> {
+    pub fn head(&mut self) -> Result<Option<HttpRequest>, ApiError> {
         loop {
             if let Some(request) = parse(self.buffer.as_slice())? {
                 return Ok(Some(request));
             }
-            if self.buffer.len() >= LONGEST_HEAD {
+            if self.buffer.len() >= MAX_HEAD_BYTES {
                 return Err(ApiError::new(
-                    Status::HEAD_TOO_LARGE,
+                    HttpStatus::HEAD_TOO_LARGE,
                     ErrorKind::Usage,
-                    format!("cannot read the request: its head is longer than {LONGEST_HEAD} bytes"),
+                    format!("cannot read the request: its head is longer than {MAX_HEAD_BYTES} bytes"),
                 ));
             }
-            match self.more(PIECE) {
+            match self.more(READ_BYTES) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => return Ok(None),
             }
@@ -80,10 +80,10 @@ impl Connection {
     }
 
     /// Reads the request's whole body.
-    pub fn body(&mut self, request: &Request, longest: usize) -> Result<(), ApiError> {
+    pub fn body(&mut self, request: &HttpRequest, longest: usize) -> Result<(), ApiError> {
         if request.length > longest {
             return Err(ApiError::new(
-                Status::CONTENT_TOO_LARGE,
+                HttpStatus::CONTENT_TOO_LARGE,
                 ErrorKind::Usage,
                 format!("cannot read the request: its body is longer than {longest} bytes"),
             ));
@@ -96,7 +96,7 @@ impl Connection {
         while self.buffer.len() < whole {
             let missing = whole - self.buffer.len();
             // Allocate for the bytes received, not for the announced length.
-            if !self.more(missing.min(KEPT)).map_err(broken)? {
+            if !self.more(missing.min(MAX_RETAINED_BYTES)).map_err(broken)? {
                 return Err(broken(io::ErrorKind::UnexpectedEof.into()));
             }
         }
@@ -104,14 +104,14 @@ impl Connection {
     }
 
     /// The body, after [`Self::body`] has read it.
-    pub fn content(&self, request: &Request) -> &[u8] {
+    pub fn content(&self, request: &HttpRequest) -> &[u8] {
         self.buffer.as_slice().get(request.head..request.head + request.length).unwrap_or_default()
     }
 
     /// Wipes the request from the buffer.
-    pub fn end_of(&mut self, request: &Request) {
+    pub fn wipe_request(&mut self, request: &HttpRequest) {
         let whole = request.head + request.length;
-        if whole > KEPT && self.buffer.len() == whole {
+        if whole > MAX_RETAINED_BYTES && self.buffer.len() == whole {
             self.buffer = WipedBuffer::default();
         } else {
             self.buffer.consume(whole);
@@ -119,7 +119,7 @@ impl Connection {
     }
 
     /// Sends a response.
-    pub fn send(&mut self, answer: &Answer, keep_alive: bool) -> io::Result<()> {
+    pub fn send(&mut self, answer: &ApiResponse, keep_alive: bool) -> io::Result<()> {
         self.out.clear();
         write_head(&mut self.out, answer, keep_alive)?;
         let (head, body) = (self.out.as_slice(), answer.body.as_slice());
@@ -137,8 +137,8 @@ impl Connection {
     /// Sends an error and closes the connection.
     pub fn refuse(&mut self, error: &ApiError) {
         // The peer may have disconnected already.
-        let _ = self.send(&Answer::of_error(error), false);
-        self.take_what_still_comes();
+        let _ = self.send(&ApiResponse::of_error(error), false);
+        self.drain();
     }
 
     /// The connection, for responses that are streams. Bytes read beyond the request are dropped.
@@ -148,7 +148,7 @@ impl Connection {
 
     fn more(&mut self, limit: usize) -> io::Result<bool> {
         loop {
-            match self.buffer.read_from(&mut self.attention.of(&self.stream), limit) {
+            match self.buffer.read_from(&mut self.spin_reader.of(&self.stream), limit) {
                 Ok(read) => return Ok(read > 0),
                 Err(error) if error.kind() == IoErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -158,7 +158,7 @@ impl Connection {
 
     /// Closing a socket with unread bytes discards the last response for a peer that is still
     /// sending. So read a limited amount first.
-    fn take_what_still_comes(&mut self) {
+    fn drain(&mut self) {
         let patience = std::time::Duration::from_millis(200);
         if self.stream.shutdown(std::net::Shutdown::Write).is_err()
             || self.stream.set_read_timeout(Some(patience)).is_err()
@@ -167,17 +167,17 @@ impl Connection {
         }
         for _ in 0..1024 {
             self.buffer.clear();
-            if !self.more(KEPT).unwrap_or(false) {
+            if !self.more(MAX_RETAINED_BYTES).unwrap_or(false) {
                 return;
             }
         }
     }
 }
 
-impl Answer {
+impl ApiResponse {
     /// Encodes a value as JSON.
     pub fn json(value: &impl Serialize) -> Result<Self, ApiError> {
-        Self::with_status(Status::OK, value)
+        Self::with_status(HttpStatus::OK, value)
     }
 
     /// Encodes a non-empty object as JSON and appends bytes as one more member, base64-encoded in
@@ -199,24 +199,24 @@ impl Answer {
         let mut body = WipedBuffer::with_capacity(text.len());
         // Writing to memory cannot fail.
         let _ = body.write_all(text.as_bytes());
-        Self { status: Status::OK, body }
+        Self { status: HttpStatus::OK, body }
     }
 
     /// An empty response: success.
     pub fn done() -> Self {
-        Self { status: Status::NO_CONTENT, body: WipedBuffer::default() }
+        Self { status: HttpStatus::NO_CONTENT, body: WipedBuffer::default() }
     }
 
     pub fn of_error(error: &ApiError) -> Self {
         tracing::debug!(status = error.status.0, message = error.message, "refused");
         Self::with_status(error.status, &error.body())
-            .unwrap_or_else(|_| Self { status: Status::FAULT, body: WipedBuffer::default() })
+            .unwrap_or_else(|_| Self { status: HttpStatus::FAULT, body: WipedBuffer::default() })
     }
 
-    fn with_status(status: Status, value: &impl Serialize) -> Result<Self, ApiError> {
+    fn with_status(status: HttpStatus, value: &impl Serialize) -> Result<Self, ApiError> {
         let mut body = WipedBuffer::with_capacity(128);
         serde_json::to_writer(&mut body, value).map_err(|error| {
-            ApiError::new(Status::FAULT, ErrorKind::Fault, format!("cannot encode the response: {error}"))
+            ApiError::new(HttpStatus::FAULT, ErrorKind::Fault, format!("cannot encode the response: {error}"))
         })?;
         Ok(Self { status, body })
     }
@@ -231,14 +231,14 @@ impl Query {
     fn read(text: &str) -> Result<Self, ApiError> {
         let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((decoded(name)?, decoded(value)?))
+            Ok((percent_decode(name)?, percent_decode(value)?))
         });
         pairs.collect::<Result<_, _>>().map(Self)
     }
 }
 
 /// Percent-decodes (RFC 3986 §2.1).
-pub fn decoded(text: &str) -> Result<String, ApiError> {
+pub fn percent_decode(text: &str) -> Result<String, ApiError> {
     let wrong = || ApiError::bad_request("cannot read the request: its path or query is not percent-encoded UTF-8");
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -255,18 +255,18 @@ pub fn decoded(text: &str) -> Result<String, ApiError> {
     String::from_utf8(bytes).map_err(|_| wrong())
 }
 
-fn write_head(out: &mut WipedBuffer, answer: &Answer, keep_alive: bool) -> io::Result<()> {
+fn write_head(out: &mut WipedBuffer, answer: &ApiResponse, keep_alive: bool) -> io::Result<()> {
     write!(out, "HTTP/1.1 {} {}\r\n", answer.status.0, answer.status.reason())?;
     // RFC 9110 §8.6: a 204 response has no Content-Length.
-    if answer.status != Status::NO_CONTENT {
+    if answer.status != HttpStatus::NO_CONTENT {
         write!(out, "Content-Type: application/json\r\nContent-Length: {}\r\n", answer.body.len())?;
     }
     out.write_all(if keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" })
 }
 
 /// Parses the head; `None` while it is incomplete.
-fn parse(bytes: &[u8]) -> Result<Option<Request>, ApiError> {
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+fn parse(bytes: &[u8]) -> Result<Option<HttpRequest>, ApiError> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADER_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let head = match request.parse(bytes) {
         Ok(httparse::Status::Complete(head)) => head,
@@ -274,7 +274,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Request>, ApiError> {
         Err(error) => return Err(ApiError::bad_request(format!("cannot read the request: {error}"))),
     };
     let (path, query) = request.path.unwrap_or("/").split_once('?').unwrap_or((request.path.unwrap_or("/"), ""));
-    let mut parsed = Request {
+    let mut parsed = HttpRequest {
         method: request.method.unwrap_or_default().to_owned(),
         path: path.to_owned(),
         query: Query::read(query)?,
@@ -296,14 +296,14 @@ fn parse(bytes: &[u8]) -> Result<Option<Request>, ApiError> {
             length = Some(value);
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(ApiError::new(
-                Status::LENGTH_REQUIRED,
+                HttpStatus::LENGTH_REQUIRED,
                 ErrorKind::Usage,
                 "cannot read the request: send its body with a Content-Length",
             ));
         } else if field.name.eq_ignore_ascii_case("origin") {
             // Only browsers send an Origin, and no web page may use this API.
             return Err(ApiError::new(
-                Status::FORBIDDEN,
+                HttpStatus::FORBIDDEN,
                 ErrorKind::Refused,
                 "cannot serve a browser: this socket is for programs of this user",
             ));

@@ -4,13 +4,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::http::{Answer, Query};
+use super::http::{ApiResponse, Query};
 use crate::agent::Keystore;
-use crate::agent::act::Bytes;
-use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, Standing, TokenTrouble};
+use crate::agent::operation::Bytes;
+use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, KeysetStatus, UnreadableToken};
 use crate::token::{KeysetName, TokenInfo, TokenUri};
 
-pub fn tokens(keystore: &Keystore) -> Result<Answer, ApiError> {
+pub fn tokens(keystore: &Keystore) -> Result<ApiResponse, ApiError> {
     let tokens = keystore.tokens()?;
     let tokens: Vec<Value> = tokens
         .iter()
@@ -28,27 +28,27 @@ pub fn tokens(keystore: &Keystore) -> Result<Answer, ApiError> {
             })
         })
         .collect();
-    Answer::json(&json!({ "tokens": tokens }))
+    ApiResponse::json(&json!({ "tokens": tokens }))
 }
 
-pub fn keysets(keystore: &Keystore) -> Result<Answer, ApiError> {
-    let (keysets, trouble) = keystore.keysets()?;
-    let trouble: Vec<Value> = trouble.iter().map(not_looked_at).collect();
+pub fn keysets(keystore: &Keystore) -> Result<ApiResponse, ApiError> {
+    let (keysets, unreadable_tokens) = keystore.keysets()?;
+    let unreadable_tokens: Vec<Value> = unreadable_tokens.iter().map(unreadable_token_json).collect();
     let keysets: Vec<Value> = keysets.iter().map(summary).collect();
-    Answer::json(&json!({ "keysets": keysets, "not_looked_at": trouble }))
+    ApiResponse::json(&json!({ "keysets": keysets, "not_looked_at": unreadable_tokens }))
 }
 
-pub fn keyset(keystore: &Keystore, name: &str, query: &Query) -> Result<Answer, ApiError> {
-    Answer::json(&summary(&find(keystore, name, query)?))
+pub fn keyset(keystore: &Keystore, name: &str, query: &Query) -> Result<ApiResponse, ApiError> {
+    ApiResponse::json(&summary(&find(keystore, name, query)?))
 }
 
-pub fn certificates(keystore: &Keystore, name: &str, query: &Query) -> Result<Answer, ApiError> {
+pub fn certificates(keystore: &Keystore, name: &str, query: &Query) -> Result<ApiResponse, ApiError> {
     let details = keyset::show(&find(keystore, name, query)?)?;
     let certificates: Vec<Value> = details.certificates.iter().map(certificate).collect();
-    Answer::json(&json!({ "certificates": certificates }))
+    ApiResponse::json(&json!({ "certificates": certificates }))
 }
 
-pub fn public_keys(keystore: &Keystore) -> Result<Answer, ApiError> {
+pub fn public_keys(keystore: &Keystore) -> Result<ApiResponse, ApiError> {
     let keys: Vec<Value> = keystore
         .identities()
         .iter()
@@ -64,7 +64,7 @@ pub fn public_keys(keystore: &Keystore) -> Result<Answer, ApiError> {
             })
         })
         .collect();
-    Answer::json(&json!({ "public_keys": keys }))
+    ApiResponse::json(&json!({ "public_keys": keys }))
 }
 
 /// The keyset of this name; `?token=` selects its token.
@@ -75,25 +75,25 @@ fn find(keystore: &Keystore, name: &str, query: &Query) -> Result<FoundKeyset, A
 }
 
 /// A token's name in responses.
-pub fn name_of(token: &TokenInfo) -> TokenOnWire<'_> {
-    TokenOnWire { label: &token.label, serial: &token.serial }
+pub fn name_of(token: &TokenInfo) -> WireToken<'_> {
+    WireToken { label: &token.label, serial: &token.serial }
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct TokenOnWire<'a> {
+pub struct WireToken<'a> {
     label: &'a str,
     serial: &'a str,
 }
 
-fn not_looked_at(trouble: &TokenTrouble) -> Value {
-    json!({ "place": trouble.place, "message": trouble.error.to_string() })
+fn unreadable_token_json(unreadable_tokens: &UnreadableToken) -> Value {
+    json!({ "place": unreadable_tokens.place, "message": unreadable_tokens.error.to_string() })
 }
 
 fn summary(keyset: &FoundKeyset) -> Value {
     let (standing, reference) = match &keyset.standing {
-        Standing::Enrolled => ("enrolled", None),
-        Standing::Pending { reference } => ("pending", Some(reference)),
-        Standing::ReenrollmentPending { reference } => ("reenrollment-pending", Some(reference)),
+        KeysetStatus::Enrolled => ("enrolled", None),
+        KeysetStatus::Pending { reference } => ("pending", Some(reference)),
+        KeysetStatus::ReenrollmentPending { reference } => ("reenrollment-pending", Some(reference)),
     };
     json!({
         "keyset": keyset.name,

@@ -10,24 +10,24 @@
 //! a content key did not decrypt, never serve a web page's script (any request with an `Origin` is
 //! refused), never read a body without a limit, and never log what passes through it.
 
-mod acts;
 mod bodies;
+mod decrypt;
 mod error;
 mod events;
 mod http;
 mod keysets;
-mod log_ins;
-mod open;
+mod operations;
 mod routes;
+mod sessions;
 mod sign;
 mod subject;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use super::{ClientConnection, Keystore, Peer, Purpose, Usage};
+use super::{ClientConnection, Keystore, PeerProcess, Usage, UsagePurpose};
 use error::ApiError;
-use http::{Answer, Connection};
+use http::{ApiResponse, HttpConnection};
 use routes::Route;
 use sign::Signatory;
 
@@ -35,10 +35,10 @@ use sign::Signatory;
 const OPENAPI: &str = include_str!("../../../docs/agent-api.openapi.json");
 
 /// Serves one connection until it closes.
-pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
+pub fn serve(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) {
     let stream = Arc::new(stream);
-    let mut desk = Desk { keystore, peer, client: ClientConnection::of(&stream), signatory: None };
-    let mut connection = Connection::new(stream);
+    let mut session = ApiSession { keystore, peer, client: ClientConnection::of(&stream), signatory: None };
+    let mut connection = HttpConnection::new(stream);
     loop {
         let request = match connection.head() {
             Ok(Some(request)) => request,
@@ -49,22 +49,22 @@ pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
             Ok(route) => route,
             Err(error) => return connection.refuse(&error),
         };
-        if let Err(error) = connection.body(&request, route.longest_body()) {
+        if let Err(error) = connection.body(&request, route.max_body_bytes()) {
             return connection.refuse(&error);
         }
         let answer = match route {
             Route::Events => return events::serve(&connection.into_stream(), keystore),
-            Route::Acts => match bodies::read(connection.content(&request)) {
+            Route::Operations => match bodies::read(connection.content(&request)) {
                 Ok(act) => {
-                    connection.end_of(&request);
-                    return acts::serve(&connection.into_stream(), act, peer, keystore);
+                    connection.wipe_request(&request);
+                    return operations::serve(&connection.into_stream(), act, peer, keystore);
                 }
                 Err(error) => Err(error),
             },
-            route => desk.answer(route, &request.query, connection.content(&request)),
+            route => session.answer(route, &request.query, connection.content(&request)),
         };
-        connection.end_of(&request);
-        let answer = answer.unwrap_or_else(|error| Answer::of_error(&error));
+        connection.wipe_request(&request);
+        let answer = answer.unwrap_or_else(|error| ApiResponse::of_error(&error));
         if connection.send(&answer, request.keep_alive).is_err() || !request.keep_alive {
             return;
         }
@@ -72,22 +72,22 @@ pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
 }
 
 /// The state of one connection: its client, and the signing data of the last key.
-struct Desk<'a> {
+struct ApiSession<'a> {
     keystore: &'a Keystore,
-    peer: Peer,
+    peer: PeerProcess,
     client: ClientConnection,
     signatory: Option<Signatory>,
 }
 
-impl Desk<'_> {
+impl ApiSession<'_> {
     /// A use that this client requests.
-    fn usage(&self, purpose: Purpose) -> Usage {
+    fn usage(&self, purpose: UsagePurpose) -> Usage {
         Usage { peer: self.peer, purpose, client: self.client.clone() }
     }
 
-    fn answer(&mut self, route: Route, query: &http::Query, body: &[u8]) -> Result<Answer, ApiError> {
+    fn answer(&mut self, route: Route, query: &http::Query, body: &[u8]) -> Result<ApiResponse, ApiError> {
         match route {
-            Route::OpenApi => Ok(Answer::json_text(OPENAPI)),
+            Route::OpenApi => Ok(ApiResponse::json_text(OPENAPI)),
             Route::Status => self.status(),
             Route::Tokens => keysets::tokens(self.keystore),
             Route::Keysets => keysets::keysets(self.keystore),
@@ -100,9 +100,9 @@ impl Desk<'_> {
             Route::LogOff => self.log_off(&bodies::read_or_default(body)?),
             Route::Lock => self.lock(&bodies::read(body)?),
             Route::Unlock => self.unlock(&bodies::read(body)?),
-            Route::ActAnswer(id) => acts::answer(&id, bodies::read(body)?),
+            Route::OperationReply(id) => operations::answer(&id, bodies::read(body)?),
             // `serve` has handled these, because they take over the connection.
-            Route::Events | Route::Acts => Err(ApiError::no_such_path()),
+            Route::Events | Route::Operations => Err(ApiError::no_such_path()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The API's paths.
 
-use super::error::{ApiError, Status};
-use super::http::decoded;
+use super::error::{ApiError, HttpStatus};
+use super::http::percent_decode;
 use crate::keyset::ErrorKind;
 
 /// A path with its method.
@@ -21,17 +21,17 @@ pub enum Route {
     LogOff,
     Lock,
     Unlock,
-    Acts,
-    ActAnswer(String),
+    Operations,
+    OperationReply(String),
 }
 
 /// Maximum length in bytes of bodies with content or messages: 64 MiB in base64, and the JSON
 /// around it.
-const LONGEST_CONTENT: usize = 64 * 1024 * 1024 / 3 * 4 + LONGEST_OTHER;
+const MAX_CONTENT_BODY_BYTES: usize = 64 * 1024 * 1024 / 3 * 4 + MAX_OTHER_BODY_BYTES;
 /// Maximum length of all other bodies, in bytes.
-const LONGEST_OTHER: usize = 64 * 1024;
+const MAX_OTHER_BODY_BYTES: usize = 64 * 1024;
 /// Maximum length of bodies with an authority's response in base64, in bytes.
-const LONGEST_REPLY: usize = 16 * 1024 * 1024;
+const MAX_REPLY_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 impl Route {
     /// Finds the route of a request.
@@ -46,8 +46,8 @@ impl Route {
             ["status"] => ("GET", Self::Status),
             ["tokens"] => ("GET", Self::Tokens),
             ["keysets"] => ("GET", Self::Keysets),
-            ["keysets", name] => ("GET", Self::Keyset(decoded(name)?)),
-            ["keysets", name, "certificates"] => ("GET", Self::Certificates(decoded(name)?)),
+            ["keysets", name] => ("GET", Self::Keyset(percent_decode(name)?)),
+            ["keysets", name, "certificates"] => ("GET", Self::Certificates(percent_decode(name)?)),
             ["public-keys"] => ("GET", Self::PublicKeys),
             ["events"] => ("GET", Self::Events),
             ["sign"] => ("POST", Self::Sign),
@@ -56,23 +56,23 @@ impl Route {
             ["log-off"] => ("POST", Self::LogOff),
             ["lock"] => ("POST", Self::Lock),
             ["unlock"] => ("POST", Self::Unlock),
-            ["acts"] => ("POST", Self::Acts),
-            ["acts", id, "answer"] => ("POST", Self::ActAnswer((*id).to_owned())),
+            ["acts"] => ("POST", Self::Operations),
+            ["acts", id, "answer"] => ("POST", Self::OperationReply((*id).to_owned())),
             _ => return Err(ApiError::no_such_path()),
         };
         if method == needed {
             return Ok(route);
         }
         let message = format!("cannot use {method} on this path: use {needed}");
-        Err(ApiError::new(Status::METHOD_NOT_ALLOWED, ErrorKind::Usage, message))
+        Err(ApiError::new(HttpStatus::METHOD_NOT_ALLOWED, ErrorKind::Usage, message))
     }
 
     /// Maximum length of the body in bytes.
-    pub fn longest_body(&self) -> usize {
+    pub fn max_body_bytes(&self) -> usize {
         match self {
-            Self::Sign | Self::Decrypt | Self::Acts => LONGEST_CONTENT,
-            Self::ActAnswer(_) => LONGEST_REPLY,
-            _ => LONGEST_OTHER,
+            Self::Sign | Self::Decrypt | Self::Operations => MAX_CONTENT_BODY_BYTES,
+            Self::OperationReply(_) => MAX_REPLY_BODY_BYTES,
+            _ => MAX_OTHER_BODY_BYTES,
         }
     }
 }
@@ -108,14 +108,14 @@ mod tests {
                 | Route::Events
                 | Route::Keyset(_)
                 | Route::Certificates(_)
-                | Route::ActAnswer(_)
+                | Route::OperationReply(_)
                 | Route::Sign
                 | Route::Decrypt
                 | Route::LogIn
                 | Route::LogOff
                 | Route::Lock
                 | Route::Unlock
-                | Route::Acts => 1,
+                | Route::Operations => 1,
             })
             .sum::<usize>();
         assert_eq!(count, 16);

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::Desk;
+use super::ApiSession;
 use super::bodies::{self, choice};
 use super::error::ApiError;
-use super::http::Answer;
-use super::keysets::{TokenOnWire, name_of};
+use super::http::ApiResponse;
+use super::keysets::{WireToken, name_of};
 use super::subject;
-use crate::agent::{Identity, Keystore, Purpose};
+use crate::agent::{Keystore, SigningIdentity, UsagePurpose};
 use crate::keyset::{KeysetError, refuse_expired};
 use crate::pki::Certificate;
 use crate::smime::{self, Placement, SigningCertificate, SmimeError};
@@ -21,7 +21,7 @@ use crate::token::{KeysetName, SignatureHash};
 pub struct Signatory {
     keyset: Option<KeysetName>,
     token: Option<String>,
-    identity: Arc<Identity>,
+    identity: Arc<SigningIdentity>,
     certificate: Certificate,
     signing: SigningCertificate,
     /// true once a signature of this key was verified with this certificate
@@ -61,10 +61,10 @@ impl Signatory {
     }
 }
 
-impl Desk<'_> {
+impl ApiSession<'_> {
     /// Signs as the keyset's level requires: at level High, or without a session, the agent's
     /// prompter asks for the PIN.
-    pub fn sign(&mut self, request: &bodies::Sign) -> Result<Answer, ApiError> {
+    pub fn sign(&mut self, request: &bodies::Sign) -> Result<ApiResponse, ApiError> {
         let kept = self.signatory.take().filter(|signatory| signatory.is_for(self.keystore, request));
         let mut signatory = match kept {
             Some(signatory) => signatory,
@@ -88,7 +88,7 @@ impl Desk<'_> {
         let cms = prepared.finish(signature.as_bytes());
         let keyset = &signatory.identity.keyset;
         let by = SignedBy { keyset: keyset.name.as_str(), token: name_of(&keyset.token) };
-        let answer = Answer::json_and_bytes(&by, "cms", &cms);
+        let answer = ApiResponse::json_and_bytes(&by, "cms", &cms);
         signatory.proven = true;
         self.signatory = Some(signatory);
         answer
@@ -98,12 +98,12 @@ impl Desk<'_> {
 #[derive(Serialize)]
 struct SignedBy<'a> {
     keyset: &'a str,
-    token: TokenOnWire<'a>,
+    token: WireToken<'a>,
 }
 
 /// The purpose that a prompt shows for content to sign: its digest, and its subject.
-pub fn purpose(content: &[u8]) -> Purpose {
-    Purpose::SignContent { sha256: Sha256::digest(content).into(), subject: subject::of(content) }
+pub fn purpose(content: &[u8]) -> UsagePurpose {
+    UsagePurpose::SignContent { sha256: Sha256::digest(content).into(), subject: subject::of(content) }
 }
 
 fn unsigned(error: impl Into<SmimeError>) -> ApiError {

@@ -4,7 +4,7 @@
 use crate::agent::Subject;
 
 /// Number of bytes of content that are parsed.
-const LONGEST: usize = 16 * 1024;
+const MAX_READ_BYTES: usize = 16 * 1024;
 
 /// The subject; `None` if the content is neither a mail nor a git object.
 pub fn of(content: &[u8]) -> Option<Subject> {
@@ -16,7 +16,7 @@ fn of_git(content: &[u8]) -> Option<Subject> {
     if !content.starts_with(b"tree ") && !content.starts_with(b"object ") {
         return None;
     }
-    let beginning = content.get(..content.len().min(LONGEST))?;
+    let beginning = content.get(..content.len().min(MAX_READ_BYTES))?;
     let end = beginning.windows(2).position(|two| two == b"\n\n")?;
     let message = beginning.get(end + 2..)?;
     let mut lines = std::str::from_utf8(beginning.get(..end)?).ok()?.lines();
@@ -41,7 +41,7 @@ fn of_git(content: &[u8]) -> Option<Subject> {
 /// The `Subject:` of a mail (RFC 5322 §2.2), unfolded; `None` if the content does not begin with
 /// header fields.
 fn of_mail(content: &[u8]) -> Option<String> {
-    let head = content.get(..content.len().min(LONGEST))?;
+    let head = content.get(..content.len().min(MAX_READ_BYTES))?;
     let mut subject: Option<String> = None;
     let mut in_subject = false;
     for line in head.split(|byte| *byte == b'\n') {

@@ -9,7 +9,7 @@ use crate::keyset::{ErrorKind, KeysetError};
 pub enum ClientError {
     /// The operation's own error.
     #[error(transparent)]
-    Act(#[from] KeysetError),
+    Operation(#[from] KeysetError),
     /// The socket exists but cannot be used.
     #[error(
         "cannot use the agent at {}: {reason}; restart `tokenkeep agent`, or add --no-agent",
@@ -46,7 +46,7 @@ impl ClientError {
     /// The kind of error, which decides the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Act(error) => error.kind(),
+            Self::Operation(error) => error.kind(),
             Self::AnotherUsers { .. } => ErrorKind::Refused,
             Self::Unusable { .. } | Self::Ended { .. } | Self::Unfitting => ErrorKind::Fault,
         }

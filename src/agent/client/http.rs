@@ -8,19 +8,19 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::ClientConnection;
-use super::super::wiped::WipedBuffer;
+use super::super::wiped_buffer::WipedBuffer;
 
 /// Maximum length of a response head in bytes.
-const LONGEST_HEAD: usize = 16 * 1024;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Maximum length of an error's body in bytes.
-const LONGEST_ERROR: usize = 64 * 1024;
+const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
 /// Maximum length of a response to GET in bytes.
-const LONGEST_GOT: usize = 64 * 1024;
+const MAX_GET_BODY_BYTES: usize = 64 * 1024;
 /// Maximum length of a line in bytes: decrypted content is no longer than the 64 MiB of a request,
 /// and signed content exceeds it only by its certificates; in base64.
-const LONGEST_LINE: usize = 96 * 1024 * 1024;
+const MAX_LINE_BYTES: usize = 96 * 1024 * 1024;
 /// Number of bytes read at once.
-const PIECE: usize = 16 * 1024;
+const READ_BYTES: usize = 16 * 1024;
 
 /// A request whose response is lines of JSON until the connection closes.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ impl Exchange {
     }
 
     /// Sets the timeout for the next line; `None` waits without a limit.
-    pub fn wait_for(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.stream.set_read_timeout(patience)
+    pub fn wait_for(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(timeout)
     }
 
     /// Reads the next line.
@@ -71,7 +71,7 @@ impl Exchange {
                 return value;
             }
             looked = self.buffer.len();
-            if looked > LONGEST_LINE {
+            if looked > MAX_LINE_BYTES {
                 return Err(io::Error::new(ErrorKind::InvalidData, "its response has an overlong line"));
             }
             if !self.client.waits_for(&self.stream) {
@@ -110,7 +110,7 @@ pub fn get<T: DeserializeOwned>(mut stream: UnixStream, path: &str) -> io::Resul
     if head.status != 200 {
         return Err(read_error(&mut stream, &mut buffer, &head));
     }
-    let length = head.length.filter(|length| *length <= LONGEST_GOT).ok_or(ErrorKind::InvalidData)?;
+    let length = head.length.filter(|length| *length <= MAX_GET_BODY_BYTES).ok_or(ErrorKind::InvalidData)?;
     while buffer.len() < length {
         more(&mut stream, &mut buffer)?;
     }
@@ -122,7 +122,7 @@ pub fn get<T: DeserializeOwned>(mut stream: UnixStream, path: &str) -> io::Resul
 ///
 /// # Errors
 /// The connection failed.
-pub fn knock(mut stream: UnixStream) -> io::Result<()> {
+pub fn probe(mut stream: UnixStream) -> io::Result<()> {
     stream.write_all(b"GET /v1/acts HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
     read_head(&mut stream, &mut WipedBuffer::default()).map(drop)
 }
@@ -161,7 +161,7 @@ fn read_head(stream: &mut UnixStream, buffer: &mut WipedBuffer) -> io::Result<He
             buffer.consume(end);
             return Ok(head);
         }
-        if buffer.len() > LONGEST_HEAD {
+        if buffer.len() > MAX_HEAD_BYTES {
             return Err(io::Error::new(ErrorKind::InvalidData, "the head of its response is too long"));
         }
         more(stream, buffer)?;
@@ -170,7 +170,7 @@ fn read_head(stream: &mut UnixStream, buffer: &mut WipedBuffer) -> io::Result<He
 
 fn more(stream: &mut UnixStream, buffer: &mut WipedBuffer) -> io::Result<()> {
     loop {
-        match buffer.read_from(stream, PIECE) {
+        match buffer.read_from(stream, READ_BYTES) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -192,7 +192,7 @@ fn read_error(stream: &mut UnixStream, buffer: &mut WipedBuffer, head: &Head) ->
     struct Sentence {
         message: String,
     }
-    let length = head.length.unwrap_or(0).min(LONGEST_ERROR);
+    let length = head.length.unwrap_or(0).min(MAX_ERROR_BODY_BYTES);
     while buffer.len() < length && more(stream, buffer).is_ok() {}
     match serde_json::from_slice::<Body>(buffer.as_slice()) {
         Ok(body) => io::Error::other(body.error.message),

@@ -1,6 +1,6 @@
 //! The client side of the agent's API: runs operations in the agent for tokenkeep's commands.
 //!
-//! The command stays the operation's [`Person`] and [`Carrier`]: it supplies PINs and sends
+//! The command stays the operation's [`UserPrompter`] and [`Transport`]: it supplies PINs and sends
 //! requests to the authority. Messages and exit codes are those of the operation, as without an
 //! agent.
 //!
@@ -23,51 +23,52 @@ pub use error::ClientError;
 pub use status::AgentStatus;
 
 use self::http::Exchange;
-use super::act::{
-    ActAnswer, ActRequest, Asked, Choice, Enroll, Errand, Line, NoCarrier, OnlineOrFile, Reply, ReplyTo, text_of,
+use super::operation::{
+    ClientQuestion, ClientReply, NetworkRequest, NoTransport, OperationEvent, OperationOutput, OperationRequest,
+    ReplyValue, WireEnrollRequest, WireKeysetChoice, WireStatementChannel, selector_text,
 };
-use super::{Annex, ClientConnection, Peer};
-use crate::carrier::Carrier;
+use super::{ClientConnection, ModuleWorker, PeerProcess};
 use crate::keyset::{
-    Answered, Decrypted, Deleted, Elsewhere, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, KnownLog,
-    NoPin, OpenedAnswer, Person, PinRequest, SecurityOfficer, TokenSelector, TokenTrouble,
+    CommandResult, Decrypted, Deleted, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, LogPolicy,
+    NoPin, OpenedResponse, PinRequest, RemoteTokens, SoPrompter, TokenSelector, UnreadableToken, UserPrompter,
 };
 use crate::letter::Letter;
-use crate::statement::{Operation, SignedStatement};
+use crate::statement::{AdminOperation, SignedStatement};
 use crate::token::{Pin, TokenInfo};
+use crate::transport::Transport;
 
 /// Timeout for each read and write until the agent has accepted a request.
-const PATIENCE: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time that an exiting agent or a starting worker may take.
-const LAST_BREATH: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Delay between two probes.
-const PAUSE: Duration = Duration::from_millis(20);
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// The running agent of this user.
 #[derive(Clone, Debug)]
-pub struct Agent {
-    way: Way,
+pub struct AgentClient {
+    address: AgentAddress,
     /// the client on whose behalf a module worker is asked
     client: ClientConnection,
 }
 
 /// The agent's address.
 #[derive(Clone, Debug)]
-enum Way {
+enum AgentAddress {
     Socket(PathBuf),
     /// Within the agent: a module worker, on behalf of this peer.
-    Annex(Arc<Annex>, Peer),
+    ModuleWorker(Arc<ModuleWorker>, PeerProcess),
 }
 
-impl Agent {
+impl AgentClient {
     /// Connects to the agent at this socket; `None` if nothing listens there.
     ///
     /// # Errors
     /// [`ClientError::AnotherUsers`]; [`ClientError::Unusable`] if the socket is unusable.
     pub fn at(socket: &Path) -> Result<Option<Self>, ClientError> {
-        let agent = Self { way: Way::Socket(socket.to_owned()), client: ClientConnection::default() };
+        let agent = Self { address: AgentAddress::Socket(socket.to_owned()), client: ClientConnection::default() };
         let started = Instant::now();
         loop {
             let stream = match UnixStream::connect(socket) {
@@ -78,19 +79,19 @@ impl Agent {
                 Err(error) => return Err(agent.unusable(&error)),
             };
             same_user(&stream, socket)?;
-            match bounded(&stream).and_then(|()| http::knock(stream)) {
+            match bounded(&stream).and_then(|()| http::probe(stream)) {
                 Ok(()) => return Ok(Some(agent)),
                 // An exiting agent closes the connection and is gone soon; or its new worker
                 // starts.
-                Err(error) if is_hung_up(&error) && started.elapsed() < LAST_BREATH => thread::sleep(PAUSE),
+                Err(error) if is_hung_up(&error) && started.elapsed() < SHUTDOWN_TIMEOUT => thread::sleep(RETRY_DELAY),
                 Err(error) => return Err(agent.unusable(&error)),
             }
         }
     }
 
     /// A module worker of this agent, asked on behalf of the peer.
-    pub(super) fn in_annex(annex: Arc<Annex>, peer: Peer) -> Self {
-        Self { way: Way::Annex(annex, peer), client: ClientConnection::default() }
+    pub(super) fn in_module_worker(module_worker: Arc<ModuleWorker>, peer: PeerProcess) -> Self {
+        Self { address: AgentAddress::ModuleWorker(module_worker, peer), client: ClientConnection::default() }
     }
 
     /// Limits requests to the lifetime of this client's connection.
@@ -111,24 +112,24 @@ impl Agent {
     /// # Errors
     /// As for all functions below: the error of the operation or of the connection to the agent.
     pub fn tokens(&self) -> Result<Vec<TokenInfo>, ClientError> {
-        match self.simple(&ActRequest::ListTokens {})? {
-            ActAnswer::Tokens(tokens) => Ok(tokens),
+        match self.simple(&OperationRequest::ListTokens {})? {
+            OperationOutput::Tokens(tokens) => Ok(tokens),
             _ => Err(ClientError::Unfitting),
         }
     }
 
     /// The keysets that are present, and the tokens that could not be read.
-    pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), ClientError> {
-        match self.simple(&ActRequest::ListKeysets {})? {
-            ActAnswer::Keysets(found) => found.read().map_err(|_| ClientError::Unfitting),
+    pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), ClientError> {
+        match self.simple(&OperationRequest::ListKeysets {})? {
+            OperationOutput::Keysets(found) => found.read().map_err(|_| ClientError::Unfitting),
             _ => Err(ClientError::Unfitting),
         }
     }
 
     /// The one keyset that the choice selects.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, ClientError> {
-        match self.simple(&ActRequest::ChooseKeyset(choice.into()))? {
-            ActAnswer::Keyset(keyset) => (*keyset).try_into().map_err(|_| ClientError::Unfitting),
+        match self.simple(&OperationRequest::ChooseKeyset(choice.into()))? {
+            OperationOutput::Keyset(keyset) => (*keyset).try_into().map_err(|_| ClientError::Unfitting),
             _ => Err(ClientError::Unfitting),
         }
     }
@@ -139,11 +140,12 @@ impl Agent {
         keyset: &FoundKeyset,
         content: &[u8],
         detached: bool,
-        person: &mut dyn Person,
+        person: &mut dyn UserPrompter,
     ) -> Result<Vec<u8>, ClientError> {
-        let request = ActRequest::Sign { keyset: Choice::of(keyset), content: content.into(), detached };
-        match self.act(&request, person, &NoCarrier)? {
-            ActAnswer::Signed(cms) => Ok(cms.into_vec()),
+        let request =
+            OperationRequest::Sign { keyset: WireKeysetChoice::of(keyset), content: content.into(), detached };
+        match self.run_operation(&request, person, &NoTransport)? {
+            OperationOutput::Signed(cms) => Ok(cms.into_vec()),
             _ => Err(ClientError::Unfitting),
         }
     }
@@ -153,11 +155,11 @@ impl Agent {
         &self,
         choice: &KeysetChoice,
         message: &[u8],
-        person: &mut dyn Person,
+        person: &mut dyn UserPrompter,
     ) -> Result<Decrypted, ClientError> {
-        let request = ActRequest::Decrypt { keyset: choice.into(), message: message.into() };
-        match self.act(&request, person, &NoCarrier)? {
-            ActAnswer::Decrypted { content, keyset, integrity_protected } => {
+        let request = OperationRequest::Decrypt { keyset: choice.into(), message: message.into() };
+        match self.run_operation(&request, person, &NoTransport)? {
+            OperationOutput::Decrypted { content, keyset, integrity_protected } => {
                 Ok(Decrypted { content: content.into_secret(), keyset, integrity_protected })
             }
             _ => Err(ClientError::Unfitting),
@@ -168,28 +170,28 @@ impl Agent {
     pub fn administer(
         &self,
         keyset: &FoundKeyset,
-        carrier: &dyn Carrier,
-        operation: Operation,
-        known_log: KnownLog,
-        person: &mut dyn Person,
-    ) -> Result<Answered, ClientError> {
-        let (keyset, order) = (Choice::of(keyset), operation.into());
-        let request = ActRequest::Administer { keyset, order, way: OnlineOrFile::Online, known_log };
-        answered(self.act(&request, person, carrier)?)
+        transport: &dyn Transport,
+        operation: AdminOperation,
+        log_policy: LogPolicy,
+        person: &mut dyn UserPrompter,
+    ) -> Result<CommandResult, ClientError> {
+        let (keyset, order) = (WireKeysetChoice::of(keyset), operation.into());
+        let request = OperationRequest::Administer { keyset, order, way: WireStatementChannel::Online, log_policy };
+        expect_answered(self.run_operation(&request, person, transport)?)
     }
 
     /// Signs an administrator's command that travels as a file.
     pub fn sign_for_a_file(
         &self,
         keyset: &FoundKeyset,
-        operation: Operation,
-        known_log: KnownLog,
-        person: &mut dyn Person,
+        operation: AdminOperation,
+        log_policy: LogPolicy,
+        person: &mut dyn UserPrompter,
     ) -> Result<SignedStatement, ClientError> {
-        let (keyset, order) = (Choice::of(keyset), operation.into());
-        let request = ActRequest::Administer { keyset, order, way: OnlineOrFile::File, known_log };
-        match self.act(&request, person, &NoCarrier)? {
-            ActAnswer::Signed(statement) => {
+        let (keyset, order) = (WireKeysetChoice::of(keyset), operation.into());
+        let request = OperationRequest::Administer { keyset, order, way: WireStatementChannel::File, log_policy };
+        match self.run_operation(&request, person, &NoTransport)? {
+            OperationOutput::Signed(statement) => {
                 SignedStatement::parse(statement.as_slice()).map_err(|_| ClientError::Unfitting)
             }
             _ => Err(ClientError::Unfitting),
@@ -202,18 +204,23 @@ impl Agent {
         keyset: &FoundKeyset,
         statement: &SignedStatement,
         response: Vec<u8>,
-        known_log: KnownLog,
-        person: &mut dyn Person,
-    ) -> Result<Answered, ClientError> {
+        log_policy: LogPolicy,
+        person: &mut dyn UserPrompter,
+    ) -> Result<CommandResult, ClientError> {
         let (statement, response) = (statement.as_der().into(), response.into());
-        let request = ActRequest::OpenResponse { keyset: Choice::of(keyset), statement, response, known_log };
-        answered(self.act(&request, person, &NoCarrier)?)
+        let request =
+            OperationRequest::OpenResponse { keyset: WireKeysetChoice::of(keyset), statement, response, log_policy };
+        expect_answered(self.run_operation(&request, person, &NoTransport)?)
     }
 
     /// Changes the PIN of the keyset's token.
-    pub fn pin_change(&self, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<(), ClientError> {
-        match self.act(&ActRequest::ChangePin { keyset: Choice::of(keyset) }, person, &NoCarrier)? {
-            ActAnswer::PinChanged {} => Ok(()),
+    pub fn pin_change(&self, keyset: &FoundKeyset, person: &mut dyn UserPrompter) -> Result<(), ClientError> {
+        match self.run_operation(
+            &OperationRequest::ChangePin { keyset: WireKeysetChoice::of(keyset) },
+            person,
+            &NoTransport,
+        )? {
+            OperationOutput::PinChanged {} => Ok(()),
             _ => Err(ClientError::Unfitting),
         }
     }
@@ -222,18 +229,26 @@ impl Agent {
     pub fn pin_unblock(
         &self,
         token: Option<&TokenSelector>,
-        officer: &mut dyn SecurityOfficer,
+        so_prompter: &mut dyn SoPrompter,
     ) -> Result<TokenInfo, ClientError> {
-        match self.act(&ActRequest::UnblockPin { token: token.map(text_of) }, &mut OnlyOfficer(officer), &NoCarrier)? {
-            ActAnswer::PinSet(token) => Ok(token),
+        match self.run_operation(
+            &OperationRequest::UnblockPin { token: token.map(selector_text) },
+            &mut SoPinOnly(so_prompter),
+            &NoTransport,
+        )? {
+            OperationOutput::PinSet(token) => Ok(token),
             _ => Err(ClientError::Unfitting),
         }
     }
 
     /// Deletes a keyset.
-    pub fn delete(&self, keyset: &FoundKeyset, person: &mut dyn Person) -> Result<Deleted, ClientError> {
-        match self.act(&ActRequest::DeleteKeyset { keyset: Choice::of(keyset) }, person, &NoCarrier)? {
-            ActAnswer::Deleted { keys, certificates } => Ok(Deleted { keys, certificates }),
+    pub fn delete(&self, keyset: &FoundKeyset, person: &mut dyn UserPrompter) -> Result<Deleted, ClientError> {
+        match self.run_operation(
+            &OperationRequest::DeleteKeyset { keyset: WireKeysetChoice::of(keyset) },
+            person,
+            &NoTransport,
+        )? {
+            OperationOutput::Deleted { keys, certificates } => Ok(Deleted { keys, certificates }),
             _ => Err(ClientError::Unfitting),
         }
     }
@@ -241,29 +256,29 @@ impl Agent {
     /// Enrolls. An enrollment without a keyset is an error here, with its message and kind.
     pub fn enroll(
         &self,
-        carrier: &dyn Carrier,
+        transport: &dyn Transport,
         letter: &Letter,
         options: &EnrollOptions,
-        person: &mut dyn Person,
+        person: &mut dyn UserPrompter,
     ) -> Result<Enrolled, ClientError> {
-        let enroll = Enroll::new(letter.to_text().as_bytes().into(), options);
-        match self.act(&ActRequest::Enroll(Box::new(enroll)), person, carrier)? {
-            ActAnswer::Enrolled(enrolled) => (*enrolled).try_into().map_err(|_| ClientError::Unfitting),
+        let enroll = WireEnrollRequest::new(letter.to_text().as_bytes().into(), options);
+        match self.run_operation(&OperationRequest::Enroll(Box::new(enroll)), person, transport)? {
+            OperationOutput::Enrolled(enrolled) => (*enrolled).try_into().map_err(|_| ClientError::Unfitting),
             _ => Err(ClientError::Unfitting),
         }
     }
 
-    fn simple(&self, request: &ActRequest) -> Result<ActAnswer, ClientError> {
-        self.act(request, &mut Nobody, &NoCarrier)
+    fn simple(&self, request: &OperationRequest) -> Result<OperationOutput, ClientError> {
+        self.run_operation(request, &mut NoPrompter, &NoTransport)
     }
 
-    /// Runs one operation; `person` answers its questions, `carrier` its network requests.
-    pub(super) fn act(
+    /// Runs one operation; `person` answers its questions, `transport` its network requests.
+    pub(super) fn run_operation(
         &self,
-        request: &ActRequest,
-        person: &mut dyn Person,
-        carrier: &dyn Carrier,
-    ) -> Result<ActAnswer, ClientError> {
+        request: &OperationRequest,
+        person: &mut dyn UserPrompter,
+        transport: &dyn Transport,
+    ) -> Result<OperationOutput, ClientError> {
         let operation = request.operation();
         let ended = |error: io::Error| {
             if error.kind() == ErrorKind::ConnectionAborted {
@@ -278,27 +293,29 @@ impl Agent {
         let mut answers = None;
         let mut name = None;
         loop {
-            let reply = match lines.line::<Line>().map_err(ended)? {
-                Line::Begun { id } => {
+            let reply = match lines.line::<OperationEvent>().map_err(ended)? {
+                OperationEvent::Begun { id } => {
                     lines.wait_for(None).map_err(ended)?;
                     name = Some(format!("/v1/acts/{id}/answer"));
                     continue;
                 }
-                Line::Progress(step) => {
+                OperationEvent::Progress(step) => {
                     person.progress(step);
                     continue;
                 }
-                Line::Notice(notice) => {
+                OperationEvent::Notice(notice) => {
                     person.notice(notice);
                     continue;
                 }
-                Line::Done(answer) => return Ok(*answer),
-                Line::Failed { kind, message } => return Err(KeysetError::Told { kind, message }.into()),
-                Line::Ask { number, question } => {
-                    person.is_asked_over(lines.connection());
-                    ReplyTo { number, reply: asked(&question, operation, person) }
+                OperationEvent::Done(answer) => return Ok(*answer),
+                OperationEvent::Failed { kind, message } => return Err(KeysetError::Remote { kind, message }.into()),
+                OperationEvent::Ask { number, question } => {
+                    person.watch_connection(lines.connection());
+                    ClientReply { number, reply: answer_question(&question, operation, person) }
                 }
-                Line::Carry { number, errand } => ReplyTo { number, reply: carried(errand, carrier) },
+                OperationEvent::NetworkRequest { number, network_request } => {
+                    ClientReply { number, reply: run_network_request(network_request, transport) }
+                }
             };
             let path = name.as_deref().ok_or(ClientError::Unfitting)?;
             let connection = match answers.take() {
@@ -310,29 +327,31 @@ impl Agent {
     }
 
     fn connect(&self) -> Result<UnixStream, ClientError> {
-        let stream = match &self.way {
-            Way::Socket(socket) => {
+        let stream = match &self.address {
+            AgentAddress::Socket(socket) => {
                 let stream = UnixStream::connect(socket).map_err(|error| self.unusable(&error))?;
                 same_user(&stream, socket)?;
                 stream
             }
-            Way::Annex(annex, peer) => annex.door(*peer).map_err(|error| self.unusable(&io::Error::other(error)))?,
+            AgentAddress::ModuleWorker(module_worker, peer) => {
+                module_worker.connect_api(*peer).map_err(|error| self.unusable(&io::Error::other(error)))?
+            }
         };
         bounded(&stream).map_err(|error| self.unusable(&error))?;
         Ok(stream)
     }
 
     fn unusable(&self, error: &io::Error) -> ClientError {
-        let socket = match &self.way {
-            Way::Socket(socket) => socket.clone(),
-            Way::Annex(annex, _) => annex.module().to_owned(),
+        let socket = match &self.address {
+            AgentAddress::Socket(socket) => socket.clone(),
+            AgentAddress::ModuleWorker(module_worker, _) => module_worker.module().to_owned(),
         };
         ClientError::Unusable { socket, reason: error.to_string() }
     }
 }
 
 fn bounded(stream: &UnixStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+    stream.set_read_timeout(Some(REQUEST_TIMEOUT)).and_then(|()| stream.set_write_timeout(Some(REQUEST_TIMEOUT)))
 }
 
 fn is_hung_up(error: &io::Error) -> bool {
@@ -342,7 +361,7 @@ fn is_hung_up(error: &io::Error) -> bool {
 /// A PIN may only go to a process of this user.
 fn same_user(stream: &UnixStream, socket: &Path) -> Result<(), ClientError> {
     let unusable = |reason: String| ClientError::Unusable { socket: socket.to_owned(), reason };
-    let peer = Peer::of(stream)
+    let peer = PeerProcess::of(stream)
         .ok_or_else(|| unusable("the kernel does not report the owner of the peer process".to_owned()))?;
     if peer.uid == rustix::process::geteuid().as_raw() {
         Ok(())
@@ -351,96 +370,102 @@ fn same_user(stream: &UnixStream, socket: &Path) -> Result<(), ClientError> {
     }
 }
 
-fn answered(answer: ActAnswer) -> Result<Answered, ClientError> {
+fn expect_answered(answer: OperationOutput) -> Result<CommandResult, ClientError> {
     match answer {
-        ActAnswer::Letter { text, alarm } => {
-            let answer = text.into_text().map(OpenedAnswer::Letter).ok_or(ClientError::Unfitting)?;
-            Ok(Answered { answer, alarm })
+        OperationOutput::Letter { text, alarm } => {
+            let answer = text.into_text().map(OpenedResponse::Letter).ok_or(ClientError::Unfitting)?;
+            Ok(CommandResult { answer, alarm })
         }
-        ActAnswer::Answered { answer, alarm } => Ok(Answered { answer: OpenedAnswer::Other(answer), alarm }),
+        OperationOutput::Answered { answer, alarm } => {
+            Ok(CommandResult { answer: OpenedResponse::Other(answer), alarm })
+        }
         _ => Err(ClientError::Unfitting),
     }
 }
 
 /// Passes a question to the person, with the name of the operation that the user typed.
-fn asked(question: &Asked, operation: &'static str, person: &mut dyn Person) -> Reply {
+fn answer_question(question: &ClientQuestion, operation: &'static str, person: &mut dyn UserPrompter) -> ReplyValue {
     let pin = match question {
-        Asked::Existing { token, .. } => person.pin(PinRequest::Existing { operation, token }),
-        Asked::Resumed { token } => person.pin(PinRequest::Resumed { token }),
-        Asked::New { label, rule } => person.pin(PinRequest::New { label, rule: *rule }),
-        Asked::NewSoPin { label } => person.pin(PinRequest::NewSoPin { label }),
-        Asked::LastTry { token } => return yes(person.risks_last_try(token)),
-        Asked::LastSoTry { token } => return yes(officer(person).and_then(|officer| officer.risks_last_try(token))),
-        Asked::SoPin { token } => officer(person).and_then(|officer| officer.so_pin(token)),
-        Asked::NewInstead { token, rule } => officer(person).and_then(|officer| officer.new_pin(token, *rule)),
+        ClientQuestion::Existing { token, .. } => person.pin(PinRequest::Existing { operation, token }),
+        ClientQuestion::Resumed { token } => person.pin(PinRequest::Resumed { token }),
+        ClientQuestion::New { label, rule } => person.pin(PinRequest::New { label, rule: *rule }),
+        ClientQuestion::NewSoPin { label } => person.pin(PinRequest::NewSoPin { label }),
+        ClientQuestion::LastTry { token } => return yes(person.confirm_last_try(token)),
+        ClientQuestion::LastSoTry { token } => {
+            return yes(so_prompter(person).and_then(|so_prompter| so_prompter.confirm_last_try(token)));
+        }
+        ClientQuestion::SoPin { token } => so_prompter(person).and_then(|so_prompter| so_prompter.so_pin(token)),
+        ClientQuestion::NewInstead { token, rule } => {
+            so_prompter(person).and_then(|so_prompter| so_prompter.new_pin(token, *rule))
+        }
     };
     match pin {
-        Ok(pin) if pin.is_attended() => Reply::Pin(pin.as_str().as_bytes().into()),
-        Ok(pin) => Reply::UnattendedPin(pin.as_str().as_bytes().into()),
-        Err(reason) => Reply::No(reason),
+        Ok(pin) if pin.is_attended() => ReplyValue::Pin(pin.as_str().as_bytes().into()),
+        Ok(pin) => ReplyValue::UnattendedPin(pin.as_str().as_bytes().into()),
+        Err(reason) => ReplyValue::No(reason),
     }
 }
 
-fn yes(answer: Result<(), NoPin>) -> Reply {
+fn yes(answer: Result<(), NoPin>) -> ReplyValue {
     match answer {
-        Ok(()) => Reply::Yes {},
-        Err(reason) => Reply::No(reason),
+        Ok(()) => ReplyValue::Yes {},
+        Err(reason) => ReplyValue::No(reason),
     }
 }
 
-fn officer(person: &mut dyn Person) -> Result<&mut dyn SecurityOfficer, NoPin> {
-    person.security_officer().ok_or_else(|| NoPin::Unavailable("no SO PIN is available here".to_owned()))
+fn so_prompter(person: &mut dyn UserPrompter) -> Result<&mut dyn SoPrompter, NoPin> {
+    person.so_prompter().ok_or_else(|| NoPin::Unavailable("no SO PIN is available here".to_owned()))
 }
 
-fn carried(errand: Errand, carrier: &dyn Carrier) -> Reply {
-    let brought = match errand {
-        Errand::Cmp(message) => carrier.cmp(message.as_slice()),
-        Errand::CaCertificate {} => carrier.ca_certificate(),
-        Errand::Instance {} => carrier.instance(),
-        Errand::Statement(statement) => carrier.statement(statement.as_slice()),
-        Errand::SearchCertificates(email) => {
-            return match carrier.search_certificates(&email) {
-                Ok(found) => Reply::Certificates(found.into_iter().map(Into::into).collect()),
-                Err(error) => Reply::NotCarried(error),
+fn run_network_request(network_request: NetworkRequest, transport: &dyn Transport) -> ReplyValue {
+    let brought = match network_request {
+        NetworkRequest::Cmp(message) => transport.cmp(message.as_slice()),
+        NetworkRequest::CaCertificate {} => transport.ca_certificate(),
+        NetworkRequest::Instance {} => transport.instance(),
+        NetworkRequest::Statement(statement) => transport.statement(statement.as_slice()),
+        NetworkRequest::SearchCertificates(email) => {
+            return match transport.search_certificates(&email) {
+                Ok(found) => ReplyValue::Certificates(found.into_iter().map(Into::into).collect()),
+                Err(error) => ReplyValue::NetworkFailed(error),
             };
         }
     };
     match brought {
-        Ok(bytes) => Reply::Carried(bytes.into()),
-        Err(error) => Reply::NotCarried(error),
+        Ok(bytes) => ReplyValue::NetworkReply(bytes.into()),
+        Err(error) => ReplyValue::NetworkFailed(error),
     }
 }
 
 /// For the operation that asks only for the SO PIN.
-struct OnlyOfficer<'a>(&'a mut dyn SecurityOfficer);
+struct SoPinOnly<'a>(&'a mut dyn SoPrompter);
 
-impl Person for OnlyOfficer<'_> {
+impl UserPrompter for SoPinOnly<'_> {
     fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
         Err(NoPin::Unavailable("this operation asks only for the SO PIN".to_owned()))
     }
 
-    fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
+    fn confirm_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
         Err(NoPin::LastTry)
     }
 
-    fn security_officer(&mut self) -> Option<&mut dyn SecurityOfficer> {
+    fn so_prompter(&mut self) -> Option<&mut dyn SoPrompter> {
         Some(&mut *self.0)
     }
 
-    fn is_asked_over(&mut self, connection: &UnixStream) {
-        self.0.is_asked_over(connection);
+    fn watch_connection(&mut self, connection: &UnixStream) {
+        self.0.watch_connection(connection);
     }
 }
 
 /// For operations that ask nothing.
-struct Nobody;
+struct NoPrompter;
 
-impl Person for Nobody {
+impl UserPrompter for NoPrompter {
     fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
         Err(NoPin::Unavailable("this operation does not ask for a PIN".to_owned()))
     }
 
-    fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
+    fn confirm_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
         Err(NoPin::LastTry)
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::token::{KeysetName, TokenInfo};
 
 /// Maximum number of events queued for one listener.
-const KEPT: usize = 256;
+const MAX_QUEUED_EVENTS: usize = 256;
 
 /// A change of a token, a session or the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Event {
         /// the token
         token: TokenInfo,
         /// the reason
-        why: LogOff,
+        why: LogOffReason,
     },
     /// The keystore is locked with a pass phrase.
     Locked,
@@ -55,7 +55,7 @@ pub enum Event {
 
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LogOff {
+pub enum LogOffReason {
     /// A client requested it.
     Asked,
     /// The session was unused for too long, or its time limit passed.
@@ -108,7 +108,7 @@ impl Events {
         lock(&self.listeners).retain(|listener| {
             let Some(queue) = listener.upgrade() else { return false };
             let mut waiting = lock(&queue.waiting);
-            if waiting.events.len() >= KEPT {
+            if waiting.events.len() >= MAX_QUEUED_EVENTS {
                 waiting.events.pop_front();
                 waiting.missed += 1;
             }
@@ -121,9 +121,9 @@ impl Events {
 }
 
 impl EventReceiver {
-    /// The next event; `None` if none arrives within `patience`.
-    pub fn next(&self, patience: Duration) -> Option<Event> {
-        let deadline = Instant::now() + patience;
+    /// The next event; `None` if none arrives within `timeout`.
+    pub fn next(&self, timeout: Duration) -> Option<Event> {
+        let deadline = Instant::now() + timeout;
         let mut waiting = lock(&self.queue.waiting);
         loop {
             if waiting.missed > 0 {
@@ -167,14 +167,14 @@ mod tests {
     fn who_is_slow_loses_the_oldest_and_is_told() {
         let events = Events::default();
         let slow = events.listen();
-        for _ in 0..KEPT {
+        for _ in 0..MAX_QUEUED_EVENTS {
             events.tell(&Event::Locked);
         }
         events.tell(&Event::Unlocked);
         events.tell(&Event::Unlocked);
         assert_eq!(slow.next(NOW), Some(Event::Missed(2)));
         let rest: Vec<_> = std::iter::from_fn(|| slow.next(NOW)).collect();
-        assert_eq!(rest.len(), KEPT);
+        assert_eq!(rest.len(), MAX_QUEUED_EVENTS);
         assert_eq!(rest.first(), Some(&Event::Locked));
         assert_eq!(rest.last(), Some(&Event::Unlocked));
     }

@@ -10,13 +10,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::{Identity, Inner, Keystore};
-use crate::agent::act::ActRequest;
-use crate::keyset::{FoundKeyset, KeysetChoice, KeysetOnToken};
+use super::{Inner, Keystore, SigningIdentity};
+use crate::agent::operation::OperationRequest;
+use crate::keyset::{FoundKeyset, KeysetChoice, KeysetRef};
 
 /// The hidden keysets, as last read.
 #[derive(Debug, Default)]
-pub(super) struct HiddenKeysets {
+pub(super) struct HiddenKeysetCache {
     file: OnceLock<PathBuf>,
     known: Mutex<Known>,
 }
@@ -24,14 +24,14 @@ pub(super) struct HiddenKeysets {
 #[derive(Debug, Default)]
 struct Known {
     file: Option<FileState>,
-    list: Arc<[KeysetOnToken]>,
+    list: Arc<[KeysetRef]>,
 }
 
 /// Identifies one version of a file: device, inode, size, and the time of the last status change
 /// (seconds, nanoseconds).
 type FileState = (u64, u64, u64, i64, i64);
 
-impl HiddenKeysets {
+impl HiddenKeysetCache {
     fn file_state(&self) -> Option<FileState> {
         let found = fs::metadata(self.file.get()?).ok()?;
         Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
@@ -40,11 +40,11 @@ impl HiddenKeysets {
 
 impl Inner {
     /// The keysets that are hidden now.
-    pub fn hidden_keysets(&self) -> Arc<[KeysetOnToken]> {
+    pub fn hidden_keysets(&self) -> Arc<[KeysetRef]> {
         let now = self.hidden.file_state();
         let mut known = self.hidden.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.file != now {
-            let list = if now.is_some() { self.asks.hidden_keysets() } else { Some(Vec::new()) };
+            let list = if now.is_some() { self.prompt_backend.hidden_keysets() } else { Some(Vec::new()) };
             // If the file cannot be read, the list stays until the file changes again.
             if let Some(list) = list {
                 known.list = list.into();
@@ -62,7 +62,7 @@ impl Inner {
     }
 
     /// Adds the hidden keysets to an operation's choice.
-    pub fn hide_from(&self, request: &mut ActRequest) {
+    pub fn hide_from(&self, request: &mut OperationRequest) {
         if let Some(choice) = request.choice_mut() {
             choice.hidden.extend(self.hidden_keysets().iter().cloned());
         }
@@ -78,12 +78,12 @@ impl Keystore {
 }
 
 /// Returns true if the keyset is in the list.
-pub(super) fn is_among(hidden: &[KeysetOnToken], keyset: &FoundKeyset) -> bool {
+pub(super) fn is_among(hidden: &[KeysetRef], keyset: &FoundKeyset) -> bool {
     hidden.iter().any(|hidden| hidden.is(keyset))
 }
 
 /// Removes hidden keysets.
-pub(super) fn shown(mut identities: Vec<Arc<Identity>>, hidden: &[KeysetOnToken]) -> Vec<Arc<Identity>> {
+pub(super) fn shown(mut identities: Vec<Arc<SigningIdentity>>, hidden: &[KeysetRef]) -> Vec<Arc<SigningIdentity>> {
     identities.retain(|identity| !is_among(hidden, &identity.keyset));
     identities
 }

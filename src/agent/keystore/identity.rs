@@ -11,7 +11,7 @@ use crate::token::{FastSigner, KeyAlgorithm, StoredCertificate};
 /// The signing key of an active keyset. Anybody can write these values to the token: they are good
 /// for offering the key, and nothing else. A use checks the private index.
 #[derive(Debug)]
-pub struct Identity {
+pub struct SigningIdentity {
     /// the keyset
     pub keyset: FoundKeyset,
     /// the public key, DER of its `SubjectPublicKeyInfo`
@@ -22,18 +22,18 @@ pub struct Identity {
     pub user: String,
     /// its certificate, DER
     pub certificate: Vec<u8>,
-    pub(super) ready: Arc<Ready>,
+    pub(super) cached_signer: Arc<CachedSigner>,
 }
 
 /// A level Low key's signer in the active session; empty without a session. One for each public key
 /// while the key is present or its identity is held.
 #[derive(Debug, Default)]
-pub(super) struct Ready {
+pub(super) struct CachedSigner {
     signer: RwLock<Option<Arc<FastSigner>>>,
     used: AtomicBool,
 }
 
-impl Ready {
+impl CachedSigner {
     pub fn signer(&self) -> Option<Arc<FastSigner>> {
         self.signer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -58,17 +58,17 @@ impl Ready {
     }
 }
 
-impl Identity {
+impl SigningIdentity {
     /// The keyset's signing key; `None` if the keyset is not active, or its certificate is missing
     /// or unsupported.
-    pub(super) fn of(keyset: &FoundKeyset, ready: impl FnOnce(&[u8]) -> Arc<Ready>) -> Option<Self> {
+    pub(super) fn of(keyset: &FoundKeyset, cached_signer: impl FnOnce(&[u8]) -> Arc<CachedSigner>) -> Option<Self> {
         let stored = signing_certificate(keyset)?;
         let certificate = Certificate::from_der(&stored.der).ok()?;
         let spki = certificate.public_key_der().ok()?;
         let algorithm = KeyAlgorithm::of_public_key(&spki)?;
         let user = certificate.emails().into_iter().next().unwrap_or_else(|| certificate.subject().to_string());
-        let ready = ready(&spki);
-        Some(Self { keyset: keyset.clone(), spki, algorithm, user, certificate: stored.der.clone(), ready })
+        let cached_signer = cached_signer(&spki);
+        Some(Self { keyset: keyset.clone(), spki, algorithm, user, certificate: stored.der.clone(), cached_signer })
     }
 }
 

@@ -3,55 +3,55 @@
 
 use std::sync::Arc;
 
-use super::catalogue::is_at;
 use super::hidden::{is_among, shown};
-use super::rescan::Acting;
-use super::{Identity, Keystore, TokenState};
+use super::key_cache::is_same_token;
+use super::rescan::OperationGuard;
+use super::{Keystore, SigningIdentity, TokenState};
 use crate::agent::AgentError;
-use crate::keyset::{FoundKeyset, KeysetChoice, TokenTrouble};
+use crate::keyset::{FoundKeyset, KeysetChoice, UnreadableToken};
 use crate::token::TokenInfo;
 
 impl Keystore {
     /// The signing keys of all active keysets that are not hidden, on all tokens, without a PIN.
     /// Reads the tokens again if the last listing is older than two seconds. Empty while the
     /// keystore is locked.
-    pub fn identities(&self) -> Vec<Arc<Identity>> {
+    pub fn identities(&self) -> Vec<Arc<SigningIdentity>> {
         if self.inner.locked.is_locked() {
             return Vec::new();
         }
-        self.inner.see_new_tokens_now_and_then();
-        shown(self.inner.catalogue.list(), &self.inner.hidden_keysets())
+        self.inner.scan_tokens_if_stale();
+        shown(self.inner.key_cache.list(), &self.inner.hidden_keysets())
     }
 
     /// The identity of a keyset that was found; also of a hidden one, which was then named. `None`
     /// while locked.
-    pub fn identity_of(&self, keyset: &FoundKeyset) -> Option<Arc<Identity>> {
+    pub fn identity_of(&self, keyset: &FoundKeyset) -> Option<Arc<SigningIdentity>> {
         if self.inner.locked.is_locked() {
             return None;
         }
-        self.inner.see_new_tokens_now_and_then();
-        let is_meant = |identity: &Arc<Identity>| {
+        self.inner.scan_tokens_if_stale();
+        let is_meant = |identity: &Arc<SigningIdentity>| {
             let other = &identity.keyset;
             other.name == keyset.name && other.token.serial == keyset.token.serial && other.signing == keyset.signing
         };
-        self.inner.catalogue.list().into_iter().find(is_meant)
+        self.inner.key_cache.list().into_iter().find(is_meant)
     }
 
     /// The identity with this public key (DER `SubjectPublicKeyInfo`); `None` while locked.
-    pub fn find(&self, spki: &[u8]) -> Option<Arc<Identity>> {
+    pub fn find(&self, spki: &[u8]) -> Option<Arc<SigningIdentity>> {
         if self.inner.locked.is_locked() {
             return None;
         }
         let hidden = self.inner.hidden_keysets();
         // A hidden keyset may share its key with one that is not hidden.
-        let find = || match self.inner.catalogue.find(spki)? {
+        let find = || match self.inner.key_cache.find(spki)? {
             identity if !is_among(&hidden, &identity.keyset) => Some(identity),
-            _ => shown(self.inner.catalogue.list(), &hidden).into_iter().find(|identity| identity.spki == spki),
+            _ => shown(self.inner.key_cache.list(), &hidden).into_iter().find(|identity| identity.spki == spki),
         };
         if let Some(identity) = find() {
             return Some(identity);
         }
-        self.inner.see_new_tokens_now_and_then();
+        self.inner.scan_tokens_if_stale();
         find()
     }
 
@@ -61,30 +61,31 @@ impl Keystore {
     /// The keystore is locked, or no module works.
     pub fn tokens(&self) -> Result<Vec<TokenState>, AgentError> {
         self.inner.refuse_if_locked("list the tokens")?;
-        let _using = Acting::begin(&self.inner.uses);
-        self.inner.see_new_tokens_now_and_then();
+        let _using = OperationGuard::begin(&self.inner.uses);
+        self.inner.scan_tokens_if_stale();
         self.inner.look_at_pins_elsewhere();
         let listed = self.inner.tokens.list_as_of_now()?;
         // Read the sessions afterwards: listing takes a while, and a session may end meanwhile.
-        let standing = self.inner.tokens.standing();
-        let stands = |info: &TokenInfo| {
-            standing.iter().any(|token| is_at(token.info(), info)) || self.inner.stands_elsewhere(info)
+        let active_sessions = self.inner.tokens.active_sessions();
+        let has_active_session = |info: &TokenInfo| {
+            active_sessions.iter().any(|token| is_same_token(token.info(), info))
+                || self.inner.has_remote_session_on(info)
         };
-        Ok(listed.into_iter().map(|info| TokenState { logged_in: stands(&info), info }).collect())
+        Ok(listed.into_iter().map(|info| TokenState { logged_in: has_active_session(&info), info }).collect())
     }
 
     /// The keysets that are present and not hidden, and the tokens that could not be read.
     ///
     /// # Errors
     /// The keystore is locked, or no module works.
-    pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<TokenTrouble>), AgentError> {
+    pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), AgentError> {
         self.inner.refuse_if_locked("list the keysets")?;
-        let _using = Acting::begin(&self.inner.uses);
-        self.inner.see_new_tokens_now_and_then();
-        let (mut keysets, trouble) = self.inner.tokens.keysets()?;
+        let _using = OperationGuard::begin(&self.inner.uses);
+        self.inner.scan_tokens_if_stale();
+        let (mut keysets, unreadable_tokens) = self.inner.tokens.keysets()?;
         let hidden = self.inner.hidden_keysets();
         keysets.retain(|keyset| !is_among(&hidden, keyset));
-        Ok((keysets, trouble))
+        Ok((keysets, unreadable_tokens))
     }
 
     /// The one keyset that the choice selects.
@@ -94,7 +95,7 @@ impl Keystore {
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("find the keyset")?;
         let choice = self.inner.with_hidden(choice);
-        self.inner.make_sure_of(&choice);
+        self.inner.ensure_present(&choice);
         Ok(self.inner.tokens.choose(&choice)?)
     }
 }

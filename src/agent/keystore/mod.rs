@@ -13,21 +13,21 @@
 //! This must never keep a PIN, never believe a public index after login, never try a PIN that
 //! nobody typed for that use, and never let a confirmation count for more than one use.
 
-mod annexes;
-mod catalogue;
+mod agent_prompter;
 mod clock;
 mod events;
 mod hidden;
 mod identity;
+mod key_cache;
 mod listing;
-mod log_ins;
-mod of_module;
+mod module_workers;
 mod pass_phrase;
-mod person;
 mod presence;
+mod remote_operations;
 mod rescan;
+mod scoped_prompter;
+mod sessions;
 mod sign;
-mod theirs;
 mod well_again;
 
 use std::fmt;
@@ -37,25 +37,25 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use agent_prompter::AgentPrompter;
 pub use clock::{Clock, SystemClock};
-pub use events::{Event, EventReceiver, LogOff};
-pub use identity::Identity;
-pub use person::AskedPerson;
-pub use presence::Watching;
+pub use events::{Event, EventReceiver, LogOffReason};
+pub use identity::SigningIdentity;
+pub use presence::TokenWatcher;
 
-use super::act::{self, ActAnswer, ActRequest};
-use super::annex::{Annex, Seen};
-use super::{AgentError, Asks, Usage};
-use crate::carrier::Carrier;
-use crate::keyset::{self, Elsewhere, FoundKeyset, KeysetChoice, Person, TokenSelector, Tokens};
+use super::module_worker::{Inventory, ModuleWorker};
+use super::operation::{self, OperationOutput, OperationRequest};
+use super::{AgentError, PromptBackend, Usage};
+use crate::keyset::{self, FoundKeyset, KeysetChoice, RemoteTokens, TokenSelector, Tokens, UserPrompter};
 use crate::token::{Pin, Signature, SignatureHash, TokenInfo};
-use catalogue::{Catalogue, is_at};
+use crate::transport::Transport;
+use agent_prompter::ConfirmingPrompter;
 use events::Events;
-use hidden::{HiddenKeysets, is_among};
-use log_ins::LoggedIn;
+use hidden::{HiddenKeysetCache, is_among};
+use key_cache::{KeyCache, is_same_token};
 use pass_phrase::PassPhraseLock;
-use person::Confirmed;
-use rescan::{Acting, wanted};
+use rescan::{OperationGuard, required_choice};
+use sessions::ActiveSession;
 
 /// The keystore's settings.
 #[derive(Clone, Copy, Debug)]
@@ -87,59 +87,65 @@ pub struct Keystore {
 
 struct Inner {
     tokens: Tokens,
-    asks: Arc<dyn Asks>,
+    prompt_backend: Arc<dyn PromptBackend>,
     settings: Settings,
     clock: Arc<dyn Clock>,
-    catalogue: Catalogue,
+    key_cache: KeyCache,
     events: Events,
     locked: PassPhraseLock,
-    log_ins: Mutex<Vec<LoggedIn>>,
+    sessions: Mutex<Vec<ActiveSession>>,
     // The time the machine has slept, as last measured.
-    asleep: Mutex<Duration>,
-    acts: AtomicUsize,
+    time_asleep: Mutex<Duration>,
+    operations: AtomicUsize,
     // Operations that module workers run.
-    acts_elsewhere: AtomicUsize,
+    remote_operations: AtomicUsize,
     // Logins, signatures and listings, which are not operations, and every operation requested from
     // this worker.
     uses: AtomicUsize,
     // The last warning about modules that cannot be restarted.
     said: Mutex<String>,
-    annexes: Vec<Arc<Annex>>,
-    hidden: HiddenKeysets,
+    module_workers: Vec<Arc<ModuleWorker>>,
+    hidden: HiddenKeysetCache,
 }
 
 impl Keystore {
     /// Creates a keystore that keeps sessions on these tokens. It opens no token yet.
-    pub fn new(tokens: Tokens, asks: Arc<dyn Asks>, settings: Settings, clock: Arc<dyn Clock>) -> Self {
-        Self::with_annexes(tokens, Vec::new(), asks, settings, clock)
-    }
-
-    /// Creates a keystore for these tokens and those of the module workers.
-    pub fn with_annexes(
+    pub fn new(
         tokens: Tokens,
-        annexes: Vec<Arc<Annex>>,
-        asks: Arc<dyn Asks>,
+        prompt_backend: Arc<dyn PromptBackend>,
         settings: Settings,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let elsewhere = annexes.iter().map(|annex| Arc::clone(annex) as Arc<dyn Elsewhere>).collect();
-        let asleep = Mutex::new(clock.elapsed().saturating_sub(clock.awake()));
+        Self::with_module_workers(tokens, Vec::new(), prompt_backend, settings, clock)
+    }
+
+    /// Creates a keystore for these tokens and those of the module workers.
+    pub fn with_module_workers(
+        tokens: Tokens,
+        module_workers: Vec<Arc<ModuleWorker>>,
+        prompt_backend: Arc<dyn PromptBackend>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let remote =
+            module_workers.iter().map(|module_worker| Arc::clone(module_worker) as Arc<dyn RemoteTokens>).collect();
+        let time_asleep = Mutex::new(clock.elapsed().saturating_sub(clock.awake()));
         let inner = Inner {
-            tokens: tokens.keeping_log_ins().and_elsewhere(elsewhere),
-            asks,
+            tokens: tokens.with_persistent_sessions().with_remote_tokens(remote),
+            prompt_backend,
             settings,
             clock,
-            catalogue: Catalogue::default(),
+            key_cache: KeyCache::default(),
             events: Events::default(),
             locked: PassPhraseLock::default(),
-            log_ins: Mutex::default(),
-            asleep,
-            acts: AtomicUsize::new(0),
-            acts_elsewhere: AtomicUsize::new(0),
+            sessions: Mutex::default(),
+            time_asleep,
+            operations: AtomicUsize::new(0),
+            remote_operations: AtomicUsize::new(0),
             uses: AtomicUsize::new(0),
             said: Mutex::default(),
-            annexes,
-            hidden: HiddenKeysets::default(),
+            module_workers,
+            hidden: HiddenKeysetCache::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -150,9 +156,9 @@ impl Keystore {
     ///
     /// # Errors
     /// Fails if a thread cannot be started.
-    pub fn watch(&self) -> std::io::Result<Watching> {
-        Inner::follow_annexes(&self.inner)?;
-        Watching::begin(&self.inner)
+    pub fn watch(&self) -> std::io::Result<TokenWatcher> {
+        Inner::follow_module_workers(&self.inner)?;
+        TokenWatcher::begin(&self.inner)
     }
 
     /// Hashes `data` with `hash` and signs it with the identity's key, as its level requires. The
@@ -163,7 +169,7 @@ impl Keystore {
     /// the key does not support the hash.
     pub fn sign(
         &self,
-        identity: &Identity,
+        identity: &SigningIdentity,
         hash: SignatureHash,
         data: &[u8],
         usage: &Usage,
@@ -183,13 +189,13 @@ impl Keystore {
     /// The keystore is locked, the keyset has level High, or no PIN or a wrong PIN was entered.
     pub fn log_in(&self, choice: &KeysetChoice, usage: &Usage) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("log in")?;
-        let _using = Acting::begin(&self.inner.uses);
+        let _using = OperationGuard::begin(&self.inner.uses);
         let choice = self.inner.with_hidden(choice);
-        self.inner.make_sure_of(&choice);
+        self.inner.ensure_present(&choice);
         let keyset = self.inner.tokens.choose(&choice)?;
-        match self.inner.annex_of(&keyset.token) {
-            Some(annex) => annex.log_in(&keyset, None, usage)?,
-            None => self.inner.log_in(&keyset, AskedPerson::new(&*self.inner.asks, usage), false)?,
+        match self.inner.module_worker_of(&keyset.token) {
+            Some(module_worker) => module_worker.log_in(&keyset, None, usage)?,
+            None => self.inner.log_in(&keyset, AgentPrompter::new(&*self.inner.prompt_backend, usage), false)?,
         }
         Ok(keyset)
     }
@@ -201,22 +207,24 @@ impl Keystore {
     /// As [`Keystore::log_in`]; also if no usable keyset is on the token.
     pub fn log_in_with(&self, token: &TokenSelector, pin: Pin, usage: &Usage) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("log in")?;
-        let _using = Acting::begin(&self.inner.uses);
+        let _using = OperationGuard::begin(&self.inner.uses);
         let choice = self.inner.with_hidden(&KeysetChoice { token: Some(token.clone()), ..KeysetChoice::default() });
-        self.inner.make_sure_of(&choice);
-        let keyset = self.inner.least_strict(&choice)?;
-        match self.inner.annex_of(&keyset.token) {
-            Some(annex) => annex.log_in(&keyset, Some(&pin), usage)?,
-            None => self.inner.log_in(&keyset, AskedPerson::with_pin(&*self.inner.asks, usage, pin), true)?,
+        self.inner.ensure_present(&choice);
+        let keyset = self.inner.choose_least_strict(&choice)?;
+        match self.inner.module_worker_of(&keyset.token) {
+            Some(module_worker) => module_worker.log_in(&keyset, Some(&pin), usage)?,
+            None => {
+                self.inner.log_in(&keyset, AgentPrompter::with_pin(&*self.inner.prompt_backend, usage, pin), true)?;
+            }
         }
         Ok(keyset)
     }
 
     /// Limits the token's active session to `longest` from now, however much it is used.
-    pub fn bound_log_in(&self, token: &TokenInfo, longest: Duration) {
-        match self.inner.annex_of(token) {
-            Some(annex) => annex.bound_log_in(token, longest),
-            None => self.inner.bound_log_in(token, longest),
+    pub fn limit_session(&self, token: &TokenInfo, longest: Duration) {
+        match self.inner.module_worker_of(token) {
+            Some(module_worker) => module_worker.limit_session(token, longest),
+            None => self.inner.limit_session(token, longest),
         }
     }
 
@@ -226,54 +234,54 @@ impl Keystore {
     /// No token matches the selector.
     pub fn log_off(&self, token: Option<&TokenSelector>) -> Result<usize, AgentError> {
         let token = token.map(|selector| self.inner.tokens.token(selector)).transpose()?;
-        Ok(self.end_log_ins(token.as_ref(), LogOff::Asked))
+        Ok(self.end_sessions(token.as_ref(), LogOffReason::Asked))
     }
 
     /// Ends all sessions, or the session on this token, for the reason `why`. Returns their number.
-    pub(super) fn end_log_ins(&self, token: Option<&TokenInfo>, why: LogOff) -> usize {
-        let before = self.inner.tokens.standing().len();
-        let elsewhere = match token {
-            Some(token) => self.inner.end_log_in(token, why),
-            None => self.inner.end_all_log_ins(why),
+    pub(super) fn end_sessions(&self, token: Option<&TokenInfo>, why: LogOffReason) -> usize {
+        let before = self.inner.tokens.active_sessions().len();
+        let remote = match token {
+            Some(token) => self.inner.end_session(token, why),
+            None => self.inner.end_all_sessions(why),
         };
-        elsewhere + before.saturating_sub(self.inner.tokens.standing().len())
+        remote + before.saturating_sub(self.inner.tokens.active_sessions().len())
     }
 
     /// The inventory of this module worker, for the main worker, without a new search; also while
     /// locked. `with_pins` adds the current PIN states, which may take as long as starting a
     /// process, and omits tokens whose state is unknown.
-    pub(super) fn seen(&self, with_pins: bool) -> Seen {
+    pub(super) fn inventory(&self, with_pins: bool) -> Inventory {
         let tokens = &self.inner.tokens;
         let listed = if with_pins { tokens.list_with_pins_known() } else { tokens.list() };
         let keysets = tokens.keysets().unwrap_or_default();
         // Read the sessions last: reading the PIN states takes a while, and sessions may end
         // meanwhile.
-        let logged_in = tokens.standing().iter().map(|token| token.info().clone()).collect();
-        Seen::new(listed, logged_in, self.is_locked(), keysets)
+        let logged_in = tokens.active_sessions().iter().map(|token| token.info().clone()).collect();
+        Inventory::new(listed, logged_in, self.is_locked(), keysets)
     }
 
     /// Finds this token by serial number; the main worker may know its module by another path.
-    pub(super) fn own(&self, token: &TokenInfo) -> Option<TokenInfo> {
-        self.inner.catalogue.tokens().into_iter().find(|own| own.serial == token.serial)
+    pub(super) fn local_token(&self, token: &TokenInfo) -> Option<TokenInfo> {
+        self.inner.key_cache.tokens().into_iter().find(|own| own.serial == token.serial)
     }
 
     /// Searches for tokens that other programs created, unless a session is active. `with_readers`
     /// includes modules that report insertions and removals themselves.
-    pub(super) fn look_again(&self, with_readers: bool) {
-        self.inner.look_again(with_readers);
+    pub(super) fn rescan_modules(&self, with_readers: bool) {
+        self.inner.rescan_modules(with_readers);
     }
 
     /// Locks or unlocks this module worker together with the main worker.
     pub(super) fn follow_lock(&self, locked: bool) {
         self.inner.locked.follow(locked);
         if locked {
-            self.inner.end_all_log_ins(LogOff::Locked);
+            self.inner.end_all_sessions(LogOffReason::Locked);
         }
     }
 
     /// Returns true if a module can create a token.
-    pub(super) fn has_room(&self) -> bool {
-        self.inner.tokens.modules_with_room().is_ok_and(|modules| !modules.is_empty())
+    pub(super) fn has_free_slot(&self) -> bool {
+        self.inner.tokens.modules_with_free_slot().is_ok_and(|modules| !modules.is_empty())
     }
 
     /// Locks with a pass phrase: it offers no identities, refuses uses and operations, and ends all
@@ -283,8 +291,8 @@ impl Keystore {
     /// The keystore is already locked.
     pub fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         self.inner.locked.lock(pass_phrase)?;
-        self.inner.tell_annexes_whether_locked();
-        self.inner.end_all_log_ins(LogOff::Locked);
+        self.inner.propagate_lock();
+        self.inner.end_all_sessions(LogOffReason::Locked);
         self.inner.events.tell(&Event::Locked);
         Ok(())
     }
@@ -295,7 +303,7 @@ impl Keystore {
     /// The pass phrase is wrong, or the keystore is not locked.
     pub fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         self.inner.locked.unlock(pass_phrase)?;
-        self.inner.tell_annexes_whether_locked();
+        self.inner.propagate_lock();
         self.inner.events.tell(&Event::Unlocked);
         Ok(())
     }
@@ -307,7 +315,7 @@ impl Keystore {
 
     /// Ends all sessions because the machine goes to sleep or has slept.
     pub fn suspend(&self) {
-        self.inner.end_all_log_ins(LogOff::Suspend);
+        self.inner.end_all_sessions(LogOffReason::Suspend);
     }
 
     /// Subscribes to the events that happen from now on.
@@ -315,21 +323,21 @@ impl Keystore {
         self.inner.events.listen()
     }
 
-    /// Runs an operation on the keystore's tokens. `person` supplies PINs, `carrier` sends requests
+    /// Runs an operation on the keystore's tokens. `person` supplies PINs, `transport` sends requests
     /// to an authority. Confirmations (level Medium) go through the agent's own prompter, with
     /// `usage`.
     ///
     /// # Errors
     /// The keystore is locked, or the operation's own errors.
-    pub fn act(
+    pub fn run_operation(
         &self,
-        request: ActRequest,
-        person: &mut dyn Person,
-        carrier: &dyn Carrier,
+        request: OperationRequest,
+        person: &mut dyn UserPrompter,
+        transport: &dyn Transport,
         usage: &Usage,
-    ) -> Result<ActAnswer, AgentError> {
+    ) -> Result<OperationOutput, AgentError> {
         self.inner.refuse_if_locked(request.operation())?;
-        self.inner.act(request, person, carrier, usage)
+        self.inner.run_operation(request, person, transport, usage)
     }
 
     /// Describes the prompt method in one line, or says why none is available, with the remedy.
@@ -337,12 +345,12 @@ impl Keystore {
     /// # Errors
     /// A sentence for the user.
     pub fn prompter(&self) -> Result<String, String> {
-        self.inner.asks.prompter()
+        self.inner.prompt_backend.prompter()
     }
 
-    /// A [`Person`] for this use, asked through the agent's prompter.
-    pub fn person<'a>(&'a self, usage: &'a Usage) -> AskedPerson<'a> {
-        AskedPerson::new(&*self.inner.asks, usage)
+    /// A [`UserPrompter`] for this use, asked through the agent's prompter.
+    pub fn person<'a>(&'a self, usage: &'a Usage) -> AgentPrompter<'a> {
+        AgentPrompter::new(&*self.inner.prompt_backend, usage)
     }
 }
 
@@ -351,55 +359,60 @@ impl Inner {
         if self.locked.is_locked() { Err(AgentError::Locked { operation }) } else { Ok(()) }
     }
 
-    fn act(
+    fn run_operation(
         &self,
-        mut request: ActRequest,
-        person: &mut dyn Person,
-        carrier: &dyn Carrier,
+        mut request: OperationRequest,
+        person: &mut dyn UserPrompter,
+        transport: &dyn Transport,
         usage: &Usage,
-    ) -> Result<ActAnswer, AgentError> {
-        let _using = Acting::begin(&self.uses);
+    ) -> Result<OperationOutput, AgentError> {
+        let _using = OperationGuard::begin(&self.uses);
         self.hide_from(&mut request);
-        if let Some(choice) = wanted(&request) {
-            self.make_sure_of(&choice);
+        if let Some(choice) = required_choice(&request) {
+            self.ensure_present(&choice);
         }
-        if matches!(request, ActRequest::ListTokens {}) {
+        if matches!(request, OperationRequest::ListTokens {}) {
             self.look_at_pins_elsewhere();
         }
-        if let Some(result) = self.act_elsewhere(&mut request, person, carrier, usage) {
+        if let Some(result) = self.run_remotely(&mut request, person, transport, usage) {
             return result;
         }
-        let changes_nothing = request.changes_nothing();
-        let acting = Acting::begin(&self.acts);
-        let mut person = Confirmed::new(person, &*self.asks, usage, &self.locked);
-        let result = act::perform(request, &self.tokens, &mut person, carrier, self.clock.now());
-        drop(acting);
+        let is_read_only = request.is_read_only();
+        let operation_guard = OperationGuard::begin(&self.operations);
+        let mut person = ConfirmingPrompter::new(person, &*self.prompt_backend, usage, &self.locked);
+        let result = operation::run(request, &self.tokens, &mut person, transport, self.clock.now());
+        drop(operation_guard);
         let token = person.token;
         match (&result, token) {
-            (Err(error), Some(token)) if error.is_token_absent() => self.lost(&token),
+            (Err(error), Some(token)) if error.is_token_absent() => self.mark_lost(&token),
             (_, Some(token)) => self.note_use(&token),
             _ => {}
         }
-        if !changes_nothing {
+        if !is_read_only {
             self.forget_keysets();
-            self.refresh_or_say();
+            self.refresh_or_log();
         }
-        self.note_log_ins();
+        self.sync_sessions();
         Ok(result?)
     }
 
-    fn log_in(&self, keyset: &FoundKeyset, mut person: AskedPerson<'_>, anew: bool) -> Result<(), AgentError> {
-        let result = keyset::log_in(&self.tokens, keyset, anew, &mut person);
-        self.note_log_ins();
+    fn log_in(
+        &self,
+        keyset: &FoundKeyset,
+        mut person: AgentPrompter<'_>,
+        verify_again: bool,
+    ) -> Result<(), AgentError> {
+        let result = keyset::log_in(&self.tokens, keyset, verify_again, &mut person);
+        self.sync_sessions();
         Ok(result?)
     }
 
     /// On the selected token, chooses the keyset with the lowest level: a session serves it best.
-    fn least_strict(&self, choice: &KeysetChoice) -> Result<FoundKeyset, AgentError> {
+    fn choose_least_strict(&self, choice: &KeysetChoice) -> Result<FoundKeyset, AgentError> {
         let Some(selector) = &choice.token else { return Ok(self.tokens.choose(choice)?) };
         let token = self.tokens.token(selector)?;
         let (keysets, _) = self.tokens.keysets()?;
-        let usable = keysets.into_iter().filter(|keyset| is_at(&keyset.token, &token) && keyset.is_usable());
+        let usable = keysets.into_iter().filter(|keyset| is_same_token(&keyset.token, &token) && keyset.is_usable());
         let usable = usable.filter(|keyset| !is_among(&choice.hidden, keyset));
         match usable.min_by_key(|keyset| keyset.level) {
             Some(keyset) => Ok(keyset),

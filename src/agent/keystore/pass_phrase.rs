@@ -12,9 +12,9 @@ use super::super::AgentError;
 /// PBKDF2-HMAC-SHA-256 (RFC 8018 §5.2) iterations: OWASP's number of 2025, under a second on any
 /// machine.
 #[cfg(not(test))]
-const ROUNDS: u32 = 600_000;
+const PBKDF2_ITERATIONS: u32 = 600_000;
 #[cfg(test)]
-const ROUNDS: u32 = 1_000;
+const PBKDF2_ITERATIONS: u32 = 1_000;
 
 /// The lock's state, and the hash of its pass phrase.
 #[derive(Default)]
@@ -75,7 +75,7 @@ impl fmt::Debug for PassPhraseLock {
 }
 
 fn slow_hash(pass_phrase: &[u8], salt: &[u8]) -> [u8; 32] {
-    pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(pass_phrase, salt, ROUNDS)
+    pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(pass_phrase, salt, PBKDF2_ITERATIONS)
 }
 
 #[cfg(test)]

@@ -7,32 +7,32 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::catalogue::{is_another, is_at};
+use super::key_cache::{is_replaced, is_same_token};
 use super::well_again::Trial;
-use super::{Inner, LogOff};
+use super::{Inner, LogOffReason};
 use crate::token::{Module, PinState, TokenInfo};
 
 /// Interval between polls.
-const EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// One poll in this many is thorough: it also reads tokens that another program held or may have
 /// changed.
-const THOROUGH_EVERY: u32 = 5;
+const THOROUGH_POLL_EVERY: u32 = 5;
 /// The machine slept if the difference between the clocks grew by more than this.
-const SLEPT: Duration = Duration::from_secs(2);
+const SLEEP_THRESHOLD: Duration = Duration::from_secs(2);
 /// A module call without a return for this long makes the module count as hung.
-const HUNG: Duration = Duration::from_secs(15);
+const HUNG_AFTER: Duration = Duration::from_secs(15);
 /// After this time a running operation counts as hung, too. A card may generate a key for minutes
 /// and return from no other call meanwhile.
-const LOST: Duration = Duration::from_mins(10);
+const OPERATION_HUNG_AFTER: Duration = Duration::from_mins(10);
 
 /// The polling thread; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Watching {
+pub struct TokenWatcher {
     ended: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watching {
+impl TokenWatcher {
     pub(super) fn begin(inner: &Arc<Inner>) -> std::io::Result<Self> {
         let ended: Arc<(Mutex<bool>, Condvar)> = Arc::default();
         let (end, inner) = (Arc::clone(&ended), Arc::downgrade(inner));
@@ -42,7 +42,7 @@ impl Watching {
     }
 }
 
-impl Drop for Watching {
+impl Drop for TokenWatcher {
     fn drop(&mut self) {
         *self.ended.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.ended.1.notify_all();
@@ -57,27 +57,28 @@ fn watch(inner: &Weak<Inner>, ended: &(Mutex<bool>, Condvar)) {
     for look in 1_u32.. {
         {
             let end = ended.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let end = ended.1.wait_timeout_while(end, EVERY, |end| !*end).unwrap_or_else(PoisonError::into_inner).0;
+            let end =
+                ended.1.wait_timeout_while(end, POLL_INTERVAL, |end| !*end).unwrap_or_else(PoisonError::into_inner).0;
             if *end {
                 return;
             }
         }
         let Some(inner) = inner.upgrade() else { return };
-        let thorough = look % THOROUGH_EVERY == 0;
-        inner.look(thorough);
-        inner.end_with_a_hung_module();
+        let thorough = look % THOROUGH_POLL_EVERY == 0;
+        inner.poll(thorough);
+        inner.restart_for_hung_module();
         if thorough {
-            inner.end_for_a_module_that_is_well_again(&mut trial);
+            inner.restart_for_recovered_module(&mut trial);
         }
     }
 }
 
 impl Inner {
     /// Polls once.
-    pub fn look(&self, thorough: bool) {
-        self.end_log_ins_after_sleep();
-        self.end_idle_log_ins();
-        let now = match self.tokens.glance() {
+    pub fn poll(&self, thorough: bool) {
+        self.end_sessions_after_sleep();
+        self.end_idle_sessions();
+        let now = match self.tokens.poll_tokens() {
             Ok(now) => now,
             // No module works: all tokens count as absent until one does.
             Err(error) => {
@@ -85,8 +86,8 @@ impl Inner {
                 Vec::new()
             }
         };
-        let before = self.catalogue.tokens();
-        let held = thorough && self.catalogue.held_by_others();
+        let before = self.key_cache.tokens();
+        let held = thorough && self.key_cache.has_tokens_in_use();
         if (held || differ(&before, &now))
             && let Err(error) = self.refresh()
         {
@@ -94,36 +95,36 @@ impl Inner {
         }
         if thorough {
             if self.tokens.modules().iter().any(Module::is_stopped) {
-                self.look_again(false);
+                self.rescan_modules(false);
             }
-            self.forget_what_changed_behind();
+            self.forget_externally_changed();
         }
-        self.note_log_ins();
+        self.sync_sessions();
     }
 
     /// Handles tokens that another program reinitialized or removed keysets from: their sessions
     /// end, because a session's copies of keys must not outlive the keys.
-    fn forget_what_changed_behind(&self) {
+    fn forget_externally_changed(&self) {
         // A running operation may itself be what changes them.
-        if self.acts.load(Ordering::SeqCst) > 0 {
+        if self.operations.load(Ordering::SeqCst) > 0 {
             return;
         }
-        let changed = self.tokens.changed_behind();
+        let changed = self.tokens.externally_changed();
         // An operation may have started, and changed them, in the meantime.
-        if changed.is_empty() || self.acts.load(Ordering::SeqCst) > 0 {
+        if changed.is_empty() || self.operations.load(Ordering::SeqCst) > 0 {
             return;
         }
         for token in changed {
             tracing::warn!("{} was reinitialized or changed by another program; its session has ended", token.name());
-            self.end_log_in(&token, LogOff::Changed);
+            self.end_session(&token, LogOffReason::Changed);
             self.tokens.forget(&token);
         }
-        self.refresh_or_say();
+        self.refresh_or_log();
     }
 
     /// Ends the session of a token that does not respond as present, and reads the tokens again.
-    pub fn lost(&self, token: &TokenInfo) {
-        self.end_log_in(token, LogOff::Removed);
+    pub fn mark_lost(&self, token: &TokenInfo) {
+        self.end_session(token, LogOffReason::Removed);
         self.tokens.forget(token);
         if let Err(error) = self.refresh() {
             tracing::debug!(%error, "cannot read the tokens");
@@ -134,11 +135,11 @@ impl Inner {
     /// only by restarting the process, which the supervisor does. Not while a session or operation
     /// would be lost. A module that has never returned in this process does not count: another
     /// program may block it, and a restart does not change that.
-    fn end_with_a_hung_module(&self) {
-        let Some(module) = self.tokens.modules().iter().find(|module| module.is_hung(HUNG)) else { return };
-        let acts = self.acts.load(Ordering::SeqCst) + self.acts_elsewhere.load(Ordering::SeqCst);
-        let acting = acts > 0 && !module.is_hung(LOST);
-        if acting || !self.tokens.standing().is_empty() || self.stands_in_an_annex() {
+    fn restart_for_hung_module(&self) {
+        let Some(module) = self.tokens.modules().iter().find(|module| module.is_hung(HUNG_AFTER)) else { return };
+        let operations = self.operations.load(Ordering::SeqCst) + self.remote_operations.load(Ordering::SeqCst);
+        let operation_guard = operations > 0 && !module.is_hung(OPERATION_HUNG_AFTER);
+        if operation_guard || !self.tokens.active_sessions().is_empty() || self.has_remote_session() {
             return;
         }
         tracing::warn!(
@@ -149,22 +150,22 @@ impl Inner {
         let _ = kill_process(getpid(), Signal::KILL);
     }
 
-    fn end_log_ins_after_sleep(&self) {
-        let asleep = self.clock.elapsed().saturating_sub(self.clock.awake());
-        let mut known = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
-        let slept = asleep.saturating_sub(*known) > SLEPT;
-        *known = asleep;
+    fn end_sessions_after_sleep(&self) {
+        let time_asleep = self.clock.elapsed().saturating_sub(self.clock.awake());
+        let mut known = self.time_asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let slept = time_asleep.saturating_sub(*known) > SLEEP_THRESHOLD;
+        *known = time_asleep;
         drop(known);
         if slept {
-            self.end_all_log_ins(LogOff::Suspend);
+            self.end_all_sessions(LogOffReason::Suspend);
         }
     }
 }
 
 fn differ(before: &[TokenInfo], now: &[TokenInfo]) -> bool {
     let same = |one: &TokenInfo, other: &TokenInfo| {
-        is_at(one, other)
-            && !is_another(one, other)
+        is_same_token(one, other)
+            && !is_replaced(one, other)
             && (one.pin_state == PinState::Locked) == (other.pin_state == PinState::Locked)
             && (one.pin_state == PinState::NotSet) == (other.pin_state == PinState::NotSet)
     };

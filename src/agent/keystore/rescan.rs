@@ -9,42 +9,42 @@
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Inner, LogOff};
-use crate::agent::act::{ActRequest, Choice};
+use super::{Inner, LogOffReason};
+use crate::agent::operation::{OperationRequest, WireKeysetChoice};
 use crate::keyset::{ErrorKind, KeysetChoice, KeysetError, NewToken};
 
 /// Counts a running operation while it lives.
-pub(super) struct Acting<'a>(&'a AtomicUsize);
+pub(super) struct OperationGuard<'a>(&'a AtomicUsize);
 
-impl<'a> Acting<'a> {
-    pub fn begin(acts: &'a AtomicUsize) -> Self {
-        acts.fetch_add(1, Ordering::SeqCst);
-        Self(acts)
+impl<'a> OperationGuard<'a> {
+    pub fn begin(operations: &'a AtomicUsize) -> Self {
+        operations.fetch_add(1, Ordering::SeqCst);
+        Self(operations)
     }
 }
 
-impl Drop for Acting<'_> {
+impl Drop for OperationGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// The keyset or token that an operation requires.
-pub(super) fn wanted(request: &ActRequest) -> Option<KeysetChoice> {
+pub(super) fn required_choice(request: &OperationRequest) -> Option<KeysetChoice> {
     let choice = match request {
-        ActRequest::ListTokens {} | ActRequest::ListKeysets {} => return Some(KeysetChoice::default()),
-        ActRequest::LookAtPins { token } | ActRequest::UnblockPin { token } => {
-            Choice { token: token.clone(), ..Choice::default() }.to_choice().ok()?
+        OperationRequest::ListTokens {} | OperationRequest::ListKeysets {} => return Some(KeysetChoice::default()),
+        OperationRequest::PinStatus { token } | OperationRequest::UnblockPin { token } => {
+            WireKeysetChoice { token: token.clone(), ..WireKeysetChoice::default() }.to_choice().ok()?
         }
-        ActRequest::ChooseKeyset(keyset)
-        | ActRequest::Sign { keyset, .. }
-        | ActRequest::Decrypt { keyset, .. }
-        | ActRequest::OpenRecipient { keyset, .. }
-        | ActRequest::Administer { keyset, .. }
-        | ActRequest::OpenResponse { keyset, .. }
-        | ActRequest::ChangePin { keyset }
-        | ActRequest::DeleteKeyset { keyset } => keyset.to_choice().ok()?,
-        ActRequest::Enroll(enroll) => {
+        OperationRequest::ChooseKeyset(keyset)
+        | OperationRequest::Sign { keyset, .. }
+        | OperationRequest::Decrypt { keyset, .. }
+        | OperationRequest::OpenRecipient { keyset, .. }
+        | OperationRequest::Administer { keyset, .. }
+        | OperationRequest::OpenResponse { keyset, .. }
+        | OperationRequest::ChangePin { keyset }
+        | OperationRequest::DeleteKeyset { keyset } => keyset.to_choice().ok()?,
+        OperationRequest::Enroll(enroll) => {
             let options = enroll.options().ok()?;
             let makes_a_token = options.new_token.as_ref().is_some_and(|_: &NewToken| true);
             // A new token has no objects yet; an unfinished one has the keyset's name as its label.
@@ -57,29 +57,29 @@ pub(super) fn wanted(request: &ActRequest) -> Option<KeysetChoice> {
 
 impl Inner {
     /// Reads the tokens; without an active session also those that other processes created.
-    pub fn see_new_tokens(&self) {
-        self.look_again(false);
+    pub fn scan_tokens(&self) {
+        self.rescan_modules(false);
     }
 
     /// Reads the tokens unless the last reading is fresh.
-    pub fn see_new_tokens_now_and_then(&self) {
-        if !self.catalogue.is_fresh(self.clock.elapsed()) {
-            self.see_new_tokens();
+    pub fn scan_tokens_if_stale(&self) {
+        if !self.key_cache.is_fresh(self.clock.elapsed()) {
+            self.scan_tokens();
         }
     }
 
     /// Searches for tokens that other processes created, unless a session or operation is active.
-    pub fn look_again(&self, with_readers: bool) {
-        for annex in &self.annexes {
-            annex.look(Some(with_readers));
+    pub fn rescan_modules(&self, with_readers: bool) {
+        for module_worker in &self.module_workers {
+            module_worker.refresh(Some(with_readers));
         }
-        self.tell_annexes_whether_locked();
+        self.propagate_lock();
         if !self.is_in_use()
             && let Err(error) = self.tokens.rescan(with_readers)
         {
             self.warn_once(&error.to_string());
         }
-        self.refresh_or_say();
+        self.refresh_or_log();
     }
 
     /// Every poll fails the same way until somebody fixes the cause: warn once.
@@ -92,26 +92,30 @@ impl Inner {
     }
 
     /// If the wanted keyset or token is missing, searches the tokens that other processes created.
-    pub fn make_sure_of(&self, choice: &KeysetChoice) {
+    pub fn ensure_present(&self, choice: &KeysetChoice) {
         let named = choice.name.is_some() || choice.token.is_some();
         if !named {
             // A listing or a message's recipients may mean any keyset.
-            return self.see_new_tokens_now_and_then();
+            return self.scan_tokens_if_stale();
         }
         if !self.is_missing(choice) {
             return;
         }
-        self.look_again(true);
-        let acting = self.acts.load(Ordering::SeqCst) + self.acts_elsewhere.load(Ordering::SeqCst) > 0;
+        self.rescan_modules(true);
+        let operation_guard =
+            self.operations.load(Ordering::SeqCst) + self.remote_operations.load(Ordering::SeqCst) > 0;
         // The missing object may be in a module worker that is restarting: do not end other
         // sessions for it.
-        if !self.is_missing(choice) || acting || !self.annexes.iter().all(|annex| annex.is_there()) {
+        if !self.is_missing(choice)
+            || operation_guard
+            || !self.module_workers.iter().all(|module_worker| module_worker.has_inventory())
+        {
             return;
         }
-        if !self.tokens.standing().is_empty() || self.stands_in_an_annex() {
+        if !self.tokens.active_sessions().is_empty() || self.has_remote_session() {
             tracing::info!("restarting the modules to look for a missing keyset; sessions end");
-            self.end_all_log_ins(LogOff::Rescan);
-            self.look_again(true);
+            self.end_all_sessions(LogOffReason::Rescan);
+            self.rescan_modules(true);
         }
     }
 
@@ -128,7 +132,7 @@ impl Inner {
         self.tokens.forget_all_keysets();
     }
 
-    pub fn refresh_or_say(&self) {
+    pub fn refresh_or_log(&self) {
         if let Err(error) = self.refresh() {
             tracing::debug!(%error, "cannot read the tokens");
         }

@@ -1,8 +1,8 @@
 //! Uses a signing key as its keyset's level requires.
 
-use super::identity::Identity;
-use super::rescan::Acting;
-use super::{AskedPerson, Inner};
+use super::identity::SigningIdentity;
+use super::rescan::OperationGuard;
+use super::{AgentPrompter, Inner};
 use crate::agent::{AgentError, Usage};
 use crate::keyset::{KeysetError, use_signing_key};
 use crate::token::{SecurityLevel, Signature, SignatureHash, TokenError, TokenErrorKind};
@@ -10,7 +10,7 @@ use crate::token::{SecurityLevel, Signature, SignatureHash, TokenError, TokenErr
 impl Inner {
     pub fn sign(
         &self,
-        identity: &Identity,
+        identity: &SigningIdentity,
         hash: SignatureHash,
         data: &[u8],
         usage: &Usage,
@@ -18,44 +18,44 @@ impl Inner {
         if self.locked.is_locked() {
             return Err(AgentError::Locked { operation: usage.purpose.operation() });
         }
-        let _using = Acting::begin(&self.uses);
-        if let Some(signer) = identity.ready.signer() {
+        let _using = OperationGuard::begin(&self.uses);
+        if let Some(signer) = identity.cached_signer.signer() {
             match signer.sign(hash, data) {
                 Ok(signature) => {
-                    identity.ready.note_use();
+                    identity.cached_signer.note_use();
                     return Ok(signature);
                 }
                 // The session has ended: continue with the PIN below.
-                Err(TokenError::NotLoggedIn { .. }) => identity.ready.set(None),
+                Err(TokenError::NotLoggedIn { .. }) => identity.cached_signer.set(None),
                 Err(error) => return Err(self.failed(identity, error.into())),
             }
         }
-        if let Some(annex) = self.annex_of(&identity.keyset.token) {
-            let signature = annex.sign(&identity.spki, hash, data, usage)?;
+        if let Some(module_worker) = self.module_worker_of(&identity.keyset.token) {
+            let signature = module_worker.sign(&identity.spki, hash, data, usage)?;
             // The module worker reports the sessions of the other levels itself.
             if identity.keyset.level == SecurityLevel::High {
-                annex.note_right_pin(&identity.keyset.token);
+                module_worker.note_right_pin(&identity.keyset.token);
             }
             return Ok(signature);
         }
         if !hash.fits(identity.algorithm) {
             return Err(AgentError::NoSuchHash { operation: usage.purpose.operation(), hash });
         }
-        let result = self.sign_asking(identity, hash, data, usage);
-        self.note_log_ins();
+        let result = self.sign_with_prompt(identity, hash, data, usage);
+        self.sync_sessions();
         result.map_err(|error| self.failed(identity, error))
     }
 
     /// Prompts for the PIN or the confirmation, as the level requires, and signs.
-    fn sign_asking(
+    fn sign_with_prompt(
         &self,
-        identity: &Identity,
+        identity: &SigningIdentity,
         hash: SignatureHash,
         data: &[u8],
         usage: &Usage,
     ) -> Result<Signature, AgentError> {
         let operation = usage.purpose.operation();
-        let mut person = AskedPerson::new(&*self.asks, usage);
+        let mut person = AgentPrompter::new(&*self.prompt_backend, usage);
         let used = use_signing_key(&self.tokens, &identity.keyset, operation, &mut person)?;
         if self.locked.is_locked() {
             return Err(AgentError::Locked { operation });
@@ -69,19 +69,19 @@ impl Inner {
             ))
             .into());
         }
-        let stands = used.unlock.token().stands();
+        let is_active = used.unlock.token().has_active_session();
         let key = used.key;
         let signature = used.unlock.sign_hashed(&key, hash, data)?;
         self.note_use(&identity.keyset.token);
-        if stands && identity.keyset.level == SecurityLevel::Low {
-            identity.ready.set(Some(key.token().fast_signer(&key)));
+        if is_active && identity.keyset.level == SecurityLevel::Low {
+            identity.cached_signer.set(Some(key.token().fast_signer(&key)));
         }
         Ok(signature)
     }
 
     /// Updates the keystore after a failure: an absent token loses its session and is searched for
     /// again.
-    fn failed(&self, identity: &Identity, error: AgentError) -> AgentError {
+    fn failed(&self, identity: &SigningIdentity, error: AgentError) -> AgentError {
         let gone = match &error {
             AgentError::Keyset(error) if error.is_token_absent() => true,
             AgentError::Keyset(KeysetError::Token(error)) if error.kind() == TokenErrorKind::Absent => {
@@ -95,7 +95,7 @@ impl Inner {
             _ => return error,
         };
         if gone {
-            self.lost(&identity.keyset.token);
+            self.mark_lost(&identity.keyset.token);
         } else if let Err(error) = self.refresh() {
             tracing::debug!(%error, "cannot list the tokens");
         }

@@ -34,7 +34,7 @@ impl Trial {
 impl Inner {
     /// Restarts the worker if an excluded module can be loaded now, unless a session or operation
     /// would be lost.
-    pub fn end_for_a_module_that_is_well_again(&self, trial: &mut Trial) {
+    pub fn restart_for_recovered_module(&self, trial: &mut Trial) {
         let modules = if self.would_lose_something() { Vec::new() } else { self.tokens.refused_modules() };
         let Some(module) = trial.of(modules, check::is_refused) else { return };
         // Check again: something may have started during the trial.
@@ -49,8 +49,8 @@ impl Inner {
     /// this process or in module workers.
     pub fn would_lose_something(&self) -> bool {
         self.is_in_use()
-            || [&self.acts_elsewhere, &self.uses].iter().any(|count| count.load(Ordering::SeqCst) > 0)
-            || self.stands_in_an_annex()
+            || [&self.remote_operations, &self.uses].iter().any(|count| count.load(Ordering::SeqCst) > 0)
+            || self.has_remote_session()
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_waits_for_a_trial_and_what_it_found_is_told_afterwards() {
+    fn a_trial_blocks_nobody_and_reports_its_result_later() {
         let mut trial = Trial::default();
         assert_eq!(trial.of(Vec::new(), |_| false), None);
         assert!(trial.0.is_none(), "a thread for nothing");

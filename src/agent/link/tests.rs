@@ -6,7 +6,7 @@ use std::thread;
 use std::os::unix::net::UnixListener;
 
 use super::*;
-use crate::agent::{Purpose, Usage};
+use crate::agent::{Usage, UsagePurpose};
 use crate::token::test_support::a_card;
 
 /// A worker's end; the test is the supervisor.
@@ -23,32 +23,32 @@ fn with_question<T>(ask: impl FnOnce(&Question<'_>) -> T) -> T {
 }
 
 fn with_question_of<T>(client: ClientConnection, ask: impl FnOnce(&Question<'_>) -> T) -> T {
-    let usage = Usage { peer: Peer { pid: 7, uid: 0 }, purpose: Purpose::LogIn, client };
+    let usage = Usage { peer: PeerProcess { pid: 7, uid: 0 }, purpose: UsagePurpose::LogIn, client };
     ask(&Question::without_a_keyset(&usage, &a_card()))
 }
 
-fn next(broker: &mut UnixStream) -> (u64, Asked) {
-    match read_frame(broker).unwrap().0 {
-        FromWorker::Question { number, what } => (number, what),
+fn next(supervisor: &mut UnixStream) -> (u64, WorkerQuestion) {
+    match read_frame(supervisor).unwrap().0 {
+        WorkerMessage::Question { number, what } => (number, what),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn several_questions_are_open_at_once_and_each_gets_its_own_answer() {
-    let (link, mut broker) = pair();
+fn concurrent_questions_get_their_own_answers() {
+    let (link, mut supervisor) = pair();
     let asked: Vec<_> = (0..8)
         .map(|pid| {
             let link = link.clone();
-            thread::spawn(move || (pid, link.program(Peer { pid, uid: 0 })))
+            thread::spawn(move || (pid, link.program(PeerProcess { pid, uid: 0 })))
         })
         .collect();
-    let mut open: Vec<_> = (0..8).map(|_| next(&mut broker)).collect();
+    let mut open: Vec<_> = (0..8).map(|_| next(&mut supervisor)).collect();
     open.reverse();
     for (number, what) in open {
-        let Asked::Program(pid) = what else { panic!("{what:?}") };
-        let answer = Answer::Program(Some(format!("program {pid}")));
-        write_frame(&mut broker, &FromBroker { number, answer }, b"").unwrap();
+        let WorkerQuestion::Program(pid) = what else { panic!("{what:?}") };
+        let answer = SupervisorAnswer::Program(Some(format!("program {pid}")));
+        write_frame(&mut supervisor, &SupervisorMessage { number, answer }, b"").unwrap();
     }
     for asked in asked {
         let (pid, answer) = asked.join().unwrap();
@@ -58,38 +58,43 @@ fn several_questions_are_open_at_once_and_each_gets_its_own_answer() {
 
 #[test]
 fn a_pin_goes_beside_the_json_and_arrives() {
-    let (link, mut broker) = pair();
+    let (link, mut supervisor) = pair();
     let asking = thread::spawn(move || with_question(|question| link.pin(question)));
-    let (number, what) = next(&mut broker);
-    assert!(matches!(what, Asked::Pin { words, dialog: 5 } if words.pid == 7));
-    let answer = Answer::Pin { attended: true };
-    write_frame(&mut broker, &FromBroker { number, answer }, "gehe\"im\\4711".as_bytes()).unwrap();
+    let (number, what) = next(&mut supervisor);
+    assert!(matches!(what, WorkerQuestion::Pin { text, dialog: 5 } if text.pid == 7));
+    let answer = SupervisorAnswer::Pin { attended: true };
+    write_frame(&mut supervisor, &SupervisorMessage { number, answer }, "gehe\"im\\4711".as_bytes()).unwrap();
     let pin = asking.join().unwrap().unwrap();
     assert!(pin.as_str() == "gehe\"im\\4711" && pin.is_attended());
-    let (link, mut broker) = pair();
+    let (link, mut supervisor) = pair();
     let asking = thread::spawn(move || with_question(|question| link.new_pin(question)));
-    let (number, what) = next(&mut broker);
-    assert!(matches!(what, Asked::NewPin(_)));
-    let answer = Answer::Pin { attended: false };
-    write_frame(&mut broker, &FromBroker { number, answer }, b"a-new-one").unwrap();
+    let (number, what) = next(&mut supervisor);
+    assert!(matches!(what, WorkerQuestion::NewPin(_)));
+    let answer = SupervisorAnswer::Pin { attended: false };
+    write_frame(&mut supervisor, &SupervisorMessage { number, answer }, b"a-new-one").unwrap();
     let pin = asking.join().unwrap().unwrap();
     assert!(pin.as_str() == "a-new-one" && !pin.is_attended(), "no person typed it");
     let mut frame = Vec::new();
-    write_frame(&mut frame, &FromBroker { number: 1, answer: Answer::Pin { attended: true } }, b"geheim-4711").unwrap();
+    write_frame(
+        &mut frame,
+        &SupervisorMessage { number: 1, answer: SupervisorAnswer::Pin { attended: true } },
+        b"geheim-4711",
+    )
+    .unwrap();
     assert!(frame.ends_with(b"}geheim-4711"), "{}", String::from_utf8_lossy(&frame));
 }
 
 #[test]
 fn no_pin_is_told_as_what_it_is() {
     for (answer, expected) in [
-        (Answer::No, NoPin::Declined),
-        (Answer::Cancelled, NoPin::Cancelled),
-        (Answer::Unavailable("no way to ask".into()), NoPin::Unavailable("no way to ask".into())),
+        (SupervisorAnswer::No, NoPin::Declined),
+        (SupervisorAnswer::Cancelled, NoPin::Cancelled),
+        (SupervisorAnswer::Unavailable("no way to ask".into()), NoPin::Unavailable("no way to ask".into())),
     ] {
-        let (link, mut broker) = pair();
+        let (link, mut supervisor) = pair();
         let asking = thread::spawn(move || with_question(|question| link.pin(question)));
-        let (number, _) = next(&mut broker);
-        write_frame(&mut broker, &FromBroker { number, answer }, b"").unwrap();
+        let (number, _) = next(&mut supervisor);
+        write_frame(&mut supervisor, &SupervisorMessage { number, answer }, b"").unwrap();
         assert_eq!(asking.join().unwrap().unwrap_err(), expected);
     }
 }
@@ -97,64 +102,69 @@ fn no_pin_is_told_as_what_it_is() {
 #[test]
 fn only_a_yes_is_a_yes() {
     for (answer, expected) in [
-        (Answer::Yes, true),
-        (Answer::No, false),
-        (Answer::Cancelled, false),
-        (Answer::Pin { attended: false }, false),
-        (Answer::Program(Some("yes".into())), false),
-        (Answer::Unavailable(String::new()), false),
+        (SupervisorAnswer::Yes, true),
+        (SupervisorAnswer::No, false),
+        (SupervisorAnswer::Cancelled, false),
+        (SupervisorAnswer::Pin { attended: false }, false),
+        (SupervisorAnswer::Program(Some("yes".into())), false),
+        (SupervisorAnswer::Unavailable(String::new()), false),
     ] {
-        let (link, mut broker) = pair();
+        let (link, mut supervisor) = pair();
         let asking = thread::spawn(move || with_question(|question| link.confirm(question)));
-        let (number, what) = next(&mut broker);
-        assert!(matches!(what, Asked::Confirmation(_)));
+        let (number, what) = next(&mut supervisor);
+        assert!(matches!(what, WorkerQuestion::Confirmation(_)));
         let shown = format!("{answer:?}");
-        write_frame(&mut broker, &FromBroker { number, answer }, b"1234").unwrap();
+        write_frame(&mut supervisor, &SupervisorMessage { number, answer }, b"1234").unwrap();
         assert_eq!(asking.join().unwrap().is_ok(), expected, "{shown}");
     }
 }
 
 #[test]
 fn whoever_waits_is_freed_when_the_broker_ends() {
-    let (link, mut broker) = pair();
+    let (link, mut supervisor) = pair();
     let waiting = link.clone();
     let asking = thread::spawn(move || with_question(|question| waiting.pin(question)));
-    next(&mut broker);
-    drop(broker);
+    next(&mut supervisor);
+    drop(supervisor);
     assert!(matches!(asking.join().unwrap(), Err(NoPin::Unavailable(_))));
     assert!(matches!(with_question(|question| link.confirm(question)), Err(NoPin::Unavailable(_))));
 }
 
 #[test]
 fn a_question_is_withdrawn_when_its_client_hangs_up() {
-    let (link, mut broker) = pair();
+    let (link, mut supervisor) = pair();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let client = ClientConnection::of(&Arc::new(ours));
     let asking = {
         let (link, client) = (link.clone(), client.clone());
         thread::spawn(move || with_question_of(client, |question| link.pin(question)))
     };
-    let (number, _) = next(&mut broker);
+    let (number, _) = next(&mut supervisor);
     drop(theirs);
-    match read_frame(&mut broker).unwrap().0 {
-        FromWorker::Withdrawn { number: withdrawn } => assert_eq!(withdrawn, number),
+    match read_frame(&mut supervisor).unwrap().0 {
+        WorkerMessage::Withdrawn { number: withdrawn } => assert_eq!(withdrawn, number),
         other => panic!("{other:?}"),
     }
     assert_eq!(asking.join().unwrap().unwrap_err(), NoPin::Withdrawn);
     // A late answer is dropped, and the next question is not even sent.
-    write_frame(&mut broker, &FromBroker { number, answer: Answer::Pin { attended: true } }, b"geheim-4711").unwrap();
+    write_frame(
+        &mut supervisor,
+        &SupervisorMessage { number, answer: SupervisorAnswer::Pin { attended: true } },
+        b"geheim-4711",
+    )
+    .unwrap();
     assert_eq!(with_question_of(client, |question| link.confirm(question)).unwrap_err(), NoPin::Withdrawn);
-    broker.set_nonblocking(true).unwrap();
-    assert_eq!(broker.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    supervisor.set_nonblocking(true).unwrap();
+    assert_eq!(supervisor.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
 #[test]
 fn what_is_too_long_is_neither_sent_nor_taken() {
     let mut sent = Vec::new();
-    assert!(write_frame(&mut sent, &"x".repeat(LONGEST_HEAD), b"").is_err());
+    assert!(write_frame(&mut sent, &"x".repeat(MAX_HEAD_BYTES), b"").is_err());
     assert!(write_frame(&mut sent, &"x", &[b'1'; Pin::MAX_BYTES + 1]).is_err());
     assert!(sent.is_empty());
-    for lengths in [[u32::MAX, 0], [2, u32::MAX], [u32::try_from(LONGEST_HEAD).unwrap() + 1, 0]] {
+    for lengths in [[u32::MAX, 0], [2, u32::MAX], [u32::try_from(MAX_HEAD_BYTES).unwrap() + 1, 0]] {
         let frame = [&lengths[0].to_be_bytes()[..], &lengths[1].to_be_bytes(), b"\"\""].concat();
         let error = read_frame::<String>(&mut &frame[..]).unwrap_err();
         // Rejected by its length, not because bytes are missing.
@@ -178,12 +188,12 @@ fn the_listeners_go_over_the_link() {
     let directory = tempfile::tempdir().unwrap();
     let listeners = ["ssh", "api"].map(|name| UnixListener::bind(directory.path().join(name)).unwrap());
     let (ours, theirs) = UnixStream::pair().unwrap();
-    handed::give(&ours, &[listeners[0].as_fd(), listeners[1].as_fd()]).unwrap();
-    let received: Vec<_> = handed::take(&theirs).unwrap().into_iter().map(UnixListener::from).collect();
+    fd_passing::send_fds(&ours, &[listeners[0].as_fd(), listeners[1].as_fd()]).unwrap();
+    let received: Vec<_> = fd_passing::receive_fds(&theirs).unwrap().into_iter().map(UnixListener::from).collect();
     for (name, listener) in ["ssh", "api"].iter().zip(&received) {
         let address = listener.local_addr().unwrap();
         assert_eq!(address.as_pathname().unwrap(), directory.path().join(name));
     }
     write_frame(&mut &ours, &"no listeners", b"").unwrap();
-    assert!(handed::take(&theirs).is_err());
+    assert!(fd_passing::receive_fds(&theirs).is_err());
 }

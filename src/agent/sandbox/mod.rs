@@ -9,7 +9,7 @@
 //! cannot block connections to named Unix sockets (Linux before 7.1 cannot); pcscd's must stay
 //! reachable. An older kernel enforces less: the agent enforces what it can and reports it.
 
-mod places;
+mod path_rules;
 
 use std::path::PathBuf;
 
@@ -18,15 +18,15 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
 };
 
-use super::broker::BrokerError;
-use places::Places;
+use super::supervisor::AgentProcessError;
+use path_rules::PathRules;
 
 /// The newest Landlock ABI that was tested.
-const TRIED: ABI = ABI::V7;
+const TESTED_ABI: ABI = ABI::V7;
 
 /// The inputs that depend on the user and the configuration.
 #[derive(Debug, Default)]
-pub struct Shelter {
+pub struct SandboxConfig {
     /// the PKCS#11 modules that will be loaded
     pub modules: Vec<PathBuf>,
     /// further paths that the modules need (`allow` in agent.toml), readable and writable
@@ -41,27 +41,30 @@ pub struct Shelter {
 /// `variable` reads the environment, which tells modules where their configuration is.
 ///
 /// # Errors
-/// [`BrokerError::Sandbox`] if the kernel has Landlock and refuses; a kernel without Landlock is no
+/// [`AgentProcessError::Sandbox`] if the kernel has Landlock and refuses; a kernel without Landlock is no
 /// error.
-pub fn enter(shelter: &Shelter, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<String, BrokerError> {
-    let places = Places::new(shelter, variable);
-    restrict(&places).map(|status| describe(&status)).map_err(|error| BrokerError::Sandbox(error.to_string()))
+pub fn enter(
+    sandbox_config: &SandboxConfig,
+    variable: impl Fn(&str) -> Option<PathBuf>,
+) -> Result<String, AgentProcessError> {
+    let path_rules = PathRules::new(sandbox_config, variable);
+    restrict(&path_rules).map(|status| describe(&status)).map_err(|error| AgentProcessError::Sandbox(error.to_string()))
 }
 
-fn restrict(places: &Places) -> Result<RestrictionStatus, RulesetError> {
+fn restrict(path_rules: &PathRules) -> Result<RestrictionStatus, RulesetError> {
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     // Everything except executing programs and creating devices and sockets.
-    let write: BitFlags<AccessFs> =
-        AccessFs::from_all(TRIED) & !make_bitflags!(AccessFs::{Execute | MakeChar | MakeBlock | MakeSock | IoctlDev});
+    let write: BitFlags<AccessFs> = AccessFs::from_all(TESTED_ABI)
+        & !make_bitflags!(AccessFs::{Execute | MakeChar | MakeBlock | MakeSock | IoctlDev});
     let device = make_bitflags!(AccessFs::{ReadFile | WriteFile | IoctlDev});
     Ruleset::default()
-        .handle_access(AccessFs::from_all(TRIED))?
-        .handle_access(AccessNet::from_all(TRIED))?
-        .scope(Scope::from_all(TRIED))?
+        .handle_access(AccessFs::from_all(TESTED_ABI))?
+        .handle_access(AccessNet::from_all(TESTED_ABI))?
+        .scope(Scope::from_all(TESTED_ABI))?
         .create()?
-        .add_rules(path_beneath_rules(&places.read, read))?
-        .add_rules(path_beneath_rules(&places.write, write))?
-        .add_rules(path_beneath_rules(&places.devices, device))?
+        .add_rules(path_beneath_rules(&path_rules.read, read))?
+        .add_rules(path_beneath_rules(&path_rules.write, write))?
+        .add_rules(path_beneath_rules(&path_rules.devices, device))?
         .restrict_self()
 }
 

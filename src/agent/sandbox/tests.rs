@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::*;
 
 /// Tells the process to sandbox itself, with this directory and this home in it.
-const ORDER: &str = "TOKENKEEP_TEST_SHUT_IN";
+const SANDBOX_VARIABLE: &str = "TOKENKEEP_TEST_SHUT_IN";
 const HOME: &str = "TOKENKEEP_TEST_HOME";
 const TEST: &str = "agent::sandbox::tests::what_is_shut_in_does_no_harm";
 
@@ -25,8 +25,8 @@ fn denied<T>(what: &str, result: io::Result<T>) {
 
 #[test]
 fn what_is_shut_in_does_no_harm() {
-    if let Some(directory) = std::env::var_os(ORDER) {
-        return shut_in(Path::new(&directory), &std::env::var(HOME).unwrap());
+    if let Some(directory) = std::env::var_os(SANDBOX_VARIABLE) {
+        return sandboxed(Path::new(&directory), &std::env::var(HOME).unwrap());
     }
     // The second home is a link, as on some servers.
     for home in ["home", "linked"] {
@@ -47,7 +47,7 @@ fn in_a_process_with(home: &str) {
     fs::write(&conf, format!("directories.tokendir = {}\n", directory.path().join("tokens").display())).unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", TEST, "--nocapture"])
-        .env(ORDER, directory.path())
+        .env(SANDBOX_VARIABLE, directory.path())
         .env(HOME, home)
         .env("SOFTHSM2_CONF", &conf)
         .output()
@@ -61,7 +61,7 @@ fn in_a_process_with(home: &str) {
     }
 }
 
-fn shut_in(directory: &Path, home: &str) {
+fn sandboxed(directory: &Path, home: &str) {
     let at = |name: &str| directory.join(name);
     let home = at(home);
     let leads_to = home.canonicalize().unwrap();
@@ -84,8 +84,9 @@ fn shut_in(directory: &Path, home: &str) {
         fs::read_to_string(home.join(".ssh/id")).unwrap();
     }
 
-    let shelter = Shelter { home: Some(home.clone()), allow: vec![home.join("allowed")], ..Shelter::default() };
-    let status = enter(&shelter, |name| std::env::var_os(name).map(PathBuf::from)).unwrap();
+    let sandbox_config =
+        SandboxConfig { home: Some(home.clone()), allow: vec![home.join("allowed")], ..SandboxConfig::default() };
+    let status = enter(&sandbox_config, |name| std::env::var_os(name).map(PathBuf::from)).unwrap();
     println!("sandboxed by: {status}");
     if status.contains("not sandboxed") {
         return;

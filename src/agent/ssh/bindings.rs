@@ -1,19 +1,19 @@
 //! The sessions that a connection is bound to, and the requests that they allow.
 
-use super::session_bind::{Proof, SessionBind, fingerprint};
-use super::{Refusal, UserAuth};
+use super::session_bind::{BindingProof, SessionBind, fingerprint};
+use super::{SshError, UserAuth};
 
 /// Maximum number of sessions on one connection, one for each host on the path, as in OpenSSH's
 /// agent.
-const MOST: usize = 16;
+const MAX_SESSIONS: usize = 16;
 
 /// Maximum length of a session identifier in bytes; no key exchange has a longer hash.
-const LONGEST_SESSION_ID: usize = 64;
+const MAX_SESSION_ID_BYTES: usize = 64;
 
 /// The sessions that a client announced, in order: hosts that forward the connection, and last the
 /// host to log in to.
 #[derive(Debug, Default)]
-pub(super) struct Bindings {
+pub(super) struct SessionBindings {
     sessions: Vec<Session>,
     /// A binding failed: less is known about the peer than without any attempt.
     has_failed: bool,
@@ -28,21 +28,21 @@ struct Session {
     is_forwarding: bool,
 }
 
-impl Bindings {
+impl SessionBindings {
     /// Adds a binding. An unverifiable binding is an error, but is kept, because it allows less
     /// than none.
-    pub(super) fn add(&mut self, bind: &SessionBind<'_>) -> Result<(), Refusal> {
+    pub(super) fn add(&mut self, bind: &SessionBind<'_>) -> Result<(), SshError> {
         let added = self.try_add(bind);
         self.has_failed |= added.is_err();
         added
     }
 
-    fn try_add(&mut self, bind: &SessionBind<'_>) -> Result<(), Refusal> {
-        let refused = |why| Err(Refusal::Bound { what: "bind this connection", why });
-        if bind.session_id.is_empty() || bind.session_id.len() > LONGEST_SESSION_ID {
+    fn try_add(&mut self, bind: &SessionBind<'_>) -> Result<(), SshError> {
+        let refused = |why| Err(SshError::Bound { what: "bind this connection", why });
+        if bind.session_id.is_empty() || bind.session_id.len() > MAX_SESSION_ID_BYTES {
             return refused("its session identifier is invalid");
         }
-        if self.sessions.len() >= MOST {
+        if self.sessions.len() >= MAX_SESSIONS {
             return refused("it is bound to too many sessions");
         }
         if let Some(known) = self.sessions.iter().find(|session| session.id == bind.session_id) {
@@ -58,8 +58,8 @@ impl Bindings {
         let proof = bind.verify()?;
         let fingerprint = fingerprint(bind.host_key);
         let host = match proof {
-            Proof::Verified => fingerprint,
-            Proof::Unverified => format!("{fingerprint} (not verified)"),
+            BindingProof::HostVerified => fingerprint,
+            BindingProof::Unverified => format!("{fingerprint} (not verified)"),
         };
         self.sessions.push(Session {
             id: bind.session_id.to_vec(),
@@ -68,8 +68,8 @@ impl Bindings {
             is_forwarding: bind.is_forwarding,
         });
         match proof {
-            Proof::Verified => Ok(()),
-            Proof::Unverified => {
+            BindingProof::HostVerified => Ok(()),
+            BindingProof::Unverified => {
                 refused("host keys of this type cannot be verified; the binding is kept as unverified")
             }
         }
@@ -77,8 +77,8 @@ impl Bindings {
 
     /// Checks that a login is for the session bound last. A connection without bindings may log in
     /// anywhere, because clients before OpenSSH 8.9 bind nothing.
-    pub(super) fn must_admit(&self, log_in: &UserAuth<'_>) -> Result<(), Refusal> {
-        let refused = |why| Err(Refusal::Bound { what: "sign this login", why });
+    pub(super) fn check_session(&self, log_in: &UserAuth<'_>) -> Result<(), SshError> {
+        let refused = |why| Err(SshError::Bound { what: "sign this login", why });
         let Some(session) = self.sessions.last() else {
             return Ok(());
         };
@@ -99,9 +99,9 @@ impl Bindings {
 
     /// Checks that the client is not on another host. A forwarded connection may only list and use
     /// keys.
-    pub(super) fn must_be_here(&self, what: &'static str) -> Result<(), Refusal> {
+    pub(super) fn check_not_forwarded(&self, what: &'static str) -> Result<(), SshError> {
         if self.has_failed || self.is_forwarded() {
-            return Err(Refusal::Bound { what, why: "the connection is forwarded, or may be; do it on this machine" });
+            return Err(SshError::Bound { what, why: "the connection is forwarded, or may be; do it on this machine" });
         }
         Ok(())
     }
@@ -112,7 +112,7 @@ impl Bindings {
     }
 
     /// The fingerprints of the hosts that forward the connection, for display.
-    pub(super) fn way(&self) -> Option<String> {
+    pub(super) fn forwarded_from(&self) -> Option<String> {
         let hosts = self.sessions.iter().filter(|session| session.is_forwarding).map(|session| session.host.as_str());
         self.is_forwarded().then(|| hosts.collect::<Vec<_>>().join(", "))
     }

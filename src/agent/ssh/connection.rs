@@ -2,15 +2,15 @@
 
 use std::os::unix::net::UnixStream;
 
-use super::bindings::Bindings;
-use super::framing::{Incoming, Outgoing};
+use super::bindings::SessionBindings;
+use super::framing::{MessageReader, MessageWriter};
 use super::key_blob::{KeyBlob, write_blob};
-use super::keys::{Keys, Listed};
-use super::request::{EXTENSIONS, Request, SignRequest};
+use super::key_provider::{KeyProvider, ListedKey};
+use super::request::{EXTENSIONS, SignRequest, SshRequest};
 use super::signature_kind::SignatureKind;
 use super::wire::Writer;
-use super::{AgentError, ClientConnection, Peer, Purpose, Refusal, SignedData, Usage, refusal_log};
-use crate::agent::attention::Attention;
+use super::{AgentError, ClientConnection, PeerProcess, SignedData, SshError, Usage, UsagePurpose, error_log};
+use crate::agent::spin_reader::SpinReader;
 use crate::token::Pin;
 
 const FAILURE: u8 = 5;
@@ -21,26 +21,26 @@ const EXTENSION_FAILURE: u8 = 28;
 const EXTENSION_RESPONSE: u8 = 29;
 
 /// A client's connection and its session bindings.
-pub(super) struct Connection<'k, K: Keys> {
+pub(super) struct SshConnection<'k, K: KeyProvider> {
     keys: &'k K,
-    peer: Peer,
+    peer: PeerProcess,
     client: ClientConnection,
-    bindings: Bindings,
+    bindings: SessionBindings,
     /// The last signing key: its blob and its DER. Most clients use one key.
     last_key: (Vec<u8>, Vec<u8>),
 }
 
-impl<'k, K: Keys> Connection<'k, K> {
-    pub(super) fn new(keys: &'k K, peer: Peer, client: ClientConnection) -> Self {
-        Self { keys, peer, client, bindings: Bindings::default(), last_key: (Vec::new(), Vec::new()) }
+impl<'k, K: KeyProvider> SshConnection<'k, K> {
+    pub(super) fn new(keys: &'k K, peer: PeerProcess, client: ClientConnection) -> Self {
+        Self { keys, peer, client, bindings: SessionBindings::default(), last_key: (Vec::new(), Vec::new()) }
     }
 
     /// Serves until the client disconnects or breaks the framing.
     pub(super) fn serve(&mut self, stream: &UnixStream) -> std::io::Result<()> {
-        let (mut incoming, mut outgoing) = (Incoming::new(), Outgoing::new());
-        let mut attention = Attention::default();
-        while let Some(message) = incoming.next(&mut attention.of(stream))? {
-            let has_secret = Request::has_secret(message);
+        let (mut incoming, mut outgoing) = (MessageReader::new(), MessageWriter::new());
+        let mut spin_reader = SpinReader::default();
+        while let Some(message) = incoming.next(&mut spin_reader.of(stream))? {
+            let has_secret = SshRequest::has_secret(message);
             self.answer(message, outgoing.begin());
             if has_secret {
                 incoming.wipe_message();
@@ -53,22 +53,22 @@ impl<'k, K: Keys> Connection<'k, K> {
     /// Appends the answer to a message.
     pub(super) fn answer(&mut self, message: &[u8], answer: &mut Vec<u8>) {
         let start = answer.len();
-        let answered = Request::read(message).and_then(|request| self.act(&request, &mut Writer::new(answer)));
+        let answered = SshRequest::read(message).and_then(|request| self.handle(&request, &mut Writer::new(answer)));
         if let Err(refusal) = answered {
-            refusal_log::note(&refusal, self.peer);
+            error_log::note(&refusal, self.peer);
             answer.truncate(start);
-            answer.push(if Request::is_known_extension(message) { EXTENSION_FAILURE } else { FAILURE });
+            answer.push(if SshRequest::is_known_extension(message) { EXTENSION_FAILURE } else { FAILURE });
         }
     }
 
-    fn act(&mut self, request: &Request<'_>, answer: &mut Writer<'_>) -> Result<(), Refusal> {
+    fn handle(&mut self, request: &SshRequest<'_>, answer: &mut Writer<'_>) -> Result<(), SshError> {
         match request {
-            Request::Sign(request) => return self.sign(request, answer),
-            Request::Identities => {
+            SshRequest::Sign(request) => return self.sign(request, answer),
+            SshRequest::Identities => {
                 self.list(answer);
                 return Ok(());
             }
-            Request::Query => {
+            SshRequest::Query => {
                 answer.byte(EXTENSION_RESPONSE);
                 answer.string(b"query");
                 for name in EXTENSIONS {
@@ -76,35 +76,35 @@ impl<'k, K: Keys> Connection<'k, K> {
                 }
                 return Ok(());
             }
-            Request::SessionBind(bind) => self.bindings.add(&bind.0)?,
-            Request::AddIdentity => return Err(Refusal::KeysLiveOnTokens),
-            Request::RemoveIdentity(blob) => {
-                self.must_be_open("log off")?;
-                let key = self.keys.find(&KeyBlob::read(blob)?.to_spki_der()?).ok_or(Refusal::NoSuchKey)?;
+            SshRequest::SessionBind(bind) => self.bindings.add(&bind.0)?,
+            SshRequest::AddIdentity => return Err(SshError::TokenKeysOnly),
+            SshRequest::RemoveIdentity(blob) => {
+                self.check_unlocked("log off")?;
+                let key = self.keys.find(&KeyBlob::read(blob)?.to_spki_der()?).ok_or(SshError::NoSuchKey)?;
                 self.keys.log_off_from(&key)?;
             }
-            Request::RemoveAll => {
-                self.must_be_open("log off")?;
+            SshRequest::RemoveAll => {
+                self.check_unlocked("log off")?;
                 self.keys.log_off_from_all()?;
             }
-            Request::RemoveCard(card) => {
-                self.must_be_open("log off")?;
-                self.keys.log_off(card.provider)?;
+            SshRequest::RemoveSmartcard(smartcard) => {
+                self.check_unlocked("log off")?;
+                self.keys.log_off(smartcard.provider)?;
             }
-            Request::AddCard(card, constraints) => {
-                self.must_be_open("log in")?;
+            SshRequest::AddSmartcard(smartcard, constraints) => {
+                self.check_unlocked("log in")?;
                 // With an empty PIN, the agent's own prompter asks.
-                let pin = Some(card.pin).filter(|pin| !pin.is_empty());
+                let pin = Some(smartcard.pin).filter(|pin| !pin.is_empty());
                 let pin = pin.map(|pin| Pin::new(pin.to_owned())).transpose()?;
-                let usage = self.usage(Purpose::LogIn);
-                self.keys.log_in(card.provider, pin, *constraints, &usage)?;
+                let usage = self.usage(UsagePurpose::LogIn);
+                self.keys.log_in(smartcard.provider, pin, *constraints, &usage)?;
             }
-            Request::Lock(phrase) => {
-                self.must_be_open("lock the agent")?;
+            SshRequest::Lock(phrase) => {
+                self.check_unlocked("lock the agent")?;
                 self.keys.lock(phrase.0)?;
             }
-            Request::Unlock(phrase) => {
-                self.bindings.must_be_here("unlock the agent")?;
+            SshRequest::Unlock(phrase) => {
+                self.bindings.check_not_forwarded("unlock the agent")?;
                 self.keys.unlock(phrase.0)?;
             }
         }
@@ -114,7 +114,7 @@ impl<'k, K: Keys> Connection<'k, K> {
 
     fn list(&self, answer: &mut Writer<'_>) {
         let (mut count, mut entries) = (0, Vec::new());
-        self.keys.list(&mut |Listed { spki_der, comment }| {
+        self.keys.list(&mut |ListedKey { spki_der, comment }| {
             let mut blob = Vec::new();
             if write_blob(spki_der, &mut Writer::new(&mut blob)).is_some() {
                 count += 1;
@@ -128,7 +128,7 @@ impl<'k, K: Keys> Connection<'k, K> {
         answer.bytes(&entries);
     }
 
-    fn sign(&mut self, request: &SignRequest<'_>, answer: &mut Writer<'_>) -> Result<(), Refusal> {
+    fn sign(&mut self, request: &SignRequest<'_>, answer: &mut Writer<'_>) -> Result<(), SshError> {
         // Parse the data before looking up the key: junk data must not reveal which keys exist.
         let data = SignedData::read(request.data)?;
         if self.last_key.0 != request.key_blob {
@@ -136,39 +136,43 @@ impl<'k, K: Keys> Connection<'k, K> {
         }
         let Some(key) = self.keys.find(&self.last_key.1) else {
             let locked = || AgentError::Locked { operation: "sign" };
-            return Err(if self.keys.is_locked() { locked().into() } else { Refusal::NoSuchKey });
+            return Err(if self.keys.is_locked() { locked().into() } else { SshError::NoSuchKey });
         };
         let kind = SignatureKind::asked_for(K::algorithm(&key), request.flags)?;
-        data.must_fit(request.key_blob, kind)?;
+        data.check_key(request.key_blob, kind)?;
         let usage = self.usage(self.purpose(&data)?);
         let signature = self.keys.sign(&key, kind.hash, request.data, &usage)?;
         answer.byte(SIGN_RESPONSE);
         kind.write(&signature, answer)
     }
 
-    fn usage(&self, purpose: Purpose) -> Usage {
+    fn usage(&self, purpose: UsagePurpose) -> Usage {
         Usage { peer: self.peer, purpose, client: self.client.clone() }
     }
 
     /// The purpose to show to a person, if the bindings allow the use.
-    fn purpose(&self, data: &SignedData<'_>) -> Result<Purpose, Refusal> {
+    fn purpose(&self, data: &SignedData<'_>) -> Result<UsagePurpose, SshError> {
         match data {
             SignedData::UserAuth(log_in) => {
-                self.bindings.must_admit(log_in)?;
+                self.bindings.check_session(log_in)?;
                 let user = log_in.user.to_owned();
-                Ok(Purpose::SshLogIn { user, host_key: self.bindings.host(), forwarded_by: self.bindings.way() })
+                Ok(UsagePurpose::SshLogIn {
+                    user,
+                    host_key: self.bindings.host(),
+                    forwarded_by: self.bindings.forwarded_from(),
+                })
             }
-            SignedData::SshSig(blob) => Ok(Purpose::SshSignature {
+            SignedData::SshSig(blob) => Ok(UsagePurpose::SshSignature {
                 namespace: blob.namespace.to_owned(),
                 hash: (blob.hash_name.to_owned(), blob.hash.to_vec()),
-                forwarded_by: self.bindings.way(),
+                forwarded_by: self.bindings.forwarded_from(),
             }),
         }
     }
 
     /// Checks that the agent is unlocked and the connection is not forwarded.
-    fn must_be_open(&self, what: &'static str) -> Result<(), Refusal> {
-        self.bindings.must_be_here(what)?;
+    fn check_unlocked(&self, what: &'static str) -> Result<(), SshError> {
+        self.bindings.check_not_forwarded(what)?;
         if self.keys.is_locked() { Err(AgentError::Locked { operation: what }.into()) } else { Ok(()) }
     }
 }

@@ -5,16 +5,16 @@ use std::io::{self, Read, Write};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Maximum message length in bytes, without its length field: the same as OpenSSH's.
-pub(super) const LONGEST: usize = 256 * 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 
 /// Size of the buffer in bytes, enough for usual messages; an idle connection holds no more.
-const USUAL: usize = 4 * 1024;
+const INITIAL_BYTES: usize = 4 * 1024;
 
 /// Length of the length field in bytes.
-const LENGTH: usize = 4;
+const LENGTH_BYTES: usize = 4;
 
 /// Reads messages. Its buffer is wiped when dropped, because PINs and pass phrases pass through it.
-pub(super) struct Incoming {
+pub(super) struct MessageReader {
     buffer: Zeroizing<Vec<u8>>,
     /// Start and end of the last message returned.
     message: (usize, usize),
@@ -22,9 +22,9 @@ pub(super) struct Incoming {
     filled: usize,
 }
 
-impl Incoming {
+impl MessageReader {
     pub(super) fn new() -> Self {
-        Self { buffer: Zeroizing::new(vec![0; USUAL]), message: (0, 0), filled: 0 }
+        Self { buffer: Zeroizing::new(vec![0; INITIAL_BYTES]), message: (0, 0), filled: 0 }
     }
 
     /// The next message; `None` if the peer closed the connection. An empty or overlong message is
@@ -34,15 +34,15 @@ impl Incoming {
         let Some(length) = self.length(stream)? else {
             return Ok(None);
         };
-        let whole = LENGTH + length;
+        let whole = LENGTH_BYTES + length;
         self.grow_to(whole);
         while self.filled < whole {
             if self.fill(stream)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        self.message = (LENGTH, whole);
-        Ok(self.buffer.get(LENGTH..whole))
+        self.message = (LENGTH_BYTES, whole);
+        Ok(self.buffer.get(LENGTH_BYTES..whole))
     }
 
     /// Wipes the last message returned, which held a secret.
@@ -55,9 +55,9 @@ impl Incoming {
 
     fn length(&mut self, stream: &mut impl Read) -> io::Result<Option<usize>> {
         loop {
-            if let Some(length) = self.buffer.get(..self.filled).and_then(|bytes| bytes.first_chunk::<LENGTH>()) {
+            if let Some(length) = self.buffer.get(..self.filled).and_then(|bytes| bytes.first_chunk::<LENGTH_BYTES>()) {
                 let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-                if length == 0 || length > LONGEST {
+                if length == 0 || length > MAX_MESSAGE_BYTES {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         "message length is zero or above the limit",
@@ -72,9 +72,9 @@ impl Incoming {
     }
 
     fn fill(&mut self, stream: &mut impl Read) -> io::Result<usize> {
-        let place = self.buffer.get_mut(self.filled..).unwrap_or_default();
+        let destination = self.buffer.get_mut(self.filled..).unwrap_or_default();
         loop {
-            match stream.read(place) {
+            match stream.read(destination) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
                 Ok(read) => {
@@ -91,8 +91,8 @@ impl Incoming {
         let (_, end) = std::mem::take(&mut self.message);
         self.buffer.copy_within(end..self.filled, 0);
         self.filled -= end;
-        if self.buffer.len() > USUAL && self.filled <= USUAL {
-            self.resize(USUAL);
+        if self.buffer.len() > INITIAL_BYTES && self.filled <= INITIAL_BYTES {
+            self.resize(INITIAL_BYTES);
         }
     }
 
@@ -105,43 +105,43 @@ impl Incoming {
     /// Moves to a new buffer, so that the old one is wiped.
     fn resize(&mut self, size: usize) {
         let mut larger = Zeroizing::new(vec![0; size]);
-        for (place, byte) in larger.iter_mut().zip(self.buffer.iter().take(self.filled)) {
-            *place = *byte;
+        for (destination, byte) in larger.iter_mut().zip(self.buffer.iter().take(self.filled)) {
+            *destination = *byte;
         }
         self.buffer = larger;
     }
 }
 
 /// Writes answers.
-pub(super) struct Outgoing {
+pub(super) struct MessageWriter {
     buffer: Vec<u8>,
 }
 
-impl Outgoing {
+impl MessageWriter {
     pub(super) fn new() -> Self {
-        Self { buffer: Vec::with_capacity(USUAL) }
+        Self { buffer: Vec::with_capacity(INITIAL_BYTES) }
     }
 
     /// Starts an empty answer, after space for its length.
     pub(super) fn begin(&mut self) -> &mut Vec<u8> {
         self.buffer.clear();
-        self.buffer.extend_from_slice(&[0; LENGTH]);
+        self.buffer.extend_from_slice(&[0; LENGTH_BYTES]);
         &mut self.buffer
     }
 
     /// Sends the answer in one write. An overlong answer (a token with thousands of keys) is an
     /// error.
     pub(super) fn send(&mut self, stream: &mut impl Write) -> io::Result<()> {
-        let length = self.buffer.len().saturating_sub(LENGTH);
-        if length > LONGEST {
+        let length = self.buffer.len().saturating_sub(LENGTH_BYTES);
+        if length > MAX_MESSAGE_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "answer length is above the limit"));
         }
-        if let (Some(place), Ok(length)) = (self.buffer.get_mut(..LENGTH), u32::try_from(length)) {
-            place.copy_from_slice(&length.to_be_bytes());
+        if let (Some(destination), Ok(length)) = (self.buffer.get_mut(..LENGTH_BYTES), u32::try_from(length)) {
+            destination.copy_from_slice(&length.to_be_bytes());
         }
         stream.write_all(&self.buffer)?;
-        if self.buffer.capacity() > USUAL {
-            self.buffer = Vec::with_capacity(USUAL);
+        if self.buffer.capacity() > INITIAL_BYTES {
+            self.buffer = Vec::with_capacity(INITIAL_BYTES);
         }
         Ok(())
     }
@@ -156,10 +156,10 @@ mod tests {
     struct Pieces<'a>(&'a [u8], usize);
 
     impl Read for Pieces<'_> {
-        fn read(&mut self, place: &mut [u8]) -> io::Result<usize> {
-            let length = self.1.min(place.len()).min(self.0.len());
+        fn read(&mut self, destination: &mut [u8]) -> io::Result<usize> {
+            let length = self.1.min(destination.len()).min(self.0.len());
             let (now, later) = self.0.split_at(length);
-            place[..length].copy_from_slice(now);
+            destination[..length].copy_from_slice(now);
             self.0 = later;
             Ok(length)
         }
@@ -171,22 +171,22 @@ mod tests {
 
     #[test]
     fn none_and_too_many_bytes_end_the_connection() {
-        for length in [0, u32::try_from(LONGEST).unwrap() + 1, u32::MAX] {
+        for length in [0, u32::try_from(MAX_MESSAGE_BYTES).unwrap() + 1, u32::MAX] {
             let bytes = [&length.to_be_bytes()[..], &[11; 64]].concat();
-            let error = Incoming::new().next(&mut bytes.as_slice()).unwrap_err();
+            let error = MessageReader::new().next(&mut bytes.as_slice()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{length}");
         }
     }
 
     #[test]
     fn the_longest_is_taken_and_its_room_given_back() {
-        let long = vec![7; LONGEST];
+        let long = vec![7; MAX_MESSAGE_BYTES];
         let bytes = [framed(&long), framed(b"after")].concat();
         let mut stream = bytes.as_slice();
-        let mut incoming = Incoming::new();
+        let mut incoming = MessageReader::new();
         assert_eq!(incoming.next(&mut stream).unwrap(), Some(&long[..]));
         assert_eq!(incoming.next(&mut stream).unwrap(), Some(&b"after"[..]));
-        assert_eq!(incoming.buffer.len(), USUAL);
+        assert_eq!(incoming.buffer.len(), INITIAL_BYTES);
         assert_eq!(incoming.next(&mut stream).unwrap(), None);
     }
 
@@ -194,7 +194,7 @@ mod tests {
     fn a_message_that_is_cut_off_is_an_error() {
         for cut in 1..8 {
             let bytes = &framed(b"four")[..cut];
-            let error = Incoming::new().next(&mut &bytes[..]).unwrap_err();
+            let error = MessageReader::new().next(&mut &bytes[..]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{cut}");
         }
     }
@@ -203,7 +203,7 @@ mod tests {
     fn a_secret_is_wiped_and_what_follows_is_not() {
         let bytes = [framed(b"a secret PIN"), framed(b"next")].concat();
         let mut stream = bytes.as_slice();
-        let mut incoming = Incoming::new();
+        let mut incoming = MessageReader::new();
         incoming.next(&mut stream).unwrap();
         incoming.wipe_message();
         assert!(!incoming.buffer.windows(6).any(|window| window == b"secret"));
@@ -212,8 +212,8 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_too_long_is_not_sent() {
-        let mut outgoing = Outgoing::new();
-        outgoing.begin().resize(LENGTH + LONGEST + 1, 0);
+        let mut outgoing = MessageWriter::new();
+        outgoing.begin().resize(LENGTH_BYTES + MAX_MESSAGE_BYTES + 1, 0);
         let mut sent = Vec::new();
         outgoing.send(&mut sent).unwrap_err();
         assert!(sent.is_empty());
@@ -230,7 +230,7 @@ mod tests {
         ) {
             let bytes: Vec<u8> = messages.iter().flat_map(|message| framed(message)).collect();
             let mut stream = Pieces(&bytes, piece);
-            let mut incoming = Incoming::new();
+            let mut incoming = MessageReader::new();
             for message in &messages {
                 prop_assert_eq!(incoming.next(&mut stream).unwrap(), Some(&message[..]));
             }

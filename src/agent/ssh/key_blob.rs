@@ -7,8 +7,8 @@ use const_oid::db::rfc5912;
 use der::Decode;
 use spki::{EncodePublicKey, SubjectPublicKeyInfoRef};
 
-use super::Refusal;
-use super::verification::has_signed;
+use super::SshError;
+use super::verification::is_valid_signature;
 use super::wire::{Reader, Writer};
 use crate::pki::public_key::PublicKey;
 
@@ -17,7 +17,7 @@ pub(super) const CERTIFICATE_SUFFIX: &str = "-cert-v01@openssh.com";
 
 /// A key that borrows the blob it was parsed from. Equality ignores certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key<'a> {
+pub(super) enum SshKey<'a> {
     /// big-endian magnitudes
     Rsa {
         exponent: &'a [u8],
@@ -32,7 +32,7 @@ pub(super) enum Key<'a> {
 /// The certificate part of a key blob. The agent does not trust its content; it passes the
 /// certificate on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Certificate<'a> {
+pub(super) struct SshCertificate<'a> {
     /// a user certificate, not a host certificate
     pub(super) is_users: bool,
     signed: &'a [u8],
@@ -43,59 +43,59 @@ pub(super) struct Certificate<'a> {
 /// A completely parsed key blob.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyBlob<'a> {
-    pub(super) key: Key<'a>,
-    pub(super) certificate: Option<Certificate<'a>>,
+    pub(super) key: SshKey<'a>,
+    pub(super) certificate: Option<SshCertificate<'a>>,
 }
 
 impl<'a> KeyBlob<'a> {
     /// Parses a blob; rejects other key types and trailing bytes.
-    pub(super) fn read(blob: &'a [u8]) -> Result<Self, Refusal> {
+    pub(super) fn read(blob: &'a [u8]) -> Result<Self, SshError> {
         let mut reader = Reader::new(blob);
-        let name = reader.text().ok_or(Refusal::Malformed("a public key"))?;
+        let name = reader.text().ok_or(SshError::Malformed("a public key"))?;
         let plain = name.strip_suffix(CERTIFICATE_SUFFIX);
         let read = match plain.unwrap_or(name) {
             "ssh-rsa" => read_rsa,
             "ecdsa-sha2-nistp256" => read_p256,
             "ecdsa-sha2-nistp384" => read_p384,
             "ssh-ed25519" => read_ed25519,
-            _ => return Err(Refusal::Key("unsupported key type; RSA, P-256 and P-384 are supported")),
+            _ => return Err(SshError::Key("unsupported key type; RSA, P-256 and P-384 are supported")),
         };
         let mut parts = || {
             let (key, certificate) = if plain.is_some() {
                 reader.string()?; // nonce
                 let key = read(&mut reader)?;
-                (key, Some(Certificate::read(blob, &mut reader)?))
+                (key, Some(SshCertificate::read(blob, &mut reader)?))
             } else {
                 (read(&mut reader)?, None)
             };
             reader.end()?;
             Some(Self { key, certificate })
         };
-        parts().ok_or(Refusal::Malformed("a public key"))
+        parts().ok_or(SshError::Malformed("a public key"))
     }
 
     /// The `SubjectPublicKeyInfo` in DER, as in certificates and on tokens.
-    pub(super) fn to_spki_der(self) -> Result<Vec<u8>, Refusal> {
+    pub(super) fn to_spki_der(self) -> Result<Vec<u8>, SshError> {
         let document = match self.key.to_public_key()? {
             PublicKey::Rsa(key) => key.to_public_key_der(),
             PublicKey::P256(key) => key.to_public_key_der(),
             PublicKey::P384(key) => key.to_public_key_der(),
         };
-        Ok(document.map_err(|_| Refusal::Key("it cannot be encoded as a SubjectPublicKeyInfo"))?.into_vec())
+        Ok(document.map_err(|_| SshError::Key("it cannot be encoded as a SubjectPublicKeyInfo"))?.into_vec())
     }
 }
 
-fn read_rsa<'a>(reader: &mut Reader<'a>) -> Option<Key<'a>> {
+fn read_rsa<'a>(reader: &mut Reader<'a>) -> Option<SshKey<'a>> {
     let exponent = reader.positive_mpint()?;
-    Some(Key::Rsa { exponent, modulus: reader.positive_mpint()? })
+    Some(SshKey::Rsa { exponent, modulus: reader.positive_mpint()? })
 }
 
-fn read_p256<'a>(reader: &mut Reader<'a>) -> Option<Key<'a>> {
-    read_point(reader, b"nistp256", 65).map(Key::P256)
+fn read_p256<'a>(reader: &mut Reader<'a>) -> Option<SshKey<'a>> {
+    read_point(reader, b"nistp256", 65).map(SshKey::P256)
 }
 
-fn read_p384<'a>(reader: &mut Reader<'a>) -> Option<Key<'a>> {
-    read_point(reader, b"nistp384", 97).map(Key::P384)
+fn read_p384<'a>(reader: &mut Reader<'a>) -> Option<SshKey<'a>> {
+    read_point(reader, b"nistp384", 97).map(SshKey::P384)
 }
 
 fn read_point<'a>(reader: &mut Reader<'a>, curve: &[u8], length: usize) -> Option<&'a [u8]> {
@@ -104,11 +104,11 @@ fn read_point<'a>(reader: &mut Reader<'a>, curve: &[u8], length: usize) -> Optio
     (named && point.len() == length && point.first() == Some(&4)).then_some(point)
 }
 
-fn read_ed25519<'a>(reader: &mut Reader<'a>) -> Option<Key<'a>> {
-    reader.string().filter(|key| key.len() == 32).map(Key::Ed25519)
+fn read_ed25519<'a>(reader: &mut Reader<'a>) -> Option<SshKey<'a>> {
+    reader.string().filter(|key| key.len() == 32).map(SshKey::Ed25519)
 }
 
-impl<'a> Certificate<'a> {
+impl<'a> SshCertificate<'a> {
     /// Parses the fields after the key.
     fn read(blob: &'a [u8], reader: &mut Reader<'a>) -> Option<Self> {
         reader.uint64()?; // serial number
@@ -133,12 +133,12 @@ impl<'a> Certificate<'a> {
     /// could end in arbitrary bytes, such as another protocol's message.
     pub(super) fn is_signed(&self) -> bool {
         KeyBlob::read(self.authority).is_ok_and(|authority| {
-            authority.certificate.is_none() && has_signed(authority.key, self.signed, self.signature)
+            authority.certificate.is_none() && is_valid_signature(authority.key, self.signed, self.signature)
         })
     }
 }
 
-impl Key<'_> {
+impl SshKey<'_> {
     /// The key type name.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -150,18 +150,18 @@ impl Key<'_> {
     }
 
     /// Converts for verification; Ed25519 is not supported there.
-    pub(super) fn to_public_key(self) -> Result<PublicKey, Refusal> {
-        let off_curve = |_| Refusal::Key("its point is not on the curve");
+    pub(super) fn to_public_key(self) -> Result<PublicKey, SshError> {
+        let off_curve = |_| SshError::Key("its point is not on the curve");
         match self {
             Self::Rsa { exponent, modulus } => {
                 let integer = |bytes: &[u8]| rsa::BoxedUint::from_be_slice_vartime(bytes);
                 rsa::RsaPublicKey::new_with_max_size(integer(modulus), integer(exponent), 8192)
                     .map(PublicKey::Rsa)
-                    .map_err(|_| Refusal::Key("its modulus or exponent is invalid"))
+                    .map_err(|_| SshError::Key("its modulus or exponent is invalid"))
             }
             Self::P256(point) => p256::PublicKey::from_sec1_bytes(point).map(PublicKey::P256).map_err(off_curve),
             Self::P384(point) => p384::PublicKey::from_sec1_bytes(point).map(PublicKey::P384).map_err(off_curve),
-            Self::Ed25519(_) => Err(Refusal::Key("it is an Ed25519 key; RSA, P-256 and P-384 are supported")),
+            Self::Ed25519(_) => Err(SshError::Key("it is an Ed25519 key; RSA, P-256 and P-384 are supported")),
         }
     }
 
@@ -201,15 +201,15 @@ pub(super) fn write_blob(spki_der: &[u8], writer: &mut Writer<'_>) -> Option<()>
     let bits = spki.subject_public_key.as_bytes()?;
     if spki.algorithm.oid == rfc5912::RSA_ENCRYPTION {
         let key = rsa::pkcs1::RsaPublicKeyRef::from_der(bits).ok()?;
-        Key::Rsa { exponent: key.public_exponent.as_bytes(), modulus: key.modulus.as_bytes() }.write(writer);
+        SshKey::Rsa { exponent: key.public_exponent.as_bytes(), modulus: key.modulus.as_bytes() }.write(writer);
         return Some(());
     }
     if spki.algorithm.oid != rfc5912::ID_EC_PUBLIC_KEY {
         return None;
     }
     match spki.algorithm.parameters_oid().ok()? {
-        rfc5912::SECP_256_R_1 if bits.len() == 65 => Key::P256(bits).write(writer),
-        rfc5912::SECP_384_R_1 if bits.len() == 97 => Key::P384(bits).write(writer),
+        rfc5912::SECP_256_R_1 if bits.len() == 65 => SshKey::P256(bits).write(writer),
+        rfc5912::SECP_384_R_1 if bits.len() == 97 => SshKey::P384(bits).write(writer),
         _ => return None,
     }
     Some(())
@@ -287,9 +287,9 @@ mod tests {
         assert!(KeyBlob::read(&other_curve).is_err());
         let mut security_key = Vec::new();
         Writer::new(&mut security_key).string(b"sk-ssh-ed25519@openssh.com");
-        assert!(matches!(KeyBlob::read(&security_key), Err(Refusal::Key(_))));
+        assert!(matches!(KeyBlob::read(&security_key), Err(SshError::Key(_))));
         let mut ed25519 = Vec::new();
-        Key::Ed25519(&[7; 32]).write(&mut Writer::new(&mut ed25519));
+        SshKey::Ed25519(&[7; 32]).write(&mut Writer::new(&mut ed25519));
         assert!(KeyBlob::read(&ed25519).unwrap().to_spki_der().is_err());
     }
 

@@ -3,20 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::card::Constraints;
-use super::keys::{Keys, Listed};
-use super::{AgentError, Identity, Keystore, Refusal, Usage};
+use super::key_provider::{KeyProvider, ListedKey};
+use super::smartcard::Constraints;
+use super::{AgentError, Keystore, SigningIdentity, SshError, Usage};
 use crate::keyset::{KeysetChoice, TokenSelector};
 use crate::prompter::showable;
 use crate::token::{KeyAlgorithm, Pin, SecurityLevel, Signature, SignatureHash, TokenInfo, TokenUri};
 
-impl Keys for Keystore {
-    type Key = Arc<Identity>;
+impl KeyProvider for Keystore {
+    type Key = Arc<SigningIdentity>;
 
-    fn list(&self, each: &mut dyn FnMut(Listed<'_>)) {
+    fn list(&self, each: &mut dyn FnMut(ListedKey<'_>)) {
         for identity in self.identities() {
             let comment = showable(&format!("{} {}", identity.keyset.name.as_str(), identity.user));
-            each(Listed { spki_der: &identity.spki, comment: &comment });
+            each(ListedKey { spki_der: &identity.spki, comment: &comment });
         }
     }
 
@@ -32,12 +32,18 @@ impl Keys for Keystore {
         Self::sign(self, key, hash, data, usage)
     }
 
-    fn log_in(&self, provider: &str, pin: Option<Pin>, constraints: Constraints, usage: &Usage) -> Result<(), Refusal> {
+    fn log_in(
+        &self,
+        provider: &str,
+        pin: Option<Pin>,
+        constraints: Constraints,
+        usage: &Usage,
+    ) -> Result<(), SshError> {
         let identities = self.identities();
-        let meant = meant(&identities, provider)?;
+        let meant = find_keyset(&identities, provider)?;
         // Confirmation is a fixed property of the keyset: a session cannot add it.
         if constraints.confirm && meant.keyset.level == SecurityLevel::Low {
-            return Err(Refusal::Constraint(
+            return Err(SshError::Constraint(
                 "that uses be confirmed: the keyset's level is low, not medium".to_owned(),
             ));
         }
@@ -49,14 +55,14 @@ impl Keys for Keystore {
             self.log_in(&KeysetChoice { name, token: Some(token), ..KeysetChoice::default() }, usage)?;
         }
         if let Some(lifetime) = constraints.lifetime {
-            self.bound_log_in(&meant.keyset.token, lifetime);
+            self.limit_session(&meant.keyset.token, lifetime);
         }
         Ok(())
     }
 
-    fn log_off(&self, provider: &str) -> Result<(), Refusal> {
+    fn log_off(&self, provider: &str) -> Result<(), SshError> {
         let identities = self.identities();
-        Self::log_off(self, Some(&selector(&meant(&identities, provider)?.keyset.token)))?;
+        Self::log_off(self, Some(&selector(&find_keyset(&identities, provider)?.keyset.token)))?;
         Ok(())
     }
 
@@ -88,14 +94,14 @@ fn selector(token: &TokenInfo) -> TokenSelector {
 /// Selects the keyset with the lowest level on one token: by a module's path (the usual argument of
 /// `ssh-add -s`), a token's URI, a keyset's name, or a token's label or serial number. A PIN goes
 /// to one token only, so several matches are refused.
-fn meant<'i>(identities: &'i [Arc<Identity>], provider: &str) -> Result<&'i Identity, Refusal> {
-    let refused = |why| Err(Refusal::Provider { provider: provider.chars().take(200).collect(), why });
+fn find_keyset<'i>(identities: &'i [Arc<SigningIdentity>], provider: &str) -> Result<&'i SigningIdentity, SshError> {
+    let refused = |why| Err(SshError::Provider { provider: provider.chars().take(200).collect(), why });
     let uri: Option<TokenUri> = match provider.strip_prefix("pkcs11:").map(|_| provider.parse()) {
         Some(Ok(uri)) => Some(uri),
         Some(Err(_)) => return refused("it is not a valid PKCS#11 URI"),
         None => None,
     };
-    let is_meant = |identity: &Identity| {
+    let is_meant = |identity: &SigningIdentity| {
         let token = &identity.keyset.token;
         match &uri {
             Some(uri) => uri.matches(token),
@@ -103,18 +109,19 @@ fn meant<'i>(identities: &'i [Arc<Identity>], provider: &str) -> Result<&'i Iden
             None => identity.keyset.name.as_str() == provider || token.label == provider || token.serial == provider,
         }
     };
-    let fitting: Vec<&Identity> = identities.iter().map(Arc::as_ref).filter(|identity| is_meant(identity)).collect();
+    let fitting: Vec<&SigningIdentity> =
+        identities.iter().map(Arc::as_ref).filter(|identity| is_meant(identity)).collect();
     let Some(first) = fitting.first() else {
         return refused("no token with a usable keyset matches");
     };
-    let is_elsewhere = |identity: &&Identity| {
+    let is_elsewhere = |identity: &&SigningIdentity| {
         let (one, other) = (&identity.keyset.token, &first.keyset.token);
         (&one.serial, &one.module) != (&other.serial, &other.module)
     };
     if fitting.iter().any(is_elsewhere) {
         return refused("several tokens match; name one keyset, or one token by its URI (`tokenkeep token list`)");
     }
-    fitting.into_iter().min_by_key(|identity| identity.keyset.level).ok_or(Refusal::NoSuchKey)
+    fitting.into_iter().min_by_key(|identity| identity.keyset.level).ok_or(SshError::NoSuchKey)
 }
 
 /// Compares canonical paths, because modules are often named through links

@@ -2,7 +2,7 @@
 //! agent's first socket.
 //!
 //! A client lists keys, requests signatures, logs in to a token (`ssh-add -s`), logs off (`-D`,
-//! `-e`), locks and unlocks. [`Request`] is the set of messages, [`SignedData`] the data that may
+//! `-e`), locks and unlocks. [`SshRequest`] is the set of messages, [`SignedData`] the data that may
 //! be signed: an SSH login that names the signing key, or an SSHSIG blob. The session bindings tie
 //! the connection to the session that its client announced.
 //!
@@ -12,18 +12,18 @@
 //! about levels and PINs: the keystore does.
 
 mod bindings;
-mod card;
 mod connection;
+mod error;
+mod error_log;
 mod framing;
 mod key_blob;
-mod keys;
+mod key_provider;
 mod keystore;
-mod refusal;
-mod refusal_log;
 mod request;
 mod session_bind;
 mod signature_kind;
 mod signed_data;
+mod smartcard;
 mod sshsig;
 #[cfg(test)]
 mod tests;
@@ -31,27 +31,27 @@ mod user_auth;
 mod verification;
 mod wire;
 
-pub use card::{Card, Constraints};
+pub use error::SshError;
 pub use key_blob::public_key_line;
-pub use refusal::Refusal;
-pub use request::{BindRequest, PassPhrase, Request, SignRequest};
+pub use request::{BindRequest, PassPhrase, SignRequest, SshRequest};
 pub use signed_data::SignedData;
+pub use smartcard::{Constraints, SmartcardRequest};
 pub use sshsig::SshSig;
 pub use user_auth::UserAuth;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use super::{AgentError, ClientConnection, Identity, Keystore, Peer, Purpose, Usage};
-use connection::Connection;
+use super::{AgentError, ClientConnection, Keystore, PeerProcess, SigningIdentity, Usage, UsagePurpose};
+use connection::SshConnection;
 
 /// Serves a client until it disconnects; blocks meanwhile.
-pub fn serve(stream: UnixStream, peer: Peer, keystore: &Keystore) {
+pub fn serve(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) {
     let stream = Arc::new(stream);
-    if let Err(error) = Connection::new(keystore, peer, ClientConnection::of(&stream)).serve(&stream) {
+    if let Err(error) = SshConnection::new(keystore, peer, ClientConnection::of(&stream)).serve(&stream) {
         tracing::debug!(peer.pid, %error, "an SSH client's connection ended");
     }
-    refusal_log::sum_up();
+    error_log::log_suppressed();
     // Close the stream here, not in the caller: the client may wait for it.
     drop(stream);
 }

@@ -1,13 +1,13 @@
 //! Client messages (draft-miller-ssh-agent §4, §7).
 
-use super::Refusal;
-use super::card::{Card, Constraints};
+use super::SshError;
 use super::session_bind::SessionBind;
+use super::smartcard::{Constraints, SmartcardRequest};
 use super::wire::Reader;
 
 /// A client message. Message types of SSH 1 are not supported.
 #[derive(Debug)]
-pub enum Request<'a> {
+pub enum SshRequest<'a> {
     /// `SSH_AGENTC_REQUEST_IDENTITIES`
     Identities,
     /// `SSH_AGENTC_SIGN_REQUEST`
@@ -19,9 +19,9 @@ pub enum Request<'a> {
     /// `SSH_AGENTC_REMOVE_ALL_IDENTITIES`
     RemoveAll,
     /// `SSH_AGENTC_ADD_SMARTCARD_KEY`, or constrained
-    AddCard(Card<'a>, Constraints),
+    AddSmartcard(SmartcardRequest<'a>, Constraints),
     /// `SSH_AGENTC_REMOVE_SMARTCARD_KEY`
-    RemoveCard(Card<'a>),
+    RemoveSmartcard(SmartcardRequest<'a>),
     /// `SSH_AGENTC_LOCK`: a pass phrase
     Lock(PassPhrase<'a>),
     /// `SSH_AGENTC_UNLOCK`: a pass phrase
@@ -73,43 +73,46 @@ const EXTENSION: u8 = 27;
 /// The supported extensions, as `query` lists them.
 pub(super) const EXTENSIONS: [&str; 2] = ["query", "session-bind@openssh.com"];
 
-impl<'a> Request<'a> {
+impl<'a> SshRequest<'a> {
     /// Parses a whole message.
-    pub fn read(message: &'a [u8]) -> Result<Self, Refusal> {
+    pub fn read(message: &'a [u8]) -> Result<Self, SshError> {
         let mut reader = Reader::new(message);
-        let kind = reader.byte().ok_or(Refusal::Malformed("a message"))?;
+        let kind = reader.byte().ok_or(SshError::Malformed("a message"))?;
         match kind {
             REQUEST_IDENTITIES => ended(reader, Self::Identities, "a request for the keys"),
-            SIGN_REQUEST => SignRequest::read(reader).map(Self::Sign).ok_or(Refusal::Malformed("a request to sign")),
+            SIGN_REQUEST => SignRequest::read(reader).map(Self::Sign).ok_or(SshError::Malformed("a request to sign")),
             ADD_IDENTITY | ADD_ID_CONSTRAINED => Ok(Self::AddIdentity),
             REMOVE_IDENTITY => only_string(reader, "a request to remove a key").map(Self::RemoveIdentity),
             REMOVE_ALL_IDENTITIES => ended(reader, Self::RemoveAll, "a request to remove all keys"),
             ADD_SMARTCARD_KEY => {
-                let card = Card::read(&mut reader).ok_or(Refusal::Malformed("a request to log in"))?;
-                ended(reader, Self::AddCard(card, Constraints::default()), "a request to log in")
+                let smartcard =
+                    SmartcardRequest::read(&mut reader).ok_or(SshError::Malformed("a request to log in"))?;
+                ended(reader, Self::AddSmartcard(smartcard, Constraints::default()), "a request to log in")
             }
             ADD_SMARTCARD_KEY_CONSTRAINED => {
-                let card = Card::read(&mut reader).ok_or(Refusal::Malformed("a request to log in"))?;
-                Ok(Self::AddCard(card, Constraints::read(reader)?))
+                let smartcard =
+                    SmartcardRequest::read(&mut reader).ok_or(SshError::Malformed("a request to log in"))?;
+                Ok(Self::AddSmartcard(smartcard, Constraints::read(reader)?))
             }
             REMOVE_SMARTCARD_KEY => {
-                let card = Card::read(&mut reader).ok_or(Refusal::Malformed("a request to log off"))?;
-                ended(reader, Self::RemoveCard(card), "a request to log off")
+                let smartcard =
+                    SmartcardRequest::read(&mut reader).ok_or(SshError::Malformed("a request to log off"))?;
+                ended(reader, Self::RemoveSmartcard(smartcard), "a request to log off")
             }
             LOCK => only_string(reader, "a request to lock").map(|phrase| Self::Lock(PassPhrase(phrase))),
             UNLOCK => only_string(reader, "a request to unlock").map(|phrase| Self::Unlock(PassPhrase(phrase))),
             EXTENSION => Self::read_extension(reader),
-            other => Err(Refusal::UnknownMessage(other)),
+            other => Err(SshError::UnknownMessage(other)),
         }
     }
 
-    fn read_extension(mut reader: Reader<'a>) -> Result<Self, Refusal> {
-        match reader.text().ok_or(Refusal::Malformed("an extension"))? {
+    fn read_extension(mut reader: Reader<'a>) -> Result<Self, SshError> {
+        match reader.text().ok_or(SshError::Malformed("an extension"))? {
             "query" => ended(reader, Self::Query, "a query"),
             "session-bind@openssh.com" => SessionBind::read(reader)
                 .map(|bind| Self::SessionBind(BindRequest(bind)))
-                .ok_or(Refusal::Malformed("a session-bind")),
-            other => Err(Refusal::UnknownExtension(other.chars().take(80).collect())),
+                .ok_or(SshError::Malformed("a session-bind")),
+            other => Err(SshError::UnknownExtension(other.chars().take(80).collect())),
         }
     }
 
@@ -144,11 +147,11 @@ impl<'a> SignRequest<'a> {
     }
 }
 
-fn ended<'a>(reader: Reader<'a>, request: Request<'a>, what: &'static str) -> Result<Request<'a>, Refusal> {
-    reader.end().map(|()| request).ok_or(Refusal::Malformed(what))
+fn ended<'a>(reader: Reader<'a>, request: SshRequest<'a>, what: &'static str) -> Result<SshRequest<'a>, SshError> {
+    reader.end().map(|()| request).ok_or(SshError::Malformed(what))
 }
 
-fn only_string<'a>(mut reader: Reader<'a>, what: &'static str) -> Result<&'a [u8], Refusal> {
+fn only_string<'a>(mut reader: Reader<'a>, what: &'static str) -> Result<&'a [u8], SshError> {
     let string = reader.string();
-    reader.end().and(string).ok_or(Refusal::Malformed(what))
+    reader.end().and(string).ok_or(SshError::Malformed(what))
 }

@@ -4,9 +4,9 @@
 use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine};
 use sha2::{Digest, Sha256};
 
-use super::Refusal;
+use super::SshError;
 use super::key_blob::KeyBlob;
-use super::verification::has_signed;
+use super::verification::is_valid_signature;
 use super::wire::Reader;
 
 /// The fields after the extension's name.
@@ -21,9 +21,9 @@ pub(super) struct SessionBind<'a> {
 
 /// The result of verifying a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(super) enum BindingProof {
     /// The host key signed the session identifier.
-    Verified,
+    HostVerified,
     /// The host key's type cannot be verified.
     Unverified,
 }
@@ -40,14 +40,14 @@ impl<'a> SessionBind<'a> {
 
     /// Verifies the host key's signature over the session identifier (the exchange hash, RFC 4253
     /// §8). A wrong signature is an error; a key of an unsupported type proves nothing.
-    pub(super) fn verify(&self) -> Result<Proof, Refusal> {
+    pub(super) fn verify(&self) -> Result<BindingProof, SshError> {
         let Ok(KeyBlob { key, .. }) = KeyBlob::read(self.host_key) else {
-            return Ok(Proof::Unverified);
+            return Ok(BindingProof::Unverified);
         };
-        if has_signed(key, self.session_id, self.signature) {
-            Ok(Proof::Verified)
+        if is_valid_signature(key, self.session_id, self.signature) {
+            Ok(BindingProof::HostVerified)
         } else {
-            Err(Refusal::Bound {
+            Err(SshError::Bound {
                 what: "bind this connection",
                 why: "the host key's signature over the session is invalid",
             })

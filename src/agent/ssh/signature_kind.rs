@@ -3,7 +3,7 @@
 use der::asn1::UintRef;
 use der::{Decode, Sequence};
 
-use super::Refusal;
+use super::SshError;
 use super::key_blob::CERTIFICATE_SUFFIX;
 use super::wire::Writer;
 use crate::token::{KeyAlgorithm, Signature, SignatureHash};
@@ -35,16 +35,16 @@ impl SignatureKind {
     const RSA_SHA512: Self = Self { hash: SignatureHash::Sha512, name: "rsa-sha2-512", is_rsa: true };
 
     /// The algorithm that a request's flags select for a key.
-    pub(super) fn asked_for(key: KeyAlgorithm, flags: u32) -> Result<Self, Refusal> {
+    pub(super) fn asked_for(key: KeyAlgorithm, flags: u32) -> Result<Self, SshError> {
         match (key, flags) {
             (KeyAlgorithm::P256, 0) => Ok(Self::P256),
             (KeyAlgorithm::P384, 0) => Ok(Self::P384),
             (KeyAlgorithm::Rsa(_), RSA_SHA2_256) => Ok(Self::RSA_SHA256),
             (KeyAlgorithm::Rsa(_), RSA_SHA2_512) => Ok(Self::RSA_SHA512),
-            (KeyAlgorithm::Rsa(_), 0) => Err(Refusal::Algorithm(
+            (KeyAlgorithm::Rsa(_), 0) => Err(SshError::Algorithm(
                 "ssh-rsa means SHA-1, which is broken; ask for rsa-sha2-256 or rsa-sha2-512 (OpenSSH 7.2 and newer do)",
             )),
-            _ => Err(Refusal::Algorithm("the request's flags are unknown or do not match the key")),
+            _ => Err(SshError::Algorithm("the request's flags are unknown or do not match the key")),
         }
     }
 
@@ -58,7 +58,7 @@ impl SignatureKind {
     }
 
     /// Appends a token's signature in SSH's encoding.
-    pub(super) fn write(self, signature: &Signature, writer: &mut Writer<'_>) -> Result<(), Refusal> {
+    pub(super) fn write(self, signature: &Signature, writer: &mut Writer<'_>) -> Result<(), SshError> {
         if self.is_rsa {
             writer.nested(|blob| {
                 blob.string(self.name.as_bytes());
@@ -67,7 +67,7 @@ impl SignatureKind {
             return Ok(());
         }
         let EcdsaSignature { r, s } = EcdsaSignature::from_der(signature.as_bytes())
-            .map_err(|_| Refusal::Algorithm("the token returned an invalid signature"))?;
+            .map_err(|_| SshError::Algorithm("the token returned an invalid signature"))?;
         writer.nested(|blob| {
             blob.string(self.name.as_bytes());
             blob.nested(|pair| {

@@ -6,7 +6,7 @@
 
 use super::key_blob::KeyBlob;
 use super::signature_kind::SignatureKind;
-use super::{Refusal, SshSig, UserAuth};
+use super::{SshError, SshSig, UserAuth};
 
 /// Parsed data to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,23 +19,23 @@ pub enum SignedData<'a> {
 
 impl<'a> SignedData<'a> {
     /// Parses one of the two kinds completely; rejects all other data.
-    pub fn read(data: &'a [u8]) -> Result<Self, Refusal> {
+    pub fn read(data: &'a [u8]) -> Result<Self, SshError> {
         if SshSig::begins(data) {
             SshSig::read(data).map(Self::SshSig)
         } else if UserAuth::begins(data) {
             UserAuth::read(data).map(Self::UserAuth)
         } else {
-            Err(Refusal::NotForSsh)
+            Err(SshError::NotForSsh)
         }
     }
 
     /// Checks that a login names the signing key and the requested algorithm. An SSHSIG blob names
     /// neither.
-    pub(super) fn must_fit(&self, requested_key: &[u8], kind: SignatureKind) -> Result<(), Refusal> {
+    pub(super) fn check_key(&self, requested_key: &[u8], kind: SignatureKind) -> Result<(), SshError> {
         let Self::UserAuth(log_in) = self else {
             return Ok(());
         };
-        let wrong = |why| Refusal::NotWellFormed { what: "SSH login", why };
+        let wrong = |why| SshError::MalformedData { what: "SSH login", why };
         // Usually both are the same bytes. A client with a certificate requests the key and embeds
         // the certificate: the host checks the certificate, and the agent checks that the key is
         // the same.
@@ -56,24 +56,24 @@ impl<'a> SignedData<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::ssh::tests::{KeyFile, LogIn, blob_of, sshsig};
+    use crate::agent::ssh::tests::{KeyFile, TestUserAuth, blob_of, sshsig};
     use crate::pki::software_keys::SoftwareKey;
     use crate::token::{KeyAlgorithm, RsaSize};
     use proptest::prelude::*;
 
     const P256: SignatureKind = SignatureKind::P256;
 
-    fn fits(log_in: &LogIn, key: &[u8], kind: SignatureKind) -> bool {
-        SignedData::read(&log_in.to_bytes()).unwrap().must_fit(key, kind).is_ok()
+    fn fits(log_in: &TestUserAuth, key: &[u8], kind: SignatureKind) -> bool {
+        SignedData::read(&log_in.to_bytes()).unwrap().check_key(key, kind).is_ok()
     }
 
     #[test]
     fn a_log_in_is_for_the_key_that_signs_it() {
         let [key, other] = [(); 2].map(|()| blob_of(&SoftwareKey::p256().public_key_der()));
-        let log_in = LogIn { key_blob: key.clone(), ..LogIn::default() };
+        let log_in = TestUserAuth { key_blob: key.clone(), ..TestUserAuth::default() };
         assert!(fits(&log_in, &key, P256));
         assert!(!fits(&log_in, &other, P256));
-        assert!(!fits(&LogIn { key_blob: b"a key".to_vec(), ..LogIn::default() }, b"a key", P256));
+        assert!(!fits(&TestUserAuth { key_blob: b"a key".to_vec(), ..TestUserAuth::default() }, b"a key", P256));
     }
 
     #[test]
@@ -81,7 +81,11 @@ mod tests {
         let file = KeyFile::of(&SoftwareKey::p256());
         let (key, certificate) = (file.blob(), file.certificate(&[]));
         let name = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
-        let log_in = |algorithm, key_blob: &[u8]| LogIn { algorithm, key_blob: key_blob.into(), ..LogIn::default() };
+        let log_in = |algorithm, key_blob: &[u8]| TestUserAuth {
+            algorithm,
+            key_blob: key_blob.into(),
+            ..TestUserAuth::default()
+        };
         assert!(fits(&log_in(name, &certificate), &key, P256));
         assert!(fits(&log_in(name, &certificate), &certificate, P256));
         assert!(
@@ -104,7 +108,7 @@ mod tests {
         for (flags, right) in [(2, "rsa-sha2-256"), (4, "rsa-sha2-512")] {
             let kind = SignatureKind::asked_for(rsa, flags).unwrap();
             for name in ["rsa-sha2-256", "rsa-sha2-512", "ssh-rsa", "ecdsa-sha2-nistp256", ""] {
-                let log_in = LogIn { algorithm: name, key_blob: key.clone(), ..LogIn::default() };
+                let log_in = TestUserAuth { algorithm: name, key_blob: key.clone(), ..TestUserAuth::default() };
                 assert_eq!(fits(&log_in, &key, kind), name == right, "{flags} {name}");
             }
         }
@@ -124,7 +128,7 @@ mod tests {
             key_blob in prop::collection::vec(any::<u8>(), 0..200),
             host_key in prop::option::of(prop::collection::vec(any::<u8>(), 0..200)),
         ) {
-            let log_in = LogIn { session_id, user, key_blob, host_key, ..LogIn::default() };
+            let log_in = TestUserAuth { session_id, user, key_blob, host_key, ..TestUserAuth::default() };
             let data = log_in.to_bytes();
             let SignedData::UserAuth(read) = SignedData::read(&data).unwrap() else { panic!() };
             prop_assert_eq!((read.session_id, read.user), (&log_in.session_id[..], &log_in.user[..]));

@@ -1,13 +1,13 @@
 //! The data that `ssh-keygen -Y sign` and git sign: OpenSSH's PROTOCOL.sshsig.
 
-use super::Refusal;
+use super::SshError;
 use super::wire::Reader;
 
 /// The prefix of the signed data. (A signature file has the same prefix, followed by a version.)
 const MAGIC: &[u8] = b"SSHSIG";
 
 /// Maximum length of a namespace in bytes.
-const LONGEST_NAMESPACE: usize = 128;
+const MAX_NAMESPACE_BYTES: usize = 128;
 
 /// The signed data of an SSHSIG signature. It contains the hash of the message, not the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ impl<'a> SshSig<'a> {
     }
 
     /// Parses an SSHSIG blob.
-    pub(super) fn read(data: &'a [u8]) -> Result<Self, Refusal> {
-        let wrong = |why| Refusal::NotWellFormed { what: "SSHSIG blob", why };
+    pub(super) fn read(data: &'a [u8]) -> Result<Self, SshError> {
+        let wrong = |why| SshError::MalformedData { what: "SSHSIG blob", why };
         let mut reader = Reader::new(data.strip_prefix(MAGIC).ok_or_else(|| wrong("it does not begin with SSHSIG"))?);
         let mut fields = || Some((reader.text()?, reader.string()?, reader.text()?, reader.string()?));
         let (namespace, reserved, hash_name, hash) = fields().ok_or_else(|| wrong("it is truncated or malformed"))?;
@@ -36,7 +36,7 @@ impl<'a> SshSig<'a> {
         // All fields except the hash are plain text in the signed data. Printable text without
         // spaces cannot contain a mail or another program's message.
         let is_plain = |byte: u8| byte.is_ascii_graphic();
-        if namespace.is_empty() || namespace.len() > LONGEST_NAMESPACE || !namespace.bytes().all(is_plain) {
+        if namespace.is_empty() || namespace.len() > MAX_NAMESPACE_BYTES || !namespace.bytes().all(is_plain) {
             return Err(wrong("its namespace is empty, too long, or not printable ASCII without spaces"));
         }
         if !reserved.is_empty() {
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_is_a_little_different_is_refused() {
-        let long = "n".repeat(LONGEST_NAMESPACE + 1);
+        let long = "n".repeat(MAX_NAMESPACE_BYTES + 1);
         for (what, data) in [
             ("no namespace", sshsig("", b"", "sha512", &[9; 64])),
             ("a namespace with a space", sshsig("I owe", b"", "sha512", &[9; 64])),

@@ -1,7 +1,7 @@
 //! The data that a client signs to log in: RFC 4252 §7, and OpenSSH's variant with the host key
 //! (PROTOCOL §1.2, `publickey-hostbound-v00@openssh.com`).
 
-use super::Refusal;
+use super::SshError;
 use super::wire::Reader;
 
 /// `SSH_MSG_USERAUTH_REQUEST`
@@ -12,7 +12,7 @@ const USERAUTH_REQUEST: u8 = 50;
 const SESSION_ID_LENGTHS: [usize; 4] = [20, 32, 48, 64];
 
 /// Maximum length of a user name in bytes.
-const LONGEST_USER: usize = 255;
+const MAX_USER_BYTES: usize = 255;
 
 /// A completely parsed login to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,8 @@ impl<'a> UserAuth<'a> {
     }
 
     /// Parses a login.
-    pub(super) fn read(data: &'a [u8]) -> Result<Self, Refusal> {
-        let wrong = |why| Refusal::NotWellFormed { what: "SSH login", why };
+    pub(super) fn read(data: &'a [u8]) -> Result<Self, SshError> {
+        let wrong = |why| SshError::MalformedData { what: "SSH login", why };
         let mut reader = Reader::new(data);
         let mut fields = || {
             let session_id = reader.string().filter(|id| SESSION_ID_LENGTHS.contains(&id.len()))?;
@@ -68,7 +68,7 @@ impl<'a> UserAuth<'a> {
         if service != b"ssh-connection" {
             return Err(wrong("its service is not ssh-connection"));
         }
-        if read.user.len() > LONGEST_USER || read.user.chars().any(char::is_control) {
+        if read.user.len() > MAX_USER_BYTES || read.user.chars().any(char::is_control) {
             return Err(wrong("its user name is too long or contains control characters"));
         }
         Ok(read)
@@ -78,24 +78,24 @@ impl<'a> UserAuth<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::ssh::tests::LogIn;
+    use crate::agent::ssh::tests::TestUserAuth;
 
     #[test]
     fn both_forms_are_read() {
-        let log_in = LogIn::default();
+        let log_in = TestUserAuth::default();
         let data = log_in.to_bytes();
         let read = UserAuth::read(&data).unwrap();
         assert!(UserAuth::begins(&data));
         assert_eq!((read.session_id, read.user), (&log_in.session_id[..], "user"));
         assert_eq!((read.algorithm, read.key_blob, read.host_key), ("ecdsa-sha2-nistp256", &b"a key"[..], None));
-        let bound = LogIn { host_key: Some(b"host".to_vec()), ..LogIn::default() }.to_bytes();
+        let bound = TestUserAuth { host_key: Some(b"host".to_vec()), ..TestUserAuth::default() }.to_bytes();
         assert_eq!(UserAuth::read(&bound).unwrap().host_key, Some(&b"host"[..]));
     }
 
     #[test]
     fn every_prefix_and_every_longer_one_is_refused() {
         for host_key in [None, Some(b"host".to_vec())] {
-            let data = LogIn { host_key, ..LogIn::default() }.to_bytes();
+            let data = TestUserAuth { host_key, ..TestUserAuth::default() }.to_bytes();
             for cut in 0..data.len() {
                 UserAuth::read(&data[..cut]).unwrap_err();
             }
@@ -107,17 +107,17 @@ mod tests {
 
     #[test]
     fn what_is_a_little_different_is_refused() {
-        let ordinary = LogIn::default;
+        let ordinary = TestUserAuth::default;
         for (what, wrong) in [
-            ("another message", LogIn { message: 51, ..ordinary() }),
-            ("no signature", LogIn { has_signature: 0, ..ordinary() }),
-            ("an odd boolean", LogIn { has_signature: 2, ..ordinary() }),
-            ("another service", LogIn { service: "ssh-userauth", ..ordinary() }),
-            ("another method", LogIn { method: Some("hostbased"), ..ordinary() }),
-            ("an empty session id", LogIn { session_id: vec![], ..ordinary() }),
-            ("an odd session id", LogIn { session_id: vec![1; 33], ..ordinary() }),
-            ("a line break in the user", LogIn { user: "user\nroot".into(), ..ordinary() }),
-            ("a long user", LogIn { user: "u".repeat(256), ..ordinary() }),
+            ("another message", TestUserAuth { message: 51, ..ordinary() }),
+            ("no signature", TestUserAuth { has_signature: 0, ..ordinary() }),
+            ("an odd boolean", TestUserAuth { has_signature: 2, ..ordinary() }),
+            ("another service", TestUserAuth { service: "ssh-userauth", ..ordinary() }),
+            ("another method", TestUserAuth { method: Some("hostbased"), ..ordinary() }),
+            ("an empty session id", TestUserAuth { session_id: vec![], ..ordinary() }),
+            ("an odd session id", TestUserAuth { session_id: vec![1; 33], ..ordinary() }),
+            ("a line break in the user", TestUserAuth { user: "user\nroot".into(), ..ordinary() }),
+            ("a long user", TestUserAuth { user: "u".repeat(256), ..ordinary() }),
         ] {
             assert!(UserAuth::read(&wrong.to_bytes()).is_err(), "{what}");
         }

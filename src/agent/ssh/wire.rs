@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(
+        fn elements_round_trip(
             number in any::<u32>(),
             flag in any::<bool>(),
             string in prop::collection::vec(any::<u8>(), 0..300),

@@ -9,28 +9,33 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{TakenStatement, refuse};
-use crate::authority::rejection::Stop;
+use super::{AcceptedStatement, refuse};
+use crate::authority::rejection::RequestError;
 use crate::authority::{Authority, audit};
-use crate::statement::Answer;
+use crate::statement::StatementAnswer;
 use crate::store::{TemporaryKeyRecord, TemporaryKeyState};
 
 impl Authority {
-    pub(super) fn fetch_letter(&self, which: &str, taken: &TakenStatement, now: Timestamp) -> Result<Answer, Stop> {
+    pub(super) fn fetch_letter(
+        &self,
+        which: &str,
+        accepted: &AcceptedStatement,
+        now: Timestamp,
+    ) -> Result<StatementAnswer, RequestError> {
         let record = self.sealer.check_temporary_key(self.unused_letter(which, now)?)?;
         if record.statement.is_none() {
             return Err(refuse(format!("no administrator ordered the letter {}", record.reference)));
         }
         let (_, administrator) = self.order_of(&record)?;
-        if administrator.id != taken.administrator.id {
+        if administrator.id != accepted.administrator.id {
             return Err(refuse(format!("another administrator ordered the letter {}", record.reference)));
         }
         let user = self.user_of(&record.user_id)?;
         let detail = json!({
             "reference": record.reference, "user": user.id, "by": administrator.id,
-            "statement": hex::encode(taken.statement.digest()),
+            "statement": hex::encode(accepted.statement.digest()),
         });
-        let answer = taken.encrypted(&self.letter(&record, &user)?)?;
+        let answer = accepted.encrypted(&self.letter(&record, &user)?)?;
         self.store.record(audit::entry(now, "letter.fetched", &detail))?;
         tracing::info!(reference = %record.reference, email = %user.email, "letter fetched again");
         Ok(answer)
@@ -38,7 +43,7 @@ impl Authority {
 
     /// Returns the unused letter with this reference, or of the user with this address (at most
     /// one).
-    fn unused_letter(&self, which: &str, now: Timestamp) -> Result<TemporaryKeyRecord, Stop> {
+    fn unused_letter(&self, which: &str, now: Timestamp) -> Result<TemporaryKeyRecord, RequestError> {
         let is_good =
             |record: &TemporaryKeyRecord| record.state == TemporaryKeyState::Unused && now < record.expires_at;
         if which.contains('@') {

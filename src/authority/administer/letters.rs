@@ -4,23 +4,23 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{TakenStatement, comparable, refuse};
-use crate::authority::rejection::Stop;
-use crate::authority::temporary_key::{self, Wanted};
-use crate::authority::{Authority, AuthorityError, at, audit, user_record};
+use super::{AcceptedStatement, normalize_email, refuse};
+use crate::authority::rejection::RequestError;
+use crate::authority::temporary_key::{self, TemporaryKeySpec};
+use crate::authority::{Authority, AuthorityError, audit, crash_point, user_record};
 use crate::letter::{Letter, Reference};
 use crate::pki::{DistinguishedName, EmailAddress, PkiError};
-use crate::statement::Answer;
+use crate::statement::StatementAnswer;
 use crate::store::{StoreError, TemporaryKeyRecord, TemporaryKeyState, UserRecord};
 use crate::token::SecurityLevel;
 
 /// The longest validity of a letter, in seconds.
-const LONGEST_VALIDITY: i64 = 366 * 24 * 3600;
+const MAX_VALIDITY_SECONDS: i64 = 366 * 24 * 3600;
 /// Attempts to find an unused reference (a collision has a probability of about 2^-40).
 const REFERENCE_TRIES: usize = 3;
 
 /// The user for whom a letter is made.
-pub(super) struct IssueTo {
+pub(super) struct LetterUser {
     pub(super) record: UserRecord,
     pub(super) is_new: bool,
 }
@@ -30,16 +30,21 @@ impl Authority {
     /// name in the record: the name goes into certificates, so a statement with a different name,
     /// which may be a slip or a mix-up of two people, is refused. Only a user without a name, like
     /// the first administrator with only an address, gets one this way.
-    pub(super) fn user_to_issue_to(&self, email: &str, name: Option<&str>, now: Timestamp) -> Result<IssueTo, Stop> {
+    pub(super) fn letter_user(
+        &self,
+        email: &str,
+        name: Option<&str>,
+        now: Timestamp,
+    ) -> Result<LetterUser, RequestError> {
         let address: EmailAddress = email.parse().map_err(|error: PkiError| refuse(error.to_string()))?;
         if let Some(name) = name {
             DistinguishedName::check_person_name(name).map_err(|error| refuse(error.to_string()))?;
         }
-        match (self.store.user_by_email(&comparable(address.as_str()))?, name.map(str::trim)) {
+        match (self.store.user_by_email(&normalize_email(address.as_str()))?, name.map(str::trim)) {
             (None, None) => Err(refuse(format!("{address} is a new user; give the name as well (--name)"))),
             (None, Some(name)) => {
                 let record = user_record(&self.sealer, &address, name, now)?;
-                Ok(IssueTo { record, is_new: true })
+                Ok(LetterUser { record, is_new: true })
             }
             (Some(user), name) => {
                 let mut user = self.sealer.check_user(user)?;
@@ -55,14 +60,14 @@ impl Authority {
                     let detail = json!({ "user": user.id, "name": user.name });
                     self.store.rename_user(user.clone(), audit::entry(now, "user.named", &detail))?;
                 }
-                Ok(IssueTo { record: user, is_new: false })
+                Ok(LetterUser { record: user, is_new: false })
             }
         }
     }
 
     /// Returns the levels that a letter allows: those requested, if the policy allows them; by
     /// default those of both configuration and policy.
-    pub(super) fn levels(&self, asked: Option<&[SecurityLevel]>) -> Result<Vec<SecurityLevel>, Stop> {
+    pub(super) fn levels(&self, asked: Option<&[SecurityLevel]>) -> Result<Vec<SecurityLevel>, RequestError> {
         let possible = self.policy.allowed(&self.configuration.enrollment.levels);
         let levels = match asked {
             None => possible.clone(),
@@ -75,42 +80,42 @@ impl Authority {
         Ok(levels)
     }
 
-    pub(super) fn validity(&self, seconds: Option<u64>) -> Result<SignedDuration, Stop> {
+    pub(super) fn validity(&self, seconds: Option<u64>) -> Result<SignedDuration, RequestError> {
         let Some(seconds) = seconds else { return Ok(self.configuration.enrollment.letter_valid_for) };
         match i64::try_from(seconds) {
-            Ok(seconds) if (1..=LONGEST_VALIDITY).contains(&seconds) => Ok(SignedDuration::from_secs(seconds)),
+            Ok(seconds) if (1..=MAX_VALIDITY_SECONDS).contains(&seconds) => Ok(SignedDuration::from_secs(seconds)),
             _ => Err(refuse("a letter must be good for at least a second and at most a year")),
         }
     }
 
     pub(super) fn issue_letter(
         &self,
-        to: &IssueTo,
-        wanted: &Wanted,
-        taken: &TakenStatement,
+        to: &LetterUser,
+        wanted: &TemporaryKeySpec,
+        accepted: &AcceptedStatement,
         now: Timestamp,
-    ) -> Result<Answer, Stop> {
+    ) -> Result<StatementAnswer, RequestError> {
         let voids = self.open_letters(&to.record.id)?;
         for _ in 0..REFERENCE_TRIES {
             let record = temporary_key::new_record(&self.keys, &self.sealer, self.identity.epoch, wanted, now)?;
             let detail = json!({
                 "reference": record.reference, "purpose": record.purpose.as_str(), "user": to.record.id,
-                "email": to.record.email, "by": taken.administrator.id, "lost": record.lost, "expires": record.expires_at.to_string(),
+                "email": to.record.email, "by": accepted.administrator.id, "lost": record.lost, "expires": record.expires_at.to_string(),
                 "statement": record.statement.map(hex::encode), "voids": voids,
             });
             let new_user = to.is_new.then(|| to.record.clone());
             let entry = audit::entry(now, "letter.issued", &detail);
             match self.store.issue_temporary_key(record.clone(), new_user, entry) {
                 Ok(()) => {
-                    at("authority.statement.after_letter");
+                    crash_point("authority.statement.after_letter");
                     tracing::info!(reference = %record.reference, email = %to.record.email, "letter issued");
-                    return taken.encrypted(&self.letter(&record, &to.record)?);
+                    return accepted.encrypted(&self.letter(&record, &to.record)?);
                 }
                 Err(StoreError::Conflict(what)) => tracing::debug!(what, "trying another reference"),
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Stop::Failed(StoreError::Conflict("issue the letter").into()))
+        Err(RequestError::Failed(StoreError::Conflict("issue the letter").into()))
     }
 
     /// Returns the references of the user's unused letters, which a newer letter voids.

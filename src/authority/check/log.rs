@@ -1,18 +1,18 @@
 //! Walks the whole audit log, and looks for each row that its entries name.
 
-use super::{Check, LISTED};
+use super::{DatabaseCheck, MAX_LISTED_FINDINGS};
 use crate::authority::AuthorityError;
-use crate::authority::ended::Ended;
+use crate::authority::audit_state::AuditState;
 use crate::store::Store;
 
-impl Check<'_> {
+impl DatabaseCheck<'_> {
     /// Checks the chain, every MAC and all evidence. The walk ends at a gap in the chain, because
     /// the entries after it prove nothing. Returns whether the chain has no gap.
-    pub(super) fn walk_log(&mut self, walked: &Ended) -> Result<bool, AuthorityError> {
+    pub(super) fn walk_log(&mut self, walked: &AuditState) -> Result<bool, AuthorityError> {
         let is_marked = self.log.is_marked()?;
         self.report.note = self.note(is_marked);
         let (mut findings, mut more, mut entries, mut unread) = (Vec::new(), 0, 0, None);
-        let mut found = |what| if findings.len() < LISTED { findings.push(what) } else { more += 1 };
+        let mut found = |what| if findings.len() < MAX_LISTED_FINDINGS { findings.push(what) } else { more += 1 };
         let result = self.log.walk(|row| {
             // Entries of older versions have no MAC, until the mark on the token says that all
             // entries have one.
@@ -51,7 +51,7 @@ impl Check<'_> {
         }
         self.report.log_entries = entries;
         for what in findings {
-            self.found("log", what);
+            self.add_finding("log", what);
         }
         *self.seen.entry("log".to_owned()).or_default() += more;
         Ok(is_whole)

@@ -3,12 +3,12 @@
 
 use serde_json::Value;
 
-use super::Check;
+use super::DatabaseCheck;
 use crate::authority::AuthorityError;
 use crate::pki::Certificate;
 use crate::store::{AuditRow, StoreError};
 
-impl Check<'_> {
+impl DatabaseCheck<'_> {
     /// Lists the rows that this entry names and that are missing from the database or differ there.
     pub(super) fn missing_rows(&self, row: &AuditRow) -> Result<Vec<String>, AuthorityError> {
         let detail: Value = serde_json::from_str(&row.detail).unwrap_or(Value::Null);

@@ -11,7 +11,7 @@ use toml::Spanned;
 use crate::token::{KeyAlgorithm, SecurityLevel};
 
 use super::{
-    CaConfiguration, Configuration, ConfigurationError, EnrollmentConfiguration, Environment, ListenConfiguration,
+    CaConfiguration, Configuration, ConfigurationError, EnrollmentConfiguration, EnvironmentPaths, ListenConfiguration,
     Networks, TokenConfiguration,
 };
 
@@ -78,7 +78,11 @@ struct Source<'a> {
 }
 
 /// Parses the text of `file`.
-pub(super) fn parse(file: &Path, text: &str, environment: &Environment) -> Result<Configuration, ConfigurationError> {
+pub(super) fn parse(
+    file: &Path,
+    text: &str,
+    environment: &EnvironmentPaths,
+) -> Result<Configuration, ConfigurationError> {
     let source = Source { file, text };
     let read: File = toml::from_str(text).map_err(|error| source.complaint(error.span(), error.message()))?;
     let base = file.parent().unwrap_or(Path::new("."));
@@ -123,7 +127,7 @@ pub(super) fn parse(file: &Path, text: &str, environment: &Environment) -> Resul
     })
 }
 
-fn default_state(environment: &Environment) -> Option<PathBuf> {
+fn default_state(environment: &EnvironmentPaths) -> Option<PathBuf> {
     if let Some(state) = &environment.state_directory {
         return Some(state.clone());
     }

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_refused_by_its_place() {
+    fn an_invalid_network_is_refused_with_its_index() {
         for bad in ["", "localhost", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "10.0.0.0/8/8"] {
             let (at, reason) = Networks::read(&["127.0.0.1".to_owned(), bad.to_owned()]).unwrap_err();
             assert_eq!(at, 1, "{bad}");

@@ -7,7 +7,7 @@ use super::*;
 const LEAST: &str = "name = \"Example Authority\"\n[token]\nlabel = \"authority\"\n";
 
 fn parse(text: &str) -> Result<Configuration, ConfigurationError> {
-    let environment = Environment { home: Some("/home/somebody".into()), ..Environment::default() };
+    let environment = EnvironmentPaths { home: Some("/home/somebody".into()), ..EnvironmentPaths::default() };
     file::parse(Path::new("/etc/tokenkeep/authority.toml"), text, &environment)
 }
 
@@ -18,9 +18,9 @@ fn refusal(text: &str) -> (Option<usize>, String) {
 }
 
 #[test]
-fn what_is_shipped_is_accepted_and_names_every_key() {
+fn the_shipped_file_is_valid_and_names_every_key() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("hsm-config/authority.toml");
-    let environment = Environment { state_directory: Some("/var/lib/x".into()), ..Environment::default() };
+    let environment = EnvironmentPaths { state_directory: Some("/var/lib/x".into()), ..EnvironmentPaths::default() };
     let configuration = Configuration::load(&file, &environment).unwrap();
     assert_eq!(configuration.listen.http.to_string(), "127.0.0.1:8829");
     assert_eq!(configuration.state, Path::new("/var/lib/x"));
@@ -74,8 +74,8 @@ fn values_out_of_range_are_refused_with_their_line() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
-    let error = Configuration::load(Path::new("/nowhere/a.toml"), &Environment::default()).unwrap_err();
+fn a_missing_file_is_named() {
+    let error = Configuration::load(Path::new("/nowhere/a.toml"), &EnvironmentPaths::default()).unwrap_err();
     assert!(error.to_string().contains("/nowhere/a.toml"), "{error}");
 }
 
@@ -97,7 +97,7 @@ fn what_others_can_write_is_not_the_authoritys_word() {
         fs::write(path_of(file), text).unwrap();
         mode(file, 0o644);
     }
-    let load = || Configuration::load(&path_of("authority.toml"), &Environment::default());
+    let load = || Configuration::load(&path_of("authority.toml"), &EnvironmentPaths::default());
     load().unwrap();
     let (all, directories) = (files.iter().map(|file| (*file, 0o644)), ["state", "profiles"].map(|name| (name, 0o755)));
     for (name, right) in all.chain(directories) {

@@ -4,29 +4,29 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::Respondent;
+use super::ReplyProtection;
 use crate::authority::authenticate::AuthenticatedRequest;
-use crate::authority::rejection::{Stop, refuse};
-use crate::authority::{Authority, AuthorityError, at, audit};
-use crate::cmp::{CertConfirmContent, CertRepMessage, PkiBody, PkiFailureInfo, PkiMessage, Verdict};
-use crate::store::{CertificateRecord, CertificateState, Ending, TransactionRecord, TransactionState};
+use crate::authority::rejection::{RequestError, refuse};
+use crate::authority::{Authority, AuthorityError, audit, crash_point};
+use crate::cmp::{CertConfirmContent, CertRepMessage, ConfirmationVerdict, PkiBody, PkiFailureInfo, PkiMessage};
+use crate::store::{CertificateRecord, CertificateState, TransactionEnd, TransactionRecord, TransactionState};
 
 /// How long the replies of an ended transaction are kept after its confirmation deadline, for
 /// clients that ask again.
-const REPLIES_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
+const REPLY_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The verdict of a `certConf` on all the certificates of a reply.
 enum Confirmation {
     Accepted,
     Refused(String),
     /// The certConf does not match the certificates that were sent.
-    Unfit,
+    Mismatch,
 }
 
 impl Authority {
     /// Handles `certConf`: accepted certificates become current and use the letter up; refused ones
     /// are revoked, and the letter is valid again.
-    pub(super) fn confirm(&self, request: &AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, Stop> {
+    pub(super) fn confirm(&self, request: &AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, RequestError> {
         let PkiBody::CertConf(content) = request.message().body() else {
             return Err(refuse(PkiFailureInfo::BAD_REQUEST, "this is not a certConf"));
         };
@@ -38,7 +38,7 @@ impl Authority {
             return match transaction.confirmation_reply {
                 Some(reply) => Ok(reply),
                 // The stored reply was deleted; a new one has the same content.
-                None => self.pki_conf(&request.respondent(), now),
+                None => self.pki_conf(&request.reply_protection(), now),
             };
         }
         let Some(reply) = transaction.reply.as_deref() else {
@@ -46,8 +46,8 @@ impl Authority {
                 TransactionState::Begun | TransactionState::Answered => {
                     refuse(PkiFailureInfo::BAD_REQUEST, "this enrollment has no reply yet; send its request again")
                 }
-                TransactionState::Confirmed => forgotten(),
-                TransactionState::Rejected | TransactionState::Unconfirmed => given_up(),
+                TransactionState::Confirmed => reply_discarded(),
+                TransactionState::Rejected | TransactionState::Unconfirmed => transaction_discarded(),
             });
         };
         let reply = PkiMessage::from_der(reply)?;
@@ -56,7 +56,7 @@ impl Authority {
         {
             return Err(refuse(PkiFailureInfo::BAD_RECIPIENT_NONCE, "recipNonce is not the reply's senderNonce"));
         }
-        let confirmation = judge(content, &reply, &request.respondent())?;
+        let confirmation = evaluate_confirmation(content, &reply, &request.reply_protection())?;
         match (transaction.state, confirmation) {
             (TransactionState::Answered, Confirmation::Accepted) => {
                 self.end(request, TransactionState::Confirmed, "enrollment.confirmed", json!({}), now)
@@ -66,21 +66,25 @@ impl Authority {
             }
             // A client that was killed before it received pkiConf sends its certConf again, with
             // different bytes.
-            (TransactionState::Confirmed, Confirmation::Accepted) => self.pki_conf(&request.respondent(), now),
+            (TransactionState::Confirmed, Confirmation::Accepted) => self.pki_conf(&request.reply_protection(), now),
             (TransactionState::Confirmed, _) => Err(already_confirmed()),
-            (TransactionState::Answered, Confirmation::Unfit) => Err(refuse(
+            (TransactionState::Answered, Confirmation::Mismatch) => Err(refuse(
                 PkiFailureInfo::BAD_CERT_ID,
                 "certConf must name every certificate that was sent, by its certReqId and hash",
             )),
             (TransactionState::Begun | TransactionState::Rejected | TransactionState::Unconfirmed, _) => {
-                Err(given_up())
+                Err(transaction_discarded())
             }
         }
     }
 
     /// Handles an `error` message within a transaction: the client could not use the reply, so the
     /// letter becomes valid again.
-    pub(super) fn give_back(&self, request: &AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, Stop> {
+    pub(super) fn handle_client_error(
+        &self,
+        request: &AuthenticatedRequest,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, RequestError> {
         let PkiBody::Error(error) = request.message().body() else {
             return Err(refuse(PkiFailureInfo::BAD_REQUEST, "this is not an error message"));
         };
@@ -92,7 +96,7 @@ impl Authority {
             Some(TransactionState::Confirmed) => Err(already_confirmed()),
             // The transaction was discarded or never started: the letter is not claimed.
             Some(TransactionState::Rejected | TransactionState::Unconfirmed) | None => {
-                self.pki_conf(&request.respondent(), now)
+                self.pki_conf(&request.reply_protection(), now)
             }
         }
     }
@@ -101,10 +105,10 @@ impl Authority {
     /// their letters valid again. Deletes the replies of transactions that ended 30 days ago. Call
     /// it every minute. Returns the number of discarded transactions.
     pub fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {
-        self.warn_of_ending_certificates(now);
-        let mut ended = 0;
-        for overdue in self.store.overdue(now)? {
-            let _turn = self.turns.take(&overdue.reference);
+        self.warn_of_expiring_certificates(now);
+        let mut audit_state = 0;
+        for overdue in self.store.overdue_transactions(now)? {
+            let _turn = self.reference_locks.take(&overdue.reference);
             // The transaction may have been answered or confirmed while this thread waited for the
             // lock.
             let Some(transaction) = self.store.transaction(&overdue.transaction_id)? else { continue };
@@ -112,11 +116,11 @@ impl Authority {
             if !is_open || transaction.confirm_until >= now {
                 continue;
             }
-            if !self.ended.is_claimed_by(&transaction.reference, &transaction.transaction_id) {
+            if !self.audit_state.is_claimed_by(&transaction.reference, &transaction.transaction_id) {
                 tracing::error!(reference = %transaction.reference, "a transaction row contradicts the audit log (restored or forged)");
                 continue;
             }
-            let ending = Ending {
+            let ending = TransactionEnd {
                 transaction_id: transaction.transaction_id.clone(),
                 state: TransactionState::Unconfirmed,
                 confirmation: None,
@@ -127,15 +131,15 @@ impl Authority {
                 "given_up": serials(&self.certificates_being_made(&transaction.transaction_id)?),
             });
             self.store.end_transaction(ending, audit::entry(now, "enrollment.unconfirmed", &detail))?;
-            at("authority.sweep.after_end");
+            crash_point("authority.sweep.after_end");
             tracing::info!(reference = %transaction.reference, "discarded, not confirmed in time");
-            ended += 1;
+            audit_state += 1;
         }
-        let forgotten = self.store.forget_replies(now.checked_sub(REPLIES_KEPT).unwrap_or(Timestamp::MIN))?;
+        let forgotten = self.store.forget_replies(now.checked_sub(REPLY_RETENTION).unwrap_or(Timestamp::MIN))?;
         if forgotten > 0 {
             tracing::info!(forgotten, "deleted the replies of old enrollments");
         }
-        Ok(ended)
+        Ok(audit_state)
     }
 
     /// Returns the message's transaction, if it belongs to the same letter.
@@ -152,17 +156,17 @@ impl Authority {
         event: &'static str,
         mut detail: serde_json::Value,
         now: Timestamp,
-    ) -> Result<Vec<u8>, Stop> {
+    ) -> Result<Vec<u8>, RequestError> {
         let (transaction_id, letter) = (request.transaction_id(), request.letter());
         let made = self.certificates_being_made(transaction_id)?;
         let stored = self.store.certificates_of_transaction(transaction_id)?.len();
-        if !self.ended.is_claimed_by(&letter.reference, transaction_id) || made.len() != stored {
+        if !self.audit_state.is_claimed_by(&letter.reference, transaction_id) || made.len() != stored {
             // The row says that the transaction is open, and the log that it has ended.
             tracing::error!(reference = %letter.reference, "a transaction row contradicts the audit log (restored or forged)");
-            return Err(given_up());
+            return Err(transaction_discarded());
         }
-        let bytes = self.pki_conf(&request.respondent(), now)?;
-        let ending = Ending {
+        let bytes = self.pki_conf(&request.reply_protection(), now)?;
+        let ending = TransactionEnd {
             transaction_id: transaction_id.to_vec(),
             state,
             confirmation: Some((request.message().digest(), bytes.clone())),
@@ -177,9 +181,9 @@ impl Authority {
                 detail.insert("given_up".into(), serials(&made).into());
             }
         }
-        at("authority.confirm.before_end");
+        crash_point("authority.confirm.before_end");
         self.store.end_transaction(ending, audit::entry(now, event, &detail))?;
-        at("authority.confirm.after_end");
+        crash_point("authority.confirm.after_end");
         tracing::info!(reference = %request.letter().reference, state = %state, "ended");
         Ok(bytes)
     }
@@ -196,8 +200,8 @@ impl Authority {
         Ok(serials(&current))
     }
 
-    fn pki_conf(&self, respondent: &Respondent, now: Timestamp) -> Result<Vec<u8>, Stop> {
-        Ok(respondent.answer(self.name(), PkiBody::pki_conf(), Vec::new(), now)?)
+    fn pki_conf(&self, reply_protection: &ReplyProtection, now: Timestamp) -> Result<Vec<u8>, RequestError> {
+        Ok(reply_protection.protect(self.name(), PkiBody::pki_conf(), Vec::new(), now)?)
     }
 }
 
@@ -208,14 +212,18 @@ fn serials(records: &[CertificateRecord]) -> Vec<String> {
 /// Evaluates a certConf against the reply. Every certificate of an `ip` must be accepted by its
 /// certReqId. In a `krp` only the signing key's certificate has a request (certReqId 0); the
 /// history came as a whole and is refused only explicitly.
-fn judge(content: &CertConfirmContent, reply: &PkiMessage, respondent: &Respondent) -> Result<Confirmation, Stop> {
+fn evaluate_confirmation(
+    content: &CertConfirmContent,
+    reply: &PkiMessage,
+    reply_protection: &ReplyProtection,
+) -> Result<Confirmation, RequestError> {
     let sent = match reply.body() {
         PkiBody::Ip(ip) => certificates_of(ip)?,
         PkiBody::Krp(krp) => {
             let signing = krp.new_sig_cert.as_ref().map(crate::cmp::CertificateDer::to_vec).transpose()?;
             signing.into_iter().map(|certificate| (0, certificate)).collect()
         }
-        _ => return Ok(Confirmation::Unfit),
+        _ => return Ok(Confirmation::Mismatch),
     };
     let unfit = |error: crate::cmp::CmpError| refuse(PkiFailureInfo::BAD_DATA_FORMAT, error.to_string());
     let mut missing: Vec<i64> = sent.iter().map(|(id, _)| *id).collect();
@@ -224,21 +232,21 @@ fn judge(content: &CertConfirmContent, reply: &PkiMessage, respondent: &Responde
             return Ok(Confirmation::Refused(info.to_string()));
         }
         let Some((id, certificate)) = sent.iter().find(|(id, _)| *id == status.cert_req_id) else { continue };
-        match status.verdict_on(certificate, respondent.pvno()).map_err(unfit)? {
-            Verdict::Accepted => missing.retain(|other| other != id),
-            Verdict::Refused(info) => return Ok(Confirmation::Refused(info.to_string())),
-            Verdict::AnotherCertificate => return Ok(Confirmation::Unfit),
+        match status.verdict_on(certificate, reply_protection.pvno()).map_err(unfit)? {
+            ConfirmationVerdict::Accepted => missing.retain(|other| other != id),
+            ConfirmationVerdict::Refused(info) => return Ok(Confirmation::Refused(info.to_string())),
+            ConfirmationVerdict::WrongCertificate => return Ok(Confirmation::Mismatch),
         }
     }
     Ok(match (missing.is_empty(), content.is_empty()) {
         (true, _) => Confirmation::Accepted,
         // RFC 9810 §5.3.18: an empty certConf refuses everything.
         (false, true) => Confirmation::Refused("an empty certConf".into()),
-        (false, false) => Confirmation::Unfit,
+        (false, false) => Confirmation::Mismatch,
     })
 }
 
-fn certificates_of(ip: &CertRepMessage) -> Result<Vec<(i64, Vec<u8>)>, Stop> {
+fn certificates_of(ip: &CertRepMessage) -> Result<Vec<(i64, Vec<u8>)>, RequestError> {
     let mut certificates = Vec::new();
     for response in &ip.response {
         if let Some(certificate) = response.certified_key_pair.as_ref().and_then(|pair| pair.plain_certificate()) {
@@ -248,7 +256,7 @@ fn certificates_of(ip: &CertRepMessage) -> Result<Vec<(i64, Vec<u8>)>, Stop> {
     Ok(certificates)
 }
 
-fn given_up() -> Stop {
+fn transaction_discarded() -> RequestError {
     refuse(
         PkiFailureInfo::CERT_REVOKED,
         "this enrollment was discarded and its certificates are revoked; enroll again with the same letter",
@@ -256,7 +264,7 @@ fn given_up() -> Stop {
 }
 
 /// The refusal for an enrollment that was confirmed so long ago that its reply was deleted.
-pub(super) fn forgotten() -> Stop {
+pub(super) fn reply_discarded() -> RequestError {
     refuse(
         PkiFailureInfo::CERT_CONFIRMED,
         "this enrollment was completed more than 30 days ago, and its reply was deleted; ask your administrator \
@@ -264,6 +272,6 @@ pub(super) fn forgotten() -> Stop {
     )
 }
 
-fn already_confirmed() -> Stop {
+fn already_confirmed() -> RequestError {
     refuse(PkiFailureInfo::CERT_CONFIRMED, "these certificates are already confirmed")
 }

@@ -3,20 +3,20 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::confirm::forgotten;
-use super::{Respondent, check_usable};
+use super::confirm::reply_discarded;
+use super::{ReplyProtection, check_usable};
 use crate::authority::archive::{self, ArchivedKey, WrappedForToken};
 use crate::authority::authenticate::AuthenticatedRequest;
 use crate::authority::certify::{self, IssuedCertificate};
-use crate::authority::decide::{EncryptionPermit, Granted, IssuancePermit, decide, wrong_message};
-use crate::authority::rejection::{Stop, refuse};
+use crate::authority::decide::{EncryptionPermit, IssuanceDecision, IssuancePermit, decide, wrong_message};
+use crate::authority::rejection::{RequestError, refuse};
 use crate::authority::reply::EnrollmentReply;
 use crate::authority::verify::verify;
-use crate::authority::{Authority, AuthorityError, at, audit};
+use crate::authority::{Authority, AuthorityError, audit, crash_point};
 use crate::cmp::{InfoTypeAndValue, PkiBody, PkiFailureInfo};
 use crate::store::{
-    AuditEntry, CertificateKind, CertificateRecord, CertificateState, Claim, Claimant, Ending, NewCertificate, Purpose,
-    TransactionRecord, TransactionState, UserRecord,
+    AuditEntry, CertificateIntent, CertificateKind, CertificateRecord, CertificateState, ClaimOutcome, ClaimRequest,
+    TemporaryKeyPurpose, TransactionEnd, TransactionRecord, TransactionState, UserRecord,
 };
 
 /// The data that all steps of one transaction need.
@@ -29,13 +29,13 @@ struct Enrollment<'a> {
 
 impl Authority {
     /// Answers an `ir` or `krr`: a repeated message gets the stored reply, any other a new one.
-    pub(super) fn enroll(&self, request: AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, Stop> {
-        let respondent = request.respondent();
+    pub(super) fn enroll(&self, request: AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, RequestError> {
+        let reply_protection = request.reply_protection();
         let transaction_id = request.transaction_id().to_vec();
         let message_hash = request.message().digest();
         let letter = self.letter_now(&request)?;
         let is_recovery = matches!(request.message().body(), PkiBody::Krr(_));
-        if is_recovery != (letter.purpose == Purpose::Recover) {
+        if is_recovery != (letter.purpose == TemporaryKeyPurpose::Recover) {
             return Err(wrong_message(letter.purpose).into());
         }
 
@@ -56,13 +56,13 @@ impl Authority {
             Some(earlier) => match earlier.state {
                 TransactionState::Begun => true,
                 TransactionState::Unconfirmed => false,
-                TransactionState::Confirmed => return Err(forgotten()),
+                TransactionState::Confirmed => return Err(reply_discarded()),
                 _ => return Err(transaction_id_in_use()),
             },
         };
         if !goes_on {
             check_usable(&letter, now)?;
-        } else if !self.ended.is_claimed_by(&letter.reference, &transaction_id) {
+        } else if !self.audit_state.is_claimed_by(&letter.reference, &transaction_id) {
             // The row says that the transaction is open, and the log that it has ended.
             tracing::error!("a transaction row contradicts the audit log (restored or forged)");
             return Err(transaction_id_in_use());
@@ -76,9 +76,9 @@ impl Authority {
         if !goes_on {
             self.claim(&letter.reference, &transaction_id, message_hash, now)?;
         }
-        at("authority.enroll.after_claim");
+        crash_point("authority.enroll.after_claim");
         let enrollment = Enrollment { transaction_id: &transaction_id, reference: &letter.reference, user: &user, now };
-        self.carry_out(granted, &enrollment, letter.lost, &respondent)
+        self.issue_all(granted, &enrollment, letter.lost, &reply_protection)
     }
 
     fn claim(
@@ -87,8 +87,8 @@ impl Authority {
         transaction_id: &[u8],
         message_hash: [u8; 32],
         now: Timestamp,
-    ) -> Result<(), Stop> {
-        let claimant = Claimant {
+    ) -> Result<(), RequestError> {
+        let claim_request = ClaimRequest {
             reference: reference.to_owned(),
             transaction_id: transaction_id.to_vec(),
             message_hash,
@@ -96,10 +96,10 @@ impl Authority {
             confirm_until: self.confirm_until(now),
         };
         let detail = json!({ "reference": reference, "transaction": hex::encode(transaction_id) });
-        match self.store.claim(claimant, audit::entry(now, "letter.claimed", &detail))? {
-            Claim::Won => Ok(()),
-            Claim::TransactionIdInUse => Err(transaction_id_in_use()),
-            Claim::Lost => Err(refuse(
+        match self.store.claim(claim_request, audit::entry(now, "letter.claimed", &detail))? {
+            ClaimOutcome::Claimed => Ok(()),
+            ClaimOutcome::TransactionIdInUse => Err(transaction_id_in_use()),
+            ClaimOutcome::NotUnused => Err(refuse(
                 PkiFailureInfo::NOT_AUTHORIZED,
                 "this letter is no longer good: it was replaced or used in the meantime",
             )),
@@ -108,13 +108,13 @@ impl Authority {
 
     /// Makes the granted certificates and keys, except those that an interrupted run has made, and
     /// the reply.
-    fn carry_out(
+    fn issue_all(
         &self,
-        granted: Granted,
+        granted: IssuanceDecision,
         enrollment: &Enrollment<'_>,
         lost: bool,
-        respondent: &Respondent,
-    ) -> Result<Vec<u8>, Stop> {
+        reply_protection: &ReplyProtection,
+    ) -> Result<Vec<u8>, RequestError> {
         let now = enrollment.now;
         let begun = self.certificates_being_made(enrollment.transaction_id)?;
         let of_kind = |kind| begun.iter().find(|record| record.intent.kind == kind);
@@ -127,11 +127,13 @@ impl Authority {
             None => self.issue(granted.signing, now)?,
         };
         let mut keys = Vec::new();
-        if granted.purpose == Purpose::Recover {
+        if granted.purpose == TemporaryKeyPurpose::Recover {
             keys = self.history(enrollment.user)?;
         }
         if let Some(permit) = granted.encryption
-            && (granted.purpose == Purpose::Enroll || lost || !self.has_current_encryption(enrollment.user, now)?)
+            && (granted.purpose == TemporaryKeyPurpose::Enroll
+                || lost
+                || !self.has_current_encryption(enrollment.user, now)?)
         {
             keys.push(match self.archived_already(of_kind(CertificateKind::Encryption), enrollment)? {
                 Some(key) => key,
@@ -153,8 +155,8 @@ impl Authority {
         } else {
             InfoTypeAndValue::confirm_wait_time(confirm_until)?
         }];
-        let bytes = respondent.answer(self.name(), reply.into_body(), general_info, now)?;
-        at("authority.enroll.before_reply");
+        let bytes = reply_protection.protect(self.name(), reply.into_body(), general_info, now)?;
+        crash_point("authority.enroll.before_reply");
         let detail = json!({
             "transaction": hex::encode(enrollment.transaction_id),
             "user": enrollment.user.id,
@@ -164,55 +166,55 @@ impl Authority {
         let entry = audit::entry(now, "enrollment.answered", &detail);
         let ending = granted.implicit_confirm.then(|| self.implicit_confirmation(enrollment)).transpose()?;
         self.store.store_reply(enrollment.transaction_id, bytes.clone(), confirm_until, entry, ending)?;
-        at("authority.enroll.after_reply");
+        crash_point("authority.enroll.after_reply");
         tracing::info!(email = %enrollment.user.email, keys = delivered.len(), "answered");
         Ok(bytes)
     }
 
     fn reply(
         &self,
-        purpose: Purpose,
+        purpose: TemporaryKeyPurpose,
         signing: (i64, &IssuedCertificate),
         delivery: Option<crate::authority::verify::EncryptionKey>,
         mut wrapped: Vec<WrappedForToken>,
     ) -> Result<EnrollmentReply, AuthorityError> {
         match purpose {
-            Purpose::Enroll => {
+            TemporaryKeyPurpose::Enroll => {
                 let encryption = delivery.and_then(|delivery| Some((delivery.cert_req_id, wrapped.pop()?)));
                 EnrollmentReply::ip(signing, encryption, &self.ca)
             }
-            Purpose::Recover => EnrollmentReply::krp(signing.1, &wrapped, &self.ca),
+            TemporaryKeyPurpose::Recover => EnrollmentReply::krp(signing.1, &wrapped, &self.ca),
         }
     }
 
     /// Issues a certificate: stores the intent, signs it, records the certificate.
     fn issue(&self, permit: IssuancePermit, now: Timestamp) -> Result<IssuedCertificate, AuthorityError> {
-        let intent = certify::intend(permit, &self.ca, now)?;
+        let intent = certify::certificate_intent(permit, &self.ca, now)?;
         let detail = json!({
             "serial": intent.serial, "kind": intent.kind.as_str(), "user": intent.user_id,
             "transaction": intent.transaction_id.as_ref().map(hex::encode),
             "keyset": intent.keyset_name, "level": intent.level,
         });
-        self.store.intend(intent.clone(), audit::entry(now, "certificate.intended", &detail))?;
-        at("authority.enroll.after_intent");
+        self.store.insert_intent(intent.clone(), audit::entry(now, "certificate.intended", &detail))?;
+        crash_point("authority.enroll.after_intent");
         self.issue_intended(&intent, CertificateState::Intended, now)
     }
 
     /// Issues the certificate of a stored intent whose record is in the state `state`.
     fn issue_intended(
         &self,
-        intent: &NewCertificate,
+        intent: &CertificateIntent,
         state: CertificateState,
         now: Timestamp,
     ) -> Result<IssuedCertificate, AuthorityError> {
         let serial = &intent.serial;
         if state == CertificateState::Intended {
             let certificate = certify::sign(intent, &self.keys.ca)?;
-            at("authority.enroll.after_signature");
+            crash_point("authority.enroll.after_signature");
             let detail = json!({ "serial": serial, "sha256": certificate.fingerprint().to_hex() });
             let entry = audit::entry(now, "certificate.issued", &detail);
             self.store.certify(serial, certificate.as_der().to_vec(), entry)?;
-            at("authority.enroll.after_issued");
+            crash_point("authority.enroll.after_issued");
             tracing::info!(serial, kind = %intent.kind, "issued");
         }
         IssuedCertificate::recorded(&self.record_of(serial)?, intent)
@@ -227,20 +229,20 @@ impl Authority {
     ) -> Result<ArchivedKey, AuthorityError> {
         let now = enrollment.now;
         let key = self.keys.token.generate_deliverable_key(permit.algorithm())?;
-        at("authority.enroll.after_session_key");
+        crash_point("authority.enroll.after_session_key");
         let public_key = key.public_key_der().ok_or_else(|| AuthorityError::Encode {
             what: "an encryption key",
             reason: "the token did not return the public key".into(),
         })?;
         let issued = self.issue(permit.for_key(public_key.to_vec()), now)?;
-        let record = archive::record(&self.keys, &self.sealer, &enrollment.user.id, &issued, &key, now)?;
-        at("authority.enroll.before_archive");
+        let record = archive::new_archive_record(&self.keys, &self.sealer, &enrollment.user.id, &issued, &key, now)?;
+        crash_point("authority.enroll.before_archive");
         let serial = issued.certificate().serial().to_string();
         let detail = json!({ "serial": serial, "user": enrollment.user.id });
         self.store.archive(record, audit::entry(now, "key.archived", &detail))?;
-        at("authority.enroll.after_archive");
+        crash_point("authority.enroll.after_archive");
         drop(key);
-        self.take_from_archive(&self.record_of(&serial)?, enrollment.user)
+        self.restore_archived_key(&self.record_of(&serial)?, enrollment.user)
     }
 
     /// Resumes an interrupted run of this transaction: returns the archived key, or discards a
@@ -254,16 +256,16 @@ impl Authority {
         if let Some(sha256) = &record.sha256
             && self.store.archived_key(sha256)?.is_some()
         {
-            return self.take_from_archive(record, enrollment.user).map(Some);
+            return self.restore_archived_key(record, enrollment.user).map(Some);
         }
         let detail = json!({ "serial": record.intent.serial, "reason": "key lost before it was archived" });
         self.store.abandon(&record.intent.serial, audit::entry(enrollment.now, "certificate.abandoned", &detail))?;
-        at("authority.enroll.after_abandon");
+        crash_point("authority.enroll.after_abandon");
         Ok(None)
     }
 
     /// Takes the key of a certificate out of the archive.
-    pub(in crate::authority) fn take_from_archive(
+    pub(in crate::authority) fn restore_archived_key(
         &self,
         certificate: &CertificateRecord,
         user: &UserRecord,
@@ -272,11 +274,14 @@ impl Authority {
             || AuthorityError::Tampered(format!("the archived key of certificate {}", certificate.intent.serial));
         let sha256 = certificate.sha256.as_ref().ok_or_else(missing)?;
         let record = self.store.archived_key(sha256)?.ok_or_else(missing)?;
-        archive::take_out(&self.keys, &self.sealer, &user.id, certificate, record)
+        archive::unwrap_archived_key(&self.keys, &self.sealer, &user.id, certificate, record)
     }
 
-    fn implicit_confirmation(&self, enrollment: &Enrollment<'_>) -> Result<(Ending, AuditEntry), AuthorityError> {
-        let ending = Ending {
+    fn implicit_confirmation(
+        &self,
+        enrollment: &Enrollment<'_>,
+    ) -> Result<(TransactionEnd, AuditEntry), AuthorityError> {
+        let ending = TransactionEnd {
             transaction_id: enrollment.transaction_id.to_vec(),
             state: TransactionState::Confirmed,
             confirmation: None,
@@ -300,7 +305,7 @@ impl Authority {
     }
 }
 
-fn transaction_id_in_use() -> Stop {
+fn transaction_id_in_use() -> RequestError {
     refuse(
         PkiFailureInfo::TRANSACTION_ID_IN_USE,
         "this transactionID was used by another message, or its enrollment was discarded; start a new enrollment",

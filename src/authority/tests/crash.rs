@@ -12,12 +12,12 @@ use super::support::*;
 use crate::authority::{Authority, CRASH_POINTS, init};
 use crate::cmp::{PkiBody, PkiFailureInfo};
 use crate::letter::Letter;
-use crate::statement::{Answer, Operation, Way};
+use crate::statement::{AdminOperation, StatementAnswer, StatementChannel};
 use crate::store::{CertificateKind, CertificateState};
 use crate::token::test_support::{PIN, pin};
 
 const DIRECTORY: &str = "TOKENKEEP_TEST_AUTHORITY";
-const ACT: &str = "TOKENKEEP_TEST_ACT";
+const ACTION: &str = "TOKENKEEP_TEST_ACT";
 const SIGKILL: i32 = 9;
 
 /// The child process: opens the authority in the directory and answers the message in the file
@@ -29,13 +29,13 @@ fn child() {
     let configuration = load(directory);
     let message = || std::fs::read(directory.join("message")).unwrap();
     let open = || Authority::open(configuration.clone(), &pin(PIN), now()).unwrap();
-    match std::env::var(ACT).unwrap().as_str() {
+    match std::env::var(ACTION).unwrap().as_str() {
         "init" => {
             let letter = init(&configuration, pin(PIN), None, ADMINISTRATOR, now()).unwrap();
             std::fs::write(directory.join("letter"), &*letter.to_text()).unwrap();
         }
         "cmp" => drop(open().answer_cmp(&message(), [192, 0, 2, 1].into(), now())),
-        "statement" => drop(open().answer_statement(&message(), Way::File, now())),
+        "statement" => drop(open().answer_statement(&message(), StatementChannel::File, now())),
         "sweep" => drop(open().sweep(later(60))),
         other => panic!("no such operation: {other}"),
     }
@@ -46,7 +46,7 @@ fn child() {
 fn run_child(directory: &Path, act: &str, point: Option<&str>) -> ExitStatus {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "authority::tests::crash::child", "--test-threads", "1", "-q"]);
-    command.env(DIRECTORY, directory).env(ACT, act).env_remove("TOKENKEEP_CRASH_AT");
+    command.env(DIRECTORY, directory).env(ACTION, act).env_remove("TOKENKEEP_CRASH_AT");
     if let Some(point) = point {
         command.env("TOKENKEEP_CRASH_AT", point);
     }
@@ -58,12 +58,12 @@ fn run_child(directory: &Path, act: &str, point: Option<&str>) -> ExitStatus {
 
 /// Runs a child that is killed at `point` while it works on `message`, then opens the authority
 /// again.
-fn killed(office: &mut Office, act: &str, message: &[u8], point: &str) {
-    std::fs::write(office.directory().join("message"), message).unwrap();
-    office.close();
-    let status = run_child(office.directory(), act, Some(point));
+fn killed(fixture: &mut AuthorityFixture, act: &str, message: &[u8], point: &str) {
+    std::fs::write(fixture.directory().join("message"), message).unwrap();
+    fixture.close();
+    let status = run_child(fixture.directory(), act, Some(point));
     assert_eq!(status.signal(), Some(SIGKILL), "{point} was not reached");
-    office.open(now());
+    fixture.open(now());
 }
 
 fn points(prefix: &str) -> impl Iterator<Item = &'static str> {
@@ -91,135 +91,137 @@ fn every_crash_point_is_in_the_list_once_and_in_the_code() {
 }
 
 #[test]
-fn a_request_killed_at_any_step_gets_a_fitting_reply_after_the_restart() {
-    let mut office = Office::new();
-    let administrator = office.administrator();
-    let person = Person::new();
+fn a_request_killed_at_any_step_gets_its_reply_after_restart() {
+    let mut fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
+    let client = TestClient::new();
     // Two certificates are issued, and each of their steps is a crash point.
     let issuing =
         ["authority.enroll.after_intent:2", "authority.enroll.after_signature:2", "authority.enroll.after_issued:2"];
     let all = points("authority.enroll.").filter(|point| *point != "authority.enroll.after_abandon");
     for point in all.chain(issuing) {
-        let letter = office.letter_for(&administrator, "user@example.org");
-        let request = person.request(&letter, USUAL, now());
-        killed(&mut office, "cmp", &request, point);
-        finish(&office, &person, &letter, &request, point);
+        let letter = fixture.letter_for(&administrator, "user@example.org");
+        let request = client.request(&letter, DEFAULT_OPTIONS, now());
+        killed(&mut fixture, "cmp", &request, point);
+        finish(&fixture, &client, &letter, &request, point);
     }
-    office.check_log();
+    fixture.check_log();
 }
 
 #[test]
-fn a_key_lost_before_it_was_archived_is_never_delivered() {
-    let mut office = Office::new();
-    let administrator = office.administrator();
-    let person = Person::new();
-    let letter = office.letter_for(&administrator, "user@example.org");
-    let request = person.request(&letter, USUAL, now());
-    killed(&mut office, "cmp", &request, "authority.enroll.before_archive");
-    killed(&mut office, "cmp", &request, "authority.enroll.after_abandon");
-    finish(&office, &person, &letter, &request, "after_abandon");
-    let user = office.authority().store.user_by_email("user@example.org").unwrap().unwrap();
-    let certificates = office.authority().store.certificates_of_user(&user.id).unwrap();
+fn a_key_lost_before_archiving_is_never_delivered() {
+    let mut fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
+    let client = TestClient::new();
+    let letter = fixture.letter_for(&administrator, "user@example.org");
+    let request = client.request(&letter, DEFAULT_OPTIONS, now());
+    killed(&mut fixture, "cmp", &request, "authority.enroll.before_archive");
+    killed(&mut fixture, "cmp", &request, "authority.enroll.after_abandon");
+    finish(&fixture, &client, &letter, &request, "after_abandon");
+    let user = fixture.authority().store.user_by_email("user@example.org").unwrap().unwrap();
+    let certificates = fixture.authority().store.certificates_of_user(&user.id).unwrap();
     let given_up = certificates.iter().filter(|record| record.state == CertificateState::Abandoned).count();
     assert_eq!((certificates.len(), given_up), (3, 1));
 }
 
 #[test]
-fn a_recovery_killed_at_any_step_delivers_the_history_after_the_restart() {
-    let mut office = Office::new();
-    let administrator = office.administrator();
-    let person = Person::new();
-    let mut history = person.enroll(&office, &office.letter_for(&administrator, "user@example.org"), now());
+fn a_recovery_killed_at_any_step_completes_after_restart() {
+    let mut fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
+    let client = TestClient::new();
+    let mut history = client.enroll(&fixture, &fixture.letter_for(&administrator, "user@example.org"), now());
     for (minute, point) in ["authority.enroll.after_issued", "authority.enroll.after_archive"].into_iter().enumerate() {
-        let letter = office.recovery_letter_for(&administrator, "user@example.org", true);
-        let request = person.request(&letter, USUAL, now());
-        killed(&mut office, "cmp", &request, point);
+        let letter = fixture.recovery_letter_for(&administrator, "user@example.org", true);
+        let request = client.request(&letter, DEFAULT_OPTIONS, now());
+        killed(&mut fixture, "cmp", &request, point);
         let at = later(i64::try_from(minute).unwrap() + 1);
-        let reply = office.post(&request, at).bytes;
-        let delivered = person.install(&letter, &request, &reply);
+        let reply = fixture.post(&request, at).bytes;
+        let delivered = client.install(&letter, &request, &reply);
         assert_eq!(delivered[..history.len()], history[..], "{point}");
         assert_eq!(delivered.len(), history.len() + 1, "plus a new current key");
-        Person::confirm(&office, &letter, &request, &reply, at);
+        TestClient::confirm(&fixture, &letter, &request, &reply, at);
         history = delivered;
     }
 }
 
 #[test]
-fn a_confirmation_killed_at_any_step_is_answered_after_the_restart() {
-    let mut office = Office::new();
-    let administrator = office.administrator();
-    let person = Person::new();
+fn a_confirmation_killed_at_any_step_completes_after_restart() {
+    let mut fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
+    let client = TestClient::new();
     for point in points("authority.confirm.") {
-        let letter = office.letter_for(&administrator, "user@example.org");
-        let request = person.request(&letter, USUAL, now());
-        let reply = office.post(&request, now()).bytes;
-        let confirmation = Person::confirmation(&letter, &request, &reply, None, now());
-        killed(&mut office, "cmp", &confirmation, point);
-        let answer = proven(&confirmation, &office.post(&confirmation, now()).bytes, &letter.temporary_key);
+        let letter = fixture.letter_for(&administrator, "user@example.org");
+        let request = client.request(&letter, DEFAULT_OPTIONS, now());
+        let reply = fixture.post(&request, now()).bytes;
+        let confirmation = TestClient::confirmation(&letter, &request, &reply, None, now());
+        killed(&mut fixture, "cmp", &confirmation, point);
+        let answer = proven(&confirmation, &fixture.post(&confirmation, now()).bytes, &letter.temporary_key);
         assert!(matches!(answer.body(), PkiBody::PkiConf(_)), "{point}");
     }
-    let found = office.authority().search_certificates("user@example.org", now()).unwrap();
+    let found = fixture.authority().search_certificates("user@example.org", now()).unwrap();
     assert_eq!(found.len(), 1, "one current encryption certificate");
 }
 
 /// An attacker with write access to the database and a letter: the CA signs only what was decided.
 #[test]
-fn what_will_be_signed_is_not_read_from_the_database() {
+fn certificate_content_is_not_read_from_the_database() {
     let (own, wanted) = ("mallo@example.org", ADMINISTRATOR);
     assert_eq!(own.len(), wanted.len(), "the DER must stay well-formed");
     let exchanged = format!(
         "SET tbs = CAST(replace(tbs, CAST('{own}' AS BLOB), CAST('{wanted}' AS BLOB)) AS BLOB) WHERE kind = 'signing'"
     );
-    let mut office = Office::new();
-    let administrator = office.administrator();
-    let person = Person::new();
+    let mut fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
+    let client = TestClient::new();
 
-    let letter = office.letter_for(&administrator, own);
-    let request = person.request(&letter, USUAL, now());
-    killed(&mut office, "cmp", &request, "authority.enroll.after_intent");
-    office.tamper(&format!("UPDATE certificates {exchanged}"));
+    let letter = fixture.letter_for(&administrator, own);
+    let request = client.request(&letter, DEFAULT_OPTIONS, now());
+    killed(&mut fixture, "cmp", &request, "authority.enroll.after_intent");
+    fixture.tamper(&format!("UPDATE certificates {exchanged}"));
     assert_eq!(
-        refusal(&request, &office.post(&request, now()).bytes, &letter.temporary_key).0,
+        refusal(&request, &fixture.post(&request, now()).bytes, &letter.temporary_key).0,
         PkiFailureInfo::SYSTEM_FAILURE
     );
 
-    let letter = office.letter_for(&administrator, own);
-    office.tamper(&format!(
+    let letter = fixture.letter_for(&administrator, own);
+    fixture.tamper(&format!(
         "CREATE TRIGGER exchange AFTER INSERT ON certificates BEGIN UPDATE certificates {exchanged}; END"
     ));
-    let request = person.request(&letter, USUAL, now());
-    let reply = proven(&request, &office.post(&request, now()).bytes, &letter.temporary_key);
+    let request = client.request(&letter, DEFAULT_OPTIONS, now());
+    let reply = proven(&request, &fixture.post(&request, now()).bytes, &letter.temporary_key);
     assert_eq!(parts(&reply).0.emails(), [own]);
 }
 
 #[test]
 fn a_sweep_that_was_killed_is_finished_by_the_next() {
-    let mut office = Office::new();
-    let administrator = office.administrator();
-    let person = Person::new();
+    let mut fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
+    let client = TestClient::new();
     for email in ["a@example.org", "b@example.org"] {
-        let letter = office.letter_for(&administrator, email);
-        office.post(&person.request(&letter, USUAL, now()), now());
+        let letter = fixture.letter_for(&administrator, email);
+        fixture.post(&client.request(&letter, DEFAULT_OPTIONS, now()), now());
     }
-    killed(&mut office, "sweep", b"", "authority.sweep.after_end");
-    assert_eq!(office.authority().sweep(later(60)).unwrap(), 1);
+    killed(&mut fixture, "sweep", b"", "authority.sweep.after_end");
+    assert_eq!(fixture.authority().sweep(later(60)).unwrap(), 1);
 }
 
 #[test]
-fn a_statement_killed_at_any_step_counts_once_and_the_next_one_works() {
-    let mut office = Office::new();
-    let by = office.administrator();
-    let person = Person::new();
-    person.enroll(&office, &office.letter_for(&by, "user@example.org"), now());
+fn a_statement_killed_at_any_step_is_executed_at_most_once() {
+    let mut fixture = AuthorityFixture::new();
+    let by = fixture.administrator();
+    let client = TestClient::new();
+    client.enroll(&fixture, &fixture.letter_for(&by, "user@example.org"), now());
     for (number, point) in points("authority.statement.").enumerate() {
-        let recover = || Operation::Recover { email: "user@example.org".into(), lost: true, valid_for_seconds: None };
+        let recover =
+            || AdminOperation::Recover { email: "user@example.org".into(), lost: true, valid_for_seconds: None };
         // As a file, which any run of the authority may answer.
-        let statement = office.statement(Way::File, &by, recover(), [u8::try_from(number).unwrap(); 16], now());
+        let statement =
+            fixture.statement(StatementChannel::File, &by, recover(), [u8::try_from(number).unwrap(); 16], now());
         let signed = by.sign(&statement, now());
-        killed(&mut office, "statement", signed.as_der(), point);
-        let again = office.post_statement_by(Way::File, signed.as_der(), now()).answer;
-        assert!(matches!(again, Answer::Refused(_)), "{point}");
-        by.letter_in(office.state(&by, recover(), now()).unwrap());
+        killed(&mut fixture, "statement", signed.as_der(), point);
+        let again = fixture.post_statement_by(StatementChannel::File, signed.as_der(), now()).answer;
+        assert!(matches!(again, StatementAnswer::Refused(_)), "{point}");
+        by.letter_in(fixture.state(&by, recover(), now()).unwrap());
     }
 }
 
@@ -243,16 +245,16 @@ fn an_init_killed_at_any_step_is_finished_by_the_same_call() {
     }
 }
 
-fn finish(office: &Office, person: &Person, letter: &Letter, request: &[u8], point: &str) {
-    let reply = office.post(request, now()).bytes;
-    assert_eq!(office.post(request, now()).bytes, reply, "{point}");
-    let certificates = person.install(letter, request, &reply);
+fn finish(fixture: &AuthorityFixture, client: &TestClient, letter: &Letter, request: &[u8], point: &str) {
+    let reply = fixture.post(request, now()).bytes;
+    assert_eq!(fixture.post(request, now()).bytes, reply, "{point}");
+    let certificates = client.install(letter, request, &reply);
     assert_eq!(certificates.len(), 1, "{point}");
-    assert!(office.authority().store.archived_key(certificates[0].fingerprint().as_bytes()).unwrap().is_some());
-    assert!(matches!(Person::confirm(office, letter, request, &reply, now()).body(), PkiBody::PkiConf(_)));
+    assert!(fixture.authority().store.archived_key(certificates[0].fingerprint().as_bytes()).unwrap().is_some());
+    assert!(matches!(TestClient::confirm(fixture, letter, request, &reply, now()).body(), PkiBody::PkiConf(_)));
 
-    let user = office.authority().store.user_by_email("user@example.org").unwrap().unwrap();
-    let certificates = office.authority().store.certificates_of_user(&user.id).unwrap();
+    let user = fixture.authority().store.user_by_email("user@example.org").unwrap().unwrap();
+    let certificates = fixture.authority().store.certificates_of_user(&user.id).unwrap();
     for kind in [CertificateKind::Signing, CertificateKind::Encryption] {
         let current = certificates.iter().filter(|c| c.intent.kind == kind && c.state == CertificateState::Current);
         assert_eq!(current.count(), 1, "{point}: one current {kind} certificate");
@@ -265,14 +267,14 @@ fn finish(office: &Office, person: &Person, letter: &Letter, request: &[u8], poi
 
 #[test]
 fn a_client_that_need_not_confirm_keeps_what_it_got() {
-    let mut office = Office::new();
-    let (person, letter) = (Person::new(), office.letter.clone());
-    let wish = Wish { encryption: false, implicit_confirm: true, level: None };
-    let request = person.request(&letter, wish, now());
-    killed(&mut office, "cmp", &request, "authority.enroll.after_reply");
-    let reply = office.post(&request, now()).bytes;
+    let mut fixture = AuthorityFixture::new();
+    let (client, letter) = (TestClient::new(), fixture.letter.clone());
+    let options = RequestOptions { encryption: false, implicit_confirm: true, level: None };
+    let request = client.request(&letter, options, now());
+    killed(&mut fixture, "cmp", &request, "authority.enroll.after_reply");
+    let reply = fixture.post(&request, now()).bytes;
     let (signing, _) = parts(&proven(&request, &reply, &letter.temporary_key));
-    office.authority().sweep(later(60)).unwrap();
-    let record = office.authority().certificate(&signing.serial().to_string()).unwrap().unwrap();
+    fixture.authority().sweep(later(60)).unwrap();
+    let record = fixture.authority().certificate(&signing.serial().to_string()).unwrap().unwrap();
     assert_eq!(record.state, CertificateState::Current);
 }

@@ -2,106 +2,107 @@
 
 use super::support::*;
 use crate::cmp::{
-    GeneralInfoExt as _, PkiBody, PkiFailureInfo, PkiHeader, PkiStatusInfo, ProofOfPossession, Pvno, Reply,
+    CheckedReply, GeneralInfoExt as _, PkiBody, PkiFailureInfo, PkiHeader, PkiStatusInfo, ProofOfPossession, Pvno,
     check_reply, oid, reject,
 };
 use crate::letter::TemporaryKey;
-use crate::pki::{Purpose, path};
+use crate::pki::{CertificatePurpose, path};
 use crate::store::{CertificateState, TemporaryKeyState};
 use crate::token::SecurityLevel;
 
-fn state_of_letter(office: &Office, reference: &str) -> TemporaryKeyState {
-    office.authority().store.temporary_key(reference).unwrap().unwrap().state
+fn state_of_letter(fixture: &AuthorityFixture, reference: &str) -> TemporaryKeyState {
+    fixture.authority().store.temporary_key(reference).unwrap().unwrap().state
 }
 
-fn state_of_certificate(office: &Office, certificate: &crate::pki::Certificate) -> CertificateState {
-    office.authority().store.certificate(&certificate.serial().to_string()).unwrap().unwrap().state
+fn state_of_certificate(fixture: &AuthorityFixture, certificate: &crate::pki::Certificate) -> CertificateState {
+    fixture.authority().store.certificate(&certificate.serial().to_string()).unwrap().unwrap().state
 }
 
 #[test]
 fn an_enrollment_gives_a_signing_and_an_encryption_certificate() {
-    let office = Office::new();
-    let person = Person::new();
-    let reference = office.letter.reference.as_str();
-    let encryption = person.enroll(&office, &office.letter, now());
-    let (signing, ca) = (person.certificate(), office.ca());
+    let fixture = AuthorityFixture::new();
+    let client = TestClient::new();
+    let reference = fixture.letter.reference.as_str();
+    let encryption = client.enroll(&fixture, &fixture.letter, now());
+    let (signing, ca) = (client.certificate(), fixture.ca());
 
-    path::verify(&signing, &[], std::slice::from_ref(&ca), Purpose::Signing, now()).unwrap();
-    path::verify(&encryption[0], &[], std::slice::from_ref(&ca), Purpose::Encryption, now()).unwrap();
+    path::verify(&signing, &[], std::slice::from_ref(&ca), CertificatePurpose::Signing, now()).unwrap();
+    path::verify(&encryption[0], &[], std::slice::from_ref(&ca), CertificatePurpose::Encryption, now()).unwrap();
     assert_eq!(signing.emails(), [ADMINISTRATOR]);
     assert_eq!(encryption.len(), 1);
-    assert_eq!(state_of_letter(&office, reference), TemporaryKeyState::Used);
-    assert_eq!(state_of_certificate(&office, &signing), CertificateState::Current);
-    let found = office.authority().search_certificates("Admin@Example.org", now()).unwrap();
+    assert_eq!(state_of_letter(&fixture, reference), TemporaryKeyState::Used);
+    assert_eq!(state_of_certificate(&fixture, &signing), CertificateState::Current);
+    let found = fixture.authority().search_certificates("Admin@Example.org", now()).unwrap();
     assert_eq!(found, [encryption[0].as_der()]);
-    assert!(office.authority().search_certificates("nobody@example.org", now()).unwrap().is_empty());
+    assert!(fixture.authority().search_certificates("nobody@example.org", now()).unwrap().is_empty());
 }
 
 #[test]
-fn the_same_request_gets_the_same_reply_and_another_one_with_its_transaction_id_gets_none() {
-    let office = Office::new();
-    let (person, letter) = (Person::new(), &office.letter);
-    let request = person.request(letter, USUAL, now());
-    let reply = office.post(&request, now()).bytes;
-    assert_eq!(office.post(&request, later(1)).bytes, reply);
+fn a_resent_request_gets_the_same_reply_a_changed_one_none() {
+    let fixture = AuthorityFixture::new();
+    let (client, letter) = (TestClient::new(), &fixture.letter);
+    let request = client.request(letter, DEFAULT_OPTIONS, now());
+    let reply = fixture.post(&request, now()).bytes;
+    assert_eq!(fixture.post(&request, later(1)).bytes, reply);
 
-    let mut header = Person::header(letter, now());
+    let mut header = TestClient::header(letter, now());
     header.transaction_id = read(&request).header().transaction_id.clone();
     let other = crate::cmp::Draft::new(header, read(&request).body().clone());
     let other = protect(other, &letter.temporary_key);
-    let (reasons, _) = refusal(&other, &office.post(&other, now()).bytes, &letter.temporary_key);
+    let (reasons, _) = refusal(&other, &fixture.post(&other, now()).bytes, &letter.temporary_key);
     assert!(reasons.contains(PkiFailureInfo::TRANSACTION_ID_IN_USE));
 
-    Person::confirm(&office, letter, &request, &reply, now());
-    assert_eq!(office.post(&request, later(1)).bytes, reply, "after the confirmation as well");
+    TestClient::confirm(&fixture, letter, &request, &reply, now());
+    assert_eq!(fixture.post(&request, later(1)).bytes, reply, "after the confirmation as well");
 }
 
 #[test]
 fn of_two_enrollments_with_one_letter_exactly_one_wins() {
-    let office = Office::new();
-    let people = [Person::new(), Person::new()];
-    let requests: Vec<_> = people.iter().map(|person| person.request(&office.letter, USUAL, now())).collect();
+    let fixture = AuthorityFixture::new();
+    let people = [TestClient::new(), TestClient::new()];
+    let requests: Vec<_> =
+        people.iter().map(|client| client.request(&fixture.letter, DEFAULT_OPTIONS, now())).collect();
     let replies: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = requests
             .iter()
-            .map(|request| scope.spawn(|| office.authority().answer_cmp(request, [192, 0, 2, 1].into(), now())))
+            .map(|request| scope.spawn(|| fixture.authority().answer_cmp(request, [192, 0, 2, 1].into(), now())))
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap().bytes).collect()
     });
     let won = replies.iter().filter(|reply| matches!(read(reply).body(), PkiBody::Ip(_))).count();
     assert_eq!(won, 1);
     let lost = replies.iter().position(|reply| matches!(read(reply).body(), PkiBody::Error(_))).unwrap();
-    let (reasons, text) = refusal(&requests[lost], &replies[lost], &office.letter.temporary_key);
+    let (reasons, text) = refusal(&requests[lost], &replies[lost], &fixture.letter.temporary_key);
     assert!(reasons.contains(PkiFailureInfo::NOT_AUTHORIZED), "{text}");
 }
 
 #[test]
 fn copies_of_one_request_at_the_same_moment_get_one_reply() {
-    let office = Office::new();
-    let person = Person::new();
-    let request = person.request(&office.letter, USUAL, now());
+    let fixture = AuthorityFixture::new();
+    let client = TestClient::new();
+    let request = client.request(&fixture.letter, DEFAULT_OPTIONS, now());
     let replies: Vec<_> = std::thread::scope(|scope| {
-        let post = || office.authority().answer_cmp(&request, [192, 0, 2, 1].into(), now()).bytes;
+        let post = || fixture.authority().answer_cmp(&request, [192, 0, 2, 1].into(), now()).bytes;
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(post)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(replies.windows(2).all(|pair| pair[0] == pair[1]));
-    assert_eq!(person.install(&office.letter, &request, &replies[0]).len(), 1);
+    assert_eq!(client.install(&fixture.letter, &request, &replies[0]).len(), 1);
 }
 
 #[test]
-fn an_unknown_reference_and_a_wrong_temporary_key_get_the_same_answer() {
-    let office = Office::new();
-    let person = Person::new();
-    let mut wrong = office.letter.clone();
+fn unknown_reference_and_wrong_temporary_key_look_the_same() {
+    let fixture = AuthorityFixture::new();
+    let client = TestClient::new();
+    let mut wrong = fixture.letter.clone();
     wrong.temporary_key = TemporaryKey::from_mac(&[7; 32]);
     let mut unknown = wrong.clone();
-    unknown.reference = crate::letter::Reference::new(crate::letter::Purpose::Enroll, [9; 5]);
+    unknown.reference = crate::letter::Reference::new(crate::letter::LetterPurpose::Enroll, [9; 5]);
     let mut answers = Vec::new();
     for letter in [&wrong, &unknown] {
-        let request = person.request(letter, USUAL, now());
-        let answer = office.post(&request, now());
-        let Ok(Reply::UnprovenError(error)) =
+        let request = client.request(letter, DEFAULT_OPTIONS, now());
+        let answer = fixture.post(&request, now());
+        let Ok(CheckedReply::UnauthenticatedError(error)) =
             check_reply(&read(&request), &answer.bytes, letter.temporary_key.cmp_secret())
         else {
             panic!("no unprotected refusal")
@@ -111,150 +112,150 @@ fn an_unknown_reference_and_a_wrong_temporary_key_get_the_same_answer() {
         answers.push(error);
     }
     assert_eq!(answers[0], answers[1]);
-    let reference = office.letter.reference.as_str();
-    assert_eq!(state_of_letter(&office, reference), TemporaryKeyState::Unused, "never locked");
-    person.enroll(&office, &office.letter, now());
+    let reference = fixture.letter.reference.as_str();
+    assert_eq!(state_of_letter(&fixture, reference), TemporaryKeyState::Unused, "never locked");
+    client.enroll(&fixture, &fixture.letter, now());
 }
 
 #[test]
-fn used_expired_and_voided_are_told_to_whom_has_the_temporary_key_only() {
-    let office = Office::new();
-    let administrator = office.administrator();
-    let first = office.letter_for(&administrator, "user@example.org");
-    let second = office.letter_for(&administrator, "user@example.org");
-    let person = Person::new();
+fn letter_status_is_revealed_only_with_the_temporary_key() {
+    let fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
+    let first = fixture.letter_for(&administrator, "user@example.org");
+    let second = fixture.letter_for(&administrator, "user@example.org");
+    let client = TestClient::new();
     for (letter, at, word) in [
-        (&office.letter, now(), "already used"),
+        (&fixture.letter, now(), "already used"),
         (&first, now(), "replaced by a newer one"),
         (&second, later(15 * 24 * 60), "was good until"),
     ] {
-        for message in [person.request(letter, USUAL, at), question(letter, &[oid::IT_CA_CERTS], at)] {
-            let (reasons, text) = refusal(&message, &office.post(&message, at).bytes, &letter.temporary_key);
+        for message in [client.request(letter, DEFAULT_OPTIONS, at), question(letter, &[oid::IT_CA_CERTS], at)] {
+            let (reasons, text) = refusal(&message, &fixture.post(&message, at).bytes, &letter.temporary_key);
             assert!(reasons.contains(PkiFailureInfo::NOT_AUTHORIZED) && text.contains(word), "{text}");
         }
     }
-    person.enroll(&office, &second, now());
+    client.enroll(&fixture, &second, now());
 }
 
 #[test]
-fn genm_tells_about_the_authority_and_uses_nothing_up() {
-    let office = Office::new();
-    let letter = &office.letter;
+fn genm_describes_the_authority_and_uses_nothing_up() {
+    let fixture = AuthorityFixture::new();
+    let letter = &fixture.letter;
     let message = question(letter, &[oid::IT_CA_CERTS, oid::IT_SIGN_KEY_PAIR_TYPES], now());
     for _ in 0..2 {
-        let answer = proven(&message, &office.post(&message, now()).bytes, &letter.temporary_key);
+        let answer = proven(&message, &fixture.post(&message, now()).bytes, &letter.temporary_key);
         let PkiBody::Genp(told) = answer.body() else { panic!("no genp") };
-        assert_eq!(told.ca_certs().unwrap().unwrap()[0].to_vec().unwrap(), office.ca().as_der());
+        assert_eq!(told.ca_certs().unwrap().unwrap()[0].to_vec().unwrap(), fixture.ca().as_der());
         assert_eq!(told.sign_key_pair_types().unwrap().unwrap()[0].oid.to_string(), "1.2.840.10045.2.1");
     }
-    assert_eq!(state_of_letter(&office, letter.reference.as_str()), TemporaryKeyState::Unused);
+    assert_eq!(state_of_letter(&fixture, letter.reference.as_str()), TemporaryKeyState::Unused);
 }
 
 #[test]
 fn a_refused_reply_is_revoked_and_the_letter_is_good_again() {
-    let office = Office::new();
-    let (person, letter) = (Person::new(), &office.letter);
-    let request = person.request(letter, USUAL, now());
-    let reply = office.post(&request, now()).bytes;
+    let fixture = AuthorityFixture::new();
+    let (client, letter) = (TestClient::new(), &fixture.letter);
+    let request = client.request(letter, DEFAULT_OPTIONS, now());
+    let reply = fixture.post(&request, now()).bytes;
     let certificate = parts(&read(&reply)).0;
     let why = PkiStatusInfo::rejection(PkiFailureInfo::INCORRECT_DATA, "the key does not fit");
-    let refused = Person::confirmation(letter, &request, &reply, Some(&why), now());
-    let answer = office.post(&refused, now()).bytes;
+    let refused = TestClient::confirmation(letter, &request, &reply, Some(&why), now());
+    let answer = fixture.post(&refused, now()).bytes;
     assert!(matches!(proven(&refused, &answer, &letter.temporary_key).body(), PkiBody::PkiConf(_)));
-    assert_eq!(office.post(&refused, now()).bytes, answer, "again");
-    assert_eq!(state_of_certificate(&office, &certificate), CertificateState::Revoked);
-    assert_eq!(state_of_letter(&office, letter.reference.as_str()), TemporaryKeyState::Unused);
+    assert_eq!(fixture.post(&refused, now()).bytes, answer, "again");
+    assert_eq!(state_of_certificate(&fixture, &certificate), CertificateState::Revoked);
+    assert_eq!(state_of_letter(&fixture, letter.reference.as_str()), TemporaryKeyState::Unused);
 
-    let (reasons, _) = refusal(&request, &office.post(&request, now()).bytes, &letter.temporary_key);
+    let (reasons, _) = refusal(&request, &fixture.post(&request, now()).bytes, &letter.temporary_key);
     assert!(reasons.contains(PkiFailureInfo::TRANSACTION_ID_IN_USE), "a replay does not restart it");
-    person.enroll(&office, letter, now());
+    client.enroll(&fixture, letter, now());
 }
 
 #[test]
-fn an_error_in_the_transaction_gives_the_letter_back_and_not_after_the_confirmation() {
-    let office = Office::new();
-    let (person, letter) = (Person::new(), &office.letter);
-    let request = person.request(letter, USUAL, now());
-    let reply = office.post(&request, now()).bytes;
+fn an_error_message_returns_the_letter_before_confirmation_only() {
+    let fixture = AuthorityFixture::new();
+    let (client, letter) = (TestClient::new(), &fixture.letter);
+    let request = client.request(letter, DEFAULT_OPTIONS, now());
+    let reply = fixture.post(&request, now()).bytes;
     let why = || PkiStatusInfo::rejection(PkiFailureInfo::BAD_MESSAGE_CHECK, "tampered");
     let error = protect(reject(&read(&request), None, why(), now()).unwrap(), &letter.temporary_key);
-    let answer = office.post(&error, now()).bytes;
+    let answer = fixture.post(&error, now()).bytes;
     assert!(matches!(proven(&error, &answer, &letter.temporary_key).body(), PkiBody::PkiConf(_)));
-    assert_eq!(state_of_letter(&office, letter.reference.as_str()), TemporaryKeyState::Unused);
-    let late = Person::confirmation(letter, &request, &reply, None, now());
-    let (reasons, _) = refusal(&late, &office.post(&late, now()).bytes, &letter.temporary_key);
+    assert_eq!(state_of_letter(&fixture, letter.reference.as_str()), TemporaryKeyState::Unused);
+    let late = TestClient::confirmation(letter, &request, &reply, None, now());
+    let (reasons, _) = refusal(&late, &fixture.post(&late, now()).bytes, &letter.temporary_key);
     assert!(reasons.contains(PkiFailureInfo::CERT_REVOKED));
 
-    let request = person.request(letter, USUAL, now());
-    let reply = office.post(&request, now()).bytes;
-    Person::confirm(&office, letter, &request, &reply, now());
+    let request = client.request(letter, DEFAULT_OPTIONS, now());
+    let reply = fixture.post(&request, now()).bytes;
+    TestClient::confirm(&fixture, letter, &request, &reply, now());
     let error = protect(reject(&read(&request), None, why(), now()).unwrap(), &letter.temporary_key);
-    let (reasons, _) = refusal(&error, &office.post(&error, now()).bytes, &letter.temporary_key);
+    let (reasons, _) = refusal(&error, &fixture.post(&error, now()).bytes, &letter.temporary_key);
     assert!(reasons.contains(PkiFailureInfo::CERT_CONFIRMED));
-    assert_eq!(state_of_letter(&office, letter.reference.as_str()), TemporaryKeyState::Used);
+    assert_eq!(state_of_letter(&fixture, letter.reference.as_str()), TemporaryKeyState::Used);
 }
 
 #[test]
-fn a_confirmation_said_again_in_other_bytes_is_confirmed_again() {
-    let office = Office::new();
-    let (person, letter) = (Person::new(), &office.letter);
-    let request = person.request(letter, USUAL, now());
-    let reply = office.post(&request, now()).bytes;
+fn a_re_encoded_confirmation_is_confirmed_again() {
+    let fixture = AuthorityFixture::new();
+    let (client, letter) = (TestClient::new(), &fixture.letter);
+    let request = client.request(letter, DEFAULT_OPTIONS, now());
+    let reply = fixture.post(&request, now()).bytes;
     for _ in 0..2 {
-        assert!(matches!(Person::confirm(&office, letter, &request, &reply, now()).body(), PkiBody::PkiConf(_)));
+        assert!(matches!(TestClient::confirm(&fixture, letter, &request, &reply, now()).body(), PkiBody::PkiConf(_)));
     }
 }
 
 #[test]
-fn what_nobody_confirms_is_swept_and_the_same_message_begins_again() {
-    let office = Office::new();
-    let (person, letter) = (Person::new(), &office.letter);
-    let request = person.request(letter, USUAL, now());
-    let first = office.post(&request, now()).bytes;
-    assert_eq!(office.authority().sweep(later(9)).unwrap(), 0);
-    assert_eq!(office.authority().sweep(later(11)).unwrap(), 1);
-    assert_eq!(state_of_certificate(&office, &parts(&read(&first)).0), CertificateState::Revoked);
-    assert_eq!(state_of_letter(&office, letter.reference.as_str()), TemporaryKeyState::Unused);
+fn an_unconfirmed_enrollment_is_swept_and_can_be_restarted() {
+    let fixture = AuthorityFixture::new();
+    let (client, letter) = (TestClient::new(), &fixture.letter);
+    let request = client.request(letter, DEFAULT_OPTIONS, now());
+    let first = fixture.post(&request, now()).bytes;
+    assert_eq!(fixture.authority().sweep(later(9)).unwrap(), 0);
+    assert_eq!(fixture.authority().sweep(later(11)).unwrap(), 1);
+    assert_eq!(state_of_certificate(&fixture, &parts(&read(&first)).0), CertificateState::Revoked);
+    assert_eq!(state_of_letter(&fixture, letter.reference.as_str()), TemporaryKeyState::Unused);
 
-    let second = office.post(&request, later(12)).bytes;
+    let second = fixture.post(&request, later(12)).bytes;
     assert_ne!(second, first);
-    person.install(letter, &request, &second);
-    Person::confirm(&office, letter, &request, &second, later(12));
+    client.install(letter, &request, &second);
+    TestClient::confirm(&fixture, letter, &request, &second, later(12));
 }
 
 #[test]
 fn a_reply_is_given_again_for_thirty_days_and_then_forgotten() {
     let days = |days: i64| later(days * 24 * 60);
-    let office = Office::new();
-    let (person, letter) = (Person::new(), &office.letter);
-    let request = person.request(letter, USUAL, now());
-    let reply = office.post(&request, now()).bytes;
-    let confirmation = Person::confirmation(letter, &request, &reply, None, now());
-    let confirmed = office.post(&confirmation, now()).bytes;
-    let stored = || office.authority().store.transaction(&transaction_of(&request)).unwrap().unwrap();
+    let fixture = AuthorityFixture::new();
+    let (client, letter) = (TestClient::new(), &fixture.letter);
+    let request = client.request(letter, DEFAULT_OPTIONS, now());
+    let reply = fixture.post(&request, now()).bytes;
+    let confirmation = TestClient::confirmation(letter, &request, &reply, None, now());
+    let confirmed = fixture.post(&confirmation, now()).bytes;
+    let stored = || fixture.authority().store.transaction(&transaction_of(&request)).unwrap().unwrap();
 
-    office.authority().sweep(days(30)).unwrap();
-    assert_eq!(office.post(&request, days(30)).bytes, reply);
-    assert_eq!(office.post(&confirmation, days(30)).bytes, confirmed);
+    fixture.authority().sweep(days(30)).unwrap();
+    assert_eq!(fixture.post(&request, days(30)).bytes, reply);
+    assert_eq!(fixture.post(&confirmation, days(30)).bytes, confirmed);
 
-    office.authority().sweep(days(31)).unwrap();
+    fixture.authority().sweep(days(31)).unwrap();
     assert!(stored().reply.is_none() && stored().confirmation_reply.is_none());
-    let (_, text) = refusal(&request, &office.post(&request, days(31)).bytes, &letter.temporary_key);
+    let (_, text) = refusal(&request, &fixture.post(&request, days(31)).bytes, &letter.temporary_key);
     assert!(text.contains("30 days") && text.contains("administrator"), "{text}");
     // A client that installed the keys but missed pkiConf still gets it; others do not.
-    let answer = office.post(&confirmation, days(31)).bytes;
+    let answer = fixture.post(&confirmation, days(31)).bytes;
     assert!(matches!(proven(&confirmation, &answer, &letter.temporary_key).body(), PkiBody::PkiConf(_)));
-    let late = Person::confirmation(letter, &request, &reply, None, days(31));
-    let (_, text) = refusal(&late, &office.post(&late, days(31)).bytes, &letter.temporary_key);
+    let late = TestClient::confirmation(letter, &request, &reply, None, days(31));
+    let (_, text) = refusal(&late, &fixture.post(&late, days(31)).bytes, &letter.temporary_key);
     assert!(text.contains("30 days"), "{text}");
-    assert_eq!(state_of_certificate(&office, &parts(&read(&reply)).0), CertificateState::Current);
+    assert_eq!(state_of_certificate(&fixture, &parts(&read(&reply)).0), CertificateState::Current);
 
     // An open transaction is kept, however long it takes.
-    let office = Office::new();
-    let request = person.request(&office.letter, USUAL, now());
-    let reply = office.post(&request, now()).bytes;
-    office.authority().store.forget_replies(days(400)).unwrap();
-    assert_eq!(office.post(&request, now()).bytes, reply);
+    let fixture = AuthorityFixture::new();
+    let request = client.request(&fixture.letter, DEFAULT_OPTIONS, now());
+    let reply = fixture.post(&request, now()).bytes;
+    fixture.authority().store.forget_replies(days(400)).unwrap();
+    assert_eq!(fixture.post(&request, now()).bytes, reply);
 }
 
 fn transaction_of(request: &[u8]) -> Vec<u8> {
@@ -263,24 +264,24 @@ fn transaction_of(request: &[u8]) -> Vec<u8> {
 
 #[test]
 fn an_old_client_gets_a_signing_certificate_alone() {
-    let office = Office::new();
-    let (person, letter) = (Person::new(), &office.letter);
-    let wish = Wish { encryption: false, implicit_confirm: true, level: None };
-    let request = person.request(letter, wish, now());
-    let reply = office.post(&request, now()).bytes;
+    let fixture = AuthorityFixture::new();
+    let (client, letter) = (TestClient::new(), &fixture.letter);
+    let options = RequestOptions { encryption: false, implicit_confirm: true, level: None };
+    let request = client.request(letter, options, now());
+    let reply = fixture.post(&request, now()).bytes;
     let message = proven(&request, &reply, &letter.temporary_key);
     assert!(message.header().general_info.as_deref().unwrap().has_implicit_confirm());
     let (signing, keys) = parts(&message);
     assert!(keys.is_empty());
-    assert_eq!(state_of_certificate(&office, &signing), CertificateState::Current, "confirmed implicitly");
-    assert_eq!(state_of_letter(&office, letter.reference.as_str()), TemporaryKeyState::Used);
+    assert_eq!(state_of_certificate(&fixture, &signing), CertificateState::Current, "confirmed implicitly");
+    assert_eq!(state_of_letter(&fixture, letter.reference.as_str()), TemporaryKeyState::Used);
 }
 
 #[test]
-fn what_is_not_in_order_is_refused_and_uses_nothing_up() {
-    let office = Office::new();
-    let (person, letter) = (Person::new(), &office.letter);
-    let good = || person.draft_of(letter, USUAL, now()).ir();
+fn a_malformed_request_is_refused_and_uses_nothing_up() {
+    let fixture = AuthorityFixture::new();
+    let (client, letter) = (TestClient::new(), &fixture.letter);
+    let good = || client.draft_of(letter, DEFAULT_OPTIONS, now()).ir();
     let messages_of = |body: &PkiBody| match body {
         PkiBody::Ir(messages) => messages.clone(),
         _ => panic!("no ir"),
@@ -307,7 +308,7 @@ fn what_is_not_in_order_is_refused_and_uses_nothing_up() {
         (
             "another's proof",
             with(&|m| {
-                let other = Person::new().draft_of(letter, USUAL, now()).ir();
+                let other = TestClient::new().draft_of(letter, DEFAULT_OPTIONS, now()).ir();
                 m[0].popo.clone_from(&messages_of(&other.body)[0].popo);
             }),
             PkiFailureInfo::BAD_POP,
@@ -316,7 +317,11 @@ fn what_is_not_in_order_is_refused_and_uses_nothing_up() {
         ("only an encryption key", with(&|m| drop(m.remove(0))), PkiFailureInfo::BAD_REQUEST),
         ("nothing", with(&Vec::clear), PkiFailureInfo::BAD_REQUEST),
         ("pvno 3", with_header(&|h| h.pvno = Pvno::CMP2021), PkiFailureInfo::BAD_REQUEST),
-        ("a krr with an E reference", person.draft_of(letter, USUAL, now()).krr(), PkiFailureInfo::BAD_REQUEST),
+        (
+            "a krr with an E reference",
+            client.draft_of(letter, DEFAULT_OPTIONS, now()).krr(),
+            PkiFailureInfo::BAD_REQUEST,
+        ),
         (
             "a cr",
             {
@@ -329,7 +334,7 @@ fn what_is_not_in_order_is_refused_and_uses_nothing_up() {
     ];
     for (what, draft, reason) in cases {
         let message = protect(draft, &letter.temporary_key);
-        let (reasons, text) = refusal(&message, &office.post(&message, now()).bytes, &letter.temporary_key);
+        let (reasons, text) = refusal(&message, &fixture.post(&message, now()).bytes, &letter.temporary_key);
         assert!(reasons.contains(reason), "{what}: {text}");
     }
     for (what, draft, reason) in [
@@ -340,36 +345,36 @@ fn what_is_not_in_order_is_refused_and_uses_nothing_up() {
         ),
         ("no senderNonce", with_header(&|h| h.sender_nonce = None), PkiFailureInfo::BAD_SENDER_NONCE),
     ] {
-        let answer = office.post(&protect(draft, &letter.temporary_key), now()).bytes;
+        let answer = fixture.post(&protect(draft, &letter.temporary_key), now()).bytes;
         let PkiBody::Error(error) = read(&answer).body().clone() else { panic!("{what}: not refused") };
         assert!(error.status.reasons().contains(reason), "{what}: {}", error.status);
     }
-    let unprotected = office.post(&good().unprotected().unwrap(), now()).bytes;
+    let unprotected = fixture.post(&good().unprotected().unwrap(), now()).bytes;
     assert!(matches!(read(&unprotected).body(), PkiBody::Error(_)));
-    assert!(matches!(read(&office.post(b"no message", now()).bytes).body(), PkiBody::Error(_)));
+    assert!(matches!(read(&fixture.post(b"no message", now()).bytes).body(), PkiBody::Error(_)));
 
-    assert_eq!(state_of_letter(&office, letter.reference.as_str()), TemporaryKeyState::Unused);
-    person.enroll(&office, letter, now());
+    assert_eq!(state_of_letter(&fixture, letter.reference.as_str()), TemporaryKeyState::Unused);
+    client.enroll(&fixture, letter, now());
 }
 
 #[test]
 fn a_level_that_the_letter_does_not_allow_is_refused() {
-    let office = Office::new();
-    let administrator = office.administrator();
-    let issue = crate::statement::Operation::Issue {
+    let fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
+    let issue = crate::statement::AdminOperation::Issue {
         email: "user@example.org".into(),
         name: Some("User".into()),
         levels: Some(vec![SecurityLevel::High]),
         valid_for_seconds: Some(3600),
     };
-    let letter = administrator.letter_in(office.state(&administrator, issue, now()).unwrap());
+    let letter = administrator.letter_in(fixture.state(&administrator, issue, now()).unwrap());
     assert_eq!(letter.levels, [SecurityLevel::High]);
-    let person = Person::new();
+    let client = TestClient::new();
     for level in [Some(SecurityLevel::Low), None] {
-        let request = person.request(&letter, Wish { level, ..USUAL }, now());
-        let (reasons, text) = refusal(&request, &office.post(&request, now()).bytes, &letter.temporary_key);
+        let request = client.request(&letter, RequestOptions { level, ..DEFAULT_OPTIONS }, now());
+        let (reasons, text) = refusal(&request, &fixture.post(&request, now()).bytes, &letter.temporary_key);
         assert!(reasons.contains(PkiFailureInfo::UNACCEPTED_POLICY) && text.contains("high"), "{text}");
         assert_eq!(text.contains("--levels low"), level.is_none(), "{text}");
     }
-    person.enroll(&office, &letter, now());
+    client.enroll(&fixture, &letter, now());
 }

@@ -7,18 +7,18 @@ use crate::token::{AUTHORITY_MARK, TokenErrorKind};
 
 #[test]
 fn init_leaves_a_marked_token_and_refuses_to_be_done_twice() {
-    let mut office = Office::new();
-    let token = office.authority().keys.token.clone();
+    let mut fixture = AuthorityFixture::new();
+    let token = fixture.authority().keys.token.clone();
     assert_eq!(token.data_objects(AUTHORITY_MARK, false).unwrap().len(), 1);
-    assert_eq!(office.authority().tls_identity().chain.len(), 2);
+    assert_eq!(fixture.authority().tls_identity().chain.len(), 2);
     drop(token);
-    office.close();
-    let again = init(&office.configuration, pin(PIN), None, ADMINISTRATOR, now());
+    fixture.close();
+    let again = init(&fixture.configuration, pin(PIN), None, ADMINISTRATOR, now());
     assert!(matches!(again, Err(AuthorityError::StateNotEmpty(_))), "{again:?}");
 }
 
 #[test]
-fn what_is_wrong_with_the_question_is_told_before_anything_is_made() {
+fn invalid_init_arguments_are_reported_before_any_change() {
     let directory = tempfile::tempdir().unwrap();
     let mut configuration = configuration(directory.path());
     let wrong = init(&configuration, pin(PIN), None, "nobody", now());
@@ -46,38 +46,38 @@ fn a_state_directory_with_something_in_it_is_refused() {
 
 #[test]
 fn the_start_needs_the_right_pin_and_the_right_token() {
-    let mut office = Office::new();
-    office.close();
-    let wrong = Authority::open(office.configuration.clone(), &pin("00000000"), now()).unwrap_err();
+    let mut fixture = AuthorityFixture::new();
+    fixture.close();
+    let wrong = Authority::open(fixture.configuration.clone(), &pin("00000000"), now()).unwrap_err();
     let AuthorityError::Token(error) = wrong else { panic!("{wrong}") };
     assert_eq!(error.kind(), TokenErrorKind::Pin);
 
-    let mut other = office.configuration.clone();
+    let mut other = fixture.configuration.clone();
     other.token.label = "nobody's".into();
     let absent = Authority::open(other, &pin(PIN), now()).unwrap_err();
     assert!(matches!(absent, AuthorityError::TokenAbsent { .. }), "{absent}");
 
-    let neighbor = Office::new();
-    let mut mixed = office.configuration.clone();
+    let neighbor = AuthorityFixture::new();
+    let mut mixed = fixture.configuration.clone();
     mixed.token.label.clone_from(&neighbor.configuration.token.label);
     let mismatch = Authority::open(mixed, &pin(PIN), now()).unwrap_err();
     assert!(mismatch.to_string().contains("serial number"), "{mismatch}");
 }
 
 #[test]
-fn the_authoritys_own_certificates_are_renewed_in_time_and_for_new_names() {
-    let mut office = Office::new();
-    let first = office.authority().tls_identity().chain;
-    office.close();
-    office.open(later(24 * 60));
-    assert_eq!(office.authority().tls_identity().chain, first);
-    office.close();
-    office.configuration.listen.public_https_url = Some("https://ca.example.org:8830".into());
-    office.open(later(24 * 60));
-    let second = office.authority().tls_identity().chain;
+fn service_certificates_are_renewed_in_time_and_for_new_names() {
+    let mut fixture = AuthorityFixture::new();
+    let first = fixture.authority().tls_identity().chain;
+    fixture.close();
+    fixture.open(later(24 * 60));
+    assert_eq!(fixture.authority().tls_identity().chain, first);
+    fixture.close();
+    fixture.configuration.listen.public_https_url = Some("https://ca.example.org:8830".into());
+    fixture.open(later(24 * 60));
+    let second = fixture.authority().tls_identity().chain;
     assert_ne!(second[0], first[0]);
     assert_eq!(second[1], first[1]);
-    office.close();
-    office.open(later(3 * 365 * 24 * 60));
-    assert_ne!(office.authority().tls_identity().chain[0], second[0]);
+    fixture.close();
+    fixture.open(later(3 * 365 * 24 * 60));
+    assert_ne!(fixture.authority().tls_identity().chain[0], second[0]);
 }

@@ -11,7 +11,13 @@ use crate::store::{CertificateState, TemporaryKeyState};
 
 /// Serves `openssl cmp` with these arguments until it ends; returns whether it succeeded, and its
 /// output.
-fn openssl_cmp(office: &Office, letter: &Letter, secret: &str, directory: &Path, arguments: &[&str]) -> (bool, String) {
+fn openssl_cmp(
+    fixture: &AuthorityFixture,
+    letter: &Letter,
+    secret: &str,
+    directory: &Path,
+    arguments: &[&str],
+) -> (bool, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let server = listener.local_addr().unwrap().to_string();
@@ -36,13 +42,13 @@ fn openssl_cmp(office: &Office, letter: &Letter, secret: &str, directory: &Path,
             continue;
         };
         stream.set_nonblocking(false).unwrap();
-        answer_http(office, stream);
+        answer_http(fixture, stream);
     };
     (status.success(), std::fs::read_to_string(directory.join("log")).unwrap())
 }
 
 /// Answers one request and closes the connection.
-fn answer_http(office: &Office, mut stream: std::net::TcpStream) {
+fn answer_http(fixture: &AuthorityFixture, mut stream: std::net::TcpStream) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut length = 0;
     loop {
@@ -57,7 +63,7 @@ fn answer_http(office: &Office, mut stream: std::net::TcpStream) {
     }
     let mut message = vec![0; length];
     reader.read_exact(&mut message).unwrap();
-    let answer = office.post(&message, jiff::Timestamp::now()).bytes;
+    let answer = fixture.post(&message, jiff::Timestamp::now()).bytes;
     let head = "HTTP/1.0 200 OK\r\nContent-Type: application/pkixcmp\r\nContent-Length:";
     stream.write_all(format!("{head} {}\r\n\r\n", answer.len()).as_bytes()).unwrap();
     stream.write_all(&answer).unwrap();
@@ -71,32 +77,32 @@ fn run(directory: &Path, arguments: &[&str]) -> String {
 
 #[test]
 fn openssl_enrolls_one_signing_certificate_with_a_letter() {
-    let office = Office::new();
+    let fixture = AuthorityFixture::new();
     let directory = tempfile::tempdir().unwrap();
-    let (letter, directory) = (&office.letter, directory.path());
+    let (letter, directory) = (&fixture.letter, directory.path());
     run(directory, &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "key.pem"]);
     let wanted = ["-cmd", "ir", "-newkey", "key.pem", "-subject", "/CN=whatever", "-certout", "own.pem"];
     let secret = String::from_utf8(letter.temporary_key.cmp_secret().to_vec()).unwrap();
 
     let wrong = secret.chars().rev().collect::<String>();
-    let (enrolled, said) = openssl_cmp(&office, letter, &wrong, directory, &wanted);
+    let (enrolled, said) = openssl_cmp(&fixture, letter, &wrong, directory, &wanted);
     assert!(!enrolled, "{said}");
-    let (enrolled, said) = openssl_cmp(&office, letter, &secret, directory, &[&wanted[..], &["-popo", "0"]].concat());
+    let (enrolled, said) = openssl_cmp(&fixture, letter, &secret, directory, &[&wanted[..], &["-popo", "0"]].concat());
     assert!(!enrolled && said.contains("badPOP"), "{said}");
 
     let (enrolled, said) =
-        openssl_cmp(&office, letter, &secret, directory, &[&wanted[..], &["-cacertsout", "ca.pem"]].concat());
+        openssl_cmp(&fixture, letter, &secret, directory, &[&wanted[..], &["-cacertsout", "ca.pem"]].concat());
     assert!(enrolled, "{said}");
     run(directory, &["verify", "-CAfile", "ca.pem", "-purpose", "smimesign", "own.pem"]);
     let text = run(directory, &["x509", "-in", "own.pem", "-noout", "-text"]);
     assert!(text.contains("email:admin@example.org"), "from the record, not from the request: {text}");
-    let store = &office.authority().store;
+    let store = &fixture.authority().store;
     let record = store.temporary_key(letter.reference.as_str()).unwrap().unwrap();
     assert_eq!(record.state, TemporaryKeyState::Used);
     let certificates = store.certificates_of_user(&record.user_id).unwrap();
     let current = certificates.iter().filter(|certificate| certificate.state == CertificateState::Current);
     assert_eq!(current.count(), 1, "certConf made it current");
 
-    let (enrolled, said) = openssl_cmp(&office, letter, &secret, directory, &wanted);
+    let (enrolled, said) = openssl_cmp(&fixture, letter, &secret, directory, &wanted);
     assert!(!enrolled && said.contains("already used"), "{said}");
 }

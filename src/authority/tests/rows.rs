@@ -2,40 +2,40 @@
 //! lists and checks.
 
 use super::support::*;
-use crate::authority::{Authority, AuthorityError, CheckFinding};
-use crate::statement::{Answer, Operation, UserDetails};
+use crate::authority::{Authority, AuthorityError, DatabaseFinding};
+use crate::statement::{AdminOperation, StatementAnswer, UserDetails};
 use crate::token::SecurityLevel;
 use crate::token::test_support::{PIN, pin};
 
 const USER: &str = "user@example.org";
 const OTHER: &str = "other@example.org";
 
-fn shown(office: &Office, by: &Person, email: &str) -> UserDetails {
-    let show = Operation::Show { email: email.into() };
-    let Answer::User(user) = office.state(by, show, now()).unwrap() else { panic!() };
+fn shown(fixture: &AuthorityFixture, by: &TestClient, email: &str) -> UserDetails {
+    let show = AdminOperation::Show { email: email.into() };
+    let StatementAnswer::User(user) = fixture.state(by, show, now()).unwrap() else { panic!() };
     *user
 }
 
 #[test]
 fn a_history_with_a_hole_is_not_delivered() {
-    let office = Office::new();
-    let administrator = office.administrator();
+    let fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
     let mut expected = Vec::new();
     for at in [now(), later(1)] {
-        let history = Person::new().enroll(&office, &office.letter_for(&administrator, USER), at);
+        let history = TestClient::new().enroll(&fixture, &fixture.letter_for(&administrator, USER), at);
         expected.extend(history.iter().map(|certificate| certificate.serial().to_string()));
     }
-    let user = office.authority().store.user_by_email(USER).unwrap().unwrap();
+    let user = fixture.authority().store.user_by_email(USER).unwrap().unwrap();
     let history = || {
-        let records = office.authority().history_certificates(&user)?;
+        let records = fixture.authority().history_certificates(&user)?;
         Ok::<_, AuthorityError>(records.into_iter().map(|record| record.intent.serial).collect::<Vec<_>>())
     };
     assert_eq!(history().unwrap(), expected);
     // No column decides what belongs to the history.
-    office.tamper_running("UPDATE certificates SET confirmed_at = NULL, intended_at = 0, state = 'abandoned'");
+    fixture.tamper_running("UPDATE certificates SET confirmed_at = NULL, intended_at = 0, state = 'abandoned'");
     assert_eq!(history().unwrap(), expected, "in the log's order");
-    let recover = || Operation::Recover { email: USER.into(), lost: false, valid_for_seconds: None };
-    office.tamper_running("CREATE TABLE kept AS SELECT * FROM certificates");
+    let recover = || AdminOperation::Recover { email: USER.into(), lost: false, valid_for_seconds: None };
+    fixture.tamper_running("CREATE TABLE kept AS SELECT * FROM certificates");
     let first = format!("serial = '{}'", expected[0]);
     for change in [
         format!("DELETE FROM certificates WHERE {first}"),
@@ -45,55 +45,57 @@ fn a_history_with_a_hole_is_not_delivered() {
         format!("UPDATE certificates SET certificate = NULL WHERE {first}"),
         format!("UPDATE certificates SET certificate = (SELECT certificate FROM kept WHERE NOT {first}) WHERE {first}"),
     ] {
-        office.tamper_running(&change);
+        fixture.tamper_running(&change);
         let error = history().unwrap_err();
         let is_noticed =
             matches!(error, AuthorityError::History { logged: 2, found: 1, .. } | AuthorityError::Tampered(_));
         assert!(is_noticed, "{change}: {error}");
-        office.state(&administrator, recover(), now()).unwrap_err();
-        office.tamper_running("DELETE FROM certificates; INSERT INTO certificates SELECT * FROM kept");
+        fixture.state(&administrator, recover(), now()).unwrap_err();
+        fixture.tamper_running("DELETE FROM certificates; INSERT INTO certificates SELECT * FROM kept");
     }
-    office.state(&administrator, recover(), now()).unwrap();
+    fixture.state(&administrator, recover(), now()).unwrap();
 }
 
 #[test]
 fn what_is_shown_is_what_the_log_says() {
-    let office = Office::new();
-    let administrator = office.administrator();
-    Person::new().enroll(&office, &office.letter_for(&administrator, USER), now());
-    office.letter_for(&administrator, USER);
-    let before = shown(&office, &administrator, USER);
+    let fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
+    TestClient::new().enroll(&fixture, &fixture.letter_for(&administrator, USER), now());
+    fixture.letter_for(&administrator, USER);
+    let before = shown(&fixture, &administrator, USER);
     assert_eq!(before.certificates.len(), 2);
     for certificate in &before.certificates {
         assert_eq!((certificate.state.as_str(), certificate.level), ("current", Some(SecurityLevel::High)));
     }
     let states: Vec<&str> = before.letters.iter().map(|letter| letter.state.as_str()).collect();
     assert_eq!(states, ["unused", "used"]);
-    let list = || office.state(&administrator, Operation::List, now()).unwrap();
+    let list = || fixture.state(&administrator, AdminOperation::List, now()).unwrap();
     let listed = list();
     for state in ["superseded", "revoked", "abandoned", "issued"] {
-        office.tamper_running(&format!(
+        fixture.tamper_running(&format!(
             "UPDATE certificates SET state = '{state}', level = 'low', keyset_name = 'forged'"
         ));
         for letter in ["voided", "used", "claimed"] {
-            office.tamper_running(&format!("UPDATE temporary_keys SET state = '{letter}'"));
+            fixture.tamper_running(&format!("UPDATE temporary_keys SET state = '{letter}'"));
         }
-        assert_eq!(shown(&office, &administrator, USER), before, "{state}");
+        assert_eq!(shown(&fixture, &administrator, USER), before, "{state}");
         assert_eq!(list(), listed, "{state}");
-        assert_eq!(office.authority().search_certificates(USER, now()).unwrap().len(), 1, "{state}");
+        assert_eq!(fixture.authority().search_certificates(USER, now()).unwrap().len(), 1, "{state}");
     }
     // A user whose certificate row was deleted is still shown as enrolled.
-    office.tamper_running(&format!(
+    fixture.tamper_running(&format!(
         "DELETE FROM certificates WHERE kind = 'signing' AND user_id = (SELECT id FROM users WHERE email = '{USER}')"
     ));
-    let Answer::Users(users) = list() else { panic!() };
+    let StatementAnswer::Users(users) = list() else { panic!() };
     let user = users.iter().find(|user| user.email == USER).unwrap();
     assert!(user.enrolled && user.certificate_expires.is_none(), "{user:?}");
     // A role without its row is not effective, but it is shown.
-    let second = office.authority().add_administrator(OTHER, Some("Other Administrator"), now()).unwrap();
-    office
+    let second = fixture.authority().add_administrator(OTHER, Some("Other Administrator"), now()).unwrap();
+    fixture
         .tamper_running(&format!("DELETE FROM grants WHERE user_id = (SELECT id FROM users WHERE email = '{OTHER}')"));
-    let Answer::Users(users) = office.state(&administrator, Operation::List, second.counts_from).unwrap() else {
+    let StatementAnswer::Users(users) =
+        fixture.state(&administrator, AdminOperation::List, second.counts_from).unwrap()
+    else {
         panic!()
     };
     assert!(users.iter().any(|user| user.email == OTHER && user.administrator), "{users:?}");
@@ -101,13 +103,13 @@ fn what_is_shown_is_what_the_log_says() {
 
 #[test]
 fn a_check_finds_what_is_gone_and_what_says_less() {
-    let office = Office::new();
-    let administrator = office.administrator();
-    Person::new().enroll(&office, &office.letter_for(&administrator, USER), now());
+    let fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
+    TestClient::new().enroll(&fixture, &fixture.letter_for(&administrator, USER), now());
     for _ in 0..2 {
-        office.letter_for(&administrator, USER);
+        fixture.letter_for(&administrator, USER);
     }
-    let check = || office.authority().check().unwrap();
+    let check = || fixture.authority().check().unwrap();
     let clean = check();
     assert!(clean.findings.is_empty() && clean.log_end_known, "{clean:?}");
     for (sql, expected) in [
@@ -164,11 +166,11 @@ fn a_check_finds_what_is_gone_and_what_says_less() {
             "entry 5 is missing, or does not follow the previous entry",
         ),
     ] {
-        let count = |report: &crate::authority::CheckReport| {
+        let count = |report: &crate::authority::DatabaseCheckReport| {
             report.findings.iter().filter(|finding| finding.what.contains(expected)).count()
         };
         let before = count(&check());
-        office.tamper_running(sql);
+        fixture.tamper_running(sql);
         let report = check();
         assert!(count(&report) > before, "{sql}: {report:#?}");
     }
@@ -176,23 +178,23 @@ fn a_check_finds_what_is_gone_and_what_says_less() {
 
 #[test]
 fn no_row_makes_a_line_of_its_own() {
-    let office = Office::new();
-    office.tamper_running("UPDATE users SET email = 'x' || char(10) || 'No problem was found.' || char(27) || '[2J'");
-    let record = office.authority().store.users().unwrap().remove(0);
-    let error = office.authority().sealer.check_user(record).unwrap_err().to_string();
+    let fixture = AuthorityFixture::new();
+    fixture.tamper_running("UPDATE users SET email = 'x' || char(10) || 'No problem was found.' || char(27) || '[2J'");
+    let record = fixture.authority().store.users().unwrap().remove(0);
+    let error = fixture.authority().sealer.check_user(record).unwrap_err().to_string();
     assert!(error.contains("No problem was found.") && !error.chars().any(char::is_control), "{error:?}");
 }
 
 #[test]
 fn a_check_lists_a_table_that_is_gone_and_checks_all_others() {
-    let mut office = Office::new();
-    let administrator = office.administrator();
-    office.letter_for(&administrator, USER);
-    office.close();
-    office.tamper_running("DROP TABLE key_archive; UPDATE audit SET mac = zeroblob(32) WHERE number = 2");
-    office.tamper_running("UPDATE users SET name = 'Changed' WHERE email = 'user@example.org'");
-    office.tamper_running("UPDATE temporary_keys SET key_id = 'text' WHERE rowid = 1");
-    let report = Authority::check_stopped(&office.configuration, &pin(PIN)).unwrap();
+    let mut fixture = AuthorityFixture::new();
+    let administrator = fixture.administrator();
+    fixture.letter_for(&administrator, USER);
+    fixture.close();
+    fixture.tamper_running("DROP TABLE key_archive; UPDATE audit SET mac = zeroblob(32) WHERE number = 2");
+    fixture.tamper_running("UPDATE users SET name = 'Changed' WHERE email = 'user@example.org'");
+    fixture.tamper_running("UPDATE temporary_keys SET key_id = 'text' WHERE rowid = 1");
+    let report = Authority::check_stopped(&fixture.configuration, &pin(PIN)).unwrap();
     for (concern, expected) in [
         ("database", "the table key_archive is missing"),
         ("database", "the value of key_id has a different type than the column"),
@@ -201,7 +203,7 @@ fn a_check_lists_a_table_that_is_gone_and_checks_all_others() {
         ("archived-key", "check incomplete"),
         ("user", USER),
     ] {
-        let is_listed = |finding: &CheckFinding| finding.concern == concern && finding.what.contains(expected);
+        let is_listed = |finding: &DatabaseFinding| finding.concern == concern && finding.what.contains(expected);
         assert!(report.findings.iter().any(is_listed), "{concern}: {expected}: {report:#?}");
     }
     assert!(report.log_entries > 4 && report.users == 2 && report.certificates == 2, "{report:#?}");

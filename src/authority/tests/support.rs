@@ -8,17 +8,17 @@ use std::path::Path;
 use der::asn1::ObjectIdentifier;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::authority::{Answer, Authority, AuthorityError, Configuration, Environment, NoResponse, init};
+use crate::authority::{Authority, AuthorityError, CmpReply, Configuration, EnvironmentPaths, UnsignedError, init};
 use crate::cmp::{
-    self, CertStatus, Draft, EnrollmentRequest, MacProtection, PkiBody, PkiFailureInfo, PkiHeader, PkiMessage,
-    PkiStatusInfo, Pvno, Reply, TransportKey, Utf8Pairs, check_reply,
+    self, CertStatus, CheckedReply, Draft, EnrollmentRequestBuilder, MacProtection, PkiBody, PkiFailureInfo, PkiHeader,
+    PkiMessage, PkiStatusInfo, Pvno, TransportPublicKey, Utf8Pairs, check_reply,
 };
 use crate::letter::{Letter, TemporaryKey};
 use crate::pki::{Certificate, Fingerprint};
-use crate::statement::{self, Operation, Response, SignedResponse, Statement, Way};
+use crate::statement::{self, AdminOperation, Response, SignedResponse, Statement, StatementChannel};
 use crate::store::AuditRow;
 use crate::token::test_support::{PIN, fresh_label, open_token, pin, softhsm};
-use crate::token::{Ceremony, KeyAlgorithm, KeyId, SecurityLevel, TokenKey};
+use crate::token::{KeyAlgorithm, KeyId, SecurityLevel, TokenEnrollment, TokenKey};
 
 use self::messages::{confirmable, fits};
 pub use self::messages::{parts, protect, proven, question, read, refusal};
@@ -39,21 +39,21 @@ fn source() -> IpAddr {
 
 /// An authority with its own token and state directory. Its encryption keys are P-256, which are
 /// fast to generate.
-pub struct Office {
+pub struct AuthorityFixture {
     directory: tempfile::TempDir,
     pub configuration: Configuration,
     authority: Option<Authority>,
     pub letter: Letter,
 }
 
-impl Office {
+impl AuthorityFixture {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let configuration = configuration(directory.path());
         let letter = init(&configuration, pin(PIN), None, ADMINISTRATOR, now()).unwrap();
-        let mut office = Self { directory, configuration, authority: None, letter };
-        office.open(now());
-        office
+        let mut fixture = Self { directory, configuration, authority: None, letter };
+        fixture.open(now());
+        fixture
     }
 
     pub fn open(&mut self, now: Timestamp) {
@@ -78,7 +78,7 @@ impl Office {
         Certificate::from_der(self.authority().ca_certificate()).unwrap()
     }
 
-    pub fn post(&self, message: &[u8], at: Timestamp) -> Answer {
+    pub fn post(&self, message: &[u8], at: Timestamp) -> CmpReply {
         self.authority().answer_cmp(message, source(), at)
     }
 
@@ -108,16 +108,16 @@ impl Office {
 
     /// Verifies the whole log, with MACs and evidence.
     pub fn check_log(&self) {
-        let log = self.authority().log_check();
+        let log = self.authority().log_verifier();
         let check = |row: &AuditRow| log.check_mac(row).and_then(|()| log.check_evidence(row));
         assert_eq!(log.walk(check).unwrap(), self.authority().store.audit_head().unwrap());
     }
 
     /// The enrolled administrator.
-    pub fn administrator(&self) -> Person {
-        let person = Person::new();
-        person.enroll(self, &self.letter, now());
-        person
+    pub fn administrator(&self) -> TestClient {
+        let client = TestClient::new();
+        client.enroll(self, &self.letter, now());
+        client
     }
 
     /// Opens the authority again, as a new process.
@@ -127,15 +127,15 @@ impl Office {
     }
 
     /// Issues an administrator's letter for a user who already has a name.
-    pub fn letter_for_known(&self, administrator: &Person, email: &str) -> Letter {
-        let issue = Operation::Issue { email: email.into(), name: None, levels: None, valid_for_seconds: None };
+    pub fn letter_for_known(&self, administrator: &TestClient, email: &str) -> Letter {
+        let issue = AdminOperation::Issue { email: email.into(), name: None, levels: None, valid_for_seconds: None };
         self.state(administrator, issue, now()).unwrap();
         self.newest_letter(email)
     }
 
     /// Issues an administrator's letter for a user.
-    pub fn letter_for(&self, administrator: &Person, email: &str) -> Letter {
-        let issue = Operation::Issue {
+    pub fn letter_for(&self, administrator: &TestClient, email: &str) -> Letter {
+        let issue = AdminOperation::Issue {
             email: email.into(),
             name: Some(format!("Example, \"{}\" Ünïcode 🦀", email.replace('@', " at "))),
             levels: None,
@@ -145,40 +145,52 @@ impl Office {
         self.newest_letter(email)
     }
 
-    pub fn recovery_letter_for(&self, administrator: &Person, email: &str, lost: bool) -> Letter {
-        let recover = Operation::Recover { email: email.into(), lost, valid_for_seconds: None };
+    pub fn recovery_letter_for(&self, administrator: &TestClient, email: &str, lost: bool) -> Letter {
+        let recover = AdminOperation::Recover { email: email.into(), lost, valid_for_seconds: None };
         self.state(administrator, recover, now()).unwrap();
         self.newest_letter(email)
     }
 
     /// Sends a statement and verifies the response. The error is the authority's refusal.
-    pub fn state(&self, by: &Person, operation: Operation, at: Timestamp) -> Result<statement::Answer, String> {
-        self.state_by(Way::Online, by, operation, at)
+    pub fn state(
+        &self,
+        by: &TestClient,
+        operation: AdminOperation,
+        at: Timestamp,
+    ) -> Result<statement::StatementAnswer, String> {
+        self.state_by(StatementChannel::Online, by, operation, at)
     }
 
     pub fn state_by(
         &self,
-        way: Way,
-        by: &Person,
-        operation: Operation,
+        channel: StatementChannel,
+        by: &TestClient,
+        operation: AdminOperation,
         at: Timestamp,
-    ) -> Result<statement::Answer, String> {
+    ) -> Result<statement::StatementAnswer, String> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).unwrap();
-        let signed = by.sign(&self.statement(way, by, operation, nonce, at), at);
-        self.answer_of(way, signed.as_der(), at)
+        let signed = by.sign(&self.statement(channel, by, operation, nonce, at), at);
+        self.answer_of(channel, signed.as_der(), at)
     }
 
     /// A statement of this client to the present run of the authority.
-    pub fn statement(&self, way: Way, by: &Person, operation: Operation, nonce: [u8; 16], at: Timestamp) -> Statement {
+    pub fn statement(
+        &self,
+        channel: StatementChannel,
+        by: &TestClient,
+        operation: AdminOperation,
+        nonce: [u8; 16],
+        at: Timestamp,
+    ) -> Statement {
         let authority = self.authority();
         let ca = Fingerprint::of(authority.ca_certificate());
-        let reader = operation.brings_letter().then(|| by.encryption_certificate().fingerprint());
-        let statement = match way {
-            Way::Online => Statement::online(ca, authority.instance(), operation, nonce, at),
-            Way::File => Statement::by_file(ca, operation, nonce, at),
+        let reader = operation.returns_letter().then(|| by.encryption_certificate().fingerprint());
+        let statement = match channel {
+            StatementChannel::Online => Statement::online(ca, authority.instance(), operation, nonce, at),
+            StatementChannel::File => Statement::for_file(ca, operation, nonce, at),
         };
-        statement.encrypted_to(reader)
+        statement.with_encryption_certificate(reader)
     }
 
     /// The newest letter of this user, before its encryption.
@@ -189,26 +201,31 @@ impl Office {
     }
 
     pub fn post_statement(&self, der: &[u8], at: Timestamp) -> Response {
-        self.post_statement_by(Way::Online, der, at)
+        self.post_statement_by(StatementChannel::Online, der, at)
     }
 
-    pub fn post_statement_by(&self, way: Way, der: &[u8], at: Timestamp) -> Response {
-        self.try_statement(way, der, at).unwrap_or_else(|reason| panic!("no response: {reason:?}"))
+    pub fn post_statement_by(&self, channel: StatementChannel, der: &[u8], at: Timestamp) -> Response {
+        self.try_statement(channel, der, at).unwrap_or_else(|reason| panic!("no response: {reason:?}"))
     }
 
-    fn try_statement(&self, way: Way, der: &[u8], at: Timestamp) -> Result<Response, NoResponse> {
+    fn try_statement(&self, channel: StatementChannel, der: &[u8], at: Timestamp) -> Result<Response, UnsignedError> {
         use sha2::Digest as _;
         let unread = |_| sha2::Sha256::digest(der).into();
         let digest = statement::SignedStatement::parse(der).map_or_else(unread, |signed| signed.digest());
-        let response = SignedResponse::from_der(self.authority().answer_statement(der, way, at)?);
+        let response = SignedResponse::from_der(self.authority().answer_statement(der, channel, at)?);
         Ok(response.verify(&self.ca(), digest, at).unwrap())
     }
 
     /// The answer or the refusal, signed or not.
-    pub fn answer_of(&self, way: Way, der: &[u8], at: Timestamp) -> Result<statement::Answer, String> {
-        match self.try_statement(way, der, at).map(|response| response.answer) {
-            Ok(statement::Answer::Refused(reason))
-            | Err(NoResponse::Unverified(reason) | NoResponse::Fault(reason)) => Err(reason),
+    pub fn answer_of(
+        &self,
+        channel: StatementChannel,
+        der: &[u8],
+        at: Timestamp,
+    ) -> Result<statement::StatementAnswer, String> {
+        match self.try_statement(channel, der, at).map(|response| response.answer) {
+            Ok(statement::StatementAnswer::Refused(reason))
+            | Err(UnsignedError::Unverified(reason) | UnsignedError::Fault(reason)) => Err(reason),
             Ok(answer) => Ok(answer),
         }
     }
@@ -245,37 +262,39 @@ pub fn configuration(directory: &Path) -> Configuration {
 
 /// Loads the configuration in the directory.
 pub fn load(directory: &Path) -> Configuration {
-    Configuration::load(&directory.join("authority.toml"), &Environment::default()).unwrap()
+    Configuration::load(&directory.join("authority.toml"), &EnvironmentPaths::default()).unwrap()
 }
 
 /// The options of a request.
 #[derive(Clone, Copy)]
-pub struct Wish {
+pub struct RequestOptions {
     pub encryption: bool,
     pub implicit_confirm: bool,
     pub level: Option<SecurityLevel>,
 }
 
-pub const USUAL: Wish = Wish { encryption: true, implicit_confirm: false, level: Some(SecurityLevel::High) };
+pub const DEFAULT_OPTIONS: RequestOptions =
+    RequestOptions { encryption: true, implicit_confirm: false, level: Some(SecurityLevel::High) };
 
 /// A client with a token unlocked for an enrollment, and one signing and one transport key on it.
-pub struct Person {
-    pub ceremony: Ceremony,
+pub struct TestClient {
+    pub enrollment: TokenEnrollment,
     signing: TokenKey,
-    transport: crate::token::TransportKey,
+    transport: crate::token::TransportKeyPair,
     certificate: std::cell::RefCell<Option<Certificate>>,
     encryption: std::cell::RefCell<Option<(TokenKey, Certificate)>>,
 }
 
-impl Person {
+impl TestClient {
     pub fn new() -> Self {
         let token = open_token(&softhsm());
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
         let id = || KeyId::random().unwrap();
-        let signing = ceremony.generate_signing_key("signing", &id(), KeyAlgorithm::P256, SecurityLevel::Low).unwrap();
-        let transport = ceremony.generate_transport_key("transport", &id()).unwrap();
+        let signing =
+            enrollment.generate_signing_key("signing", &id(), KeyAlgorithm::P256, SecurityLevel::Low).unwrap();
+        let transport = enrollment.generate_transport_key("transport", &id()).unwrap();
         Self {
-            ceremony,
+            enrollment,
             signing,
             transport,
             certificate: std::cell::RefCell::default(),
@@ -297,21 +316,21 @@ impl Person {
     }
 
     pub fn sign(&self, statement: &Statement, at: Timestamp) -> statement::SignedStatement {
-        statement.sign(&self.ceremony.signer(self.signing_key()), &self.certificate(), at).unwrap()
+        statement.sign(&self.enrollment.signer(self.signing_key()), &self.certificate(), at).unwrap()
     }
 
     /// Decrypts a letter with the newest encryption key.
-    pub fn letter_in(&self, answer: statement::Answer) -> Letter {
-        let statement::Answer::EncryptedLetter(cms) = answer else { panic!("no letter: {answer:?}") };
+    pub fn letter_in(&self, answer: statement::StatementAnswer) -> Letter {
+        let statement::StatementAnswer::EncryptedLetter(cms) = answer else { panic!("no letter: {answer:?}") };
         let message = crate::smime::EncryptedMessage::parse(&crate::smime::Message::read(&cms).unwrap()).unwrap();
         let (key, certificate) = self.encryption.borrow().clone().unwrap();
         assert!(message.recipients().len() == 1 && message.recipients()[0].is(&certificate));
         let opened = message.open(0, |operation| match operation {
             crate::smime::KeyOperation::Decrypt { transport, ciphertext } => {
-                self.ceremony.decrypt(&key, &transport, ciphertext).map(crate::smime::KeyResult::Secret)
+                self.enrollment.decrypt(&key, &transport, ciphertext).map(crate::smime::KeyResult::Secret)
             }
             crate::smime::KeyOperation::Agree { peer_public_key } => {
-                self.ceremony.agree(&key, peer_public_key).map(crate::smime::KeyResult::Secret)
+                self.enrollment.agree(&key, peer_public_key).map(crate::smime::KeyResult::Secret)
             }
         });
         let Ok(opened) = opened else { panic!("the letter cannot be decrypted") };
@@ -323,45 +342,46 @@ impl Person {
     }
 
     /// Builds an `ir`, or a `krr` for an R reference.
-    pub fn request(&self, letter: &Letter, wish: Wish, at: Timestamp) -> Vec<u8> {
-        let request = self.draft_of(letter, wish, at);
+    pub fn request(&self, letter: &Letter, options: RequestOptions, at: Timestamp) -> Vec<u8> {
+        let request = self.draft_of(letter, options, at);
         let draft = match letter.purpose() {
-            crate::letter::Purpose::Enroll => request.ir(),
-            crate::letter::Purpose::Recover => request.krr(),
+            crate::letter::LetterPurpose::Enroll => request.ir(),
+            crate::letter::LetterPurpose::Recover => request.krr(),
         };
         protect(draft, &letter.temporary_key)
     }
 
-    pub fn draft_of(&self, letter: &Letter, wish: Wish, at: Timestamp) -> EnrollmentRequest {
+    pub fn draft_of(&self, letter: &Letter, options: RequestOptions, at: Timestamp) -> EnrollmentRequestBuilder {
         let mut pairs = Utf8Pairs::default().with(Utf8Pairs::KEYSET, "default");
-        if let Some(level) = wish.level {
+        if let Some(level) = options.level {
             pairs = pairs.with(Utf8Pairs::LEVEL, &level.to_string());
         }
-        let mut request = EnrollmentRequest::new(Self::header(letter, at), letter.reference.as_str(), &pairs).unwrap();
-        if wish.implicit_confirm {
+        let mut request =
+            EnrollmentRequestBuilder::new(Self::header(letter, at), letter.reference.as_str(), &pairs).unwrap();
+        if options.implicit_confirm {
             request = request.implicit_confirm();
         }
         let algorithm = self.signing.algorithm().signature_algorithm();
         let request = request
             .signing_key(self.signing.public_key_der(), algorithm, |bytes| {
-                self.ceremony.sign(&self.signing, bytes).map(Vec::from)
+                self.enrollment.sign(&self.signing, bytes).map(Vec::from)
             })
             .unwrap();
-        if !wish.encryption {
+        if !options.encryption {
             return request;
         }
         let transport =
-            TransportKey { public_key: self.transport.public_key_der().to_vec(), oaep: self.transport.oaep() };
+            TransportPublicKey { public_key: self.transport.public_key_der().to_vec(), oaep: self.transport.oaep() };
         request.encryption_key(&transport).unwrap()
     }
 
     /// Runs a whole enrollment: request, reply, installation of every key, confirmation. Returns
     /// the encryption certificates in the reply.
-    pub fn enroll(&self, office: &Office, letter: &Letter, at: Timestamp) -> Vec<Certificate> {
-        let request = self.request(letter, USUAL, at);
-        let reply = office.post(&request, at).bytes;
+    pub fn enroll(&self, fixture: &AuthorityFixture, letter: &Letter, at: Timestamp) -> Vec<Certificate> {
+        let request = self.request(letter, DEFAULT_OPTIONS, at);
+        let reply = fixture.post(&request, at).bytes;
         let certificates = self.install(letter, &request, &reply);
-        assert!(matches!(Self::confirm(office, letter, &request, &reply, at).body(), PkiBody::PkiConf(_)));
+        assert!(matches!(Self::confirm(fixture, letter, &request, &reply, at).body(), PkiBody::PkiConf(_)));
         certificates
     }
 
@@ -377,20 +397,26 @@ impl Person {
             let algorithm = KeyAlgorithm::of_public_key(&public_key).unwrap();
             let id = KeyId::random().unwrap();
             let key = self
-                .ceremony
+                .enrollment
                 .install_private_key(&self.transport, &delivery, "key", &id, algorithm, &public_key, SecurityLevel::Low)
                 .unwrap();
             assert_eq!(key.public_key_der(), public_key);
-            assert!(fits(&self.ceremony, &key, &public_key), "the key matches its certificate");
+            assert!(fits(&self.enrollment, &key, &public_key), "the key matches its certificate");
             *self.encryption.borrow_mut() = Some((key, certificate.clone()));
             certificates.push(certificate);
         }
         certificates
     }
 
-    pub fn confirm(office: &Office, letter: &Letter, request: &[u8], reply: &[u8], at: Timestamp) -> PkiMessage {
+    pub fn confirm(
+        fixture: &AuthorityFixture,
+        letter: &Letter,
+        request: &[u8],
+        reply: &[u8],
+        at: Timestamp,
+    ) -> PkiMessage {
         let confirmation = Self::confirmation(letter, request, reply, None, at);
-        let answer = office.post(&confirmation, at).bytes;
+        let answer = fixture.post(&confirmation, at).bytes;
         proven(&confirmation, &answer, &letter.temporary_key)
     }
 

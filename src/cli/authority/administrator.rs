@@ -6,29 +6,29 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueHint};
 use serde_json::json;
 
-use super::{ConfigurationFile, pin_of};
+use super::{ConfigurationArguments, pin_of};
 use crate::authority::{AdministratorLetter, Authority};
-use crate::cli::arguments::ExistingPin;
+use crate::cli::arguments::PinArguments;
+use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::surroundings::Surroundings;
-use crate::cli::{output, progress};
+use crate::cli::{file_io, progress};
 use crate::service;
 
 /// Subcommands of `tokenkeep authority administrator`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum AdministratorCommand {
     /// Add an administrator, or issue a letter to one whose certificate has expired
     ///
     /// Works only while `authority serve` is not running, and requires the PIN of the authority's
     /// token. If another administrator has a valid certificate, letter and role take effect after
     /// 24 hours, and the answers to every command of the other administrators report it until each
     /// has acknowledged it (`admin acknowledge`).
-    Add(Add),
+    Add(AddAdministratorArguments),
 }
 
 /// Arguments of `authority administrator add`.
 #[derive(Debug, clap::Args)]
-pub struct Add {
+pub struct AddAdministratorArguments {
     /// E-mail address of the administrator
     #[arg(value_hint = ValueHint::EmailAddress)]
     email: String,
@@ -36,34 +36,34 @@ pub struct Add {
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
-    configuration: ConfigurationFile,
+    configuration: ConfigurationArguments,
     #[command(flatten)]
-    pin: ExistingPin,
+    pin: PinArguments,
     /// Write the letter to this new file, mode 0600
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     letter_out: PathBuf,
 }
 
 /// Runs the subcommand.
-pub(super) fn run(command: Command, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+pub(super) fn run(command: AdministratorCommand, cx: &Context<'_>) -> Result<Exit, Failure> {
     match command {
-        Command::Add(arguments) => add(&arguments, around),
+        AdministratorCommand::Add(arguments) => add(&arguments, cx),
     }
 }
 
-fn add(arguments: &Add, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+fn add(arguments: &AddAdministratorArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let configuration = arguments.configuration.load()?;
-    output::check_new(&arguments.letter_out)?;
+    file_io::check_new(&arguments.letter_out)?;
     Authority::check_administrator(&arguments.email, arguments.name.as_deref())?;
     if service::is_running(&configuration)? {
         return Err(Failure::new(Exit::Refused, "cannot add an administrator while `authority serve` runs")
             .with_remedy("stop it, run the command again, and then start it; or have an administrator do it"));
     }
-    let pin = pin_of(&configuration, &arguments.pin, around)?;
+    let pin = pin_of(&configuration, &arguments.pin, cx)?;
     let AdministratorLetter { letter, counts_from, others, entry } =
         progress::during("adding the administrator", || -> Result<_, Failure> {
-            let authority = Authority::open(configuration, &pin, around.now())?;
-            Ok(authority.add_administrator(&arguments.email, arguments.name.as_deref(), around.now())?)
+            let authority = Authority::open(configuration, &pin, cx.now())?;
+            Ok(authority.add_administrator(&arguments.email, arguments.name.as_deref(), cx.now())?)
         })?;
     let path = arguments.letter_out.display();
     letter.write_new(&arguments.letter_out).map_err(|error| {
@@ -78,7 +78,7 @@ fn add(arguments: &Add, around: &Surroundings<'_>) -> Result<Exit, Failure> {
             others.join(", ")
         )
     };
-    around.screen.answer(
+    cx.output.answer(
         format!(
             "Wrote {path}: an administrator's letter for {} <{}>, valid until {}. Entry {entry} of \
              the log records it.\n\

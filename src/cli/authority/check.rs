@@ -1,12 +1,12 @@
 //! `tokenkeep authority check`: checks that the database is as the authority wrote it.
 
-use super::{ConfigurationFile, pin_of};
-use crate::authority::{Authority, CheckReport};
-use crate::cli::arguments::ExistingPin;
+use super::{ConfigurationArguments, pin_of};
+use crate::authority::{Authority, DatabaseCheckReport};
+use crate::cli::arguments::PinArguments;
+use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::line_of;
 use crate::cli::progress;
-use crate::cli::screen::line_of;
-use crate::cli::surroundings::Surroundings;
 use crate::prompter::showable;
 use crate::service;
 
@@ -21,24 +21,24 @@ const CUT_END: &str = "The authority does not serve: this check cannot detect en
 
 /// Arguments of `authority check`.
 #[derive(Debug, clap::Args)]
-pub struct Check {
+pub struct CheckArguments {
     #[command(flatten)]
-    configuration: ConfigurationFile,
+    configuration: ConfigurationArguments,
     #[command(flatten)]
-    pin: ExistingPin,
+    pin: PinArguments,
 }
 
 /// Checks the database, through `authority serve` if it runs.
-pub(super) fn check(arguments: &Check, around: &Surroundings<'_>) -> Result<Exit, Failure> {
+pub(super) fn check(arguments: &CheckArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let configuration = arguments.configuration.load()?;
-    let report = if let Some(report) = service::check_by_running(&configuration)? {
+    let report = if let Some(report) = service::request_check(&configuration)? {
         report
     } else {
-        let pin = pin_of(&configuration, &arguments.pin, around)?;
+        let pin = pin_of(&configuration, &arguments.pin, cx)?;
         progress::during("checking the authority's database", || Authority::check_stopped(&configuration, &pin))?
     };
     let value = serde_json::to_value(&report).map_err(|error| Failure::fault(error.to_string()))?;
-    around.screen.answer(lines(&report), &value)?;
+    cx.output.answer(lines(&report), &value)?;
     match report.findings.len() {
         0 => Ok(Exit::Done),
         1 => Err(Failure::fault("the authority's database has one problem").with_remedy(REMEDY)),
@@ -46,7 +46,7 @@ pub(super) fn check(arguments: &Check, around: &Surroundings<'_>) -> Result<Exit
     }
 }
 
-fn lines(report: &CheckReport) -> String {
+fn lines(report: &DatabaseCheckReport) -> String {
     let mut lines: Vec<String> = report.note.iter().map(|note| format!("NOTE   {note}")).collect();
     for finding in &report.findings {
         lines.push(line_of(&format!("WRONG  {:<12}", finding.concern), &finding.what, 19));

@@ -5,11 +5,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::finding::Finding;
+use super::finding::DoctorFinding;
 use crate::agent::client::{AgentStatus, ClientError};
-use crate::agent::{Directory, Door, State};
-use crate::cli::surroundings::{Surroundings, directory};
-use crate::keyset::{FoundKeyset, TokenTrouble};
+use crate::agent::{Endpoint, SocketDirectory, SocketState};
+use crate::cli::context::{Context, directory};
+use crate::keyset::{FoundKeyset, UnreadableToken};
 use crate::token::{TokenFlags, TokenInfo};
 
 const CONCERN: &str = "agent";
@@ -18,38 +18,38 @@ const START: &str = "eval \"$(tokenkeep agent --env)\" starts one, and sets this
 
 /// The agent's report about the tokens that it holds, which this process cannot open.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct AgentReport {
     pub tokens: Vec<(TokenInfo, TokenFlags)>,
     pub keysets: Vec<FoundKeyset>,
-    pub troubles: Vec<TokenTrouble>,
+    pub troubles: Vec<UnreadableToken>,
     /// findings about the agent itself
-    pub findings: Vec<Finding>,
+    pub findings: Vec<DoctorFinding>,
 }
 
 /// Asks the agent that commands would use, if one runs. Tries no PIN and ends no session.
-pub fn ask(around: &Surroundings<'_>) -> Told {
-    let said = |finding| Told { findings: vec![finding], ..Told::default() };
-    let agent = match around.agent() {
+pub fn ask(cx: &Context<'_>) -> AgentReport {
+    let said = |finding| AgentReport { findings: vec![finding], ..AgentReport::default() };
+    let agent = match cx.agent() {
         Ok(Some(agent)) => agent,
-        Ok(None) => return Told::default(),
-        Err(failure) => return said(Finding::of_error(CONCERN, &failure.message)),
+        Ok(None) => return AgentReport::default(),
+        Err(failure) => return said(DoctorFinding::of_error(CONCERN, &failure.message)),
     };
     let status = agent.status().unwrap_or_default();
     let mut findings: Vec<_> = prompter(&status).into_iter().collect();
     if status.locked {
-        findings.push(Finding::note(CONCERN, "it is locked: no key can be used", "`ssh-add -X` unlocks it"));
-        return Told { findings, ..Told::default() };
+        findings.push(DoctorFinding::note(CONCERN, "it is locked: no key can be used", "`ssh-add -X` unlocks it"));
+        return AgentReport { findings, ..AgentReport::default() };
     }
     // If the agent cannot answer one question, still ask the other.
     let (tokens, unknown) = take_or_report(agent.pins(None), &mut findings);
-    findings.extend(unknown.iter().map(|trouble| Finding::of_error(CONCERN, &trouble.error.to_string())));
+    findings.extend(unknown.iter().map(|problem| DoctorFinding::of_error(CONCERN, &problem.error.to_string())));
     let (keysets, troubles) = take_or_report(agent.keysets(), &mut findings);
-    Told { tokens, keysets, troubles, findings }
+    AgentReport { tokens, keysets, troubles, findings }
 }
 
-fn take_or_report<T: Default>(answer: Result<T, ClientError>, findings: &mut Vec<Finding>) -> T {
+fn take_or_report<T: Default>(answer: Result<T, ClientError>, findings: &mut Vec<DoctorFinding>) -> T {
     answer.unwrap_or_else(|error| {
-        let finding = Finding::of_error(CONCERN, &error.to_string());
+        let finding = DoctorFinding::of_error(CONCERN, &error.to_string());
         if !findings.contains(&finding) {
             findings.push(finding);
         }
@@ -58,98 +58,107 @@ fn take_or_report<T: Default>(answer: Result<T, ClientError>, findings: &mut Vec
 }
 
 /// How the agent prompts. This depends on the agent's environment, not on that of this shell.
-fn prompter(status: &AgentStatus) -> Option<Finding> {
+fn prompter(status: &AgentStatus) -> Option<DoctorFinding> {
     if let Some(way) = &status.asks_by {
-        return Some(Finding::ok(CONCERN, format!("it asks a person by {way}")));
+        return Some(DoctorFinding::ok(CONCERN, format!("it asks a person by {way}")));
     }
     let why = status.cannot_ask.as_ref()?;
     let (what, remedy) = why.rsplit_once("; ").unwrap_or((why, "set `prompter` in agent.toml"));
-    Some(Finding::note(CONCERN, format!("it {what}: uses that need a person are refused"), remedy))
+    Some(DoctorFinding::note(CONCERN, format!("it {what}: uses that need a person are refused"), remedy))
 }
 
 /// Checks the agent's sockets and the variables that name them.
-pub fn look() -> Vec<Finding> {
-    let place = Directory::of_this_user();
-    let states = [Door::Ssh, Door::Api].map(|door| (door, place.socket(door), place.state(door)));
+pub fn check() -> Vec<DoctorFinding> {
+    let place = SocketDirectory::of_this_user();
+    let states =
+        [Endpoint::Ssh, Endpoint::Api].map(|endpoint| (endpoint, place.socket(endpoint), place.state(endpoint)));
     let process = place.running();
     let mut findings = match &states {
-        [(_, _, State::Absent), (_, _, State::Absent)] if process.is_none() => {
-            vec![Finding::note(CONCERN, "none runs: commands open tokens themselves", START)]
+        [(_, _, SocketState::Absent), (_, _, SocketState::Absent)] if process.is_none() => {
+            vec![DoctorFinding::note(CONCERN, "none runs: commands open tokens themselves", START)]
         }
         // A problem of their directory affects both sockets: report it once.
-        [(_, _, State::Wrong(one)), (_, _, State::Wrong(other))] if one == other => {
-            vec![Finding::wrong(CONCERN, format!("its sockets cannot be used: {}", one.reason), one.remedy.clone())]
+        [(_, _, SocketState::Wrong(one)), (_, _, SocketState::Wrong(other))] if one == other => {
+            vec![DoctorFinding::wrong(
+                CONCERN,
+                format!("its sockets cannot be used: {}", one.reason),
+                one.remedy.clone(),
+            )]
         }
-        states => states.iter().map(|(door, path, state)| socket(*door, path, state, process)).collect(),
+        states => states.iter().map(|(endpoint, path, state)| socket(*endpoint, path, state, process)).collect(),
     };
     findings.extend(variables(&states));
     findings
 }
 
-fn socket(door: Door, path: &Path, state: &State, process: Option<i32>) -> Finding {
+fn socket(endpoint: Endpoint, path: &Path, state: &SocketState, process: Option<i32>) -> DoctorFinding {
     let shown = path.display();
-    let door = door.name();
+    let endpoint = endpoint.name();
     match (state, process) {
-        (State::Absent | State::Stale, Some(process)) => Finding::wrong(
+        (SocketState::Absent | SocketState::Stale, Some(process)) => DoctorFinding::wrong(
             CONCERN,
             format!(
-                "the agent runs (process {process}), but its {door} socket {shown} is gone: \
+                "the agent runs (process {process}), but its {endpoint} socket {shown} is gone: \
                  clients cannot connect"
             ),
             format!("restart it: `tokenkeep agent stop`, then {START}"),
         ),
-        (State::Live, _) => match fs::symlink_metadata(path).map(|found| found.mode() & 0o777) {
-            Ok(mode) if mode & 0o077 != 0 => Finding::wrong(
+        (SocketState::Live, _) => match fs::symlink_metadata(path).map(|found| found.mode() & 0o777) {
+            Ok(mode) if mode & 0o077 != 0 => DoctorFinding::wrong(
                 CONCERN,
-                format!("the {door} socket {shown} can be used by others (mode {mode:04o})"),
+                format!("the {endpoint} socket {shown} can be used by others (mode {mode:04o})"),
                 format!("chmod 600 {shown}"),
             ),
             _ => {
                 let holder = process.map(|process| format!(", process {process}")).unwrap_or_default();
-                Finding::ok(CONCERN, format!("{door} on {shown}{holder}"))
+                DoctorFinding::ok(CONCERN, format!("{endpoint} on {shown}{holder}"))
             }
         },
-        (State::Absent, None) => Finding::note(CONCERN, format!("{door} socket {shown} not found"), START),
-        (State::Stale, None) => Finding::note(
+        (SocketState::Absent, None) => {
+            DoctorFinding::note(CONCERN, format!("{endpoint} socket {shown} not found"), START)
+        }
+        (SocketState::Stale, None) => DoctorFinding::note(
             CONCERN,
-            format!("no process listens on the {door} socket {shown}: its agent was killed"),
+            format!("no process listens on the {endpoint} socket {shown}: its agent was killed"),
             START,
         ),
-        (State::Wrong(trouble), _) => Finding::wrong(
+        (SocketState::Wrong(problem), _) => DoctorFinding::wrong(
             CONCERN,
-            format!("its {door} socket {shown} cannot be used: {}", trouble.reason),
-            trouble.remedy.clone(),
+            format!("its {endpoint} socket {shown} cannot be used: {}", problem.reason),
+            problem.remedy.clone(),
         ),
     }
 }
 
 /// Checks that the variables that programs use name these sockets.
-fn variables(states: &[(Door, PathBuf, State); 2]) -> Vec<Finding> {
+fn variables(states: &[(Endpoint, PathBuf, SocketState); 2]) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
-    for (door, path, state) in states {
-        let name = match door {
-            Door::Ssh => "SSH_AUTH_SOCK",
-            Door::Api => "TOKENKEEP_AGENT_API",
+    for (endpoint, path, state) in states {
+        let name = match endpoint {
+            Endpoint::Ssh => "SSH_AUTH_SOCK",
+            Endpoint::Api => "TOKENKEEP_AGENT_API",
         };
-        findings.extend(variable(name, directory(name).as_deref(), path, *state == State::Live));
+        findings.extend(variable(name, directory(name).as_deref(), path, *state == SocketState::Live));
     }
     findings
 }
 
-fn variable(name: &str, value: Option<&Path>, ours: &Path, live: bool) -> Option<Finding> {
+fn variable(name: &str, value: Option<&Path>, ours: &Path, live: bool) -> Option<DoctorFinding> {
     match value {
         Some(value) if value == ours => None,
         // tokenkeep's commands find the socket without it, and ssh may use another agent.
         None if name == "TOKENKEEP_AGENT_API" || !live => None,
-        None => Some(Finding::note(CONCERN, format!("{name} is not set: ssh and git do not find the agent"), START)),
-        Some(value) if name == "TOKENKEEP_AGENT_API" => Some(Finding::wrong(
+        None => {
+            Some(DoctorFinding::note(CONCERN, format!("{name} is not set: ssh and git do not find the agent"), START))
+        }
+        Some(value) if name == "TOKENKEEP_AGENT_API" => Some(DoctorFinding::wrong(
             CONCERN,
             format!("{name} is {}, not the agent's {}", value.display(), ours.display()),
             format!("unset {name}, or {START}"),
         )),
         Some(value) if live => {
             let what = format!("{name} is {}: ssh and git use another agent", value.display());
-            Some(Finding::note(CONCERN, what, START))
+            Some(DoctorFinding::note(CONCERN, what, START))
         }
         Some(_) => None,
     }
@@ -160,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_that_lead_elsewhere_are_told() {
+    fn variables_for_another_agent_are_reported() {
         let (ours, other) = (Path::new("/run/ours.sock"), Path::new("/run/other.sock"));
         assert_eq!(variable("SSH_AUTH_SOCK", Some(ours), ours, true), None);
         assert_eq!(variable("SSH_AUTH_SOCK", Some(other), ours, false), None, "no agent of ours runs");

@@ -7,7 +7,7 @@ use crate::prompter::showable;
 /// How severe the finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum FindingState {
     /// As it should be.
     Ok,
     /// Worth knowing; nothing fails because of it.
@@ -18,11 +18,11 @@ pub enum State {
 
 /// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct DoctorFinding {
     /// what was checked: `module`, `token`, `agent` …
     pub concern: &'static str,
     /// how severe the finding is
-    pub state: State,
+    pub state: FindingState,
     /// what was found
     pub what: String,
     /// the next step
@@ -30,17 +30,17 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
-impl Finding {
+impl DoctorFinding {
     pub fn ok(concern: &'static str, what: impl Into<String>) -> Self {
-        Self { concern, state: State::Ok, what: what.into(), remedy: None }
+        Self { concern, state: FindingState::Ok, what: what.into(), remedy: None }
     }
 
     pub fn note(concern: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { concern, state: State::Note, what: what.into(), remedy: Some(remedy.into()) }
+        Self { concern, state: FindingState::Note, what: what.into(), remedy: Some(remedy.into()) }
     }
 
     pub fn wrong(concern: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { concern, state: State::Wrong, what: what.into(), remedy: Some(remedy.into()) }
+        Self { concern, state: FindingState::Wrong, what: what.into(), remedy: Some(remedy.into()) }
     }
 
     /// A finding from one of this program's errors; the part after its last semicolon is the
@@ -54,9 +54,9 @@ impl Finding {
     /// new line.
     pub fn lines(&self) -> String {
         let state = match self.state {
-            State::Ok => "ok   ",
-            State::Note => "note ",
-            State::Wrong => "WRONG",
+            FindingState::Ok => "ok   ",
+            FindingState::Note => "note ",
+            FindingState::Wrong => "WRONG",
         };
         let line = format!("{state}  {:<13}  {}", self.concern, showable(&self.what));
         match &self.remedy {
@@ -71,10 +71,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_no_line() {
-        let finding = Finding::ok("token", "x\nWRONG  all");
+    fn a_name_cannot_add_a_line() {
+        let finding = DoctorFinding::ok("token", "x\nWRONG  all");
         assert_eq!(finding.lines().lines().count(), 1);
-        let wrong = Finding::of_error("module", "cannot use it: gone; and more; install it");
+        let wrong = DoctorFinding::of_error("module", "cannot use it: gone; and more; install it");
         assert_eq!(
             (wrong.what.as_str(), wrong.remedy.as_deref()),
             ("cannot use it: gone; and more", Some("install it"))

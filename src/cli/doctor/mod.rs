@@ -5,49 +5,49 @@
 //! running agent. A problem does not stop the other checks.
 
 mod agent;
-mod asking;
 mod configuration;
 mod finding;
 mod modules;
 mod permissions;
+mod prompters;
 mod readers;
 mod softhsm;
 mod tokens;
 
 use serde_json::json;
 
+use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::surroundings::Surroundings;
-use finding::{Finding, State};
+use finding::{DoctorFinding, FindingState};
 
 /// `doctor` has no options of its own.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 no problem, 1 problem found (a note is no problem).")]
-pub struct Arguments {}
+pub struct DoctorArguments {}
 
 /// Runs all checks.
-pub fn run(_arguments: &Arguments, around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let (configuration, mut findings) = configuration::look(around);
-    findings.extend(permissions::look(&configuration));
-    let found = modules::look(around, &configuration);
-    findings.extend(softhsm::look(&found.paths));
+pub fn run(_arguments: &DoctorArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let (configuration, mut findings) = configuration::check(cx);
+    findings.extend(permissions::check(&configuration));
+    let found = modules::check(cx, &configuration);
+    findings.extend(softhsm::check(&found.paths));
     findings.extend(found.findings);
-    let told = agent::ask(around);
-    findings.extend(tokens::look(found.modules, &told, around.now()));
-    findings.extend(readers::look(&found.paths, found.are_named));
-    findings.extend(agent::look());
-    findings.extend(told.findings);
-    findings.extend(asking::look(&configuration));
-    tell(&findings, around)
+    let agent_report = agent::ask(cx);
+    findings.extend(tokens::check(found.modules, &agent_report, cx.now()));
+    findings.extend(readers::check(&found.paths, found.are_named));
+    findings.extend(agent::check());
+    findings.extend(agent_report.findings);
+    findings.extend(prompters::check(&configuration));
+    render(&findings, cx)
 }
 
-fn tell(findings: &[Finding], around: &Surroundings<'_>) -> Result<Exit, Failure> {
-    let wrong = findings.iter().filter(|finding| finding.state == State::Wrong).count();
-    let mut lines: Vec<_> = findings.iter().map(Finding::lines).collect();
+fn render(findings: &[DoctorFinding], cx: &Context<'_>) -> Result<Exit, Failure> {
+    let wrong = findings.iter().filter(|finding| finding.state == FindingState::Wrong).count();
+    let mut lines: Vec<_> = findings.iter().map(DoctorFinding::lines).collect();
     if wrong == 0 {
         lines.push("No problem was found.".to_owned());
     }
-    around.screen.answer(lines.join("\n"), &json!({ "well": wrong == 0, "findings": findings }))?;
+    cx.output.answer(lines.join("\n"), &json!({ "well": wrong == 0, "findings": findings }))?;
     match wrong {
         0 => Ok(Exit::Done),
         1 => Err(Failure::fault("one problem was found").with_remedy("the line below it suggests a fix")),

@@ -6,13 +6,13 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::finding::Finding;
+use super::finding::DoctorFinding;
 use crate::cli::config::AgentConfiguration;
 use crate::prompter::PinSource;
 use crate::token;
 
 /// Checks the runtime directory, the directory of the tokens' locks, and the file with the PIN.
-pub fn look(configuration: &AgentConfiguration) -> Vec<Finding> {
+pub fn check(configuration: &AgentConfiguration) -> Vec<DoctorFinding> {
     let named = env::var_os("XDG_RUNTIME_DIR").filter(|named| !named.is_empty()).map(PathBuf::from);
     let mut findings = vec![runtime_directory(named.as_deref())];
     findings.push(directory("locks", &token::lock_directory()));
@@ -22,16 +22,16 @@ pub fn look(configuration: &AgentConfiguration) -> Vec<Finding> {
     findings
 }
 
-fn runtime_directory(named: Option<&Path>) -> Finding {
+fn runtime_directory(named: Option<&Path>) -> DoctorFinding {
     let concern = "runtime";
     match named {
         Some(path) if path.is_dir() => directory(concern, path),
-        Some(path) => Finding::wrong(
+        Some(path) => DoctorFinding::wrong(
             concern,
             format!("XDG_RUNTIME_DIR is {}, which is not a directory", path.display()),
             format!("log in again, or unset it to use {}", token::lock_directory().display()),
         ),
-        None => Finding::note(
+        None => DoctorFinding::note(
             concern,
             format!("XDG_RUNTIME_DIR is not set: locks and sockets are in {}", token::lock_directory().display()),
             "programs in sessions that set it find them only if it names the parent of that \
@@ -41,34 +41,34 @@ fn runtime_directory(named: Option<&Path>) -> Finding {
 }
 
 /// Checks a directory that must be closed to other users, if it exists.
-fn directory(concern: &'static str, path: &Path) -> Finding {
+fn directory(concern: &'static str, path: &Path) -> DoctorFinding {
     let shown = path.display();
     match private(path) {
-        Ok(Some(mode)) if mode & 0o077 != 0 => Finding::wrong(
+        Ok(Some(mode)) if mode & 0o077 != 0 => DoctorFinding::wrong(
             concern,
             format!("{shown} can be used by others (mode {mode:04o})"),
             format!("check who put what into {shown}, then chmod 700 {shown}"),
         ),
-        Ok(Some(_)) => Finding::ok(concern, shown.to_string()),
-        Ok(None) => Finding::ok(concern, format!("{shown}: does not exist yet, created when needed")),
-        Err(reason) => Finding::wrong(concern, format!("{shown} {reason}"), "remove it, or set XDG_RUNTIME_DIR"),
+        Ok(Some(_)) => DoctorFinding::ok(concern, shown.to_string()),
+        Ok(None) => DoctorFinding::ok(concern, format!("{shown}: does not exist yet, created when needed")),
+        Err(reason) => DoctorFinding::wrong(concern, format!("{shown} {reason}"), "remove it, or set XDG_RUNTIME_DIR"),
     }
 }
 
-fn pin_file(path: &Path) -> Finding {
+fn pin_file(path: &Path) -> DoctorFinding {
     let concern = "PIN file";
     let shown = path.display();
     match fs::metadata(path) {
-        Err(error) => Finding::wrong(concern, format!("{shown}: {error}"), "correct `pin_source` in agent.toml"),
+        Err(error) => DoctorFinding::wrong(concern, format!("{shown}: {error}"), "correct `pin_source` in agent.toml"),
         Ok(found) if !found.is_file() => {
-            Finding::wrong(concern, format!("{shown} is not a file"), "correct `pin_source` in agent.toml")
+            DoctorFinding::wrong(concern, format!("{shown} is not a file"), "correct `pin_source` in agent.toml")
         }
-        Ok(found) if found.mode() & 0o077 != 0 => Finding::wrong(
+        Ok(found) if found.mode() & 0o077 != 0 => DoctorFinding::wrong(
             concern,
             format!("{shown} can be read by others (mode {:04o}), and is refused", found.mode() & 0o7777),
             format!("chmod 600 {shown}; change the PIN if somebody may have read it (`tokenkeep pin change`)"),
         ),
-        Ok(_) => Finding::ok(concern, shown.to_string()),
+        Ok(_) => DoctorFinding::ok(concern, shown.to_string()),
     }
 }
 
@@ -93,24 +93,24 @@ fn private(path: &Path) -> Result<Option<u32>, String> {
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use super::super::finding::State;
+    use super::super::finding::FindingState;
     use super::*;
 
     #[test]
-    fn what_others_can_use_is_wrong() {
+    fn files_accessible_to_others_are_wrong() {
         let home = tempfile::tempdir().unwrap();
         let set = |mode| fs::set_permissions(home.path(), fs::Permissions::from_mode(mode)).unwrap();
         set(0o700);
-        assert_eq!(directory("x", home.path()).state, State::Ok);
-        assert_eq!(directory("x", &home.path().join("none")).state, State::Ok);
+        assert_eq!(directory("x", home.path()).state, FindingState::Ok);
+        assert_eq!(directory("x", &home.path().join("none")).state, FindingState::Ok);
         set(0o770);
         let finding = directory("x", home.path());
-        assert!(finding.state == State::Wrong && finding.remedy.unwrap().contains("chmod 700"));
+        assert!(finding.state == FindingState::Wrong && finding.remedy.unwrap().contains("chmod 700"));
         set(0o700);
         symlink(home.path(), home.path().join("link")).unwrap();
-        assert_eq!(directory("x", &home.path().join("link")).state, State::Wrong);
-        assert_eq!(runtime_directory(Some(&home.path().join("none"))).state, State::Wrong);
-        assert_eq!(runtime_directory(None).state, State::Note);
-        assert_eq!(pin_file(home.path()).state, State::Wrong);
+        assert_eq!(directory("x", &home.path().join("link")).state, FindingState::Wrong);
+        assert_eq!(runtime_directory(Some(&home.path().join("none"))).state, FindingState::Wrong);
+        assert_eq!(runtime_directory(None).state, FindingState::Note);
+        assert_eq!(pin_file(home.path()).state, FindingState::Wrong);
     }
 }

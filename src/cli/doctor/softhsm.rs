@@ -3,21 +3,21 @@
 
 use std::path::PathBuf;
 
-use super::finding::Finding;
+use super::finding::DoctorFinding;
 use crate::token::SoftHsmConfiguration;
 
 const CONCERN: &str = "SoftHSM";
 
 /// Checks the configuration that SoftHSM would use, if one of these modules is SoftHSM.
-pub fn look(modules: &[PathBuf]) -> Vec<Finding> {
+pub fn check(modules: &[PathBuf]) -> Vec<DoctorFinding> {
     if !modules.iter().any(|path| path.to_string_lossy().contains("softhsm")) {
         return Vec::new();
     }
     vec![match SoftHsmConfiguration::of_this_process() {
         Ok(found) => {
-            Finding::ok(CONCERN, format!("{}, tokens in {}", found.described, found.token_directory.display()))
+            DoctorFinding::ok(CONCERN, format!("{}, tokens in {}", found.described, found.token_directory.display()))
         }
-        Err(problem) => Finding::wrong(CONCERN, problem.what, problem.remedy),
+        Err(problem) => DoctorFinding::wrong(CONCERN, problem.what, problem.remedy),
     }]
 }
 
@@ -27,6 +27,6 @@ mod tests {
 
     #[test]
     fn other_modules_need_no_configuration_of_softhsm() {
-        assert!(look(&["/usr/lib/opensc-pkcs11.so".into()]).is_empty());
+        assert!(check(&["/usr/lib/opensc-pkcs11.so".into()]).is_empty());
     }
 }

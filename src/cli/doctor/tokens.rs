@@ -4,11 +4,11 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::agent::Told;
-use super::finding::Finding;
-use crate::cli::expiry::{SOON, end_of_use};
-use crate::cli::person::pin_state;
-use crate::keyset::{FoundKeyset, KeysetError, Standing, TokenTrouble, Tokens};
+use super::agent::AgentReport;
+use super::finding::DoctorFinding;
+use crate::cli::expiry::{WARNING_PERIOD, end_of_use};
+use crate::cli::terminal_prompter::pin_state;
+use crate::keyset::{FoundKeyset, KeysetError, KeysetStatus, Tokens, UnreadableToken};
 use crate::pki::Certificate;
 use crate::token::{self, Module, PinState, TokenError, TokenFlags, TokenInfo};
 
@@ -17,14 +17,14 @@ const CONCERN: &str = "token";
 /// Checks every token in these modules, and the tokens that only the agent sees. A token that an
 /// authority owns is not opened; the keysets on the agent's tokens are those that the agent
 /// reports.
-pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
+pub fn check(modules: Vec<Module>, agent_report: &AgentReport, now: Timestamp) -> Vec<DoctorFinding> {
     let any = !modules.is_empty();
-    let mut stored: Vec<_> = modules.iter().flat_map(|module| places(module.path())).collect();
+    let mut stored: Vec<_> = modules.iter().flat_map(|module| module_paths(module.path())).collect();
     let tokens = Tokens::new(modules);
     let listed = match tokens.list() {
         Ok(listed) => listed,
         Err(error) => {
-            stored.push(Finding::of_error(CONCERN, &error.to_string()));
+            stored.push(DoctorFinding::of_error(CONCERN, &error.to_string()));
             return stored;
         }
     };
@@ -32,86 +32,96 @@ pub fn look(modules: Vec<Module>, told: &Told, now: Timestamp) -> Vec<Finding> {
         Ok((keysets, troubles)) => (keysets, troubles, Vec::new()),
         // The check of permissions reports a problem of the lock directory.
         Err(KeysetError::Token(TokenError::LockDirectory { .. })) => Default::default(),
-        Err(error) => (Vec::new(), Vec::new(), vec![Finding::of_error("keyset", &error.to_string())]),
+        Err(error) => (Vec::new(), Vec::new(), vec![DoctorFinding::of_error("keyset", &error.to_string())]),
     };
-    let known = |token: &TokenInfo| Known {
-        enrolled: keysets.iter().chain(&told.keysets).any(|keyset| keyset.is_usable() && is_same(&keyset.token, token)),
-        agent_asks: told.tokens.iter().any(|(seen, _)| is_same(seen, token)),
+    let context = |token: &TokenInfo| TokenContext {
+        has_keyset: keysets
+            .iter()
+            .chain(&agent_report.keysets)
+            .any(|keyset| keyset.is_usable() && is_same(&keyset.token, token)),
+        is_held_by_agent: agent_report.tokens.iter().any(|(seen, _)| is_same(seen, token)),
     };
-    let mut findings: Vec<_> = listed.iter().flat_map(|token| condition(&tokens, token, known(token))).collect();
-    let others = told.tokens.iter().filter(|(token, _)| !listed.iter().any(|seen| is_same(seen, token)));
-    findings.extend(others.flat_map(|(token, flags)| state(token, *flags, known(token))));
+    let mut findings: Vec<_> = listed.iter().flat_map(|token| check_token(&tokens, token, context(token))).collect();
+    let others = agent_report.tokens.iter().filter(|(token, _)| !listed.iter().any(|seen| is_same(seen, token)));
+    findings.extend(others.flat_map(|(token, flags)| state(token, *flags, context(token))));
     for token in &listed {
         let same = listed.iter().filter(|other| other.label == token.label && other.serial != token.serial).count();
         if same > 0 {
             let what = format!("{}: another token has this label too", token.name());
-            findings.push(Finding::note(
+            findings.push(DoctorFinding::note(
                 CONCERN,
                 what,
                 format!("name it by its serial number: --token {}", token.serial),
             ));
         }
     }
-    if listed.is_empty() && told.tokens.is_empty() && any {
+    if listed.is_empty() && agent_report.tokens.is_empty() && any {
         let remedy = "insert one, or create one with `tokenkeep enroll --new-token` if the module can";
-        findings.push(Finding::note(CONCERN, "no token is present", remedy));
+        findings.push(DoctorFinding::note(CONCERN, "no token is present", remedy));
     }
     findings.append(&mut stored);
     findings.append(&mut unread);
     let is_seen = |one: &FoundKeyset| keysets.iter().any(|seen| is_same(&seen.token, &one.token));
-    let told_of = told.keysets.iter().filter(|keyset| !is_seen(keyset));
-    findings.extend(keysets.iter().chain(told_of).map(|keyset| standing(keyset, now)));
-    findings.extend(troubles.iter().filter(|trouble| !is_told_of(trouble, told)).map(trouble));
-    let is_said = |one: &TokenTrouble| troubles.iter().any(|other| is_the_same(one, other));
-    findings.extend(told.troubles.iter().filter(|trouble| !is_said(trouble)).map(trouble));
+    let told_of = agent_report.keysets.iter().filter(|keyset| !is_seen(keyset));
+    findings.extend(keysets.iter().chain(told_of).map(|keyset| keyset_status(keyset, now)));
+    findings.extend(
+        troubles
+            .iter()
+            .filter(|unreadable_tokens| !is_reported_by_agent(unreadable_tokens, agent_report))
+            .map(unreadable_tokens),
+    );
+    let is_said = |one: &UnreadableToken| troubles.iter().any(|other| is_the_same(one, other));
+    findings.extend(
+        agent_report.troubles.iter().filter(|unreadable_tokens| !is_said(unreadable_tokens)).map(unreadable_tokens),
+    );
     findings
 }
 
 /// Checks where a module stores its tokens: tokens that it skips silently, and the free space.
-fn places(module: &Path) -> Vec<Finding> {
+fn module_paths(module: &Path) -> Vec<DoctorFinding> {
     let unreadable = token::unreadable_tokens(module).into_iter();
     let unreadable = unreadable.map(|token| {
         let what = format!("the token in {} cannot be used: {}", token.directory.display(), token.why);
-        Finding::wrong(CONCERN, what, token.remedy)
+        DoctorFinding::wrong(CONCERN, what, token.remedy)
     });
-    let full = token::lack_of_room(module).map(|condition| {
+    let full = token::lack_of_room(module).map(|check_token| {
         let remedy = "free space there, or fix the problem: until then no token there can be created or changed";
-        Finding::wrong(CONCERN, format!("nothing more can be stored: {condition}"), remedy)
+        DoctorFinding::wrong(CONCERN, format!("nothing more can be stored: {check_token}"), remedy)
     });
     unreadable.chain(full).collect()
 }
 
 /// What is known about a token besides its own report.
 #[derive(Clone, Copy, Debug, Default)]
-struct Known {
+struct TokenContext {
     /// whether a keyset is enrolled on it
-    enrolled: bool,
+    has_keyset: bool,
     /// whether an agent asks for its PIN, and stops asking after ten wrong ones
-    agent_asks: bool,
+    is_held_by_agent: bool,
 }
 
-fn condition(tokens: &Tokens, token: &TokenInfo, known: Known) -> Vec<Finding> {
+fn check_token(tokens: &Tokens, token: &TokenInfo, context: TokenContext) -> Vec<DoctorFinding> {
     let flags = match tokens.module_of(token).and_then(|module| Ok(module.flags(token)?)) {
         Ok(flags) => flags,
-        Err(error) => return vec![Finding::of_error(CONCERN, &error.to_string())],
+        Err(error) => return vec![DoctorFinding::of_error(CONCERN, &error.to_string())],
     };
-    state(token, flags, known)
+    state(token, flags, context)
 }
 
-fn state(token: &TokenInfo, flags: TokenFlags, known: Known) -> Vec<Finding> {
-    let mut findings = trouble_with(token, flags, known);
+fn state(token: &TokenInfo, flags: TokenFlags, context: TokenContext) -> Vec<DoctorFinding> {
+    let mut findings = trouble_with(token, flags, context);
     if findings.is_empty() {
         let (pin, so_pin) = (pin_state(token.pin_state), pin_state(flags.so_pin_state));
-        findings.push(Finding::ok(CONCERN, format!("{}: PIN {pin}, SO PIN {so_pin}", token.name())));
+        findings.push(DoctorFinding::ok(CONCERN, format!("{}: PIN {pin}, SO PIN {so_pin}", token.name())));
     }
     findings
 }
 
 /// The remedy for a lost or locked PIN. The SO PIN of a token that `enroll` created is random and
 /// unknown, unless the user chose to keep one, and the token does not show which.
-fn without_pin(token: &TokenInfo, so_pin_state: PinState, known: Known) -> String {
+fn without_pin(token: &TokenInfo, so_pin_state: PinState, context: TokenContext) -> String {
     let unblock = format!("tokenkeep pin unblock {}", token.serial);
-    match (so_pin_state, known.enrolled) {
+    match (so_pin_state, context.has_keyset) {
         (PinState::Locked, true) => RECOVER.to_owned(),
         (PinState::Locked, false) => "its SO PIN is locked, too: use another token".to_owned(),
         (_, true) => format!("if you have its SO PIN: {unblock}; else {RECOVER}"),
@@ -124,9 +134,9 @@ const RECOVER: &str = "ask an administrator for a recovery letter (tokenkeep adm
                        that it names installs the encryption keys on another token, under another name";
 
 /// The remedy after a wrong PIN, while the right one can still be given.
-fn all_tries_back(known: Known) -> String {
+fn all_tries_back(context: TokenContext) -> String {
     let mut remedy = "the right PIN restores all tries".to_owned();
-    if known.agent_asks {
+    if context.is_held_by_agent {
         remedy += "; the agent stops asking after ten wrong ones in a row: then restart it \
                    (`tokenkeep agent stop`) before you give the PIN";
     }
@@ -134,17 +144,17 @@ fn all_tries_back(known: Known) -> String {
 }
 
 /// The problems that the token itself reports.
-fn trouble_with(token: &TokenInfo, flags: TokenFlags, known: Known) -> Vec<Finding> {
+fn trouble_with(token: &TokenInfo, flags: TokenFlags, context: TokenContext) -> Vec<DoctorFinding> {
     let name = token.name();
-    let without_pin = without_pin(token, flags.so_pin_state, known);
+    let without_pin = without_pin(token, flags.so_pin_state, context);
     let mut findings = Vec::new();
     let mut wrong =
-        |what: &str, remedy: String| findings.push(Finding::wrong(CONCERN, format!("{name}: {what}"), remedy));
+        |what: &str, remedy: String| findings.push(DoctorFinding::wrong(CONCERN, format!("{name}: {what}"), remedy));
     match token.pin_state {
         PinState::Locked => wrong("its PIN is locked", without_pin),
         PinState::FinalTry => wrong(
             "one try of its PIN is left",
-            format!("{}; if you do not know it: {without_pin}", all_tries_back(known)),
+            format!("{}; if you do not know it: {without_pin}", all_tries_back(context)),
         ),
         PinState::NotSet => wrong("it has no PIN yet", without_pin),
         PinState::Ok | PinState::CountLow => {}
@@ -155,9 +165,10 @@ fn trouble_with(token: &TokenInfo, flags: TokenFlags, known: Known) -> Vec<Findi
     if flags.pin_to_be_changed {
         wrong("a PIN must be changed before it can be used", "tokenkeep pin change".to_owned());
     }
-    let mut note = |what: &str, remedy: &str| findings.push(Finding::note(CONCERN, format!("{name}: {what}"), remedy));
+    let mut note =
+        |what: &str, remedy: &str| findings.push(DoctorFinding::note(CONCERN, format!("{name}: {what}"), remedy));
     if token.pin_state == PinState::CountLow {
-        note("a wrong PIN was tried since the last right one", &all_tries_back(known));
+        note("a wrong PIN was tried since the last right one", &all_tries_back(context));
     }
     match flags.so_pin_state {
         PinState::Locked => note(
@@ -179,17 +190,17 @@ fn trouble_with(token: &TokenInfo, flags: TokenFlags, known: Known) -> Vec<Findi
     findings
 }
 
-fn standing(keyset: &FoundKeyset, now: Timestamp) -> Finding {
+fn keyset_status(keyset: &FoundKeyset, now: Timestamp) -> DoctorFinding {
     let concern = "keyset";
     let shown = format!("{:?} on {}", keyset.name.as_str(), keyset.token.name());
-    if let Standing::Pending { reference } | Standing::ReenrollmentPending { reference } = &keyset.standing {
+    if let KeysetStatus::Pending { reference } | KeysetStatus::ReenrollmentPending { reference } = &keyset.standing {
         let remedy = format!("run its `tokenkeep enroll` again with the letter {reference}");
-        return Finding::note(concern, format!("{shown}: an enrollment is not finished"), remedy);
+        return DoctorFinding::note(concern, format!("{shown}: an enrollment is not finished"), remedy);
     }
     let signing = keyset.signing.as_ref();
     let stored = signing.and_then(|id| keyset.certificates.iter().find(|certificate| certificate.id == *id));
     let Some(certificate) = stored.and_then(|stored| Certificate::from_der(&stored.der).ok()) else {
-        return Finding::wrong(
+        return DoctorFinding::wrong(
             concern,
             format!("{shown}: its signing certificate is missing"),
             "re-enroll with a new letter",
@@ -199,26 +210,30 @@ fn standing(keyset: &FoundKeyset, now: Timestamp) -> Finding {
     let letter = "ask an administrator for a letter, and enroll with it";
     if !certificate.is_valid_at(now) {
         let what = format!("{shown}: its certificate is valid from {} to {end}", certificate.not_before());
-        return Finding::wrong(concern, what, format!("{letter}; or correct this machine's clock"));
+        return DoctorFinding::wrong(concern, what, format!("{letter}; or correct this machine's clock"));
     }
     // The encryption certificate may expire first.
     let end = end_of_use(keyset).unwrap_or(end);
-    if end.duration_since(now) < SOON {
-        return Finding::note(concern, format!("{shown}: its certificate expires on {end}"), letter);
+    if end.duration_since(now) < WARNING_PERIOD {
+        return DoctorFinding::note(concern, format!("{shown}: its certificate expires on {end}"), letter);
     }
-    Finding::ok(concern, format!("{shown}, level {}, until {end}", keyset.level))
+    DoctorFinding::ok(concern, format!("{shown}, level {}, until {end}", keyset.level))
 }
 
 /// Whether the agent owns the token and has reported about it.
-fn is_told_of(trouble: &TokenTrouble, told: &Told) -> bool {
-    let is_owned = matches!(&trouble.error, KeysetError::Token(TokenError::Owned { .. }));
-    let looked_at = told.keysets.iter().any(|keyset| keyset.token.name().to_string() == trouble.place);
-    let found_wrong = told.troubles.iter().any(|other| other.place == trouble.place && !is_the_same(other, trouble));
+fn is_reported_by_agent(unreadable_tokens: &UnreadableToken, agent_report: &AgentReport) -> bool {
+    let is_owned = matches!(&unreadable_tokens.error, KeysetError::Token(TokenError::Owned { .. }));
+    let looked_at =
+        agent_report.keysets.iter().any(|keyset| keyset.token.name().to_string() == unreadable_tokens.place);
+    let found_wrong = agent_report
+        .troubles
+        .iter()
+        .any(|other| other.place == unreadable_tokens.place && !is_the_same(other, unreadable_tokens));
     is_owned && (looked_at || found_wrong)
 }
 
 /// The agent's text of an error is the same as this process's text.
-fn is_the_same(one: &TokenTrouble, other: &TokenTrouble) -> bool {
+fn is_the_same(one: &UnreadableToken, other: &UnreadableToken) -> bool {
     one.place == other.place && one.error.to_string() == other.error.to_string()
 }
 
@@ -226,19 +241,19 @@ fn is_same(one: &TokenInfo, other: &TokenInfo) -> bool {
     one.module == other.module && one.serial == other.serial && one.label == other.label
 }
 
-fn trouble(trouble: &TokenTrouble) -> Finding {
-    match &trouble.error {
+fn unreadable_tokens(unreadable_tokens: &UnreadableToken) -> DoctorFinding {
+    match &unreadable_tokens.error {
         // The owner is an authority, a locked agent or a command: that is no problem.
         KeysetError::Token(TokenError::Owned { token, holder, .. }) => {
-            Finding::ok("keyset", format!("{token} is in use by {holder}: its keysets are not checked"))
+            DoctorFinding::ok("keyset", format!("{token} is in use by {holder}: its keysets are not checked"))
         }
-        error => Finding::of_error("keyset", &error.to_string()),
+        error => DoctorFinding::of_error("keyset", &error.to_string()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::State;
+    use super::super::finding::FindingState;
     use super::*;
 
     const WELL: TokenFlags = TokenFlags {
@@ -263,19 +278,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_token_is_told_with_the_next_step() {
-        let nothing = Known::default();
+    fn a_token_problem_is_reported_with_the_next_step() {
+        let nothing = TokenContext::default();
         assert!(trouble_with(&token(PinState::Ok), WELL, nothing).is_empty());
         for (token, flags, state, what) in [
-            (token(PinState::Locked), WELL, State::Wrong, "tokenkeep pin unblock a1b2"),
-            (token(PinState::FinalTry), WELL, State::Wrong, "tokenkeep pin unblock a1b2"),
-            (token(PinState::NotSet), WELL, State::Wrong, "no PIN yet"),
-            (token(PinState::CountLow), WELL, State::Note, "wrong PIN"),
-            (token(PinState::Ok), TokenFlags { so_pin_state: PinState::Locked, ..WELL }, State::Note, "SO PIN"),
-            (token(PinState::Ok), TokenFlags { pin_to_be_changed: true, ..WELL }, State::Wrong, "pin change"),
-            (token(PinState::Ok), TokenFlags { broken: true, ..WELL }, State::Wrong, "another token"),
-            (token(PinState::Ok), TokenFlags { login_required: false, ..WELL }, State::Note, "without a login"),
-            (TokenInfo { write_protected: true, ..token(PinState::Ok) }, WELL, State::Note, "write-protected"),
+            (token(PinState::Locked), WELL, FindingState::Wrong, "tokenkeep pin unblock a1b2"),
+            (token(PinState::FinalTry), WELL, FindingState::Wrong, "tokenkeep pin unblock a1b2"),
+            (token(PinState::NotSet), WELL, FindingState::Wrong, "no PIN yet"),
+            (token(PinState::CountLow), WELL, FindingState::Note, "wrong PIN"),
+            (token(PinState::Ok), TokenFlags { so_pin_state: PinState::Locked, ..WELL }, FindingState::Note, "SO PIN"),
+            (token(PinState::Ok), TokenFlags { pin_to_be_changed: true, ..WELL }, FindingState::Wrong, "pin change"),
+            (token(PinState::Ok), TokenFlags { broken: true, ..WELL }, FindingState::Wrong, "another token"),
+            (token(PinState::Ok), TokenFlags { login_required: false, ..WELL }, FindingState::Note, "without a login"),
+            (TokenInfo { write_protected: true, ..token(PinState::Ok) }, WELL, FindingState::Note, "write-protected"),
         ] {
             let findings = trouble_with(&token, flags, nothing);
             assert_eq!((findings.len(), findings[0].state), (1, state), "{findings:?}");
@@ -286,23 +301,27 @@ mod tests {
     #[test]
     fn a_remedy_is_one_that_is_possible() {
         let so_locked = TokenFlags { so_pin_state: PinState::Locked, ..WELL };
-        let enrolled = Known { enrolled: true, agent_asks: false };
-        let beside_an_agent = Known { enrolled: true, agent_asks: true };
-        let remedy = |state, flags, known| trouble_with(&token(state), flags, known)[0].lines();
+        let has_keyset = TokenContext { has_keyset: true, is_held_by_agent: false };
+        let beside_an_agent = TokenContext { has_keyset: true, is_held_by_agent: true };
+        let remedy = |state, flags, context| trouble_with(&token(state), flags, context)[0].lines();
         // Nobody knows the SO PIN of most tokens with a keyset.
-        let told = remedy(PinState::Locked, WELL, enrolled);
+        let agent_report = remedy(PinState::Locked, WELL, has_keyset);
         assert!(
-            told.contains("if you have its SO PIN: tokenkeep pin unblock a1b2") && told.contains(RECOVER),
-            "{told}"
+            agent_report.contains("if you have its SO PIN: tokenkeep pin unblock a1b2")
+                && agent_report.contains(RECOVER),
+            "{agent_report}"
         );
-        assert!(!remedy(PinState::Locked, WELL, Known::default()).contains("recover"));
-        for known in [enrolled, Known::default()] {
-            let told = remedy(PinState::Locked, so_locked, known);
-            assert!(!told.contains("unblock") && told.contains(RECOVER) == known.enrolled, "{told}");
+        assert!(!remedy(PinState::Locked, WELL, TokenContext::default()).contains("recover"));
+        for context in [has_keyset, TokenContext::default()] {
+            let agent_report = remedy(PinState::Locked, so_locked, context);
+            assert!(
+                !agent_report.contains("unblock") && agent_report.contains(RECOVER) == context.has_keyset,
+                "{agent_report}"
+            );
         }
         // A PIN that the agent does not ask for cannot be given to it.
         for state in [PinState::FinalTry, PinState::CountLow] {
-            assert!(!remedy(state, WELL, enrolled).contains("agent stop"));
+            assert!(!remedy(state, WELL, has_keyset).contains("agent stop"));
             assert!(remedy(state, WELL, beside_an_agent).contains("after ten wrong ones"));
         }
         assert!(!remedy(PinState::Locked, WELL, beside_an_agent).contains("all tries"));

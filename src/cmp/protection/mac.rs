@@ -10,9 +10,9 @@ use super::pbmac1::Pbmac1Parameters;
 use crate::cmp::{CmpError, Draft, PkiMessage, ProtectionError, oid};
 
 /// The largest cost of one MAC at which other spellings of a secret are tried.
-const MOST_FOR_SPELLINGS: u64 = 10_000;
+const MAX_COST_FOR_SPELLINGS: u64 = 10_000;
 /// The maximum number of spellings of a temporary key.
-const SPELLINGS: u64 = 4;
+const MAX_SPELLINGS: u64 = 4;
 
 /// The MAC of a message: algorithm, digests and iteration count. Each message has a fresh salt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +36,12 @@ impl MacProtection {
     /// random bits, so the iterations protect nothing that could be guessed. Their number is that
     /// of the example in RFC 9481 §6.1.
     pub fn pbmac1() -> Result<Self, CmpError> {
-        Ok(Self(Kind::Pbmac1(Pbmac1Parameters::ours()?)))
+        Ok(Self(Kind::Pbmac1(Pbmac1Parameters::default_parameters()?)))
     }
 
     /// `PasswordBasedMac` with SHA-256 and HMAC-SHA-256, which every CMP implementation supports.
     pub fn pbm() -> Result<Self, CmpError> {
-        Ok(Self(Kind::Pbm(PbmParameters::ours()?)))
+        Ok(Self(Kind::Pbm(PbmParameters::default_parameters()?)))
     }
 
     fn of(algorithm: &AlgorithmIdentifierOwned) -> Result<Self, ProtectionError> {
@@ -64,7 +64,7 @@ impl MacProtection {
 
     /// Whether the hashing is cheap enough to try other spellings of a secret.
     pub fn allows_spellings(&self) -> bool {
-        matches!(&self.0, Kind::Pbm(pbm) if pbm.cost() <= MOST_FOR_SPELLINGS)
+        matches!(&self.0, Kind::Pbm(pbm) if pbm.cost() <= MAX_COST_FOR_SPELLINGS)
     }
 
     fn with_fresh_salt(&self) -> Result<Self, CmpError> {
@@ -126,7 +126,7 @@ pub fn verify_mac_by_any(message: &PkiMessage, secrets: &[&[u8]]) -> Result<(Mac
 pub fn cost_of_verifying(message: &[u8]) -> u64 {
     let Ok(message) = PkiMessage::from_der(message) else { return 0 };
     let how = message.header().protection_alg.as_ref().and_then(|algorithm| MacProtection::of(algorithm).ok());
-    how.map_or(0, |how| if how.allows_spellings() { how.cost() * SPELLINGS } else { how.cost() })
+    how.map_or(0, |how| if how.allows_spellings() { how.cost() * MAX_SPELLINGS } else { how.cost() })
 }
 
 /// Encodes a message, protected with the parameters `how` under `secret`, with a fresh salt.

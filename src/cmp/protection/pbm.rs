@@ -24,7 +24,7 @@ pub(super) struct PbmParameters {
 }
 
 impl PbmParameters {
-    pub(super) fn ours() -> Result<Self, CmpError> {
+    pub(super) fn default_parameters() -> Result<Self, CmpError> {
         let algorithm = |oid| AlgorithmIdentifierOwned { oid, parameters: None };
         Ok(Self {
             salt: OctetString::new(Vec::new())?,

@@ -43,7 +43,7 @@ pub(super) struct Pbmac1Parameters {
 }
 
 impl Pbmac1Parameters {
-    pub(super) fn ours() -> Result<Self, CmpError> {
+    pub(super) fn default_parameters() -> Result<Self, CmpError> {
         let hmac_sha256 = AlgorithmIdentifierOwned { oid: oid::HMAC_SHA256, parameters: Some(Any::null()) };
         let derivation = Pbkdf2Parameters {
             salt: OctetString::new(Vec::new())?,

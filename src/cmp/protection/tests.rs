@@ -50,7 +50,7 @@ fn pbmac1(salt: &[u8], count: u64, length: Option<u16>, prf: Option<der::asn1::O
 }
 
 #[test]
-fn what_is_protected_verifies_with_this_secret_only() {
+fn a_mac_verifies_with_its_secret_only() {
     for how in [MacProtection::pbm().unwrap(), MacProtection::pbmac1().unwrap()] {
         let bytes = draft().protect_with_mac(SECRET, &how).unwrap();
         let message = PkiMessage::from_der(&bytes).unwrap();
@@ -117,7 +117,7 @@ fn other_spellings_are_tried_only_where_that_is_cheap() {
 }
 
 #[test]
-fn what_newer_clients_send_is_reckoned() {
+fn pbmac1_of_newer_clients_is_verified() {
     let openssl_3_6 = pbmac1(&[1; 16], 262_144, Some(64), Some(oid::HMAC_SHA512));
     assert_eq!(claiming(oid::PBMAC1, Some(openssl_3_6)), Err(ProtectionError::Mismatch));
     let defaults = pbmac1(&[1; 16], 1000, None, None);

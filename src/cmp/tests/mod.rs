@@ -2,8 +2,8 @@
 
 mod corpus;
 mod exchange;
+mod messages;
 mod openssl;
-mod own;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

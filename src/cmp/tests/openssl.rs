@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 use std::thread::JoinHandle;
 
-use super::own::{authority, read};
+use super::messages::{authority, read};
 use super::{Key, now, openssl};
 use crate::cmp::*;
 
@@ -59,7 +59,7 @@ fn answers(certificate: CertificateDer) -> impl Fn(&PkiMessage) -> Vec<u8> {
     move |request| {
         let Ok(how) = verify_mac(request, SECRET.as_bytes()) else {
             let why = PkiStatusInfo::rejection(PkiFailureInfo::BAD_MESSAGE_CHECK, "unknown reference or wrong key");
-            let draft = answer(request, &authority(), PkiBody::Error(why.into()), now()).unwrap();
+            let draft = draft_reply(request, &authority(), PkiBody::Error(why.into()), now()).unwrap();
             return draft.unprotected().unwrap();
         };
         let body = match request.body() {
@@ -71,7 +71,7 @@ fn answers(certificate: CertificateDer) -> impl Fn(&PkiMessage) -> Vec<u8> {
             }
             PkiBody::CertConf(statuses) => {
                 let verdict = statuses[0].verdict_on(&certificate.to_vec().unwrap(), request.header().pvno).unwrap();
-                assert_eq!(verdict, Verdict::Accepted);
+                assert_eq!(verdict, ConfirmationVerdict::Accepted);
                 PkiBody::pki_conf()
             }
             PkiBody::Genm(_) => {
@@ -79,7 +79,7 @@ fn answers(certificate: CertificateDer) -> impl Fn(&PkiMessage) -> Vec<u8> {
             }
             other => PkiBody::Error(PkiStatusInfo::rejection(PkiFailureInfo::BAD_REQUEST, other.name()).into()),
         };
-        let mut draft = answer(request, &authority(), body, now()).unwrap();
+        let mut draft = draft_reply(request, &authority(), body, now()).unwrap();
         if request.header().general_info.as_deref().is_some_and(GeneralInfoExt::has_implicit_confirm) {
             draft.header.general_info = Some(vec![InfoTypeAndValue::implicit_confirm()]);
         }
@@ -119,7 +119,7 @@ fn openssl_enrolls_with_other_digests_and_without_confirming() {
 }
 
 #[test]
-fn openssl_with_a_wrong_key_is_told_so() {
+fn openssl_with_a_wrong_key_gets_an_error() {
     let (output, _, key) = enroll(1, "0000000000000000000000000000", &["-unprotected_errors"]);
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
@@ -142,7 +142,7 @@ fn openssl_takes_a_signed_reply_of_the_right_signer_only() {
             let body = PkiBody::Ip(CertRepMessage::new(Vec::new(), vec![response]));
             let sender = CertificateDer::new(&signing.certificate()).unwrap();
             let name = sender.parse().unwrap().tbs_certificate().subject().clone();
-            let mut draft = answer(request, &name, body, now()).unwrap();
+            let mut draft = draft_reply(request, &name, body, now()).unwrap();
             draft.header.general_info = Some(vec![InfoTypeAndValue::implicit_confirm()]);
             draft.header.sender_kid = None;
             protect_with_signature::<_, crate::token::Signature>(draft, &signing, sender).unwrap()

@@ -29,7 +29,7 @@ impl Log {
 fn done(checkpoint: &Checkpoint, known_log: Option<LogVerdict>) -> Response {
     Response {
         statement: [1; 32],
-        answer: Answer::Users(Vec::new()),
+        answer: StatementAnswer::Users(Vec::new()),
         checkpoint: checkpoint.clone(),
         known_log,
         added: Vec::new(),
@@ -38,7 +38,7 @@ fn done(checkpoint: &Checkpoint, known_log: Option<LogVerdict>) -> Response {
 }
 
 fn refused(checkpoint: &Checkpoint, known_log: Option<LogVerdict>) -> Response {
-    Response { answer: Answer::Refused("no".to_owned()), ..done(checkpoint, known_log) }
+    Response { answer: StatementAnswer::Refused("no".to_owned()), ..done(checkpoint, known_log) }
 }
 
 const CONTINUED: Option<LogVerdict> = Some(LogVerdict::Continued);
@@ -46,8 +46,8 @@ const CONTRADICTED: Option<LogVerdict> = Some(LogVerdict::Contradicted);
 
 /// Compares as online: the statement named the stored checkpoint.
 #[track_caller]
-fn online(kept: &Checkpoint, response: &Response) -> Result<Option<Checkpoint>, Finding> {
-    judge(Some(kept), Some(kept.position()), response, authority(), KnownLog::Compare).map_err(|alarm| {
+fn online(kept: &Checkpoint, response: &Response) -> Result<Option<Checkpoint>, LogMismatchKind> {
+    judge(Some(kept), Some(kept.position()), response, authority(), LogPolicy::Compare).map_err(|alarm| {
         assert_eq!((alarm.known.as_ref(), &alarm.told), (Some(kept), &response.checkpoint));
         alarm.finding
     })
@@ -57,7 +57,7 @@ fn online(kept: &Checkpoint, response: &Response) -> Result<Option<Checkpoint>, 
 fn the_first_is_kept_and_each_that_goes_on_from_it() {
     let log = Log::new();
     let (first, second) = (log.checkpoint(7, 1, 0), log.checkpoint(9, 2, 1));
-    let judged = judge(None, None, &done(&first, None), authority(), KnownLog::Compare);
+    let judged = judge(None, None, &done(&first, None), authority(), LogPolicy::Compare);
     assert_eq!(judged, Ok(Some(first.clone())));
     assert_eq!(online(&first, &done(&second, CONTINUED)), Ok(Some(second.clone())));
     assert_eq!(online(&first, &refused(&second, CONTINUED)), Ok(Some(second.clone())));
@@ -73,28 +73,28 @@ fn a_log_that_is_another_one_raises_the_alarm() {
     let kept = log.checkpoint(7, 1, 0);
     for answer in [done, refused] {
         let judged = |told: &Checkpoint, verdict| online(&kept, &answer(told, verdict));
-        assert_eq!(judged(&log.checkpoint(6, 2, 1), CONTINUED), Err(Finding::Shorter));
-        assert_eq!(judged(&log.checkpoint(7, 2, 1), CONTINUED), Err(Finding::OtherEnd));
-        assert_eq!(judged(&log.checkpoint(9, 2, 1), CONTRADICTED), Err(Finding::Contradicted(7)));
+        assert_eq!(judged(&log.checkpoint(6, 2, 1), CONTINUED), Err(LogMismatchKind::Shorter));
+        assert_eq!(judged(&log.checkpoint(7, 2, 1), CONTINUED), Err(LogMismatchKind::DifferentLastEntry));
+        assert_eq!(judged(&log.checkpoint(9, 2, 1), CONTRADICTED), Err(LogMismatchKind::Contradicted(7)));
         // Also if the clock was set back.
-        assert_eq!(judged(&log.checkpoint(6, 2, -5), CONTINUED), Err(Finding::Shorter));
-        assert_eq!(judged(&Log::new().checkpoint(9, 2, 1), CONTINUED), Err(Finding::OtherKey));
+        assert_eq!(judged(&log.checkpoint(6, 2, -5), CONTINUED), Err(LogMismatchKind::Shorter));
+        assert_eq!(judged(&Log::new().checkpoint(9, 2, 1), CONTINUED), Err(LogMismatchKind::OtherKey));
         let forged = Checkpoint { sequence: 10, ..log.checkpoint(9, 2, 1) };
-        assert!(matches!(judged(&forged, CONTINUED), Err(Finding::Signature(_))));
+        assert!(matches!(judged(&forged, CONTINUED), Err(LogMismatchKind::Signature(_))));
     }
     // An authority that does not answer the question may hide something.
-    assert_eq!(online(&kept, &done(&log.checkpoint(9, 2, 1), None)), Err(Finding::NotSaid(7)));
-    assert_eq!(online(&kept, &refused(&log.checkpoint(6, 2, 1), None)), Err(Finding::Shorter));
-    assert_eq!(online(&kept, &refused(&log.checkpoint(7, 2, 1), None)), Err(Finding::OtherEnd));
+    assert_eq!(online(&kept, &done(&log.checkpoint(9, 2, 1), None)), Err(LogMismatchKind::Unconfirmed(7)));
+    assert_eq!(online(&kept, &refused(&log.checkpoint(6, 2, 1), None)), Err(LogMismatchKind::Shorter));
+    assert_eq!(online(&kept, &refused(&log.checkpoint(7, 2, 1), None)), Err(LogMismatchKind::DifferentLastEntry));
 }
 
 #[test]
-fn a_file_that_is_older_than_what_was_kept_since_is_no_alarm_and_is_not_kept() {
+fn an_older_response_file_is_no_mismatch_and_not_stored() {
     let log = Log::new();
     let stated = log.checkpoint(7, 1, 0);
     let kept = log.checkpoint(20, 2, 10);
     let judged = |stated: Option<LogPosition>, told: &Checkpoint, verdict| {
-        judge(Some(&kept), stated, &done(told, verdict), authority(), KnownLog::Compare).map_err(|alarm| alarm.finding)
+        judge(Some(&kept), stated, &done(told, verdict), authority(), LogPolicy::Compare).map_err(|alarm| alarm.finding)
     };
     let stated = Some(stated.position());
     assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), CONTINUED), Ok(None));
@@ -103,10 +103,10 @@ fn a_file_that_is_older_than_what_was_kept_since_is_no_alarm_and_is_not_kept() {
     assert_eq!(judged(stated, &log.checkpoint(30, 3, 15), CONTINUED), Ok(None));
     assert_eq!(judged(None, &log.checkpoint(30, 3, 15), None), Ok(None));
     // Signed later, with fewer entries.
-    assert_eq!(judged(stated, &log.checkpoint(19, 3, 11), CONTINUED), Err(Finding::Shorter));
-    assert_eq!(judged(None, &log.checkpoint(20, 3, 11), None), Err(Finding::OtherEnd));
-    assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), CONTRADICTED), Err(Finding::Contradicted(7)));
-    assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), None), Err(Finding::NotSaid(7)));
+    assert_eq!(judged(stated, &log.checkpoint(19, 3, 11), CONTINUED), Err(LogMismatchKind::Shorter));
+    assert_eq!(judged(None, &log.checkpoint(20, 3, 11), None), Err(LogMismatchKind::DifferentLastEntry));
+    assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), CONTRADICTED), Err(LogMismatchKind::Contradicted(7)));
+    assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), None), Err(LogMismatchKind::Unconfirmed(7)));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn who_accepts_the_log_as_it_is_takes_any_but_a_forged_one() {
     let log = Log::new();
     let kept = log.checkpoint(7, 1, 10);
     let accepted = |stated: Option<LogPosition>, told: &Checkpoint, verdict| {
-        judge(Some(&kept), stated, &done(told, verdict), authority(), KnownLog::Accept)
+        judge(Some(&kept), stated, &done(told, verdict), authority(), LogPolicy::Accept)
     };
     for told in [log.checkpoint(3, 2, 0), log.checkpoint(7, 2, 11), Log::new().checkpoint(9, 2, 0)] {
         assert_eq!(accepted(None, &told, None), Ok(Some(told.clone())));
@@ -128,7 +128,7 @@ fn who_accepts_the_log_as_it_is_takes_any_but_a_forged_one() {
 fn the_alarm_names_both_places_in_full() {
     let log = Log::new();
     let (kept, told) = (log.checkpoint(80, 0xab, 0), log.checkpoint(60, 0xcd, 5));
-    let alarm = judge(Some(&kept), Some(kept.position()), &done(&told, CONTINUED), authority(), KnownLog::Compare);
+    let alarm = judge(Some(&kept), Some(kept.position()), &done(&told, CONTINUED), authority(), LogPolicy::Compare);
     let text = alarm.unwrap_err().to_string();
     let expected = ["truncated or rewritten", "entry 80", &"ab".repeat(32), "entry 60", &"cd".repeat(32)];
     for part in expected.into_iter().chain([at(0).to_string().as_str(), at(5).to_string().as_str()]) {

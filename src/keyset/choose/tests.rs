@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::keyset::{AuthorityAddress, ErrorKind, Standing};
+use crate::keyset::{AuthorityAddress, ErrorKind, KeysetStatus};
 use crate::token::{PinState, SecurityLevel};
 
 fn token(label: &str, serial: &str) -> TokenInfo {
@@ -24,7 +24,7 @@ fn keyset(name: &str, token: TokenInfo) -> FoundKeyset {
         name: name.parse().unwrap(),
         level: SecurityLevel::High,
         authority: AuthorityAddress { name: "A".into(), http: "http://a".into(), https: "https://a".into() },
-        standing: Standing::Enrolled,
+        standing: KeysetStatus::Enrolled,
         token,
         signing: None,
         encryption: Vec::new(),
@@ -46,12 +46,12 @@ fn two() -> Vec<FoundKeyset> {
 }
 
 #[test]
-fn by_name_the_one_of_that_name_is_taken_and_the_default_does_not_matter() {
+fn a_name_overrides_the_default() {
     assert_eq!(pick(two(), &choice(Some("second"), Some("default")), &[]).unwrap().token.serial, "2");
 }
 
 #[test]
-fn without_a_name_the_only_one_is_taken_even_if_the_default_is_another() {
+fn the_only_keyset_overrides_the_default() {
     let only = vec![keyset("mine", token("mine", "1"))];
     assert_eq!(pick(only, &choice(None, Some("default")), &[]).unwrap().name.as_str(), "mine");
 }
@@ -62,7 +62,7 @@ fn without_a_name_and_with_several_the_default_decides() {
 }
 
 #[test]
-fn without_a_name_and_a_default_several_are_refused_with_the_list() {
+fn several_without_a_name_or_default_are_refused_with_a_list() {
     let refused = pick(two(), &choice(None, None), &[]).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused);
     let text = refused.to_string();
@@ -77,10 +77,10 @@ fn the_same_name_on_two_tokens_is_refused_with_both_serials() {
 }
 
 #[test]
-fn a_name_that_is_not_there_is_absent_and_says_what_is_and_what_was_not_looked_at() {
-    let trouble =
-        TokenTrouble { place: "token".into(), error: KeysetError::Refused("in use by tokenkeep (42)".into()) };
-    let absent = pick(two(), &choice(Some("third"), None), &[trouble]).unwrap_err();
+fn an_absent_name_lists_found_and_unreadable_keysets() {
+    let unreadable_tokens =
+        UnreadableToken { place: "token".into(), error: KeysetError::Refused("in use by tokenkeep (42)".into()) };
+    let absent = pick(two(), &choice(Some("third"), None), &[unreadable_tokens]).unwrap_err();
     assert_eq!(absent.kind(), ErrorKind::Absent);
     let text = absent.to_string();
     assert!(text.contains("third") && text.contains("second") && text.contains("in use by tokenkeep (42)"), "{text}");
@@ -100,7 +100,7 @@ fn a_token_is_named_by_serial_or_label_exactly() {
 }
 
 #[test]
-fn two_tokens_of_one_label_are_refused_with_their_serials_and_one_by_serial_is_taken() {
+fn a_duplicate_label_is_refused_and_a_serial_is_accepted() {
     let tokens = vec![token("card", "1"), token("card", "2")];
     let refused = one_token(tokens.clone(), &"card".parse().unwrap()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused);

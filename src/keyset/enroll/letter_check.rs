@@ -4,17 +4,17 @@
 use der::asn1::ObjectIdentifier;
 use jiff::Timestamp;
 
-use crate::carrier::{Carrier, CarrierError};
 use crate::cmp::{
-    GeneralInfoExt, MacProtection, PkiBody, PkiFailureInfo, PkiHeader, PkiMessage, Pvno, Reply, check_reply,
+    CheckedReply, GeneralInfoExt, MacProtection, PkiBody, PkiFailureInfo, PkiHeader, PkiMessage, Pvno, check_reply,
     general_request, oid,
 };
 use crate::letter::Letter;
 use crate::pki::Fingerprint;
 use crate::token::{KeyAlgorithm, RsaSize};
+use crate::transport::{Transport, TransportError};
 
 use super::super::KeysetError;
-use super::{NotEnrolledReason, Stop};
+use super::{EnrollError, NotEnrolledReason};
 
 /// A letter that the authority accepts. Only [`check`] creates one.
 pub(super) struct CheckedLetter {
@@ -30,28 +30,32 @@ impl CheckedLetter {
 
 /// Sends the request. The response must carry a valid MAC and name the CA whose fingerprint is in
 /// the letter.
-pub(super) fn check(carrier: &dyn Carrier, letter: &Letter, now: Timestamp) -> Result<CheckedLetter, Stop> {
+pub(super) fn check(transport: &dyn Transport, letter: &Letter, now: Timestamp) -> Result<CheckedLetter, EnrollError> {
     let secret = letter.temporary_key.cmp_secret();
     let header = PkiHeader::request(Pvno::CMP2000, letter.reference.as_str(), None, now).map_err(fault)?;
     let question = general_request(header, &[oid::IT_CA_CERTS, oid::IT_SIGN_KEY_PAIR_TYPES, oid::IT_CERT_REQ_TEMPLATE])
         .protect_with_mac(secret, &MacProtection::pbm().map_err(fault)?)
         .map_err(fault)?;
-    let answer = carrier.cmp(&question).map_err(|error| match error {
-        CarrierError::Unreachable { .. } | CarrierError::Busy { .. } => NotEnrolledReason::Unreachable(error.into()),
+    let answer = transport.cmp(&question).map_err(|error| match error {
+        TransportError::Unreachable { .. } | TransportError::Busy { .. } => {
+            NotEnrolledReason::Unreachable(error.into())
+        }
         other => NotEnrolledReason::Refused(other.into()),
     })?;
     let question = PkiMessage::from_der(&question).map_err(fault)?;
     let message = match check_reply(&question, &answer, secret) {
-        Ok(Reply::Proven(message)) => message,
+        Ok(CheckedReply::Authenticated(message)) => message,
         // The authority sends this error for an unknown reference and for a wrong key alike; it has
         // changed nothing.
-        Ok(Reply::UnprovenError(error)) if error.status.reasons().contains(PkiFailureInfo::SYSTEM_FAILURE) => {
+        Ok(CheckedReply::UnauthenticatedError(error))
+            if error.status.reasons().contains(PkiFailureInfo::SYSTEM_FAILURE) =>
+        {
             return Err(rejected(format!(
                 "the authority cannot answer now ({}); run the same command again later",
                 error.status
             )));
         }
-        Ok(Reply::UnprovenError(error)) => {
+        Ok(CheckedReply::UnauthenticatedError(error)) => {
             return Err(rejected(format!(
                 "the authority does not know this letter ({}); check reference, temporary key and address",
                 error.status
@@ -111,7 +115,7 @@ fn key_algorithm(algorithm: &spki::AlgorithmIdentifierOwned, rsa_size: RsaSize) 
     }
 }
 
-fn rejected(reason: String) -> Stop {
+fn rejected(reason: String) -> EnrollError {
     NotEnrolledReason::Rejected(reason).into()
 }
 

@@ -6,67 +6,67 @@
 //! fails, it decides whether the created objects stay, so that the same letter can continue, or are
 //! removed.
 
-mod abandon;
-mod desk;
 mod finish;
 mod install;
 mod letter_check;
 mod person_check;
-mod place;
 mod reply;
 mod request;
+mod rollback;
 mod run;
+mod session;
 mod so_pin;
 mod stored;
+mod target;
 
 use std::fmt;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::carrier::Carrier;
 use crate::cmp::PkiMessage;
 use crate::letter::Letter;
 use crate::token::{KeysetName, SecurityLevel, TokenError};
+use crate::transport::Transport;
 
-use super::{AuthorityAddress, ErrorKind, FoundKeyset, Holder, KeysetError, Person, TokenSelector, Tokens};
+use super::{AuthorityAddress, ErrorKind, FoundKeyset, KeysetError, KeysetHolder, TokenSelector, Tokens, UserPrompter};
 
 /// Enrolls with this letter: an `ir`, or a `krr` with a recovery letter. First finishes or rolls
 /// back an interrupted enrollment with the same letter.
 ///
-/// `carrier` must lead to the letter's authority: [`crate::carrier::Http::new`] with the addresses
+/// `transport` must lead to the letter's authority: [`crate::transport::HttpTransport::new`] with the addresses
 /// of the letter, or with those that replace them. `now` is the time in the messages' headers.
 pub fn enroll(
     tokens: &Tokens,
-    carrier: &dyn Carrier,
+    transport: &dyn Transport,
     letter: &Letter,
     options: &EnrollOptions,
-    person: &mut dyn Person,
+    person: &mut dyn UserPrompter,
     now: Timestamp,
 ) -> Result<Enrollment, KeysetError> {
-    let chosen = place::choose(tokens, letter, options).and_then(|place| {
-        if place.is_for_a_new_keyset() {
+    let chosen = target::choose(tokens, letter, options).and_then(|target| {
+        if target.is_for_a_new_keyset() {
             options.keyset.check_new()?;
         }
-        Ok(place)
+        Ok(target)
     });
-    let place = match chosen {
-        Ok(place) => place,
+    let target = match chosen {
+        Ok(target) => target,
         Err(error) => {
             let reason = NotEnrolledReason::Refused(error);
             return Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment: false, resumed: false, reason }));
         }
     };
-    let (reenrollment, resumed) = (place.reenrolls(), place.is_resumed());
+    let (reenrollment, resumed) = (target.reenrolls(), target.is_resumed());
     // An enrollment that began in time may continue: only the authority knows how far it got.
     if !resumed && now >= letter.expires {
         let reason = NotEnrolledReason::Expired { good_until: letter.expires, now };
         return Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment, resumed, reason }));
     }
-    match (run::Act { tokens, carrier, letter, options, person, now }).run(place) {
+    match (run::EnrollmentRun { tokens, transport, letter, options, person, now }).run(target) {
         Ok(enrolled) => Ok(Enrollment::Enrolled(Box::new(enrolled))),
-        Err(Stop::Ended(reason)) => Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment, resumed, reason })),
-        Err(Stop::Fault(error)) => Err(error),
+        Err(EnrollError::Ended(reason)) => Ok(Enrollment::NotEnrolled(NotEnrolled { reenrollment, resumed, reason })),
+        Err(EnrollError::Fault(error)) => Err(error),
     }
 }
 
@@ -119,7 +119,7 @@ pub struct Enrolled {
     /// the number of installed encryption keys, including the history
     pub encryption_keys: usize,
     /// the subject of the new certificates
-    pub holder: Option<Holder>,
+    pub holder: Option<KeysetHolder>,
     /// the person's other keysets at this authority that are present; their certificates are now
     /// superseded
     pub supersedes: Vec<FoundKeyset>,
@@ -223,16 +223,16 @@ impl fmt::Display for NotEnrolled {
 
 /// Why an enrollment stops: an outcome to report, or a fault.
 #[derive(Debug)]
-enum Stop {
+enum EnrollError {
     Ended(NotEnrolledReason),
     Fault(KeysetError),
 }
 
 /// A failed exchange with the authority, by the required reaction.
 #[derive(Debug)]
-enum Trouble {
-    /// Keep everything created; see [`Stop`].
-    Stop(Stop),
+enum ExchangeError {
+    /// Keep everything created; see [`EnrollError`].
+    Enroll(EnrollError),
     /// The authority refused, with a valid MAC: remove everything created.
     Rejected(String),
     /// The installed objects are lost: notify the authority and remove the rest.
@@ -241,33 +241,33 @@ enum Trouble {
     Bad { reason: String, reply: Option<Box<PkiMessage>> },
 }
 
-impl Trouble {
+impl ExchangeError {
     fn bad(reason: String, reply: Option<PkiMessage>) -> Self {
         Self::Bad { reason, reply: reply.map(Box::new) }
     }
 }
 
-impl From<NotEnrolledReason> for Stop {
+impl From<NotEnrolledReason> for EnrollError {
     fn from(reason: NotEnrolledReason) -> Self {
         Self::Ended(reason)
     }
 }
 
-impl From<KeysetError> for Stop {
+impl From<KeysetError> for EnrollError {
     fn from(error: KeysetError) -> Self {
         Self::Fault(error)
     }
 }
 
-impl From<TokenError> for Stop {
+impl From<TokenError> for EnrollError {
     fn from(error: TokenError) -> Self {
         Self::Fault(error.into())
     }
 }
 
-impl<T: Into<Stop>> From<T> for Trouble {
+impl<T: Into<EnrollError>> From<T> for ExchangeError {
     fn from(stop: T) -> Self {
-        Self::Stop(stop.into())
+        Self::Enroll(stop.into())
     }
 }
 

@@ -4,11 +4,11 @@
 use crate::letter::Letter;
 use crate::pki::Certificate;
 
-use super::super::index::{Card, Keys};
-use super::super::{FoundKeyset, Holder, KeysetError};
+use super::super::index::{KeysetKeyIds, KeysetRecord};
+use super::super::{FoundKeyset, KeysetError, KeysetHolder};
 use super::EnrollOptions;
-use super::desk::Desk;
-use super::reply::GoodReply;
+use super::reply::VerifiedReply;
+use super::session::EnrollmentSession;
 
 /// To whom a keyset belongs.
 #[derive(Debug)]
@@ -16,13 +16,13 @@ pub(super) enum Whose {
     /// It has no keys, so replacing it takes nothing from anyone.
     Nobodys,
     /// Its certificates name this person.
-    Of(Holder),
+    Of(KeysetHolder),
     /// It has keys, but none of their certificates is readable: it may belong to anyone.
     Unknown,
 }
 
 impl Whose {
-    fn of_keys(holder: Option<Holder>) -> Self {
+    fn of_keys(holder: Option<KeysetHolder>) -> Self {
         holder.map_or(Self::Unknown, Self::Of)
     }
 
@@ -41,7 +41,7 @@ pub(super) fn check_letter(
     whose: &Whose,
     described: &str,
 ) -> Result<(), KeysetError> {
-    let meant = Holder::of_letter(letter);
+    let meant = KeysetHolder::of_letter(letter);
     let why = match whose {
         _ if options.replace_person => return Ok(()),
         Whose::Nobodys => return Ok(()),
@@ -56,22 +56,22 @@ pub(super) fn check_letter(
 }
 
 /// Determines the holder on the unlocked token, from the certificates that the private index names.
-pub(super) fn whose_on_token(desk: &Desk, card: &Card) -> Result<Whose, KeysetError> {
-    let Some(Keys { signing, encryption, .. }) = &card.keys else { return Ok(Whose::Nobodys) };
-    let stored = desk.token().certificates()?;
+pub(super) fn whose_on_token(session: &EnrollmentSession, record: &KeysetRecord) -> Result<Whose, KeysetError> {
+    let Some(KeysetKeyIds { signing, encryption, .. }) = &record.keys else { return Ok(Whose::Nobodys) };
+    let stored = session.token().certificates()?;
     let ids = [signing].into_iter().chain(encryption.first()).map(super::super::index::Hex::key_id);
     let mut certificates = ids.filter_map(|id| {
         let stored = stored.iter().find(|stored| stored.id == id)?;
         Certificate::from_der(&stored.der).ok()
     });
-    Ok(Whose::of_keys(certificates.next().map(|certificate| Holder::of_certificate(&certificate))))
+    Ok(Whose::of_keys(certificates.next().map(|certificate| KeysetHolder::of_certificate(&certificate))))
 }
 
 /// Compares the certified person with the letter's and with the keyset's. The letter's text may
 /// have been modified in transit; the certificates are what others will see. The error completes
 /// "the reply was refused".
 pub(super) fn check_reply(
-    reply: &GoodReply,
+    reply: &VerifiedReply,
     letter: &Letter,
     options: &EnrollOptions,
     keysets: &Whose,
@@ -88,11 +88,11 @@ pub(super) fn check_reply(
                 .to_owned());
         }
     };
-    let meant = Holder::of_letter(letter);
+    let meant = KeysetHolder::of_letter(letter);
     // Certificates of older encryption keys may carry a previous address.
     let new = reply.encryption.iter().filter(|delivered| delivered.answers.is_some());
     for certificate in new.map(|delivered| &delivered.certificate).chain([&reply.signing]) {
-        let certified = Holder::of_certificate(certificate);
+        let certified = KeysetHolder::of_certificate(certificate);
         if !certified.is_same_person(&meant) {
             return Err(format!("it certifies {certified}, and the letter is for {meant}"));
         }

@@ -1,20 +1,21 @@
 //! Sends the request and verifies the reply, which is accepted as a whole or not at all.
 
-use crate::carrier::{Carrier, CarrierError};
 use crate::cmp::{CertRepMessage, CertificateDer, KeyRecRepContent};
 use crate::cmp::{
-    CertifiedKeyPair, EnrollmentRequest, PkiBody, PkiMessage, PkiStatus, PkiStatusInfo, Reply, check_reply,
+    CertifiedKeyPair, CheckedReply, EnrollmentRequestBuilder, PkiBody, PkiMessage, PkiStatus, PkiStatusInfo,
+    check_reply,
 };
 use crate::letter::Letter;
 use crate::pki::{Certificate, Fingerprint};
 use crate::token::Delivery;
+use crate::transport::{Transport, TransportError};
 
 use super::super::KeysetError;
-use super::{NotEnrolledReason, Trouble};
+use super::{ExchangeError, NotEnrolledReason};
 
 /// A verified reply: authenticated, answering the request, with certificates of this authority for
 /// the right keys. Only [`exchange`] creates one.
-pub(super) struct GoodReply {
+pub(super) struct VerifiedReply {
     pub message: PkiMessage,
     pub authority: Certificate,
     pub signing: Certificate,
@@ -33,35 +34,37 @@ pub(super) struct Delivered {
 /// Sends these bytes and verifies the reply. `signing_spki` is the public key in the request, as
 /// DER of a `SubjectPublicKeyInfo`.
 pub(super) fn exchange(
-    carrier: &dyn Carrier,
+    transport: &dyn Transport,
     letter: &Letter,
     request: &[u8],
     signing_spki: &[u8],
-) -> Result<GoodReply, Trouble> {
-    let reply = carrier.cmp(request).map_err(lost)?;
+) -> Result<VerifiedReply, ExchangeError> {
+    let reply = transport.cmp(request).map_err(reply_lost)?;
     let request = PkiMessage::from_der(request).map_err(|error| fault(&error))?;
     let message = match check_reply(&request, &reply, letter.temporary_key.cmp_secret()) {
-        Ok(Reply::Proven(message)) => message,
-        Ok(Reply::UnprovenError(error)) => {
-            return Err(Trouble::bad(format!("it is an unauthenticated error ({})", error.status), None));
+        Ok(CheckedReply::Authenticated(message)) => message,
+        Ok(CheckedReply::UnauthenticatedError(error)) => {
+            return Err(ExchangeError::bad(format!("it is an unauthenticated error ({})", error.status), None));
         }
-        Err(refusal) => return Err(Trouble::bad(refusal.to_string(), PkiMessage::from_der(&reply).ok())),
+        Err(refusal) => return Err(ExchangeError::bad(refusal.to_string(), PkiMessage::from_der(&reply).ok())),
     };
     judge(message, letter, signing_spki)
 }
 
 /// Without a response, the same bytes can be sent again; an invalid response is rejected.
-fn lost(error: CarrierError) -> Trouble {
+fn reply_lost(error: TransportError) -> ExchangeError {
     match error {
-        CarrierError::BadAnswer { .. } => Trouble::bad(error.to_string(), None),
+        TransportError::BadResponse { .. } => ExchangeError::bad(error.to_string(), None),
         other => NotEnrolledReason::Interrupted(other.into()).into(),
     }
 }
 
-fn judge(message: PkiMessage, letter: &Letter, signing_spki: &[u8]) -> Result<GoodReply, Trouble> {
-    let bad = |reason: String| Trouble::bad(reason, Some(message.clone()));
+fn judge(message: PkiMessage, letter: &Letter, signing_spki: &[u8]) -> Result<VerifiedReply, ExchangeError> {
+    let bad = |reason: String| ExchangeError::bad(reason, Some(message.clone()));
     let parts = match message.body() {
-        PkiBody::Error(error) => return Err(Trouble::Rejected(format!("the authority refused: {}", error.status))),
+        PkiBody::Error(error) => {
+            return Err(ExchangeError::Rejected(format!("the authority refused: {}", error.status)));
+        }
         PkiBody::Ip(reply) => parts_of_ip(reply)?,
         PkiBody::Krp(reply) => parts_of_krp(reply)?,
         other => return Err(bad(format!("it is an unexpected {}", other.name()))),
@@ -89,7 +92,7 @@ fn judge(message: PkiMessage, letter: &Letter, signing_spki: &[u8]) -> Result<Go
         }
     }
     encryption.sort_by_key(|delivered| std::cmp::Reverse(delivered.certificate.not_before()));
-    Ok(GoodReply { message, authority, signing, encryption })
+    Ok(VerifiedReply { message, authority, signing, encryption })
 }
 
 /// The content common to `ip` and `krp`.
@@ -100,21 +103,21 @@ struct Parts {
 }
 
 /// `None` if a required part is missing.
-fn parts_of_ip(reply: &CertRepMessage) -> Result<Option<Parts>, Trouble> {
+fn parts_of_ip(reply: &CertRepMessage) -> Result<Option<Parts>, ExchangeError> {
     for response in &reply.response {
         granted(&response.status)?;
     }
     let key_pair = |id| reply.response_to(id).and_then(|response| response.certified_key_pair.clone());
-    let signing = key_pair(EnrollmentRequest::SIGNING).and_then(|pair| pair.plain_certificate().cloned());
-    let encryption = key_pair(EnrollmentRequest::ENCRYPTION);
+    let signing = key_pair(EnrollmentRequestBuilder::SIGNING).and_then(|pair| pair.plain_certificate().cloned());
+    let encryption = key_pair(EnrollmentRequestBuilder::ENCRYPTION);
     Ok(signing.zip(encryption).map(|(signing, encryption)| Parts {
         authorities: reply.ca_pubs.clone().unwrap_or_default(),
         signing,
-        encryption: vec![(encryption, Some(EnrollmentRequest::ENCRYPTION))],
+        encryption: vec![(encryption, Some(EnrollmentRequestBuilder::ENCRYPTION))],
     }))
 }
 
-fn parts_of_krp(reply: &KeyRecRepContent) -> Result<Option<Parts>, Trouble> {
+fn parts_of_krp(reply: &KeyRecRepContent) -> Result<Option<Parts>, ExchangeError> {
     granted(&reply.status)?;
     let history = reply.key_pair_hist.clone().unwrap_or_default();
     Ok(reply.new_sig_cert.clone().map(|signing| Parts {
@@ -124,13 +127,13 @@ fn parts_of_krp(reply: &KeyRecRepContent) -> Result<Option<Parts>, Trouble> {
     }))
 }
 
-fn granted(status: &PkiStatusInfo) -> Result<(), Trouble> {
+fn granted(status: &PkiStatusInfo) -> Result<(), ExchangeError> {
     match status.status {
         granted if granted.is_granted() => Ok(()),
         PkiStatus::Waiting => {
-            Err(Trouble::bad("the authority postponed its decision, which is not supported".to_owned(), None))
+            Err(ExchangeError::bad("the authority postponed its decision, which is not supported".to_owned(), None))
         }
-        _ => Err(Trouble::Rejected(format!("the authority refused: {status}"))),
+        _ => Err(ExchangeError::Rejected(format!("the authority refused: {status}"))),
     }
 }
 

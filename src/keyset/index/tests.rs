@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn card() -> Card {
-    Card {
+fn record() -> KeysetRecord {
+    KeysetRecord {
         name: "default".parse().unwrap(),
         level: SecurityLevel::High,
         authority: AuthorityAddress {
@@ -11,7 +11,7 @@ fn card() -> Card {
             http: "http://127.0.0.1:8829".into(),
             https: "https://127.0.0.1:8830".into(),
         },
-        keys: Some(Keys {
+        keys: Some(KeysetKeyIds {
             signing: Hex(vec![1; 20]),
             encryption: vec![Hex(vec![2; 20]), Hex(vec![3; 20])],
             authority: Hex(vec![4; 20]),
@@ -19,7 +19,7 @@ fn card() -> Card {
     }
 }
 
-fn pending(stage: Stage) -> Pending {
+fn pending(stage: EnrollmentStage) -> Pending {
     Pending {
         transaction_id: Hex(vec![9; 16]),
         reference: "E12345678X".into(),
@@ -35,28 +35,28 @@ fn object(label: &str, value: &[u8]) -> DataObject {
     DataObject { label: label.into(), value: value.to_vec() }
 }
 
-fn stages() -> Vec<Stage> {
-    let keys = card().keys.unwrap();
+fn stages() -> Vec<EnrollmentStage> {
+    let keys = record().keys.unwrap();
     let (request, made) = (Base64(vec![0x30, 0]), vec![Hex(vec![7; 20])]);
     vec![
-        Stage::Making,
-        Stage::Requested { request: request.clone() },
-        Stage::Installing { request: request.clone(), keys: keys.clone(), made: made.clone() },
-        Stage::Installed {
+        EnrollmentStage::Making,
+        EnrollmentStage::Requested { request: request.clone() },
+        EnrollmentStage::Installing { request: request.clone(), keys: keys.clone(), made: made.clone() },
+        EnrollmentStage::Installed {
             request: request.clone(),
             keys: keys.clone(),
             made: made.clone(),
             confirmation: Base64(vec![0x30, 2]),
         },
-        Stage::Confirmed { keys },
-        Stage::Abandoned { request: Some(request), made },
+        EnrollmentStage::Confirmed { keys },
+        EnrollmentStage::Abandoned { request: Some(request), made },
     ]
 }
 
 #[test]
 fn every_stage_is_read_back_as_it_was_written() {
     for stage in stages() {
-        let mut index = PrivateIndex::new(card(), [8; 32]);
+        let mut index = PrivateIndex::new(record(), [8; 32]);
         index.pending = Some(pending(stage));
         let value = serde_json::to_vec(&index).unwrap();
         assert_eq!(read::<PrivateIndex>(&value).unwrap(), index);
@@ -66,9 +66,9 @@ fn every_stage_is_read_back_as_it_was_written() {
 }
 
 #[test]
-fn the_public_index_says_nothing_that_only_the_owner_of_the_pin_may_know() {
-    let mut index = PrivateIndex::new(card(), [0xCA; 32]);
-    index.pending = Some(pending(Stage::Requested { request: Base64(b"request".to_vec()) }));
+fn the_public_index_reveals_no_private_fields() {
+    let mut index = PrivateIndex::new(record(), [0xCA; 32]);
+    index.pending = Some(pending(EnrollmentStage::Requested { request: Base64(b"request".to_vec()) }));
     let text = serde_json::to_string(&PublicIndex::of(&index)).unwrap();
     assert!(!text.contains(&STANDARD.encode(b"request")) && !text.contains("stage"), "{text}");
     assert!(text.contains("E12345678X") && text.contains(&"09".repeat(16)), "{text}");
@@ -76,15 +76,15 @@ fn the_public_index_says_nothing_that_only_the_owner_of_the_pin_may_know() {
 
 #[test]
 fn a_value_padded_with_zeros_is_read() {
-    let mut value = serde_json::to_vec(&PrivateIndex::new(card(), [8; 32])).unwrap();
+    let mut value = serde_json::to_vec(&PrivateIndex::new(record(), [8; 32])).unwrap();
     value.extend([0; 7]);
     assert!(read::<PrivateIndex>(&value).is_ok());
 }
 
 #[test]
 fn of_two_that_a_kill_left_the_later_one_counts_in_either_order() {
-    let old = PrivateIndex { revision: 3, ..PrivateIndex::new(card(), [1; 32]) };
-    let new = PrivateIndex { revision: 4, ..PrivateIndex::new(card(), [2; 32]) };
+    let old = PrivateIndex { revision: 3, ..PrivateIndex::new(record(), [1; 32]) };
+    let new = PrivateIndex { revision: 4, ..PrivateIndex::new(record(), [2; 32]) };
     let objects = [&old, &new].map(|index| object("default", &serde_json::to_vec(index).unwrap()));
     for order in [[0, 1], [1, 0]] {
         let (found, unreadable) =
@@ -96,7 +96,7 @@ fn of_two_that_a_kill_left_the_later_one_counts_in_either_order() {
 
 #[test]
 fn one_that_is_torn_does_not_hide_a_whole_one() {
-    let whole = PrivateIndex::new(card(), [1; 32]);
+    let whole = PrivateIndex::new(record(), [1; 32]);
     let objects = vec![object("default", b"{\"version\":1,"), object("default", &serde_json::to_vec(&whole).unwrap())];
     let (found, unreadable) = latest::<PrivateIndex>(objects, |index| index.revision);
     assert_eq!((found.len(), unreadable.len()), (1, 0));
@@ -105,8 +105,8 @@ fn one_that_is_torn_does_not_hide_a_whole_one() {
 #[test]
 fn what_cannot_be_read_is_named_and_says_why() {
     let newer =
-        serde_json::to_string(&PrivateIndex::new(card(), [1; 32])).unwrap().replace("\"version\":1", "\"version\":2");
-    let unknown = serde_json::to_string(&PrivateIndex::new(card(), [1; 32]))
+        serde_json::to_string(&PrivateIndex::new(record(), [1; 32])).unwrap().replace("\"version\":1", "\"version\":2");
+    let unknown = serde_json::to_string(&PrivateIndex::new(record(), [1; 32]))
         .unwrap()
         .replace("\"version\":1", "\"version\":1,\"x\":0");
     for (value, why) in [
@@ -124,9 +124,9 @@ fn what_cannot_be_read_is_named_and_says_why() {
 }
 
 #[test]
-fn a_public_index_that_was_changed_is_noticed_whatever_was_changed() {
-    let mut private = PrivateIndex::new(card(), [1; 32]);
-    private.pending = Some(pending(Stage::Making));
+fn every_change_to_a_public_index_is_detected() {
+    let mut private = PrivateIndex::new(record(), [1; 32]);
+    private.pending = Some(pending(EnrollmentStage::Making));
     let honest = PublicIndex::of(&private);
     assert_eq!(honest.differs_from(&private), None);
 

@@ -1,19 +1,19 @@
 //! Administrators' commands, and the authorities known without a PIN.
 
 use super::*;
-use crate::carrier::{Carrier, CarrierError};
 use crate::pki::software_keys::SoftwareKey;
 use crate::pki::{Certificate, Fingerprint};
 use crate::smime::{Cipher, encrypt};
 use crate::statement::{
-    AddedAdministrator, Answer, Instance, LogPosition, LogVerdict, Operation, Response, SignedStatement, Way,
-    signed_checkpoint,
+    AddedAdministrator, AdminOperation, Instance, LogPosition, LogVerdict, Response, SignedStatement, StatementAnswer,
+    StatementChannel, signed_checkpoint,
 };
+use crate::transport::{Transport, TransportError};
 
 /// An authority's statement endpoint: verifies with the given certificate and responds as
 /// configured.
-struct Door<'a> {
-    double: &'a Double,
+struct TestTransport<'a> {
+    double: &'a AuthorityDouble,
     administrator: Vec<u8>,
     /// Answers a statement other than the received one.
     astray: bool,
@@ -38,45 +38,47 @@ struct Door<'a> {
 
 const INSTANCE: Instance = Instance::from_bytes([0xa5; 16]);
 
-impl Carrier for Door<'_> {
-    fn cmp(&self, _message: &[u8]) -> Result<Vec<u8>, CarrierError> {
-        Err(double::unreachable())
+impl Transport for TestTransport<'_> {
+    fn cmp(&self, _message: &[u8]) -> Result<Vec<u8>, TransportError> {
+        Err(authority_double::unreachable())
     }
 
-    fn ca_certificate(&self) -> Result<Vec<u8>, CarrierError> {
-        Err(double::unreachable())
+    fn ca_certificate(&self) -> Result<Vec<u8>, TransportError> {
+        Err(authority_double::unreachable())
     }
 
-    fn search_certificates(&self, _email: &str) -> Result<Vec<Vec<u8>>, CarrierError> {
-        Err(double::unreachable())
+    fn search_certificates(&self, _email: &str) -> Result<Vec<Vec<u8>>, TransportError> {
+        Err(authority_double::unreachable())
     }
 
-    fn instance(&self) -> Result<Vec<u8>, CarrierError> {
+    fn instance(&self) -> Result<Vec<u8>, TransportError> {
         Ok(format!("{INSTANCE}\n").into_bytes())
     }
 
-    fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, CarrierError> {
+    fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, TransportError> {
         self.came.set(self.came.get() + 1);
         (self.meanwhile)();
         let now = Timestamp::now();
         let authority = Fingerprint::of(self.double.ca.certificate.as_der());
         let administrator = Certificate::from_der(&self.administrator).unwrap();
-        let statement =
-            SignedStatement::parse(statement).unwrap().verify(&administrator, authority, Way::Online, now).unwrap();
+        let statement = SignedStatement::parse(statement)
+            .unwrap()
+            .verify(&administrator, authority, StatementChannel::Online, now)
+            .unwrap();
         let content = statement.statement();
         assert_eq!(content.instance, Some(INSTANCE));
         self.known.set(content.known_log);
         let answer = match (&content.operation, &self.letter_to) {
-            (Operation::List, None) => Answer::Users(Vec::new()),
+            (AdminOperation::List, None) => StatementAnswer::Users(Vec::new()),
             (_, Some(reader)) => {
                 assert_eq!(content.encryption_certificate, Some(reader.fingerprint()));
                 let letter = encrypt(b"a letter", std::slice::from_ref(reader), Cipher::default()).unwrap();
-                Answer::EncryptedLetter(letter)
+                StatementAnswer::EncryptedLetter(letter)
             }
             other => panic!("{other:?}"),
         };
         if self.breaks {
-            return Err(double::unreachable());
+            return Err(authority_double::unreachable());
         }
         let (newest, known_log) = self.log.get();
         let key = SoftwareKey::p256();
@@ -93,11 +95,11 @@ impl Carrier for Door<'_> {
     }
 }
 
-fn door<'a>(double: &'a Double, keyset: &FoundKeyset) -> Door<'a> {
+fn test_transport<'a>(double: &'a AuthorityDouble, keyset: &FoundKeyset) -> TestTransport<'a> {
     let administrator = keyset.certificate_of(keyset.signing.as_ref().unwrap()).unwrap().der.clone();
     let log = std::cell::Cell::new((position(1, 2), None));
     let audit_key = SoftwareKey::p256();
-    Door {
+    TestTransport {
         double,
         administrator,
         astray: false,
@@ -120,50 +122,58 @@ fn position(sequence: u64, branch: u8) -> LogPosition {
 
 #[test]
 fn a_command_is_one_pin_and_its_answer_is_checked() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
-    let door = door(&double, &keyset);
-    let ask = |door: &Door<'_>, script: &mut Script| {
-        administer(&wallet.tokens, &keyset, door, Operation::List, KnownLog::Compare, script, Timestamp::now())
+    let test_transport = test_transport(&double, &keyset);
+    let ask = |test_transport: &TestTransport<'_>, script: &mut Script| {
+        administer(
+            &wallet.tokens,
+            &keyset,
+            test_transport,
+            AdminOperation::List,
+            LogPolicy::Compare,
+            script,
+            Timestamp::now(),
+        )
     };
     let mut script = Script::with(PIN);
-    assert_eq!(ask(&door, &mut script).unwrap().answer, no_users());
+    assert_eq!(ask(&test_transport, &mut script).unwrap().answer, no_users());
     assert_eq!(script.asked, ["existing to sign the command"]);
 
-    let wrong = ask(&door, &mut Script::with("00000000")).unwrap_err();
-    assert_eq!((wrong.kind(), door.came.get()), (ErrorKind::Pin, 1));
+    let wrong = ask(&test_transport, &mut Script::with("00000000")).unwrap_err();
+    assert_eq!((wrong.kind(), test_transport.came.get()), (ErrorKind::Pin, 1));
 
-    let astray = Door { astray: true, ..self::door(&double, &keyset) };
+    let astray = TestTransport { astray: true, ..self::test_transport(&double, &keyset) };
     let refused = ask(&astray, &mut Script::with(PIN)).unwrap_err().to_string();
     assert!(refused.contains("another statement"), "{refused}");
-    let mail = Door { profile: "signing", ..self::door(&double, &keyset) };
+    let mail = TestTransport { profile: "signing", ..self::test_transport(&double, &keyset) };
     assert!(ask(&mail, &mut Script::with(PIN)).is_err(), "accepted the certificate of another user");
 }
 
-fn no_users() -> OpenedAnswer {
-    OpenedAnswer::Other(Answer::Users(Vec::new()))
+fn no_users() -> OpenedResponse {
+    OpenedResponse::Other(StatementAnswer::Users(Vec::new()))
 }
 
 #[test]
 fn one_prompt_signs_a_command_and_opens_its_letter() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
     let own = Certificate::from_der(&keyset.certificate_of(&keyset.encryption[0]).unwrap().der).unwrap();
-    let door = Door { letter_to: Some(own), ..door(&double, &keyset) };
-    let ask = |door: &Door<'_>, operation: Operation, script: &mut Script| {
-        administer(&wallet.tokens, &keyset, door, operation, KnownLog::Compare, script, Timestamp::now())
+    let test_transport = TestTransport { letter_to: Some(own), ..test_transport(&double, &keyset) };
+    let ask = |test_transport: &TestTransport<'_>, operation: AdminOperation, script: &mut Script| {
+        administer(&wallet.tokens, &keyset, test_transport, operation, LogPolicy::Compare, script, Timestamp::now())
     };
     let email = || "user@example.org".to_owned();
     for operation in [
-        Operation::Issue { email: email(), name: None, levels: None, valid_for_seconds: None },
-        Operation::Recover { email: email(), lost: false, valid_for_seconds: None },
-        Operation::Letter { letter: email() },
+        AdminOperation::Issue { email: email(), name: None, levels: None, valid_for_seconds: None },
+        AdminOperation::Recover { email: email(), lost: false, valid_for_seconds: None },
+        AdminOperation::Letter { letter: email() },
     ] {
         let mut script = Script::with(PIN);
-        let answer = ask(&door, operation, &mut script).unwrap().answer;
-        assert!(matches!(&answer, OpenedAnswer::Letter(text) if text.as_str() == "a letter"), "{answer:?}");
+        let answer = ask(&test_transport, operation, &mut script).unwrap().answer;
+        assert!(matches!(&answer, OpenedResponse::Letter(text) if text.as_str() == "a letter"), "{answer:?}");
         assert!(!format!("{answer:?}").contains("a letter"));
         assert_eq!(script.asked, ["existing to sign the command and open its letter"]);
     }
@@ -171,15 +181,17 @@ fn one_prompt_signs_a_command_and_opens_its_letter() {
 
 #[test]
 fn whose_connection_breaks_is_told_what_to_type() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
     let own = Certificate::from_der(&keyset.certificate_of(&keyset.encryption[0]).unwrap().der).unwrap();
-    let door = Door { letter_to: Some(own), breaks: true, ..door(&double, &keyset) };
-    let recover = Operation::Recover { email: "user@example.org".to_owned(), lost: false, valid_for_seconds: None };
+    let test_transport = TestTransport { letter_to: Some(own), breaks: true, ..test_transport(&double, &keyset) };
+    let recover =
+        AdminOperation::Recover { email: "user@example.org".to_owned(), lost: false, valid_for_seconds: None };
     let script = &mut Script::with(PIN);
     let now = Timestamp::now();
-    let error = administer(&wallet.tokens, &keyset, &door, recover, KnownLog::Compare, script, now).unwrap_err();
+    let error =
+        administer(&wallet.tokens, &keyset, &test_transport, recover, LogPolicy::Compare, script, now).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable);
     let text = error.to_string();
     assert!(text.contains("it is unknown whether the command was executed"), "{text}");
@@ -190,84 +202,110 @@ const CONTINUED: Option<LogVerdict> = Some(LogVerdict::Continued);
 
 #[test]
 fn the_checkpoint_is_kept_stated_and_compared() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
-    let door = door(&double, &keyset);
+    let test_transport = test_transport(&double, &keyset);
     let ask = |known_log| {
         let script = &mut Script::with(PIN);
-        let answered = administer(&wallet.tokens, &keyset, &door, Operation::List, known_log, script, Timestamp::now());
+        let answered = administer(
+            &wallet.tokens,
+            &keyset,
+            &test_transport,
+            AdminOperation::List,
+            known_log,
+            script,
+            Timestamp::now(),
+        );
         assert_eq!((script.asked.len(), script.notices.len()), (1, 0));
-        let Answered { answer, alarm } = answered.unwrap();
+        let CommandResult { answer, alarm } = answered.unwrap();
         assert_eq!(answer, no_users(), "the answer is returned with and without an alarm");
-        (door.known.take(), alarm.map(|alarm| alarm.finding))
+        (test_transport.known.take(), alarm.map(|alarm| alarm.finding))
     };
-    assert_eq!(ask(KnownLog::Compare), (None, None));
-    door.log.set((position(3, 3), CONTINUED));
-    assert_eq!(ask(KnownLog::Compare), (Some(position(1, 2)), None));
-    door.log.set((position(2, 4), CONTINUED));
-    assert_eq!(ask(KnownLog::Compare), (Some(position(3, 3)), Some(Finding::Shorter)));
-    door.log.set((position(9, 5), Some(LogVerdict::Contradicted)));
-    assert_eq!(ask(KnownLog::Compare), (Some(position(3, 3)), Some(Finding::Contradicted(3))));
+    assert_eq!(ask(LogPolicy::Compare), (None, None));
+    test_transport.log.set((position(3, 3), CONTINUED));
+    assert_eq!(ask(LogPolicy::Compare), (Some(position(1, 2)), None));
+    test_transport.log.set((position(2, 4), CONTINUED));
+    assert_eq!(ask(LogPolicy::Compare), (Some(position(3, 3)), Some(LogMismatchKind::Shorter)));
+    test_transport.log.set((position(9, 5), Some(LogVerdict::Contradicted)));
+    assert_eq!(ask(LogPolicy::Compare), (Some(position(3, 3)), Some(LogMismatchKind::Contradicted(3))));
     // The alarm repeats until the log is accepted.
-    door.log.set((position(9, 5), None));
-    assert_eq!(ask(KnownLog::Accept), (None, None));
-    door.log.set((position(10, 6), CONTINUED));
-    assert_eq!(ask(KnownLog::Compare), (Some(position(9, 5)), None));
+    test_transport.log.set((position(9, 5), None));
+    assert_eq!(ask(LogPolicy::Accept), (None, None));
+    test_transport.log.set((position(10, 6), CONTINUED));
+    assert_eq!(ask(LogPolicy::Compare), (Some(position(9, 5)), None));
 
     // Re-enrolling keeps the checkpoint.
-    let letter = double.letter(Purpose::Enroll);
+    let letter = double.letter(LetterPurpose::Enroll);
     enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
     let keyset = wallet.keyset("a");
-    let door = Door { audit_key: door.audit_key, ..self::door(&double, &keyset) };
-    door.log.set((position(11, 7), CONTINUED));
+    let test_transport =
+        TestTransport { audit_key: test_transport.audit_key, ..self::test_transport(&double, &keyset) };
+    test_transport.log.set((position(11, 7), CONTINUED));
     let script = &mut Script::with(PIN);
-    let again =
-        administer(&wallet.tokens, &keyset, &door, Operation::List, KnownLog::Compare, script, Timestamp::now());
-    assert_eq!((again.unwrap().alarm, door.known.take()), (None, Some(position(10, 6))));
+    let again = administer(
+        &wallet.tokens,
+        &keyset,
+        &test_transport,
+        AdminOperation::List,
+        LogPolicy::Compare,
+        script,
+        Timestamp::now(),
+    );
+    assert_eq!((again.unwrap().alarm, test_transport.known.take()), (None, Some(position(10, 6))));
 }
 
 #[test]
 fn an_answer_is_given_though_the_token_takes_nothing_more() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
     let token = wallet.tokens.open(&keyset.token).unwrap();
     // Like a write-protected token: the user is logged out for a while.
-    let door = Door { meanwhile: Box::new(|| token.log_out().unwrap()), ..door(&double, &keyset) };
-    let ask = |door: &Door<'_>, script: &mut Script| {
-        administer(&wallet.tokens, &keyset, door, Operation::List, KnownLog::Compare, script, Timestamp::now()).unwrap()
+    let test_transport =
+        TestTransport { meanwhile: Box::new(|| token.log_out().unwrap()), ..test_transport(&double, &keyset) };
+    let ask = |test_transport: &TestTransport<'_>, script: &mut Script| {
+        administer(
+            &wallet.tokens,
+            &keyset,
+            test_transport,
+            AdminOperation::List,
+            LogPolicy::Compare,
+            script,
+            Timestamp::now(),
+        )
+        .unwrap()
     };
     let mut script = Script::with(PIN);
-    assert_eq!(ask(&door, &mut script), Answered { answer: no_users(), alarm: None });
+    assert_eq!(ask(&test_transport, &mut script), CommandResult { answer: no_users(), alarm: None });
     assert!(matches!(&script.notices[..], [Notice::CheckpointNotKept { .. }]), "{:?}", script.notices);
     // Nothing was stored, and no alarm follows.
-    let door = self::door(&double, &keyset);
+    let test_transport = self::test_transport(&double, &keyset);
     let mut script = Script::with(PIN);
-    assert_eq!(ask(&door, &mut script).alarm, None);
-    assert!(door.known.take().is_none() && script.notices.is_empty());
+    assert_eq!(ask(&test_transport, &mut script).alarm, None);
+    assert!(test_transport.known.take().is_none() && script.notices.is_empty());
 }
 
 #[test]
-fn a_public_index_that_leads_to_another_authority_gets_no_command_sent() {
-    let double = Double::new();
+fn a_public_index_of_another_authority_sends_no_command() {
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
-    let door = door(&double, &keyset);
+    let test_transport = test_transport(&double, &keyset);
     let mut forged = keyset.clone();
     forged.authority.https = "https://elsewhere.example.org".into();
     let refused = administer(
         &wallet.tokens,
         &forged,
-        &door,
-        Operation::List,
-        KnownLog::Compare,
+        &test_transport,
+        AdminOperation::List,
+        LogPolicy::Compare,
         &mut Script::with(PIN),
         Timestamp::now(),
     );
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
 
-    let other = Double::new();
+    let other = AuthorityDouble::new();
     let mut forged = keyset.clone();
     let id = forged.authority_certificate.clone().unwrap();
     for certificate in forged.certificates.iter_mut().filter(|certificate| certificate.id == id) {
@@ -276,14 +314,14 @@ fn a_public_index_that_leads_to_another_authority_gets_no_command_sent() {
     let refused = administer(
         &wallet.tokens,
         &forged,
-        &door,
-        Operation::List,
-        KnownLog::Compare,
+        &test_transport,
+        AdminOperation::List,
+        LogPolicy::Compare,
         &mut Script::with(PIN),
         Timestamp::now(),
     );
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
-    assert_eq!(door.came.get(), 0);
+    assert_eq!(test_transport.came.get(), 0);
 }
 
 #[test]
@@ -293,8 +331,8 @@ fn whom_to_trust_and_to_ask_comes_from_all_keysets() {
     assert!(nobody.anchors().is_empty());
     assert_eq!(nobody.authority(None).unwrap_err().kind(), ErrorKind::Absent);
 
-    let (one, other) = (Double::new(), Double::new());
-    let of_one = one.letter(Purpose::Enroll);
+    let (one, other) = (AuthorityDouble::new(), AuthorityDouble::new());
+    let of_one = one.letter(LetterPurpose::Enroll);
     enrolled(run(&one, &wallet, &of_one, &wallet.on_new_token("a"), &mut Script::with(PIN)));
     let trusted = trust(&wallet.tokens).unwrap();
     assert_eq!(trusted.anchors(), [one.ca.certificate.as_der()]);
@@ -304,7 +342,7 @@ fn whom_to_trust_and_to_ask_comes_from_all_keysets() {
     assert_eq!((address.http.as_str(), pin), ("http://moved.example.org", of_one.ca_fingerprint));
 
     // A second authority: refused without a selection.
-    let of_other = Letter { http_url: "http://other.example.org".into(), ..other.letter(Purpose::Enroll) };
+    let of_other = Letter { http_url: "http://other.example.org".into(), ..other.letter(LetterPurpose::Enroll) };
     enrolled(run(&other, &wallet, &of_other, &wallet.on_new_token("b"), &mut Script::with(PIN)));
     let trusted = trust(&wallet.tokens).unwrap();
     assert_eq!(trusted.anchors().len(), 2);

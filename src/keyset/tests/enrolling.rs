@@ -25,8 +25,8 @@ fn signs(wallet: &Wallet, keyset: &str, with: &'static str) -> Result<Vec<u8>, K
 
 #[test]
 fn a_new_token_a_keyset_and_one_pin_entry() {
-    let double = Double::new();
-    let (wallet, letter) = (Wallet::new(), double.letter(Purpose::Enroll));
+    let double = AuthorityDouble::new();
+    let (wallet, letter) = (Wallet::new(), double.letter(LetterPurpose::Enroll));
     let mut script = Script::with(PIN);
     let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("a"), &mut script));
 
@@ -35,7 +35,7 @@ fn a_new_token_a_keyset_and_one_pin_entry() {
     assert!(double.is_used(&letter) && script.notices.is_empty(), "{:?}", script.notices);
     assert!(!enrolled.reenrolled && !enrolled.resumed && enrolled.encryption_keys == 1);
     let keyset = wallet.keyset("a");
-    assert_eq!((keyset.level, &keyset.standing), (SecurityLevel::High, &Standing::Enrolled));
+    assert_eq!((keyset.level, &keyset.standing), (SecurityLevel::High, &KeysetStatus::Enrolled));
     assert_eq!(keyset.token.label, wallet.name("a").as_str());
     assert_eq!(keyset.authority_sha256(), Some(letter.ca_fingerprint));
 
@@ -56,8 +56,8 @@ fn a_new_token_a_keyset_and_one_pin_entry() {
 
 #[test]
 fn the_so_pin_of_a_keyset_that_stands_is_not_the_letters() {
-    let double = Double::new();
-    let (wallet, letter) = (Wallet::new(), double.letter(Purpose::Enroll));
+    let double = AuthorityDouble::new();
+    let (wallet, letter) = (Wallet::new(), double.letter(LetterPurpose::Enroll));
     enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("a"), &mut Script::with(PIN)));
     let token = wallet.tokens.open(&wallet.keyset("a").token).unwrap();
     let derived = enroll::so_pin_of(&letter);
@@ -65,7 +65,7 @@ fn the_so_pin_of_a_keyset_that_stands_is_not_the_letters() {
     assert!(matches!(refused, TokenError::SoPinIncorrect { .. }), "{refused}");
 
     // Unless the owner chose an SO PIN.
-    let letter = double.letter(Purpose::Enroll);
+    let letter = double.letter(LetterPurpose::Enroll);
     let options = EnrollOptions { so_pin: true, ..wallet.on_new_token("b") };
     let mut script = Script::with(PIN);
     enrolled(run(&double, &wallet, &letter, &options, &mut script));
@@ -76,7 +76,7 @@ fn the_so_pin_of_a_keyset_that_stands_is_not_the_letters() {
 
 #[test]
 fn keys_of_every_kind_are_delivered_and_tried_out() {
-    let mut double = Double::new();
+    let mut double = AuthorityDouble::new();
     for algorithm in ["rsa-2048", "p384"] {
         double.encryption_algorithm = algorithm.parse().unwrap();
         let wallet = somebody(&double);
@@ -86,13 +86,13 @@ fn keys_of_every_kind_are_delivered_and_tried_out() {
 
 #[test]
 fn re_enrolling_keeps_the_older_encryption_keys_and_only_them() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let before = wallet.keyset("a");
     let old_message = encrypted_to(&before, 0);
 
     let mut script = Script::with(PIN);
-    let letter = double.letter(Purpose::Enroll);
+    let letter = double.letter(LetterPurpose::Enroll);
     let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut script));
     assert!(enrolled.reenrolled && enrolled.encryption_keys == 2);
     assert_eq!(script.asked, ["existing to enroll"]);
@@ -112,16 +112,16 @@ fn re_enrolling_keeps_the_older_encryption_keys_and_only_them() {
 
 #[test]
 fn a_forgotten_pin_the_whole_history_arrives_under_a_new_one() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let first = encrypted_to(&wallet.keyset("a"), 0);
-    enrolled(run(&double, &wallet, &double.letter(Purpose::Enroll), &wallet.again("a"), &mut Script::with(PIN)));
+    enrolled(run(&double, &wallet, &double.letter(LetterPurpose::Enroll), &wallet.again("a"), &mut Script::with(PIN)));
     let second = encrypted_to(&wallet.keyset("a"), 0);
     double.seen();
 
     // Certificates have a resolution of one second.
     std::thread::sleep(std::time::Duration::from_millis(1_100));
-    let letter = double.letter(Purpose::Recover);
+    let letter = double.letter(LetterPurpose::Recover);
     let enrolled = enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("b"), &mut Script::with("87654321")));
     assert_eq!(enrolled.encryption_keys, 2);
     assert_eq!(enrolled.supersedes, [wallet.keyset("a")]);
@@ -143,12 +143,12 @@ fn a_forgotten_pin_the_whole_history_arrives_under_a_new_one() {
     );
 
     // A hidden keyset is selected only by name.
-    let hidden = vec![KeysetOnToken::of(&wallet.keyset("b"))];
+    let hidden = vec![KeysetRef::of(&wallet.keyset("b"))];
     let choice = KeysetChoice { hidden: hidden.clone(), ..KeysetChoice::default() };
     assert_eq!(wallet.tokens.choose(&choice).unwrap(), wallet.keyset("a"));
     let named = KeysetChoice { name: Some(wallet.name("b")), hidden: hidden.clone(), ..KeysetChoice::default() };
     assert_eq!(wallet.tokens.choose(&named).unwrap(), wallet.keyset("b"));
-    let both = vec![KeysetOnToken::of(&wallet.keyset("a")), hidden[0].clone()];
+    let both = vec![KeysetRef::of(&wallet.keyset("a")), hidden[0].clone()];
     let neither = KeysetChoice { hidden: both, ..KeysetChoice::default() };
     let absent = wallet.tokens.choose(&neither).unwrap_err();
     assert!(absent.kind() == ErrorKind::Absent && absent.to_string().contains("--all"), "{absent}");
@@ -159,11 +159,11 @@ fn a_forgotten_pin_the_whole_history_arrives_under_a_new_one() {
 }
 
 #[test]
-fn two_keysets_on_one_token_are_apart_even_with_the_same_encryption_key() {
-    let double = Double::new();
+fn two_keysets_on_one_token_stay_separate_with_a_shared_key() {
+    let double = AuthorityDouble::new();
     let wallet = Wallet::new();
     let token = wallet.token("card");
-    let letters = [double.letter(Purpose::Enroll), double.letter(Purpose::Recover)];
+    let letters = [double.letter(LetterPurpose::Enroll), double.letter(LetterPurpose::Recover)];
     for (letter, name) in letters.iter().zip(["a", "b"]) {
         enrolled(run(&double, &wallet, letter, &wallet.onto(&token, name), &mut Script::with(PIN)));
     }
@@ -191,19 +191,19 @@ fn two_keysets_on_one_token_are_apart_even_with_the_same_encryption_key() {
 /// Answers with the old PIN, then with the new one.
 struct OldThenNew(Vec<&'static str>);
 
-impl Person for OldThenNew {
+impl UserPrompter for OldThenNew {
     fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
         Ok(pin(self.0.remove(0)))
     }
 
-    fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
+    fn confirm_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
         Err(NoPin::LastTry)
     }
 }
 
 #[test]
 fn changing_the_pin_costs_one_try_of_the_old_one() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
     let wrong = pin_change(&wallet.tokens, &keyset, &mut OldThenNew(vec!["00000000", "87654321"])).unwrap_err();
@@ -215,8 +215,8 @@ fn changing_the_pin_costs_one_try_of_the_old_one() {
 }
 
 #[test]
-fn a_public_index_that_somebody_changed_is_reported_and_not_believed() {
-    let double = Double::new();
+fn a_modified_public_index_is_reported_and_ignored() {
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let name = wallet.name("a");
     let forge = |from: &str, to: &str| {

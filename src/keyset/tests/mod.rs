@@ -1,7 +1,7 @@
 //! Enrollments with SoftHSM in one process: their outcomes, and the resulting content of the token.
 
 mod administering;
-pub mod double;
+pub mod authority_double;
 mod enrolling;
 mod refusals;
 mod replies;
@@ -13,10 +13,10 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::*;
-use crate::letter::{Letter, Purpose};
+use crate::letter::{Letter, LetterPurpose};
 use crate::token::test_support::{PIN, fresh_label, pin, softhsm};
 use crate::token::{KeysetName, Module, Pin, SecurityLevel, TokenInfo};
-use double::Double;
+use authority_double::AuthorityDouble;
 
 /// A prompter with scripted answers that records the prompts.
 pub struct Script {
@@ -36,7 +36,7 @@ impl Script {
     }
 }
 
-impl Person for Script {
+impl UserPrompter for Script {
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
         let kind = match request {
             PinRequest::Existing { operation, .. } => format!("existing to {operation}"),
@@ -48,7 +48,7 @@ impl Person for Script {
         self.answers.pop().expect("asked once too often").map(pin)
     }
 
-    fn risks_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
+    fn confirm_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
         Err(NoPin::LastTry)
     }
 
@@ -138,7 +138,7 @@ impl Wallet {
 }
 
 pub fn run(
-    double: &Double,
+    double: &AuthorityDouble,
     wallet: &Wallet,
     letter: &Letter,
     options: &EnrollOptions,
@@ -164,9 +164,9 @@ pub fn not_enrolled(enrollment: Enrollment) -> NotEnrolled {
 }
 
 /// A wallet with the keyset "a" on a new token, at level High.
-pub fn somebody(double: &Double) -> Wallet {
+pub fn somebody(double: &AuthorityDouble) -> Wallet {
     let wallet = Wallet::new();
-    let letter = double.letter(Purpose::Enroll);
+    let letter = double.letter(LetterPurpose::Enroll);
     enrolled(run(double, &wallet, &letter, &wallet.on_new_token("a"), &mut Script::with(PIN)));
     double.seen();
     wallet

@@ -1,14 +1,20 @@
 //! Refusals: by a rule before any PIN prompt, by the PIN before anything is sent, by the letter
 //! before anything is created.
 
-use super::double::unreachable;
+use super::authority_double::unreachable;
 use super::*;
 use crate::keyset::sign::refuse_expired_administrator;
 use crate::letter::TemporaryKey;
 
 /// Requires a refusal before any prompt and before anything was sent.
 #[track_caller]
-fn at_once(double: &Double, wallet: &Wallet, letter: &Letter, options: &EnrollOptions, kind: ErrorKind) -> String {
+fn at_once(
+    double: &AuthorityDouble,
+    wallet: &Wallet,
+    letter: &Letter,
+    options: &EnrollOptions,
+    kind: ErrorKind,
+) -> String {
     let mut nobody = Script::without(NoPin::Cancelled);
     let not = not_enrolled(run(double, wallet, letter, options, &mut nobody));
     assert!(nobody.asked.is_empty(), "a PIN was asked: {not}");
@@ -19,13 +25,13 @@ fn at_once(double: &Double, wallet: &Wallet, letter: &Letter, options: &EnrollOp
 
 #[test]
 fn rules_are_told_before_any_pin_is_asked() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
-    let letter = double.letter(Purpose::Enroll);
+    let letter = double.letter(LetterPurpose::Enroll);
 
     let text = at_once(&double, &wallet, &letter, &wallet.on_new_token("a"), ErrorKind::Refused);
     assert!(text.contains("taken") && text.contains("--new-token"), "{text}");
-    let recovery = double.letter(Purpose::Recover);
+    let recovery = double.letter(LetterPurpose::Recover);
     at_once(&double, &wallet, &recovery, &wallet.again("a"), ErrorKind::Refused);
     let low = EnrollOptions { level: Some(SecurityLevel::Low), ..wallet.again("a") };
     let text = at_once(&double, &wallet, &letter, &low, ErrorKind::Refused);
@@ -36,8 +42,8 @@ fn rules_are_told_before_any_pin_is_asked() {
     assert!(text.contains("--new-token") && text.contains(wallet.name("a").as_str()), "{text}");
     let nowhere = EnrollOptions { token: Some("nowhere".parse().unwrap()), ..wallet.again("z") };
     at_once(&double, &wallet, &letter, &nowhere, ErrorKind::Absent);
-    let elsewhere = Letter { ca_fingerprint: [7; 32], ..letter.clone() };
-    let text = at_once(&double, &wallet, &elsewhere, &wallet.again("a"), ErrorKind::Refused);
+    let remote = Letter { ca_fingerprint: [7; 32], ..letter.clone() };
+    let text = at_once(&double, &wallet, &remote, &wallet.again("a"), ErrorKind::Refused);
     assert!(text.contains("another authority"), "{text}");
 
     // The letter was not used up.
@@ -46,22 +52,25 @@ fn rules_are_told_before_any_pin_is_asked() {
 
 #[test]
 fn another_persons_letter_replaces_no_keyset() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
-    let other = Letter { email: "other@example.org".into(), ..double.letter(Purpose::Enroll) };
+    let other = Letter { email: "other@example.org".into(), ..double.letter(LetterPurpose::Enroll) };
     let text = at_once(&double, &wallet, &other, &wallet.again("a"), ErrorKind::Refused);
     for part in ["User <user@example.org>'s", "<other@example.org>", "--replace-person"] {
         assert!(text.contains(part), "{text}");
     }
     // A different name or letter case is still the same person.
-    let renamed =
-        Letter { user_name: "Renamed".into(), email: "User@Example.ORG".into(), ..double.letter(Purpose::Enroll) };
+    let renamed = Letter {
+        user_name: "Renamed".into(),
+        email: "User@Example.ORG".into(),
+        ..double.letter(LetterPurpose::Enroll)
+    };
     enrolled(run(&double, &wallet, &renamed, &wallet.again("a"), &mut Script::with(PIN)));
 }
 
 #[test]
-fn a_public_index_that_names_another_certificate_does_not_let_another_person_in() {
-    let double = Double::new();
+fn a_forged_index_does_not_admit_another_person() {
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let token = wallet.keyset("a").token;
     // Without the PIN, delete the certificates, so that the holder is unknown.
@@ -75,7 +84,7 @@ fn a_public_index_that_names_another_certificate_does_not_let_another_person_in(
     unlock.token().put_data(index::APPLICATION, wallet.name("a").as_str(), &bytes, false).unwrap();
     drop(unlock);
     double.seen();
-    let other = Letter { email: "other@example.org".into(), ..double.letter(Purpose::Enroll) };
+    let other = Letter { email: "other@example.org".into(), ..double.letter(LetterPurpose::Enroll) };
     let not = not_enrolled(run(&double, &wallet, &other, &wallet.again("a"), &mut Script::with(PIN)));
     assert!(
         matches!(not.reason, NotEnrolledReason::Refused(_)) && not.to_string().contains("--replace-person"),
@@ -85,8 +94,8 @@ fn a_public_index_that_names_another_certificate_does_not_let_another_person_in(
 }
 
 #[test]
-fn keys_without_a_certificate_that_can_be_read_are_nobodys_to_replace() {
-    let double = Double::new();
+fn keys_without_a_readable_certificate_are_not_replaced() {
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let found = wallet.keyset("a");
     let unlock = wallet.tokens.open(&found.token).unwrap().unlock(pin(PIN)).unwrap();
@@ -96,19 +105,19 @@ fn keys_without_a_certificate_that_can_be_read_are_nobodys_to_replace() {
     drop(unlock);
     double.seen();
     for email in ["other@example.org", "user@example.org"] {
-        let letter = Letter { email: email.into(), ..double.letter(Purpose::Enroll) };
+        let letter = Letter { email: email.into(), ..double.letter(LetterPurpose::Enroll) };
         let not = not_enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
         let text = not.to_string();
         assert!(text.contains("its holder is unknown") && text.contains("--replace-person"), "{text}");
         assert!(double.seen().is_empty(), "{text}");
     }
     let options = EnrollOptions { replace_person: true, ..wallet.again("a") };
-    enrolled(run(&double, &wallet, &double.letter(Purpose::Enroll), &options, &mut Script::with(PIN)));
+    enrolled(run(&double, &wallet, &double.letter(LetterPurpose::Enroll), &options, &mut Script::with(PIN)));
 }
 
 #[test]
 fn a_clock_outside_a_certificates_time_is_named_before_any_pin() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
     let hours = jiff::SignedDuration::from_hours;
@@ -129,23 +138,23 @@ fn a_clock_outside_a_certificates_time_is_named_before_any_pin() {
 }
 
 #[test]
-fn a_token_of_that_label_with_somebodys_own_object_is_not_taken_for_one_that_was_begun() {
-    let double = Double::new();
+fn a_token_with_foreign_objects_is_not_resumed() {
+    let double = AuthorityDouble::new();
     let wallet = Wallet::new();
     let own = wallet.token("own");
     let unlock = wallet.tokens.open(&own).unwrap().unlock(pin(PIN)).unwrap();
     unlock.token().put_data("somebody", "something", b"own", false).unwrap();
     drop(unlock);
-    let letter = double.letter(Purpose::Enroll);
+    let letter = double.letter(LetterPurpose::Enroll);
     let text = at_once(&double, &wallet, &letter, &wallet.on_new_token("own"), ErrorKind::Refused);
     assert!(text.contains(&own.serial), "{text}");
 }
 
 #[test]
 fn without_the_right_pin_nothing_is_sent_and_all_is_as_before() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
-    let letter = double.letter(Purpose::Enroll);
+    let letter = double.letter(LetterPurpose::Enroll);
     let before = wallet.inventory(&wallet.keyset("a").token, PIN);
     let unavailable = NoPin::Unavailable("no terminal".into());
     for mut script in [
@@ -166,7 +175,7 @@ fn without_the_right_pin_nothing_is_sent_and_all_is_as_before() {
 
 /// Requires a refusal of the letter: one prompt, and nothing created.
 #[track_caller]
-fn by_the_letter(double: &Double, wallet: &Wallet, letter: &Letter, kind: ErrorKind) -> String {
+fn by_the_letter(double: &AuthorityDouble, wallet: &Wallet, letter: &Letter, kind: ErrorKind) -> String {
     let labels = wallet.labels();
     let not = not_enrolled(run(double, wallet, letter, &wallet.on_new_token("n"), &mut Script::with(PIN)));
     assert_eq!(not.kind(), kind, "{not}");
@@ -177,9 +186,9 @@ fn by_the_letter(double: &Double, wallet: &Wallet, letter: &Letter, kind: ErrorK
 
 #[test]
 fn nothing_is_made_until_the_letter_is_known_to_be_good() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = Wallet::new();
-    let letter = double.letter(Purpose::Enroll);
+    let letter = double.letter(LetterPurpose::Enroll);
 
     double.bend(|_, _, _| Err(unreachable()));
     let text = by_the_letter(&double, &wallet, &letter, ErrorKind::Unreachable);
@@ -194,8 +203,8 @@ fn nothing_is_made_until_the_letter_is_known_to_be_good() {
 
     let wrong = Letter { temporary_key: TemporaryKey::from_mac(&[1; 32]), ..letter.clone() };
     by_the_letter(&double, &wallet, &wrong, ErrorKind::Refused);
-    let unknown = double.letter(Purpose::Enroll);
-    let unknown = Letter { reference: Double::new().letter(Purpose::Enroll).reference, ..unknown };
+    let unknown = double.letter(LetterPurpose::Enroll);
+    let unknown = Letter { reference: AuthorityDouble::new().letter(LetterPurpose::Enroll).reference, ..unknown };
     by_the_letter(&double, &wallet, &unknown, ErrorKind::Refused);
     let other_authority = Letter { ca_fingerprint: [7; 32], ..letter.clone() };
     let text = by_the_letter(&double, &wallet, &other_authority, ErrorKind::Refused);

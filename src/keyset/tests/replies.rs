@@ -2,9 +2,8 @@
 
 use der::asn1::{BitString, OctetString};
 
-use super::double::unreachable;
+use super::authority_double::unreachable;
 use super::*;
-use crate::carrier::CarrierError;
 use crate::cmp::{
     CertOrEncCert, CertRepMessage, CertificateDer, Draft, EncryptedKey, MacProtection, PkiBody, PkiFailureInfo,
     PkiMessage, PkiStatusInfo,
@@ -12,18 +11,19 @@ use crate::cmp::{
 use crate::letter::TemporaryKey;
 use crate::pki::software_keys::{SoftwareKey, TestAuthority};
 use crate::token::test_support::kryoptic;
+use crate::transport::TransportError;
 
-type Bend = fn(&Double, &Letter, Vec<u8>) -> Result<Vec<u8>, CarrierError>;
+type Bend = fn(&AuthorityDouble, &Letter, Vec<u8>) -> Result<Vec<u8>, TransportError>;
 
 /// Modifies the reply to `ir`, each time once for a re-enrollment and once for a new token.
 #[track_caller]
 fn refused(bends: &[Bend]) {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let token = wallet.keyset("a").token;
     let (before, labels) = (wallet.inventory(&token, PIN), wallet.labels());
     for options in [wallet.again("a"), wallet.on_new_token("b")] {
-        let letter = double.letter(Purpose::Enroll);
+        let letter = double.letter(LetterPurpose::Enroll);
         for bend in bends {
             let (bend, known) = (*bend, letter.clone());
             double.bend(move |double, kind, reply| if kind == "ir" { bend(double, &known, reply) } else { Ok(reply) });
@@ -36,7 +36,7 @@ fn refused(bends: &[Bend]) {
         }
     }
     // The authority has released the letter each time: an unmodified reply enrolls.
-    let letter = double.letter(Purpose::Enroll);
+    let letter = double.letter(LetterPurpose::Enroll);
     let (bend, known) = (bends[0], letter.clone());
     double.bend(move |double, kind, reply| if kind == "ir" { bend(double, &known, reply) } else { Ok(reply) });
     not_enrolled(run(&double, &wallet, &letter, &wallet.again("a"), &mut Script::with(PIN)));
@@ -45,14 +45,14 @@ fn refused(bends: &[Bend]) {
 }
 
 #[test]
-fn certificates_of_another_person_are_not_installed_whatever_the_letter_says() {
-    let double = Double::new();
+fn another_persons_certificates_are_never_installed() {
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let token = wallet.keyset("a").token;
     let (before, labels) = (wallet.inventory(&token, PIN), wallet.labels());
     // The keyset belongs to user@example.org, as do all certificates of this authority.
     for options in [wallet.on_new_token("b"), EnrollOptions { replace_person: true, ..wallet.again("a") }] {
-        let other = Letter { email: "other@example.org".into(), ..double.letter(Purpose::Enroll) };
+        let other = Letter { email: "other@example.org".into(), ..double.letter(LetterPurpose::Enroll) };
         if options.replace_person {
             // The option permits certificates of another person.
             enrolled(run(&double, &wallet, &other, &options, &mut Script::with(PIN)));
@@ -69,14 +69,14 @@ fn certificates_of_another_person_are_not_installed_whatever_the_letter_says() {
 /// A modified reply with a valid MAC, by someone who knows the temporary key. The result of a
 /// [`Bend`].
 #[allow(clippy::unnecessary_wraps)] // a `Bend` returns a `Result`
-fn rewritten(letter: &Letter, reply: &[u8], change: impl FnOnce(&mut Draft)) -> Result<Vec<u8>, CarrierError> {
+fn rewritten(letter: &Letter, reply: &[u8], change: impl FnOnce(&mut Draft)) -> Result<Vec<u8>, TransportError> {
     let reply = PkiMessage::from_der(reply).unwrap();
     let mut draft = Draft::new(reply.header().clone(), reply.body().clone());
     change(&mut draft);
     Ok(draft.protect_with_mac(letter.temporary_key.cmp_secret(), &MacProtection::pbm().unwrap()).unwrap())
 }
 
-fn with_ip(letter: &Letter, reply: &[u8], change: impl FnOnce(&mut CertRepMessage)) -> Result<Vec<u8>, CarrierError> {
+fn with_ip(letter: &Letter, reply: &[u8], change: impl FnOnce(&mut CertRepMessage)) -> Result<Vec<u8>, TransportError> {
     rewritten(letter, reply, |draft| {
         let PkiBody::Ip(ip) = &mut draft.body else { panic!("{}", draft.body.name()) };
         change(ip);
@@ -104,7 +104,7 @@ fn one_that_was_cut_off() {
             Ok(reply)
         },
         |_, _, _| Ok(Vec::new()),
-        |_, _, _| Err(CarrierError::BadAnswer { url: "http://a".into(), reason: "it is cut off".into() }),
+        |_, _, _| Err(TransportError::BadResponse { url: "http://a".into(), reason: "it is cut off".into() }),
     ]);
 }
 
@@ -205,11 +205,11 @@ fn one_whose_key_was_tampered_with_or_is_missing() {
 }
 
 #[test]
-fn on_another_module_too_a_new_token_is_left_empty_and_used_again() {
+fn an_emptied_new_token_is_reused_on_other_modules_too() {
     let Some(kryoptic) = kryoptic() else { return };
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = Wallet::of(kryoptic);
-    let letter = double.letter(Purpose::Enroll);
+    let letter = double.letter(LetterPurpose::Enroll);
     double.bend(|_, kind, mut reply| {
         let middle = reply.len() / 2;
         reply[middle] ^= u8::from(kind == "ir");
@@ -222,17 +222,17 @@ fn on_another_module_too_a_new_token_is_left_empty_and_used_again() {
     }
     double.straight();
     enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("a"), &mut Script::with(PIN)));
-    enrolled(run(&double, &wallet, &double.letter(Purpose::Enroll), &wallet.again("a"), &mut Script::with(PIN)));
+    enrolled(run(&double, &wallet, &double.letter(LetterPurpose::Enroll), &wallet.again("a"), &mut Script::with(PIN)));
     delete(&wallet.tokens, &wallet.keyset("a"), &mut Script::with(PIN)).unwrap();
 }
 
 #[test]
 fn a_refusal_of_the_authority_leaves_nothing() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let token = wallet.keyset("a").token;
     let before = wallet.inventory(&token, PIN);
-    let letter = double.letter(Purpose::Enroll);
+    let letter = double.letter(LetterPurpose::Enroll);
     let known = letter.clone();
     double.bend(move |_, kind, reply| {
         let why = PkiStatusInfo::rejection(PkiFailureInfo::NOT_AUTHORIZED, "not today");
@@ -268,9 +268,9 @@ fn a_confirmation_without_a_believable_answer_is_sent_again() {
         },
     ];
     for bend in bends {
-        let double = Double::new();
+        let double = AuthorityDouble::new();
         let wallet = Wallet::new();
-        let letter = double.letter(Purpose::Enroll);
+        let letter = double.letter(LetterPurpose::Enroll);
         let known = letter.clone();
         double
             .bend(move |double, kind, reply| if kind == "certConf" { bend(double, &known, reply) } else { Ok(reply) });

@@ -4,20 +4,23 @@ use super::*;
 use crate::pki::Certificate;
 use crate::pki::software_keys::SoftwareKey;
 use crate::smime::{Cipher, encrypt};
-use crate::statement::{Answer, LogPosition, LogVerdict, Operation, Response, SignedStatement, signed_checkpoint};
+use crate::statement::{
+    AdminOperation, LogPosition, LogVerdict, Response, SignedStatement, StatementAnswer, signed_checkpoint,
+};
 
 /// The keyset's statement and its encryption certificate.
 fn stated(wallet: &Wallet, keyset: &FoundKeyset) -> (SignedStatement, Certificate) {
     let script = &mut Script::with(PIN);
     let statement =
-        sign_for_a_file(&wallet.tokens, keyset, Operation::List, KnownLog::Compare, script, Timestamp::now()).unwrap();
+        sign_for_a_file(&wallet.tokens, keyset, AdminOperation::List, LogPolicy::Compare, script, Timestamp::now())
+            .unwrap();
     assert_eq!(script.asked, ["existing to sign the command"]);
     let own = keyset.certificate_of(&keyset.encryption[0]).unwrap();
     (statement, Certificate::from_der(&own.der).unwrap())
 }
 
 /// A response of this authority.
-fn response(double: &Double, statement: &SignedStatement, answer: Answer) -> Vec<u8> {
+fn response(double: &AuthorityDouble, statement: &SignedStatement, answer: StatementAnswer) -> Vec<u8> {
     let key = SoftwareKey::p256();
     let certificate = double.ca.issue("cmp-response", "Example Authority, responses", &key);
     let at = Timestamp::now();
@@ -37,29 +40,29 @@ fn response(double: &Double, statement: &SignedStatement, answer: Answer) -> Vec
     response.sign(&key, &certificate, authority, at).unwrap().as_der().to_vec()
 }
 
-fn letter(reader: &Certificate) -> Answer {
-    Answer::EncryptedLetter(encrypt(b"a letter", std::slice::from_ref(reader), Cipher::default()).unwrap())
+fn letter(reader: &Certificate) -> StatementAnswer {
+    StatementAnswer::EncryptedLetter(encrypt(b"a letter", std::slice::from_ref(reader), Cipher::default()).unwrap())
 }
 
 #[test]
 fn every_response_is_opened_with_one_pin() {
-    let double = Double::new();
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
     let (statement, reader) = stated(&wallet, &keyset);
-    let open = |answer: Answer, script: &mut Script| {
+    let open = |answer: StatementAnswer, script: &mut Script| {
         let response = response(&double, &statement, answer);
-        open_response(&wallet.tokens, &keyset, &statement, response, KnownLog::Compare, script, Timestamp::now())
+        open_response(&wallet.tokens, &keyset, &statement, response, LogPolicy::Compare, script, Timestamp::now())
     };
     let mut script = Script::with(PIN);
     let opened = open(letter(&reader), &mut script).unwrap().answer;
-    assert!(matches!(&opened, OpenedAnswer::Letter(text) if text.as_str() == "a letter"), "{opened:?}");
+    assert!(matches!(&opened, OpenedResponse::Letter(text) if text.as_str() == "a letter"), "{opened:?}");
     assert_eq!(script.asked, ["existing to open the response"]);
     assert_eq!(open(letter(&reader), &mut Script::with("00000000")).unwrap_err().kind(), ErrorKind::Pin);
 
-    for answer in [Answer::Users(Vec::new()), Answer::Refused("no".to_owned())] {
+    for answer in [StatementAnswer::Users(Vec::new()), StatementAnswer::Refused("no".to_owned())] {
         let mut script = Script::with(PIN);
-        let expected = Answered { answer: OpenedAnswer::Other(answer.clone()), alarm: None };
+        let expected = CommandResult { answer: OpenedResponse::Other(answer.clone()), alarm: None };
         assert_eq!(open(answer.clone(), &mut script).unwrap(), expected);
         assert_eq!(script.asked, ["existing to open the response"]);
         assert_eq!(open(answer, &mut Script::without(NoPin::Cancelled)).unwrap_err().kind(), ErrorKind::Pin);
@@ -68,22 +71,22 @@ fn every_response_is_opened_with_one_pin() {
     // Encrypted to another recipient, it is not for this keyset.
     let other = double.ca.issue("encryption", "Example, Other", &SoftwareKey::rsa());
     assert_eq!(open(letter(&other), &mut nobody).unwrap_err().kind(), ErrorKind::Refused);
-    let garbage = Answer::EncryptedLetter(vec![0x30, 0]);
+    let garbage = StatementAnswer::EncryptedLetter(vec![0x30, 0]);
     assert_eq!(open(garbage, &mut nobody).unwrap_err().kind(), ErrorKind::NotVerified);
     assert!(nobody.asked.is_empty());
 }
 
 #[test]
-fn a_public_index_that_names_another_authority_gets_no_letter_believed() {
-    let double = Double::new();
+fn a_public_index_of_another_authority_opens_no_letter() {
+    let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
     let (statement, reader) = stated(&wallet, &keyset);
-    let other = Double::new();
+    let other = AuthorityDouble::new();
     let forged = response(&other, &statement, letter(&reader));
     let open = |keyset: &FoundKeyset| {
         let script = &mut Script::with(PIN);
-        open_response(&wallet.tokens, keyset, &statement, forged.clone(), KnownLog::Compare, script, Timestamp::now())
+        open_response(&wallet.tokens, keyset, &statement, forged.clone(), LogPolicy::Compare, script, Timestamp::now())
             .unwrap_err()
     };
     assert_eq!(open(&keyset).kind(), ErrorKind::NotVerified);

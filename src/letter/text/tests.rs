@@ -11,7 +11,7 @@ pub(crate) fn example() -> Letter {
         authority_name: "Example Authority".to_owned(),
         http_url: "http://127.0.0.1:8829".to_owned(),
         https_url: "https://127.0.0.1:8830".to_owned(),
-        reference: Reference::new(Purpose::Enroll, [1, 2, 3, 4, 5]),
+        reference: Reference::new(LetterPurpose::Enroll, [1, 2, 3, 4, 5]),
         temporary_key: TemporaryKey::from_mac(&[0x5a; 32]),
         ca_fingerprint: std::array::from_fn(|i| u8::try_from(i * 7 % 251).unwrap()),
         levels: vec![SecurityLevel::High, SecurityLevel::Low],
@@ -28,7 +28,7 @@ fn without(text: &str, field: &str) -> String {
 #[test]
 fn comes_back() {
     assert_eq!(Letter::parse(&example().to_text()).unwrap(), example());
-    let recovery = Letter { reference: Reference::new(Purpose::Recover, [7; 5]), ..example() };
+    let recovery = Letter { reference: Reference::new(LetterPurpose::Recover, [7; 5]), ..example() };
     assert_eq!(Letter::parse(&recovery.to_text()).unwrap(), recovery);
 }
 
@@ -38,7 +38,7 @@ fn is_short_and_narrow_and_says_what_to_type() {
     assert!(text.lines().count() <= 30, "{} lines", text.lines().count());
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{}", *text);
     assert!(text.contains("tokenkeep enroll --letter FILE"));
-    let recovery = Letter { reference: Reference::new(Purpose::Recover, [7; 5]), ..example() }.to_text();
+    let recovery = Letter { reference: Reference::new(LetterPurpose::Recover, [7; 5]), ..example() }.to_text();
     assert!(recovery.contains("--keyset NAME"));
 }
 
@@ -86,7 +86,7 @@ fn a_letter_in_another_form_is_refused_with_what_to_do() {
         (text.replace("Valid until: ", "Valid until:").replace("2026-", "2026\u{2013}"), "typographic dashes"),
     ] {
         let error = Letter::parse(&changed).unwrap_err();
-        assert!(matches!(error, LetterError::OtherForm { .. }), "{error}: {changed}");
+        assert!(matches!(error, LetterError::Altered { .. }), "{error}: {changed}");
         let told = error.to_string();
         assert!(told.contains(word) && told.contains("; "), "{told}");
         assert!(!told.contains(&*example().temporary_key.grouped()), "{told}");
@@ -131,7 +131,7 @@ fn each_doubled_field_is_named() {
     for field in FIELDS {
         let text = format!("{}\n> {field}: x\n", *example().to_text());
         match Letter::parse(&text) {
-            Err(LetterError::Twice { field: named }) => assert_eq!(named, field),
+            Err(LetterError::Duplicate { field: named }) => assert_eq!(named, field),
             other => panic!("{field}: {other:?}"),
         }
     }
@@ -183,7 +183,7 @@ fn a_mistyped_temporary_key_is_noticed_and_not_repeated() {
 
 #[test]
 fn too_long_is_no_letter() {
-    let text = format!("{}{}", *example().to_text(), " ".repeat(LONGEST_LETTER));
+    let text = format!("{}{}", *example().to_text(), " ".repeat(MAX_LETTER_BYTES));
     assert!(matches!(Letter::parse(&text), Err(LetterError::TooLong)));
 }
 
@@ -218,14 +218,14 @@ proptest! {
     }
 
     #[test]
-    fn ordinary_names_come_back(name in "[A-Za-zäöüß,.'\"(): -]{0,80}é") {
+    fn ordinary_names_round_trip(name in "[A-Za-zäöüß,.'\"(): -]{0,80}é") {
         let letter = Letter { user_name: name.trim().to_owned(), ..example() };
         prop_assert_eq!(Letter::parse(&letter.to_text()).unwrap(), letter);
     }
 
     /// A parsed letter is written so that it parses to the same text, whatever its values were.
     #[test]
-    fn what_was_read_is_written_the_same(field in 0usize..10, value in "[ -~\u{202e}\u{b}é]{0,40}", before: bool) {
+    fn a_parsed_letter_round_trips(field in 0usize..10, value in "[ -~\u{202e}\u{b}é]{0,40}", before: bool) {
         let text = example().to_text();
         let changed = format!("{}: {value}\n-\n{}", FIELDS[field], without(&text, FIELDS[field]));
         let changed = if before { changed } else { text.replace("Example", &value) };

@@ -23,7 +23,7 @@ fn der_and_pem_of_any_shape_are_read() {
 }
 
 #[test]
-fn what_is_no_certificate_is_refused() {
+fn invalid_certificates_are_refused() {
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256()).certificate;
     let pem = authority.to_pem().unwrap();
     let cut = pem.replace("-----END CERTIFICATE-----", "");
@@ -75,7 +75,7 @@ fn odd(change: impl Fn(&mut OddCertificate)) -> Result<Certificate, PkiError> {
 }
 
 #[test]
-fn what_other_makers_write_is_read() {
+fn certificates_of_other_issuers_are_read() {
     let key_usage = |critical: &[u8]| extension(rfc5280::ID_CE_KEY_USAGE, critical, &element(3, &[&[7, 0x80]]));
     assert!(odd(|_| {}).is_ok_and(|certificate| Certificate::from_der(certificate.as_der()).is_ok()));
 
@@ -108,7 +108,7 @@ fn what_other_makers_write_is_read() {
 }
 
 #[test]
-fn what_cannot_be_read_is_said() {
+fn an_unreadable_field_is_reported() {
     for (value, reason) in [
         (&b"2001010000Z"[..], "its notBefore cannot be read: it is not a UTCTime of the form YYMMDDHHMMSSZ"),
         (b"200132000000Z", "its notBefore cannot be read: the day or the hour does not exist"),

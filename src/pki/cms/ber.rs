@@ -5,7 +5,7 @@ use super::tlv::{OCTET_STRING, element, header};
 use crate::pki::PkiError;
 
 /// The maximum nesting of elements, far above that of real messages.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 const CONSTRUCTED_OCTET_STRING: u8 = 0x24;
 const END_OF_CONTENTS: [u8; 2] = [0, 0];
@@ -30,7 +30,7 @@ fn read(bytes: &[u8], depth: usize) -> Option<(Vec<u8>, &[u8])> {
         let (whole, rest) = bytes.split_at_checked(header_length.checked_add(value_length?)?)?;
         return Some((whole.to_vec(), rest));
     }
-    if depth >= DEEPEST {
+    if depth >= MAX_DEPTH {
         return None;
     }
     let (inside, rest) = match value_length {
@@ -96,7 +96,7 @@ fn shorten(bytes: &[u8], depth: usize) -> Option<(Vec<u8>, &[u8])> {
     if tag & 0x20 == 0 {
         return Some((element(tag, &[value]), rest));
     }
-    if depth >= DEEPEST {
+    if depth >= MAX_DEPTH {
         return None;
     }
     let mut inside = Vec::new();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_definite_stays_even_where_it_is_not_der() {
+    fn definite_lengths_stay_even_if_not_der() {
         let der = [0x30, 0x82, 0, 5, 4, 0x81, 1, 9, 0x05];
         assert!(to_definite(&der, "a test").is_err()); // the last element is truncated
         let odd = [0x30, 0x82, 0, 4, 4, 0x81, 1, 9];

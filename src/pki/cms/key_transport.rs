@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_of_oaep_that_are_left_out_empty_or_null_are_the_defaults() {
+    fn absent_empty_and_null_oaep_parameters_are_the_defaults() {
         let algorithm = |name: ObjectIdentifier, parameters: &[u8]| element(SEQUENCE, &[&oid(name), parameters]);
         let null = element(NULL, &[]);
         let field = |number, value: &[u8]| element(context_constructed(number), &[value]);

@@ -6,7 +6,7 @@
 use const_oid::db::rfc5912;
 use sha1::{Digest, Sha1};
 
-use super::signer_info::{Doubt, algorithm, only};
+use super::signer_info::{CheckFailure, algorithm, only};
 use super::tlv::{Elements, INTEGER, OCTET_STRING, SEQUENCE, context_constructed};
 use crate::pki::signature::Hash;
 use crate::pki::{Certificate, DistinguishedName, PkiError, SerialNumber};
@@ -58,20 +58,20 @@ impl NamedCertificate {
     }
 
     /// Checks that the signer named this certificate.
-    pub(super) fn check(&self, certificate: &Certificate) -> Result<(), Doubt> {
+    pub(super) fn check(&self, certificate: &Certificate) -> Result<(), CheckFailure> {
         let digest = match &self.hash {
             Ok(Some(hash)) => hash.digest(certificate.as_der()),
             Ok(None) => Sha1::digest(certificate.as_der()).to_vec(),
             Err(reason) => {
                 let reason = format!("it names its certificate by an unsupported hash: {reason}");
-                return Err(Doubt::Unchecked(reason));
+                return Err(CheckFailure::Unchecked(reason));
             }
         };
         let is_other = |(issuers, serial): &(Vec<DistinguishedName>, SerialNumber)| {
             *serial != certificate.serial() || !issuers.is_empty() && !issuers.contains(&certificate.issuer())
         };
         if digest != self.digest || self.issuer_serial.as_ref().is_some_and(is_other) {
-            return Err(Doubt::wrong("the signer named another certificate (RFC 5035)"));
+            return Err(CheckFailure::wrong("the signer named another certificate (RFC 5035)"));
         }
         Ok(())
     }

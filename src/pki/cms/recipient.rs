@@ -23,7 +23,7 @@ pub(super) const WHAT: &str = "an encrypted message";
 const ID_ORI_KEM: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x0d, 0x03];
 
 /// The maximum number of recipients that are parsed.
-const MOST_RECIPIENTS: usize = 10_000;
+const MAX_RECIPIENTS: usize = 10_000;
 
 /// The operation that the recipient's private key must perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ pub(crate) struct RecipientInfo {
 enum EncryptedKey {
     Transported(KeyTransport, Vec<u8>),
     Agreed(Agreement),
-    OutOfReach,
+    Unsupported,
     /// A recipient that cannot be parsed; the text is the reason.
     Unreadable(String),
 }
@@ -120,13 +120,13 @@ impl RecipientInfo {
                     all.push(Self::of_other_kind(element).unwrap_or_else(unreadable));
                 }
                 tag if tag == context_constructed(2) => {
-                    all.push(Self::out_of_reach(None, "a key that both sides share"));
+                    all.push(Self::unsupported(None, "a key that both sides share"));
                 }
-                tag if tag == context_constructed(3) => all.push(Self::out_of_reach(None, "a password")),
-                _ => all.push(Self::out_of_reach(None, "an unknown kind of recipient")),
+                tag if tag == context_constructed(3) => all.push(Self::unsupported(None, "a password")),
+                _ => all.push(Self::unsupported(None, "an unknown kind of recipient")),
             }
         }
-        if all.is_empty() || all.len() > MOST_RECIPIENTS {
+        if all.is_empty() || all.len() > MAX_RECIPIENTS {
             return Err(PkiError::malformed(WHAT, format!("it has {} recipients", all.len())));
         }
         Ok(all)
@@ -137,7 +137,7 @@ impl RecipientInfo {
         match &self.encrypted_key {
             EncryptedKey::Transported(_, bytes) => bytes,
             EncryptedKey::Agreed(agreement) => agreement.wrapped_key(),
-            EncryptedKey::OutOfReach | EncryptedKey::Unreadable(_) => &[],
+            EncryptedKey::Unsupported | EncryptedKey::Unreadable(_) => &[],
         }
     }
 
@@ -148,16 +148,16 @@ impl RecipientInfo {
     }
 
     /// The reason why it cannot be parsed; `None` if it can.
-    pub(crate) fn unreadable_because(&self) -> Option<&str> {
+    pub(crate) fn unreadable_reason(&self) -> Option<&str> {
         match &self.encrypted_key {
             EncryptedKey::Unreadable(reason) => Some(reason),
             _ => None,
         }
     }
 
-    fn out_of_reach(id: Option<CertificateId>, reason: impl Into<String>) -> Self {
+    fn unsupported(id: Option<CertificateId>, reason: impl Into<String>) -> Self {
         let recipient = Recipient { id, kind: RecipientKind::Unsupported(reason.into()) };
-        Self { recipient, encrypted_key: EncryptedKey::OutOfReach }
+        Self { recipient, encrypted_key: EncryptedKey::Unsupported }
     }
 
     fn of_key_agreement((id, agreement): key_agreement::AgreeingRecipient) -> Self {
@@ -166,7 +166,7 @@ impl RecipientInfo {
                 recipient: Recipient { id, kind: RecipientKind::KeyAgreement },
                 encrypted_key: EncryptedKey::Agreed(agreement),
             },
-            Err(reason) => Self::out_of_reach(id, reason),
+            Err(reason) => Self::unsupported(id, reason),
         }
     }
 
@@ -176,13 +176,13 @@ impl RecipientInfo {
         let mut parts = element.inside(WHAT);
         let kind = parts.required(OBJECT_IDENTIFIER)?.value;
         if kind != ID_ORI_KEM {
-            return Ok(Self::out_of_reach(None, "an unknown kind of recipient"));
+            return Ok(Self::unsupported(None, "an unknown kind of recipient"));
         }
         let mut parts = parts.required(SEQUENCE)?.inside(WHAT);
         parts.required(INTEGER)?;
         let id = CertificateId::from_element(parts.any()?, WHAT)?;
         let mechanism = read_algorithm(parts.required(SEQUENCE)?)?.oid;
-        Ok(Self::out_of_reach(Some(id), format!("the key encapsulation {}", described(mechanism))))
+        Ok(Self::unsupported(Some(id), format!("the key encapsulation {}", described(mechanism))))
     }
 
     /// Parses `KeyTransRecipientInfo` (RFC 5652 §6.2.1).
@@ -198,7 +198,7 @@ impl RecipientInfo {
                 recipient: Recipient { id: Some(id), kind: RecipientKind::KeyTransport(transport.clone()) },
                 encrypted_key: EncryptedKey::Transported(transport, ciphertext),
             },
-            Err(reason) => Self::out_of_reach(Some(id), reason),
+            Err(reason) => Self::unsupported(Some(id), reason),
         })
     }
 
@@ -222,7 +222,7 @@ impl RecipientInfo {
                     KeyResult::Failed => None,
                 }
             }
-            EncryptedKey::OutOfReach | EncryptedKey::Unreadable(_) => None,
+            EncryptedKey::Unsupported | EncryptedKey::Unreadable(_) => None,
         };
         Ok(key.filter(|key| key.len() == length))
     }

@@ -22,10 +22,10 @@ use crate::pki::{Certificate, PkiError, WorkLeft, time};
 pub(super) const WHAT: &str = "a signed message";
 
 /// The maximum number of signers in a message. More would be an attack on the verifier's time.
-const MOST_SIGNERS: usize = 16;
+const MAX_SIGNERS: usize = 16;
 
 /// The maximum number of certificates that are parsed in a message.
-const MOST_CERTIFICATES: usize = 64;
+const MAX_CERTIFICATES: usize = 64;
 
 /// The maximum size of a certificate in a message, in octets. Each search for an issuer computes
 /// its digest again.
@@ -180,7 +180,7 @@ pub struct SignedMessage {
     content: Option<Vec<u8>>,
     certificates: Vec<Certificate>,
     unreadable: Vec<UnreadableCertificate>,
-    /// Whether it has more than [`MOST_CERTIFICATES`] certificates.
+    /// Whether it has more than [`MAX_CERTIFICATES`] certificates.
     has_more: bool,
     signers: Vec<SignerInfo>,
 }
@@ -210,7 +210,7 @@ impl SignedMessage {
             // Attribute certificates and other formats have other tags. They are not signers'
             // certificates here.
             for (place, element) in elements.iter().filter(|element| element.tag() == SEQUENCE).enumerate() {
-                if place >= MOST_CERTIFICATES {
+                if place >= MAX_CERTIFICATES {
                     has_more = true;
                     break;
                 }
@@ -228,10 +228,10 @@ impl SignedMessage {
         parts.optional(context_constructed(1))?; // revocation lists, which are not trusted in a message
         let signers = parts.required(SET)?.inside(WHAT).all()?;
         parts.end()?;
-        if signers.is_empty() || signers.len() > MOST_SIGNERS {
+        if signers.is_empty() || signers.len() > MAX_SIGNERS {
             return Err(PkiError::malformed(
                 WHAT,
-                format!("it has {} signers; 1 to {MOST_SIGNERS} are supported", signers.len()),
+                format!("it has {} signers; 1 to {MAX_SIGNERS} are supported", signers.len()),
             ));
         }
         let signers = signers.into_iter().map(SignerInfo::from_element).collect::<Result<_, _>>()?;
@@ -307,7 +307,7 @@ impl SignedMessage {
             }
             (None, None) if self.has_more => {
                 format!(
-                    "its certificate is not among the first {MOST_CERTIFICATES} in the message; more are not supported"
+                    "its certificate is not among the first {MAX_CERTIFICATES} in the message; more are not supported"
                 )
             }
             (None, None) => return SignatureCheck::NoCertificate { signer },

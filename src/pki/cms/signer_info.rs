@@ -58,18 +58,18 @@ pub enum SignatureCheck {
 
 /// The reason why a signature is not good.
 #[derive(Clone)]
-pub(super) enum Doubt {
+pub(super) enum CheckFailure {
     Wrong(String),
     Unchecked(String),
 }
 
-impl Doubt {
+impl CheckFailure {
     pub(super) fn wrong(reason: &str) -> Self {
         Self::Wrong(reason.to_owned())
     }
 }
 
-impl From<PkiError> for Doubt {
+impl From<PkiError> for CheckFailure {
     fn from(error: PkiError) -> Self {
         match error {
             PkiError::WrongSignature(_) => Self::wrong("the signature was not made with this certificate's key"),
@@ -83,7 +83,7 @@ impl From<PkiError> for Doubt {
     }
 }
 
-impl From<TooMuchWork> for Doubt {
+impl From<TooMuchWork> for CheckFailure {
     fn from(error: TooMuchWork) -> Self {
         Self::Unchecked(error.to_string())
     }
@@ -158,8 +158,8 @@ impl SignerInfo {
             let checked = forms.as_ref().map_err(Clone::clone);
             match checked.and_then(|forms| self.check_with(forms, certificate, work)) {
                 Ok(()) => SignatureCheck::Good { certificate: certificate.clone(), signing_time: self.signing_time() },
-                Err(Doubt::Wrong(reason)) => SignatureCheck::Wrong { certificate: certificate.clone(), reason },
-                Err(Doubt::Unchecked(reason)) => {
+                Err(CheckFailure::Wrong(reason)) => SignatureCheck::Wrong { certificate: certificate.clone(), reason },
+                Err(CheckFailure::Unchecked(reason)) => {
                     let (signer, certificate) = (self.id.clone(), Some(certificate.clone()));
                     SignatureCheck::Unchecked { signer, certificate, reason }
                 }
@@ -170,15 +170,19 @@ impl SignerInfo {
 
     /// The messages that the signature may cover, the most common first, or the failure. Neither
     /// depends on the certificate.
-    fn signed<'a>(&'a self, content_type: &ContentType, content: &'a [u8]) -> Result<Vec<MessageToVerify<'a>>, Doubt> {
+    fn signed<'a>(
+        &'a self,
+        content_type: &ContentType,
+        content: &'a [u8],
+    ) -> Result<Vec<MessageToVerify<'a>>, CheckFailure> {
         let hash = Hash::from_oid(self.digest_algorithm)?;
         match &self.attributes {
-            Some(Err(reason)) => Err(Doubt::Unchecked(reason.clone())),
+            Some(Err(reason)) => Err(CheckFailure::Unchecked(reason.clone())),
             Some(Ok(attributes)) if attributes.content_type != *content_type => {
-                Err(Doubt::wrong("it was signed as another type of content"))
+                Err(CheckFailure::wrong("it was signed as another type of content"))
             }
             Some(Ok(attributes)) if attributes.digest != hash.digest(content) => {
-                Err(Doubt::wrong("the content is not what was signed"))
+                Err(CheckFailure::wrong("the content is not what was signed"))
             }
             // The failures above do not depend on the signature algorithm, which may even be
             // unknown.
@@ -189,7 +193,7 @@ impl SignerInfo {
             // Only data may be signed without attributes (RFC 5652 §5.3). A content that is a set
             // of attributes could be those of another message.
             None if *content_type != ContentType::DATA || is_set_of_attributes(content) => {
-                Err(Doubt::wrong("it has no signed attributes"))
+                Err(CheckFailure::wrong("it has no signed attributes"))
             }
             None => Ok(vec![MessageToVerify::new(self.scheme(hash)?, content)]),
         }
@@ -200,30 +204,30 @@ impl SignerInfo {
         forms: &[MessageToVerify<'_>],
         certificate: &Certificate,
         work: &WorkLeft,
-    ) -> Result<(), Doubt> {
+    ) -> Result<(), CheckFailure> {
         let key = certificate.verifying_key()?;
         for form in forms {
             work.take_signatures(form.cost())?;
             match form.verify(WHAT, &key, &self.signature) {
                 Err(PkiError::WrongSignature(_)) => {}
-                other => return other.map_err(Doubt::from).and_then(|()| self.check_named(certificate)),
+                other => return other.map_err(CheckFailure::from).and_then(|()| self.check_named(certificate)),
             }
         }
         Err(PkiError::WrongSignature(WHAT).into())
     }
 
     /// Checks that every attribute that names a certificate names this one.
-    fn check_named(&self, certificate: &Certificate) -> Result<(), Doubt> {
+    fn check_named(&self, certificate: &Certificate) -> Result<(), CheckFailure> {
         let Some(Ok(attributes)) = &self.attributes else { return Ok(()) };
         let mut doubt = Ok(());
         for named in &attributes.named {
             match named
                 .as_ref()
-                .map_err(|reason| Doubt::Unchecked(reason.clone()))
+                .map_err(|reason| CheckFailure::Unchecked(reason.clone()))
                 .and_then(|named| named.check(certificate))
             {
                 Ok(()) => {}
-                Err(Doubt::Unchecked(reason)) => doubt = Err(Doubt::Unchecked(reason)),
+                Err(CheckFailure::Unchecked(reason)) => doubt = Err(CheckFailure::Unchecked(reason)),
                 wrong => return wrong,
             }
         }

@@ -19,7 +19,7 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
 /// The maximum nesting of elements, far above that of certificates.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// Checks that `message` is a `ContentInfo` with `SignedData` (RFC 5652 §5.1) in DER. It must have
 /// its content inside, one digest algorithm, one certificate, no revocation list, and one signer.
@@ -93,7 +93,7 @@ fn only<'a>(around: Element<'a>, what: &str) -> Result<Element<'a>, PkiError> {
 /// Checks the rules of X.690 §10 and §11 that apply to CMS and certificates: definite lengths in
 /// the fewest octets, primitive strings, values in their only form, sets in order.
 fn check_der(element: Element<'_>, depth: usize) -> Result<(), PkiError> {
-    if depth > DEEPEST {
+    if depth > MAX_DEPTH {
         return Err(malformed("its elements are nested too deeply"));
     }
     if !has_shortest_length(&element) {

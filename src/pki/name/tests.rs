@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pki::Certificate;
-use crate::pki::software_keys::{Files, SoftwareKey, openssl};
+use crate::pki::software_keys::{SoftwareKey, TestFiles, openssl};
 
 fn common_name(name: &str) -> String {
     DistinguishedName::of(name).unwrap().common_name().unwrap()
@@ -51,7 +51,7 @@ fn the_cut_does_not_fall_into_what_people_see_as_one_letter() {
 }
 
 #[test]
-fn what_is_no_name_is_refused() {
+fn invalid_names_are_refused() {
     for name in ["", "   ", "line\nbreak", "nul\0", "bell\u{7}", "right\u{202e}to left", &"x".repeat(257)] {
         let error = DistinguishedName::of(name).unwrap_err().to_string();
         assert!(error.starts_with("cannot use this name"), "{error}");
@@ -75,7 +75,7 @@ fn shown_as_rfc_4514_has_it_and_safe_for_a_terminal() {
 
 /// The subject of a certificate made by OpenSSL with this `string_mask`, which selects string types.
 fn by_openssl(subject: &str, string_mask: &str) -> DistinguishedName {
-    let files = Files::new();
+    let files = TestFiles::new();
     let key = files.put_key("key.pem", &SoftwareKey::p256());
     let config = format!("[req]\ndistinguished_name=dn\nstring_mask={string_mask}\n[dn]\n");
     let config = files.put("openssl.cnf", config.as_bytes());
@@ -143,7 +143,7 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
     #[test]
-    fn every_name_is_refused_or_fits_and_comes_back(name in "\\PC{0,300}") {
+    fn every_name_is_refused_or_round_trips(name in "\\PC{0,300}") {
         if let Ok(subject) = DistinguishedName::of(&name) {
             let common = subject.common_name().unwrap();
             assert!(common.chars().count() <= 64);

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::pki::Certificate;
-use crate::pki::software_keys::{Files, SoftwareKey, openssl};
+use crate::pki::software_keys::{SoftwareKey, TestFiles, openssl};
 use crate::token::KeyAlgorithm;
 use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;
 
 /// A self-signed certificate made by OpenSSL with these options.
 fn self_signed(key: &SoftwareKey, options: &[&str]) -> Certificate {
-    let files = Files::new();
+    let files = TestFiles::new();
     let key = files.put_key("key.pem", key);
     let mut arguments = vec!["req", "-x509", "-new", "-key", &key, "-subj", "/CN=Foreign"];
     arguments.extend(options);
@@ -17,7 +17,7 @@ fn self_signed(key: &SoftwareKey, options: &[&str]) -> Certificate {
 }
 
 #[test]
-fn what_openssl_signs_is_verified() {
+fn openssl_signatures_verify() {
     let (rsa, p256, p384) = (SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384());
     let pss = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:20"];
     for (key, options) in [
@@ -39,7 +39,7 @@ fn what_openssl_signs_is_verified() {
 
 /// A self-signed certificate with a key that OpenSSL generates.
 fn self_signed_by(algorithm: &[&str], options: &[&str]) -> Certificate {
-    let files = Files::new();
+    let files = TestFiles::new();
     let key = files.put("key.pem", &openssl(&[&["genpkey"], algorithm].concat(), &[]));
     let arguments = [&["req", "-x509", "-new", "-key", &key, "-subj", "/CN=Foreign"], options].concat();
     Certificate::read_all(&openssl(&arguments, &[])).unwrap().remove(0)
@@ -97,7 +97,7 @@ fn any_salt_and_any_mask_of_rsassa_pss_is_verified() {
 }
 
 #[test]
-fn what_nobody_here_can_check_is_not_called_wrong() {
+fn uncheckable_signatures_are_not_called_wrong() {
     let curve = |name: &'static str| vec!["-algorithm", "EC", "-pkeyopt", name];
     for (algorithm, options, reason) in [
         (vec!["-algorithm", "RSA"], &["-sha1"][..], "SHA-1: it is no longer safe"),
@@ -132,7 +132,7 @@ fn a_bound_key_and_another_kind_of_key_are_not_asked() {
 }
 
 #[test]
-fn possession_is_proved_by_the_key_and_by_no_other_or_for_no_other_bytes() {
+fn only_the_right_key_over_the_right_bytes_proves_possession() {
     for key in [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384()] {
         let public_key = key.public_key_der();
         let algorithm = key.signature_algorithm_identifier().unwrap();

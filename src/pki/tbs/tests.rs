@@ -1,7 +1,7 @@
 //! Tests of certificates with OpenSSL, and of contents that are refused.
 
 use super::*;
-use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl, try_openssl};
+use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
 
 fn text(certificate: &Certificate) -> String {
     let pem = certificate.to_pem().unwrap();
@@ -11,7 +11,7 @@ fn text(certificate: &Certificate) -> String {
 
 #[test]
 fn openssl_verifies_what_each_kind_of_authority_issues() {
-    let files = Files::new();
+    let files = TestFiles::new();
     for key in [SoftwareKey::p256(), SoftwareKey::p384(), SoftwareKey::new_rsa(3072)] {
         let authority = TestAuthority::new("Example Authority", key);
         let root = files.put_certificate("root.pem", &authority.certificate);
@@ -73,7 +73,7 @@ fn openssl_reads_the_names_that_break_programs() {
         assert!(certificate.subject().to_string().contains(shown_as), "{}", certificate.subject());
     }
     // With -x509_strict, OpenSSL counts the characters of a common name itself.
-    let files = Files::new();
+    let files = TestFiles::new();
     let root = files.put_certificate("root.pem", &authority.certificate);
     let leaf = files.put_certificate("leaf.pem", &authority.issue("signing", &"🧪".repeat(200), &key));
     openssl(&["verify", "-x509_strict", "-CAfile", &root, &leaf], &[]);
@@ -124,7 +124,7 @@ fn tbs(
 }
 
 #[test]
-fn what_contradicts_the_profile_is_refused() {
+fn requests_that_contradict_the_profile_are_refused() {
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let key = SoftwareKey::p256().public_key_der();
     let (email, host) = ("user@example.org".parse().unwrap(), "localhost".parse().unwrap());
@@ -145,7 +145,7 @@ fn what_contradicts_the_profile_is_refused() {
 }
 
 #[test]
-fn nothing_is_issued_after_the_authority_is_over_or_for_a_broken_key() {
+fn an_expired_authority_and_a_broken_key_get_no_certificate() {
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let (email, key) = ("user@example.org".parse().unwrap(), SoftwareKey::p256().public_key_der());
     let later = authority.certificate.not_after() + jiff::SignedDuration::from_secs(1);
@@ -177,7 +177,7 @@ fn a_signer_of_another_algorithm_is_refused_before_it_signs() {
 
 #[test]
 fn a_changed_certificate_is_refused_by_openssl_and_by_us() {
-    let files = Files::new();
+    let files = TestFiles::new();
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let good = authority.issue("signing", "User", &SoftwareKey::p256());
     assert!(good.verify_signature(&authority.certificate).is_ok());

@@ -14,12 +14,12 @@ use std::process::{Command as Started, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::prompter::tests::Desk;
+use crate::prompter::tests::TestTerminal;
 
 /// A directory with programs.
-struct Place(tempfile::TempDir);
+struct TestDir(tempfile::TempDir);
 
-impl Place {
+impl TestDir {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -62,18 +62,18 @@ impl Place {
 }
 
 /// Only these variables and `PATH`; no terminal.
-fn environment(variables: &[(&str, &Path)]) -> Environment {
+fn environment(variables: &[(&str, &Path)]) -> PromptEnvironment {
     let path = ("PATH", Path::new("/usr/bin:/bin"));
     let all = std::iter::once(&path).chain(variables).map(|(name, value)| (OsString::from(name), (*value).into()));
-    Environment::new(all).with_terminal("/dev/null").with_patience(Duration::from_secs(20))
+    PromptEnvironment::new(all).with_terminal("/dev/null").with_timeout(Duration::from_secs(20))
 }
 
 fn display() -> (&'static str, &'static Path) {
     ("DISPLAY", Path::new(":99"))
 }
 
-fn ask() -> Ask {
-    Ask {
+fn ask() -> PromptRequest {
+    PromptRequest {
         title: "Use of a signing key".to_owned(),
         lines: vec!["git (process 4711) asks".to_owned(), "keyset \"Jürgen\", token \"card\"".to_owned()],
         prompt: "PIN".to_owned(),
@@ -81,8 +81,8 @@ fn ask() -> Ask {
     }
 }
 
-fn question() -> Ask {
-    Ask { prompt: "Sign?".to_owned(), ..ask() }
+fn question() -> PromptRequest {
+    PromptRequest { prompt: "Sign?".to_owned(), ..ask() }
 }
 
 /// Returns whether a process runs and is not a zombie.

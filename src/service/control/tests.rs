@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 
 /// A socket in its own directory, served by a router that counts and echoes.
-struct Served {
+struct TestSocket {
     directory: tempfile::TempDir,
     path: PathBuf,
-    closing: watch::Sender<bool>,
+    wait_for_close: watch::Sender<bool>,
     runtime: tokio::runtime::Runtime,
     task: tokio::task::JoinHandle<()>,
     requests: Arc<AtomicUsize>,
 }
 
-impl Served {
+impl TestSocket {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
@@ -25,10 +25,10 @@ impl Served {
             counter.fetch_add(1, Ordering::SeqCst);
             body
         });
-        let (closing, closed) = watch::channel(false);
+        let (wait_for_close, closed) = watch::channel(false);
         let socket = runtime.block_on(async { ControlSocket::bind(&path) }).unwrap();
         let task = runtime.spawn(socket.accept(Router::new().route(CONTROL_STATEMENTS, echo), closed));
-        Self { directory, path, closing, runtime, task, requests }
+        Self { directory, path, wait_for_close, runtime, task, requests }
     }
 }
 
@@ -38,32 +38,32 @@ fn bind(path: &Path) -> Result<(), String> {
 }
 
 #[test]
-fn it_answers_its_owner_and_goes_when_it_is_closed() {
-    let served = Served::new();
+fn the_socket_serves_its_owner_and_is_removed_on_close() {
+    let served = TestSocket::new();
     let mode = fs::metadata(&served.path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
-    assert_eq!(answer_by(&served.path, b"this").unwrap().as_deref(), Some(&b"this"[..]));
+    assert_eq!(forward_to(&served.path, b"this").unwrap().as_deref(), Some(&b"this"[..]));
     assert_eq!(served.requests.load(Ordering::SeqCst), 1);
-    served.closing.send(true).unwrap();
+    served.wait_for_close.send(true).unwrap();
     served.runtime.block_on(served.task).unwrap();
     assert_eq!(fs::read_dir(served.directory.path()).unwrap().count(), 0, "nothing is left");
-    assert_eq!(answer_by(&served.path, b"this").unwrap(), None);
+    assert_eq!(forward_to(&served.path, b"this").unwrap(), None);
 }
 
 #[test]
-fn one_that_is_listened_on_is_not_taken_over() {
-    let served = Served::new();
+fn a_live_socket_is_not_taken_over() {
+    let served = TestSocket::new();
     assert!(bind(&served.path).unwrap_err().contains("another `authority serve`"));
-    assert!(answer_by(&served.path, b"still there").unwrap().is_some());
+    assert!(forward_to(&served.path, b"still there").unwrap().is_some());
 }
 
 #[test]
-fn a_stale_one_is_taken_over_and_anything_else_is_not() {
+fn only_a_stale_socket_is_taken_over() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("control.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "as after a kill");
-    assert_eq!(answer_by(&path, b"this").unwrap(), None);
+    assert_eq!(forward_to(&path, b"this").unwrap(), None);
     bind(&path).unwrap();
     assert!(!path.exists(), "the listener removes it");
     fs::write(&path, "mine").unwrap();
@@ -72,7 +72,7 @@ fn a_stale_one_is_taken_over_and_anything_else_is_not() {
 }
 
 #[test]
-fn anothers_socket_in_its_place_stays() {
+fn a_socket_of_another_process_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("control.sock");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -85,18 +85,18 @@ fn anothers_socket_in_its_place_stays() {
 }
 
 #[test]
-fn a_path_that_is_too_long_is_told_clearly() {
+fn an_overlong_socket_path_is_reported() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("x".repeat(LONGEST_PATH)).join("control.sock");
+    let path = directory.path().join("x".repeat(MAX_SOCKET_PATH)).join("control.sock");
     let error = bind(&path).unwrap_err();
     assert!(error.contains("107 bytes") && error.contains("shorter `state`"), "{error}");
-    assert_eq!(answer_by(&path, b"this").unwrap(), None);
+    assert_eq!(forward_to(&path, b"this").unwrap(), None);
 }
 
 #[test]
 fn another_user_is_not_the_same_one() {
     let own = rustix::process::geteuid().as_raw();
-    assert!(is_own(own) && !is_own(own + 1) && (own == 0 || !is_own(0)));
+    assert!(is_own_uid(own) && !is_own_uid(own + 1) && (own == 0 || !is_own_uid(0)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (one, _other) = UnixStream::pair().unwrap();
@@ -105,7 +105,7 @@ fn another_user_is_not_the_same_one() {
 }
 
 #[test]
-fn an_answer_that_is_cut_off_is_none() {
+fn a_truncated_response_is_rejected() {
     let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd";
     assert_eq!(split(whole), Some((200, &b"abcd"[..])));
     for cut in 0..whole.len() {

@@ -58,8 +58,8 @@ fn spend(address: &str, to: SocketAddr, head: impl Fn(u8) -> String) -> String {
 }
 
 #[test]
-fn a_source_that_asks_too_much_is_told_to_come_later_and_nobody_else_is() {
-    let service = Running::new();
+fn only_the_source_that_asks_too_much_is_throttled() {
+    let service = TestService::new();
     let told = spend("127.0.0.2", service.http, |_| String::new());
     assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("retry-after: "), "{told}");
     assert!(told.contains("connection: close") && told.contains("rate limit exceeded for this address"), "{told}");
@@ -71,7 +71,7 @@ fn a_source_that_asks_too_much_is_told_to_come_later_and_nobody_else_is() {
 
 #[test]
 fn behind_a_proxy_each_address_has_a_budget_of_its_own() {
-    let service = Running::listening("proxies = [\"127.0.0.3\"]", Duration::ZERO);
+    let service = TestService::listening("proxies = [\"127.0.0.3\"]", Duration::ZERO);
     let said = |address: &str| format!("forwarded: for=127.0.0.9, for={address}\r\n");
     assert!(spend("127.0.0.3", service.http, |_| said("127.0.0.7")).starts_with("HTTP/1.1 503 "));
     assert!(request_from("127.0.0.3", service.http, &said("127.0.0.8"), &expensive()).starts_with("HTTP/1.1 200 "));
@@ -83,23 +83,23 @@ fn behind_a_proxy_each_address_has_a_budget_of_its_own() {
 }
 
 #[test]
-fn slow_connections_of_eight_addresses_shut_nobody_out() {
-    let service = Running::new();
+fn slow_connections_of_eight_addresses_block_nobody() {
+    let service = TestService::new();
     let mut slow = Vec::new();
     for listener in [service.http, service.https] {
         for source in 0..8 {
-            for _ in 0..limits::CONNECTIONS_OF_ONE / 2 {
+            for _ in 0..limits::MAX_CONNECTIONS_PER_SOURCE / 2 {
                 let mut stream = connect_from(&format!("127.0.0.{}", 10 + source), listener);
                 stream.write_all(b"POST /").unwrap();
                 slow.push(stream);
             }
         }
     }
-    assert_eq!(slow.len(), limits::CONNECTIONS);
+    assert_eq!(slow.len(), limits::MAX_CONNECTIONS);
     let begin = Instant::now();
     for _ in 0..10 {
         assert!(service.curl(&CMP, "/.well-known/cmp").0.starts_with("200 "));
         assert!(service.curl_tls(&[], "/ca.cer").0.starts_with("200 "));
     }
-    assert!(begin.elapsed() < limits::HEAD_TIME / 2, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < limits::HEAD_TIMEOUT / 2, "{:?}", begin.elapsed());
 }

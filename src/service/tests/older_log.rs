@@ -8,12 +8,12 @@ use crate::store::StoreError;
 fn end_after(log_faults: Vec<AuthorityError>) -> Option<ServiceError> {
     let (_release, released) = channel();
     let (ca, release, log_faults) = (Vec::new(), Mutex::new(released), Mutex::new(log_faults));
-    let office = Arc::new(StandIn { ca, delay: Duration::ZERO, release, log_faults });
+    let authority = Arc::new(FakeAuthority { ca, delay: Duration::ZERO, release, log_faults });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let end = runtime.block_on(async {
-        tokio::time::timeout(Duration::from_millis(500), fault_in_older_log(office.clone())).await.ok()
+        tokio::time::timeout(Duration::from_millis(500), verify_older_log(authority.clone())).await.ok()
     });
-    assert!(office.log_faults.lock().unwrap().is_empty(), "the check was not repeated");
+    assert!(authority.log_faults.lock().unwrap().is_empty(), "the check was not repeated");
     end
 }
 
@@ -30,10 +30,10 @@ fn only_a_log_that_does_not_hold_ends_the_service() {
 }
 
 #[test]
-fn the_unit_gives_the_last_work_its_time_and_does_not_restart_on_a_broken_log() {
+fn the_unit_waits_for_final_work_and_stays_down_on_a_broken_log() {
     let unit = include_str!("../../../packaging/systemd/tokenkeep-authority.service");
     let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     let time = Duration::from_secs(value("TimeoutStopSec=").parse().unwrap());
-    assert!(time >= GRACE + LAST_WORK + CLOSING + Duration::from_secs(5), "{time:?}");
+    assert!(time >= DRAIN_TIMEOUT + FINAL_WORK_TIMEOUT + CLOSING + Duration::from_secs(5), "{time:?}");
     assert!(value("RestartPreventExitStatus=").split(' ').any(|code| code == "9"));
 }

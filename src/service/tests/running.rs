@@ -8,14 +8,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use super::super::*;
-use crate::authority::{Answer, CheckReport, Environment, NoResponse};
-use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority};
-use crate::statement::{Instance, Way};
+use crate::authority::{CmpReply, DatabaseCheckReport, EnvironmentPaths, UnsignedError};
+use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles};
+use crate::statement::{Instance, StatementChannel};
 use crate::store::StoreError;
 use crate::token::KeyAlgorithm;
 
 /// A stub whose answers the test determines.
-pub(super) struct StandIn {
+pub(super) struct FakeAuthority {
     pub(super) ca: Vec<u8>,
     pub(super) delay: Duration,
     /// Requests with the body "wait" wait for this.
@@ -24,8 +24,8 @@ pub(super) struct StandIn {
     pub(super) log_faults: Mutex<Vec<AuthorityError>>,
 }
 
-impl Office for StandIn {
-    fn answer_cmp(&self, message: &[u8], source: IpAddr, _now: Timestamp) -> Answer {
+impl AuthorityApi for FakeAuthority {
+    fn answer_cmp(&self, message: &[u8], source: IpAddr, _now: Timestamp) -> CmpReply {
         assert!(source.is_loopback());
         match message {
             b"wait" => {
@@ -34,16 +34,21 @@ impl Office for StandIn {
             b"panic" => panic!("a fault of the stand-in"),
             _ => {}
         }
-        Answer { bytes: message.iter().rev().copied().collect(), delay: self.delay }
+        CmpReply { bytes: message.iter().rev().copied().collect(), delay: self.delay }
     }
 
-    fn answer_statement(&self, statement: &[u8], way: Way, _now: Timestamp) -> Result<Vec<u8>, NoResponse> {
+    fn answer_statement(
+        &self,
+        statement: &[u8],
+        channel: StatementChannel,
+        _now: Timestamp,
+    ) -> Result<Vec<u8>, UnsignedError> {
         match statement {
-            b"forged" => return Err(NoResponse::Unverified("it is forged".to_owned())),
-            b"fault" => return Err(NoResponse::Fault("the database is locked".to_owned())),
+            b"forged" => return Err(UnsignedError::Unverified("it is forged".to_owned())),
+            b"fault" => return Err(UnsignedError::Fault("the database is locked".to_owned())),
             _ => {}
         }
-        let prefix: &[u8] = if way == Way::File { b"response to the file " } else { b"response to " };
+        let prefix: &[u8] = if channel == StatementChannel::File { b"response to the file " } else { b"response to " };
         Ok([prefix, statement].concat())
     }
 
@@ -66,8 +71,8 @@ impl Office for StandIn {
         self.ca.clone()
     }
 
-    fn check(&self) -> Result<CheckReport, AuthorityError> {
-        Ok(CheckReport::default())
+    fn check(&self) -> Result<DatabaseCheckReport, AuthorityError> {
+        Ok(DatabaseCheckReport::default())
     }
 
     fn check_older_log(&self) -> Result<(), AuthorityError> {
@@ -84,17 +89,17 @@ impl Office for StandIn {
 }
 
 /// A running service, stopped on drop.
-pub(super) struct Running {
+pub(super) struct TestService {
     pub(super) http: SocketAddr,
     pub(super) https: SocketAddr,
-    pub(super) files: Files,
+    pub(super) files: TestFiles,
     pub(super) ca: Vec<u8>,
     pub(super) release: Sender<()>,
-    pub(super) stop: StopHandle,
+    pub(super) stop: ShutdownHandle,
     pub(super) thread: Option<JoinHandle<()>>,
 }
 
-impl Running {
+impl TestService {
     pub(super) fn new() -> Self {
         Self::with(true, Duration::ZERO)
     }
@@ -108,20 +113,21 @@ impl Running {
         let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
         let key = SoftwareKey::p256();
         let leaf = authority.issue("tls-server", "localhost", &key);
-        let files = Files::new();
+        let files = TestFiles::new();
         files.put_certificate("ca.pem", &authority.certificate);
         let chain = vec![leaf.as_der().to_vec(), authority.certificate.as_der().to_vec()];
         let config = tls::config(chain, tls::TokenSigningKey::new(key, KeyAlgorithm::P256).unwrap()).unwrap();
         let ca = authority.certificate.as_der().to_vec();
         let (release, released) = channel();
         let release_at = Mutex::new(released);
-        let office = Arc::new(StandIn { ca: ca.clone(), delay, release: release_at, log_faults: Mutex::default() });
-        let (stop, stopped) = Stop::on_request();
+        let authority =
+            Arc::new(FakeAuthority { ca: ca.clone(), delay, release: release_at, log_faults: Mutex::default() });
+        let (stop, stopped) = ShutdownSignal::on_request();
         let (sender, doors) = channel();
         let socket = files.path("control.sock");
         let text = format!("name = \"a\"\nstate = \".\"\n[token]\nlabel = \"a\"\n[listen]\n{lines}\n");
         let file = files.put("authority.toml", text.as_bytes());
-        let listen = Configuration::load(file.as_ref(), &Environment::default()).unwrap().listen;
+        let listen = Configuration::load(file.as_ref(), &EnvironmentPaths::default()).unwrap().listen;
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
@@ -130,7 +136,7 @@ impl Running {
                 let https = bind("https", any, "x".as_ref()).await.unwrap();
                 sender.send((http.local_addr().unwrap(), https.local_addr().unwrap())).unwrap();
                 let control = ControlSocket::bind(&socket).unwrap();
-                run(office, &listen, (http, https, control), config, stopped.listen().unwrap()).await.unwrap();
+                run(authority, &listen, (http, https, control), config, stopped.listen().unwrap()).await.unwrap();
             });
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
@@ -172,7 +178,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for TestService {
     fn drop(&mut self) {
         self.stop.stop();
         if let Some(thread) = self.thread.take() {

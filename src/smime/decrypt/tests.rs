@@ -5,9 +5,9 @@ use std::convert::Infallible;
 
 use super::*;
 use crate::pki::Certificate;
-use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, openssl, try_openssl};
+use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, openssl, try_openssl};
 use crate::smime::encrypt::encrypt_with;
-use crate::smime::{Cipher, Format, RecipientKind, encrypt};
+use crate::smime::{Cipher, MessageFormat, RecipientKind, encrypt};
 use crate::token::{KeyTransport, OaepHash};
 
 const CONTENT: &[u8] = b"Dear all,\r\nthis is \xff not text.\r\n";
@@ -25,7 +25,11 @@ fn operate(key: &SoftwareKey, operation: &KeyOperation<'_>) -> KeyResult {
     secret.map_or(KeyResult::Failed, |secret| KeyResult::Secret(Zeroizing::new(secret)))
 }
 
-fn open(cms: &[u8], key: &SoftwareKey, certificate: &Certificate) -> Result<Opened, OpenError<Infallible>> {
+fn open(
+    cms: &[u8],
+    key: &SoftwareKey,
+    certificate: &Certificate,
+) -> Result<DecryptedMessage, DecryptError<Infallible>> {
     let message = EncryptedMessage::parse(&Message::read(cms)?)?;
     let place = message.recipients().iter().position(|recipient| recipient.is(certificate)).unwrap();
     message.open(place, |operation| Ok(operate(key, &operation)))
@@ -33,7 +37,7 @@ fn open(cms: &[u8], key: &SoftwareKey, certificate: &Certificate) -> Result<Open
 
 #[test]
 fn openssl_reads_what_we_encrypt() {
-    let files = Files::new();
+    let files = TestFiles::new();
     let keys = [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384(), SoftwareKey::new_rsa(2048)];
     let certificates = keys.clone().map(|key| recipient(&key));
     for cipher in [Cipher::Aes256Cbc, Cipher::Aes256Gcm] {
@@ -58,7 +62,7 @@ fn openssl_reads_what_we_encrypt() {
 #[test]
 fn we_read_what_openssl_encrypts() {
     let (rsa, p256, p384) = (SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384());
-    let files = Files::new();
+    let files = TestFiles::new();
     for (key, cipher, options) in [
         (&rsa, "-aes-128-cbc", &[][..]),
         (&rsa, "-aes-192-cbc", &[]),
@@ -87,8 +91,8 @@ fn we_read_what_openssl_encrypts() {
 }
 
 #[test]
-fn all_schemes_of_key_transport_are_written_as_openssl_reads_them() {
-    let (key, files) = (SoftwareKey::rsa(), Files::new());
+fn openssl_reads_every_key_transport_scheme_we_write() {
+    let (key, files) = (SoftwareKey::rsa(), TestFiles::new());
     let certificate = recipient(&key);
     let (pem, key_pem) = (files.put_certificate("c.pem", &certificate), files.put_key("k.pem", &key));
     let oaep = [OaepHash::Sha1, OaepHash::Sha256, OaepHash::Sha384, OaepHash::Sha512].map(KeyTransport::Oaep);
@@ -104,7 +108,7 @@ fn all_schemes_of_key_transport_are_written_as_openssl_reads_them() {
 }
 
 #[test]
-fn recipients_are_told_before_anything_is_asked() {
+fn recipients_are_listed_before_any_key_use() {
     let (mine, other, curve) = (SoftwareKey::rsa(), SoftwareKey::new_rsa(2048), SoftwareKey::p256());
     let certificates = [&other, &curve, &mine].map(recipient);
     let cms = encrypt(CONTENT, &certificates, Cipher::Aes256Cbc).unwrap();
@@ -126,13 +130,13 @@ fn recipients_are_told_before_anything_is_asked() {
 
 /// Every cause has the same result: the one error or, for CBC once in 256 times, meaningless
 /// octets.
-fn says_nothing(result: Result<Opened, OpenError<Infallible>>, what: &str) {
+fn says_nothing(result: Result<DecryptedMessage, DecryptError<Infallible>>, what: &str) {
     match result {
         Ok(opened) => assert!(!opened.authenticated && **opened.content != *CONTENT, "{what}"),
-        Err(OpenError::Message(error)) => {
+        Err(DecryptError::Message(error)) => {
             assert!(matches!(error, SmimeError::Undecryptable), "{what}: {error}");
         }
-        Err(OpenError::Key(never)) => match never {},
+        Err(DecryptError::Key(never)) => match never {},
     }
 }
 
@@ -174,7 +178,7 @@ fn no_failure_says_why() {
 }
 
 #[test]
-fn what_stands_for_a_content_key_is_the_same_each_time_and_another_for_another_message() {
+fn the_substitute_content_key_is_fixed_for_each_message() {
     let key = SoftwareKey::rsa();
     let certificate = recipient(&key);
     let message = || {
@@ -189,7 +193,7 @@ fn what_stands_for_a_content_key_is_the_same_each_time_and_another_for_another_m
 }
 
 #[test]
-fn the_tokens_own_trouble_comes_through_and_the_key_is_asked_once() {
+fn a_token_error_is_passed_on_and_the_key_is_used_once() {
     let certificate = recipient(&SoftwareKey::rsa());
     let cms = encrypt(CONTENT, &[certificate], Cipher::Aes256Cbc).unwrap();
     let message = EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap();
@@ -198,12 +202,12 @@ fn the_tokens_own_trouble_comes_through_and_the_key_is_asked_once() {
         asked += 1;
         Err("the PIN is wrong")
     });
-    assert!(matches!(result, Err(OpenError::Key("the PIN is wrong"))));
+    assert!(matches!(result, Err(DecryptError::Key("the PIN is wrong"))));
     assert_eq!(asked, 1);
 }
 
 #[test]
-fn who_cannot_be_encrypted_to_is_named() {
+fn an_unusable_recipient_is_named() {
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let signing = authority.issue("signing", "Example, User", &SoftwareKey::p256());
     let error = encrypt(CONTENT, &[signing], Cipher::Aes256Cbc).unwrap_err().to_string();
@@ -215,8 +219,8 @@ fn who_cannot_be_encrypted_to_is_named() {
 }
 
 #[test]
-fn what_is_not_supported_is_said_before_a_key_is_asked() {
-    let files = Files::new();
+fn unsupported_input_is_refused_before_any_key_use() {
+    let files = TestFiles::new();
     let certificate = recipient(&SoftwareKey::rsa());
     let pem = files.put_certificate("c.pem", &certificate);
     let camellia = openssl(&["cms", "-encrypt", "-camellia256", "-outform", "DER", "-recip", &pem], CONTENT);
@@ -288,9 +292,9 @@ fn broken_messages_are_refused() {
     for end in [cms.len() - 1, cms.len() / 2, 30] {
         assert!(Message::read(&cms[..end]).and_then(|message| EncryptedMessage::parse(&message)).is_err());
     }
-    let message = Message { format: Format::Der, kind: Kind::Enveloped, ..Message::read(&cms).unwrap() };
+    let message = Message { format: MessageFormat::Der, kind: MessageKind::Enveloped, ..Message::read(&cms).unwrap() };
     assert!(EncryptedMessage::parse(&message).is_err(), "GCM is not for EnvelopedData");
-    let message = Message { kind: Kind::Signed, ..message };
+    let message = Message { kind: MessageKind::Signed, ..message };
     assert!(matches!(EncryptedMessage::parse(&message), Err(SmimeError::WrongKind { .. })));
 }
 
@@ -305,7 +309,7 @@ fn the_wrapping_key_is_not_zero() {
         let mut buffer = [0; 40];
         assert!(aes_kw::KwAes256::new_from_slice(&[0; 32]).unwrap().unwrap_key(wrapped, &mut buffer).is_err());
     }
-    let files = Files::new();
+    let files = TestFiles::new();
     let (pem, key) = (
         files.put_certificate("c.pem", &recipient(&SoftwareKey::p256())),
         files.put_key("k.pem", &SoftwareKey::p256()),
@@ -320,7 +324,7 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
     #[test]
-    fn every_content_comes_back(content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), gcm: bool) {
+    fn every_content_round_trips(content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), gcm: bool) {
         let cipher = if gcm { Cipher::Aes256Gcm } else { Cipher::Aes256Cbc };
         let key = SoftwareKey::rsa();
         let certificate = CERTIFICATE.get_or_init(|| recipient(&SoftwareKey::rsa()));
@@ -330,15 +334,15 @@ proptest::proptest! {
 }
 
 /// The content, encrypted by OpenSSL to this certificate.
-fn by_openssl(files: &Files, certificate: &Certificate, options: &[&str]) -> Vec<u8> {
+fn by_openssl(files: &TestFiles, certificate: &Certificate, options: &[&str]) -> Vec<u8> {
     let pem = files.put_certificate("c.pem", certificate);
     let arguments = ["cms", "-encrypt", "-binary", "-outform", "DER", "-recip", &pem];
     openssl(&[&arguments[..], options].concat(), CONTENT)
 }
 
 #[test]
-fn what_others_still_write_is_read() {
-    let files = Files::new();
+fn legacy_ciphers_are_read() {
+    let files = TestFiles::new();
     let (rsa, p256, p384) = (SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384());
     let oaep = |options: &[&'static str]| {
         let mut all = vec!["-aes256", "-keyopt", "rsa_padding_mode:oaep"];
@@ -377,10 +381,10 @@ fn triple_des_is_never_written() {
 }
 
 #[test]
-fn a_recipient_by_an_unsupported_scheme_is_a_recipient_and_hides_no_other() {
+fn an_unsupported_recipient_is_listed_and_hides_no_other() {
     let key = SoftwareKey::rsa();
     let certificate = recipient(&key);
-    let cms = by_openssl(&Files::new(), &certificate, &["-aes256"]);
+    let cms = by_openssl(&TestFiles::new(), &certificate, &["-aes256"]);
     let (_, enveloped) = open_content_info(&cms, "a test").unwrap();
     let parts = Elements::of(&enveloped, "a test").required(SEQUENCE).unwrap().inside("a test").all().unwrap();
     let info = parts[1].inside("a test").any().unwrap();

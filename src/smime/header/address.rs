@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn several_and_none_are_told() {
+    fn no_address_and_several_are_distinct_errors() {
         for value in [
             "alice@example.org, bob@example.org",
             "Alice <alice@example.org>, Bob <bob@example.org>",
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_readers_could_take_for_two_addresses_is_no_address() {
+    fn ambiguous_addresses_are_refused() {
         for value in [
             "alice",
             "Alice Example",
@@ -321,7 +321,7 @@ mod tests {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
 
         #[test]
-        fn what_is_read_reads_as_itself(value in "[a-c@<>\"(),.:;\\\\ ü\\[\\]]{0,24}") {
+        fn parsed_addresses_round_trip(value in "[a-c@<>\"(),.:;\\\\ ü\\[\\]]{0,24}") {
             if let Ok(address) = one_address(&value) {
                 proptest::prop_assert_eq!(one_address(&address), Ok(address.clone()));
             }

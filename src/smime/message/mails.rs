@@ -2,16 +2,16 @@
 //! messages of OpenSSL. Each is parsed and verified over the same bytes. Quoted, altered or
 //! ambiguous content is not taken for what it looks like.
 
-use super::super::{SenderReport, Verified, from_entity, judge_sender, verify};
+use super::super::{SenderReport, VerifiedMessage, from_entity, judge_sender, verify};
 use super::*;
 use crate::pki::Certificate;
-use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl};
+use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, now, openssl};
 use crate::smime::entity::decode_base64;
 
 const BODY: &[u8] = b"Content-Type: text/plain\r\n\r\nDear Bob,\r\nthe contract is signed.\r\n";
 
 /// One person's messages, made by `openssl cms -sign`.
-struct Mails {
+struct MailFixture {
     authority: Certificate,
     /// A multipart/signed.
     clear: String,
@@ -20,9 +20,9 @@ struct Mails {
     pem: String,
 }
 
-impl Mails {
+impl MailFixture {
     fn new() -> Self {
-        let (files, authority) = (Files::new(), TestAuthority::new("Example Authority", SoftwareKey::p256()));
+        let (files, authority) = (TestFiles::new(), TestAuthority::new("Example Authority", SoftwareKey::p256()));
         let key = SoftwareKey::p256();
         let certificate = files.put_certificate("certificate.pem", &authority.issue("signing", "Alice Example", &key));
         let key = files.put_key("key.pem", &key);
@@ -38,7 +38,7 @@ impl Mails {
         }
     }
 
-    fn verify(&self, message: &[u8]) -> Result<(Message, Verified), String> {
+    fn verify(&self, message: &[u8]) -> Result<(Message, VerifiedMessage), String> {
         let message = Message::read(message).map_err(|error| error.to_string())?;
         let anchors = std::slice::from_ref(&self.authority);
         let verified = verify(&message, None, &[], anchors, now()).map_err(|error| error.to_string())?;
@@ -78,7 +78,7 @@ impl Mails {
 
 #[test]
 fn odd_headers_do_not_hide_a_message() {
-    let mails = Mails::new();
+    let mails = MailFixture::new();
     for mail in [&mails.clear, &mails.opaque] {
         for before in [
             &b"Subject: Gr\xfc\xdfe aus M\xfcnchen\nFrom: J\xfcrgen <user@example.org>\n"[..],
@@ -92,7 +92,7 @@ fn odd_headers_do_not_hide_a_message() {
             b"X-Empty:\nX-Long:\n folded\n",
         ] {
             let message = mails.is_good(&String::from_utf8_lossy(before), &[before, mail.as_bytes()].concat());
-            assert_eq!((message.format, message.outside), (Format::Smime, Vec::<String>::new()));
+            assert_eq!((message.format, message.outside), (MessageFormat::Smime, Vec::<String>::new()));
         }
         let (unix, dos) = (mail.replace("\r\n", "\n"), mail.replace("\r\n", "\n").replace('\n', "\r\n"));
         for text in [&unix, &dos] {
@@ -104,7 +104,7 @@ fn odd_headers_do_not_hide_a_message() {
 
 #[test]
 fn odd_structured_fields_do_not_hide_a_message() {
-    let mails = Mails::new();
+    let mails = MailFixture::new();
     let boundary = mails.boundary();
     let pieces = format!("boundary*0=\"{}\"; boundary*1=\"{}\"", &boundary[..10], &boundary[10..]);
     let quoted = format!("boundary=\"{boundary}\"");
@@ -166,7 +166,7 @@ fn odd_structured_fields_do_not_hide_a_message() {
 
 #[test]
 fn what_thunderbird_writes_is_passed_over_and_nothing_like_it() {
-    let mails = Mails::new();
+    let mails = MailFixture::new();
     let usual = "Content-Description: S/MIME Cryptographic Signature\n";
     let described = |lines: &str| {
         let mail = mails.clear.replace("Content-Disposition:", &format!("{lines}Content-Disposition:"));
@@ -188,8 +188,8 @@ fn what_thunderbird_writes_is_passed_over_and_nothing_like_it() {
 }
 
 #[test]
-fn a_signed_part_in_a_list_s_multipart_is_found_and_the_rest_is_named() {
-    let mails = Mails::new();
+fn a_signed_part_in_a_mailing_list_mail_is_found() {
+    let mails = MailFixture::new();
     let footer = "Content-Type: text/plain\n\nTo unsubscribe, pay 1000 EUR.\n";
     let mixed = |parts: &[&str]| {
         let mut text =
@@ -252,8 +252,8 @@ fn lists(kind: &str, parts: &[&str]) -> String {
 }
 
 #[test]
-fn a_signed_part_deeper_in_a_list_s_mail_is_found_and_the_rest_is_named() {
-    let (mails, footer) = (Mails::new(), FOOTER);
+fn a_nested_signed_part_is_found_and_the_rest_is_named() {
+    let (mails, footer) = (MailFixture::new(), FOOTER);
     for mail in [&mails.clear, &mails.opaque] {
         let message = format!("Content-Type: message/rfc822\n\nFrom: user@example.org\nSubject: x\n{mail}");
         let read = mails.is_good("a message", lists("multipart/mixed", &[&message, footer]).as_bytes());
@@ -303,7 +303,7 @@ fn a_signed_part_deeper_in_a_list_s_mail_is_found_and_the_rest_is_named() {
 
 #[test]
 fn both_senders_of_a_mail_that_a_list_wrapped_must_be_signers() {
-    let mails = Mails::new();
+    let mails = MailFixture::new();
     let (user, boss) = ("From: user@example.org\n", "From: boss@example.org\n");
     let sender = "Sender: user@example.org\n";
     for mail in [&mails.clear, &mails.opaque] {
@@ -350,7 +350,7 @@ fn both_senders_of_a_mail_that_a_list_wrapped_must_be_signers() {
 
 #[test]
 fn a_pem_block_inside_something_is_not_what_it_is() {
-    let mails = Mails::new();
+    let mails = MailFixture::new();
     let pem = &mails.pem;
     for (before, why) in [
         ("From: mallory@example.org\nContent-Type: text/plain\n\nPlease pay.\n\n", "text/plain"),
@@ -368,7 +368,7 @@ fn a_pem_block_inside_something_is_not_what_it_is() {
     mails.is_refused("something after DER", &[der.as_slice(), b"x"].concat(), "");
     for before in ["", "\n\r\n  \n", "\u{feff}", "\u{feff}\n"] {
         let message = mails.is_good(before, (before.to_owned() + pem).as_bytes());
-        assert_eq!((message.format, message.outside.len()), (Format::Pem, 0), "{before:?}");
+        assert_eq!((message.format, message.outside.len()), (MessageFormat::Pem, 0), "{before:?}");
         mails.is_good(before, (before.to_owned() + pem).replace('\n', "\r\n").trim_end().as_bytes());
     }
     // The first block in the text counts, in any order of the labels here. The rest is named.
@@ -382,13 +382,13 @@ fn a_pem_block_inside_something_is_not_what_it_is() {
 
     // A mail that quotes a block is read as the mail.
     let quoting = [b"Content-Type: text/plain\r\n\r\nYour block:\r\n\r\n", pem.as_bytes()].concat();
-    let (files, key) = (Files::new(), SoftwareKey::p256());
+    let (files, key) = (TestFiles::new(), SoftwareKey::p256());
     let authority = TestAuthority::new("Other", SoftwareKey::p256());
     let certificate = files.put_certificate("c.pem", &authority.issue("signing", "Other", &key));
     let key = files.put_key("k.pem", &key);
     let quote = openssl(&["cms", "-sign", "-signer", &certificate, "-inkey", &key], &quoting);
     mails.is_refused("a stranger quotes", &quote, "UnknownIssuer");
-    let stranger = Mails { authority: authority.certificate, ..mails };
+    let stranger = MailFixture { authority: authority.certificate, ..mails };
     let (_, verified) = stranger.verify(&quote).unwrap();
     assert!(verified.content.starts_with(b"Content-Type: text/plain\r\n\r\nYour block:"));
     let changed = String::from_utf8(quote).unwrap().replace("Your block", "Pay, or");
@@ -396,8 +396,8 @@ fn a_pem_block_inside_something_is_not_what_it_is() {
 }
 
 #[test]
-fn what_two_readers_could_read_in_two_ways_is_refused() {
-    let mails = Mails::new();
+fn ambiguous_mails_are_refused() {
+    let mails = MailFixture::new();
     let boundary = format!("boundary=\"{}\"", mails.boundary());
     for (from, to, why) in [
         ("MIME-Version: 1.0", "Content-Type: text/plain", "more than one field Content-Type"),

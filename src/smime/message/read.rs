@@ -1,7 +1,7 @@
 //! Recognizes the form of an input and finds the only message in it. The outermost structure
 //! decides, never one further inside: a mail remains a mail, whatever its text quotes.
 
-use super::{Format, Kind, Message};
+use super::{Message, MessageFormat, MessageKind};
 use crate::pki::cms::tlv::{OBJECT_IDENTIFIER, SEQUENCE, header};
 use crate::smime::SmimeError;
 use crate::smime::entity::{Entity, Multipart, decode_base64, split_multipart, to_canonical_lines};
@@ -14,12 +14,12 @@ const LABELS: [&str; 5] = ["CMS", "PKCS7", "PKCS #7 SIGNED DATA", "SIGNED MESSAG
 const MOST_FIELDS_NAMED: usize = 8;
 
 /// The maximum nesting of multiparts around a signed or encrypted part.
-const DEEPEST: usize = 8;
+const MAX_DEPTH: usize = 8;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Message, SmimeError> {
     if is_content_info(bytes) {
         let found = Found::attached(without_line_end(bytes).to_vec());
-        return message(Format::Der, found, Header::default(), Vec::new());
+        return message(MessageFormat::Der, found, Header::default(), Vec::new());
     }
     let text = without_blank_lines(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
     let entity = Entity::parse(text);
@@ -34,9 +34,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Message, SmimeError> {
     }
 }
 
-fn message(format: Format, found: Found, header: Header, outside: Vec<String>) -> Result<Message, SmimeError> {
+fn message(format: MessageFormat, found: Found, header: Header, outside: Vec<String>) -> Result<Message, SmimeError> {
     let Found { cms, content, header_within } = found;
-    Ok(Message { format, kind: Kind::of(&cms)?, cms, detached_content: content, header, header_within, outside })
+    Ok(Message { format, kind: MessageKind::of(&cms)?, cms, detached_content: content, header, header_within, outside })
 }
 
 fn unreadable(reason: impl Into<String>) -> SmimeError {
@@ -130,7 +130,7 @@ fn read_pem(text: &[u8]) -> Result<Message, SmimeError> {
     } else if !follows.is_empty() {
         outside.push("text after the PEM block".to_owned());
     }
-    message(Format::Pem, Found::attached(cms), Header::default(), outside)
+    message(MessageFormat::Pem, Found::attached(cms), Header::default(), outside)
 }
 
 /// A signed or encrypted structure in the input.
@@ -157,7 +157,7 @@ fn read_mail(entity: &Entity<'_>) -> Result<Message, SmimeError> {
         found = find(entity, Place { depth: 0, is_lists: true }, &mut outside)?;
     }
     if let Some(found) = found {
-        let message = message(Format::Smime, found, entity.header.clone(), outside);
+        let message = message(MessageFormat::Smime, found, entity.header.clone(), outside);
         // The mail claims to be a message of this kind.
         return message.map_err(|error| match error {
             SmimeError::NoMessage(reason) => unreadable(reason),
@@ -205,7 +205,7 @@ fn find(entity: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<
         "multipart/signed" => signed_in_two_parts(entity, outside).map(Some),
         "message/rfc822" if depth == 0 && place.is_lists => in_lists_message(entity, place, outside),
         "multipart/mixed" | "multipart/related"
-            if depth < DEEPEST && (depth > 0 || media.kind == "multipart/mixed") =>
+            if depth < MAX_DEPTH && (depth > 0 || media.kind == "multipart/mixed") =>
         {
             let Some(boundary) = media.parameter("boundary").filter(|_| entity.is_unencoded()) else { return Ok(None) };
             among_parts(&split_multipart(entity.body, boundary), place, outside)

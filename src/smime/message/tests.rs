@@ -3,11 +3,11 @@
 use super::*;
 use crate::pki::Certificate;
 use crate::pki::oid::ContentType;
-use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl, try_openssl};
-use crate::smime::{Cipher, Placement, Signing, encrypt, sign, to_entity, verify};
+use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
+use crate::smime::{Cipher, Placement, SigningOptions, encrypt, sign, to_entity, verify};
 
-struct Person {
-    files: Files,
+struct MailUser {
+    files: TestFiles,
     key: SoftwareKey,
     certificate: Certificate,
     authority: TestAuthority,
@@ -16,19 +16,19 @@ struct Person {
     key_pem: String,
 }
 
-fn person(profile: &str, key: SoftwareKey) -> Person {
-    let files = Files::new();
+fn person(profile: &str, key: SoftwareKey) -> MailUser {
+    let files = TestFiles::new();
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let certificate = authority.issue(profile, "Example, User", &key);
     let root = files.put_certificate("root.pem", &authority.certificate);
     let pem = files.put_certificate("certificate.pem", &certificate);
     let key_pem = files.put_key("key.pem", &key);
-    Person { files, key, certificate, authority, root, pem, key_pem }
+    MailUser { files, key, certificate, authority, root, pem, key_pem }
 }
 
-impl Person {
+impl MailUser {
     fn sign(&self, content: &[u8], placement: Placement) -> Vec<u8> {
-        let signing = Signing {
+        let signing = SigningOptions {
             certificate: &self.certificate,
             chain: std::slice::from_ref(&self.authority.certificate),
             placement,
@@ -56,7 +56,9 @@ fn openssl_verifies_each_form() {
         let attached = person.sign(&entity, Placement::Attached);
         let detached = person.sign(&entity, Placement::Detached);
         let content = person.files.put("content", &entity);
-        for (format, name) in [(Format::Der, "DER"), (Format::Pem, "PEM"), (Format::Smime, "SMIME")] {
+        for (format, name) in
+            [(MessageFormat::Der, "DER"), (MessageFormat::Pem, "PEM"), (MessageFormat::Smime, "SMIME")]
+        {
             let written = Message::write(&attached, format, None).unwrap();
             // With -binary, OpenSSL 3.0 does not restore the line ends that it removes from a
             // multipart's lines.
@@ -64,7 +66,7 @@ fn openssl_verifies_each_form() {
             assert_eq!(openssl(&arguments, &written), entity, "{name}");
             assert_eq!(person.verifies(&written, None).unwrap(), entity, "{name}");
 
-            let content_inside = (format == Format::Smime).then_some(entity.as_slice());
+            let content_inside = (format == MessageFormat::Smime).then_some(entity.as_slice());
             let written = Message::write(&detached, format, content_inside).unwrap();
             let with_content = ["-content", &content];
             let with_content = if content_inside.is_some() { &[][..] } else { &with_content };
@@ -81,13 +83,13 @@ fn we_verify_each_form_of_openssl() {
     let person = person("signing", SoftwareKey::p256());
     let sign = ["cms", "-sign", "-signer", &person.pem, "-inkey", &person.key_pem];
     for (options, form) in [
-        (&["-nodetach", "-outform", "DER"][..], Format::Der),
-        (&["-nodetach", "-outform", "PEM"], Format::Pem),
-        (&["-nodetach", "-outform", "SMIME"], Format::Smime),
-        (&["-nodetach", "-outform", "SMIME", "-crlfeol", "-text"], Format::Smime),
-        (&["-outform", "SMIME"], Format::Smime),
-        (&["-outform", "SMIME", "-crlfeol", "-text"], Format::Smime),
-        (&["-outform", "SMIME", "-subject", "Hello", "-from", "user@example.org"], Format::Smime),
+        (&["-nodetach", "-outform", "DER"][..], MessageFormat::Der),
+        (&["-nodetach", "-outform", "PEM"], MessageFormat::Pem),
+        (&["-nodetach", "-outform", "SMIME"], MessageFormat::Smime),
+        (&["-nodetach", "-outform", "SMIME", "-crlfeol", "-text"], MessageFormat::Smime),
+        (&["-outform", "SMIME"], MessageFormat::Smime),
+        (&["-outform", "SMIME", "-crlfeol", "-text"], MessageFormat::Smime),
+        (&["-outform", "SMIME", "-subject", "Hello", "-from", "user@example.org"], MessageFormat::Smime),
     ] {
         let message = openssl(&[&sign[..], options].concat(), TEXT);
         assert_eq!(Message::read(&message).unwrap().format, form, "{options:?}");
@@ -96,7 +98,7 @@ fn we_verify_each_form_of_openssl() {
         assert!(content.contains("this is text.\r\n"), "{options:?} {content:?}");
         // A changed word is detected in all of them.
         let text = String::from_utf8_lossy(&message).into_owned();
-        if form == Format::Smime && text.contains("this is text") {
+        if form == MessageFormat::Smime && text.contains("this is text") {
             let changed = text.replace("this is text", "that is text");
             let error = person.verifies(changed.as_bytes(), None).unwrap_err();
             assert!(error.contains("SignatureWrong"), "{error}");
@@ -114,11 +116,13 @@ fn encrypted_messages_have_the_three_forms_too() {
     let person = person("encryption", SoftwareKey::rsa());
     let recipients = std::slice::from_ref(&person.certificate);
     for (cipher, kind, smime_type) in [
-        (Cipher::Aes256Cbc, Kind::Enveloped, "smime-type=enveloped-data"),
-        (Cipher::Aes256Gcm, Kind::AuthEnveloped, "smime-type=authEnveloped-data"),
+        (Cipher::Aes256Cbc, MessageKind::Enveloped, "smime-type=enveloped-data"),
+        (Cipher::Aes256Gcm, MessageKind::AuthEnveloped, "smime-type=authEnveloped-data"),
     ] {
         let cms = encrypt(TEXT, recipients, cipher).unwrap();
-        for (format, name) in [(Format::Der, "DER"), (Format::Pem, "PEM"), (Format::Smime, "SMIME")] {
+        for (format, name) in
+            [(MessageFormat::Der, "DER"), (MessageFormat::Pem, "PEM"), (MessageFormat::Smime, "SMIME")]
+        {
             let written = Message::write(&cms, format, None).unwrap();
             let read = Message::read(&written).unwrap();
             assert_eq!((read.format, read.kind, read.detached_content), (format, kind, None));
@@ -126,12 +130,12 @@ fn encrypted_messages_have_the_three_forms_too() {
             let arguments =
                 ["cms", "-decrypt", "-binary", "-inform", name, "-recip", &person.pem, "-inkey", &person.key_pem];
             assert_eq!(openssl(&arguments, &written), TEXT, "{name}");
-            assert_eq!(String::from_utf8_lossy(&written).contains(smime_type), format == Format::Smime);
+            assert_eq!(String::from_utf8_lossy(&written).contains(smime_type), format == MessageFormat::Smime);
         }
     }
     for form in ["DER", "PEM", "SMIME"] {
         let message = openssl(&["cms", "-encrypt", "-aes256", "-outform", form, "-recip", &person.pem], TEXT);
-        assert_eq!(Message::read(&message).unwrap().kind, Kind::Enveloped, "{form}");
+        assert_eq!(Message::read(&message).unwrap().kind, MessageKind::Enveloped, "{form}");
     }
 }
 
@@ -140,15 +144,15 @@ fn the_line_ends_of_a_file_do_not_break_a_signature() {
     let person = person("signing", SoftwareKey::p256());
     let entity = to_entity(TEXT);
     let cms = person.sign(&entity, Placement::Detached);
-    let written = Message::write(&cms, Format::Smime, Some(&entity)).unwrap();
+    let written = Message::write(&cms, MessageFormat::Smime, Some(&entity)).unwrap();
     let unix = String::from_utf8(written).unwrap().replace("\r\n", "\n");
     assert_eq!(person.verifies(unix.as_bytes(), None).unwrap(), entity);
     // Content without canonical line ends could not be read again, and is refused.
-    assert!(Message::write(&cms, Format::Smime, Some(TEXT)).is_err());
+    assert!(Message::write(&cms, MessageFormat::Smime, Some(TEXT)).is_err());
     // Attached content is unchanged to the octet.
     let binary = b"\x00\r\r\n\n\xff";
     let cms = person.sign(binary, Placement::Attached);
-    assert_eq!(person.verifies(&Message::write(&cms, Format::Smime, None).unwrap(), None).unwrap(), binary);
+    assert_eq!(person.verifies(&Message::write(&cms, MessageFormat::Smime, None).unwrap(), None).unwrap(), binary);
 }
 
 #[test]
@@ -156,16 +160,16 @@ fn a_content_that_holds_delimiters_stays_whole() {
     let person = person("signing", SoftwareKey::p256());
     let entity = to_entity(b"--boundary\n----tokenkeep-00\n--\nend");
     let cms = person.sign(&entity, Placement::Detached);
-    let written = Message::write(&cms, Format::Smime, Some(&entity)).unwrap();
+    let written = Message::write(&cms, MessageFormat::Smime, Some(&entity)).unwrap();
     assert_eq!(person.verifies(&written, None).unwrap(), entity);
     openssl(&["cms", "-verify", "-CAfile", &person.root, "-inform", "SMIME"], &written);
 }
 
 #[test]
-fn a_reserved_type_is_not_signed_and_a_foreign_one_is_verified_as_what_it_is() {
+fn a_reserved_type_is_not_signed_and_a_foreign_one_is_named() {
     let person = person("signing", SoftwareKey::p256());
     for content_type in [ContentType::STATEMENT, ContentType::STATEMENT_RESPONSE, ContentType::AUDIT_CHECKPOINT] {
-        let signing = Signing {
+        let signing = SigningOptions {
             certificate: &person.certificate,
             chain: &[],
             placement: Placement::Attached,
@@ -178,7 +182,7 @@ fn a_reserved_type_is_not_signed_and_a_foreign_one_is_verified_as_what_it_is() {
 }
 
 #[test]
-fn what_is_no_message_is_refused_with_what_it_is() {
+fn other_input_is_refused_and_named() {
     let person = person("encryption", SoftwareKey::p256());
     let certificate = person.certificate.as_der().to_vec();
     for (bytes, reason) in [

@@ -2,31 +2,31 @@
 
 use super::*;
 use crate::pki::oid::ContentType;
-use crate::smime::verify::{SignerReport, Verdict};
+use crate::smime::verify::{SignatureVerdict, SignerReport};
 
 /// The report of [`judge_sender`] for a mail with these header lines around this entity, signed by
 /// alice@example.org.
 fn judged(header: &str, content: &str) -> Option<SenderReport> {
-    judged_as(Format::Smime, header, content)
+    judged_as(MessageFormat::Smime, header, content)
 }
 
-fn judged_as(format: Format, header: &str, content: &str) -> Option<SenderReport> {
+fn judged_as(format: MessageFormat, header: &str, content: &str) -> Option<SenderReport> {
     let (message, verified) = signed_by_alice(format, header, content);
     judge_sender(&[&message.header], &message, &verified)
 }
 
-fn signed_by_alice(format: Format, header: &str, content: &str) -> (Message, Verified) {
+fn signed_by_alice(format: MessageFormat, header: &str, content: &str) -> (Message, VerifiedMessage) {
     let (header, _) = Header::parse(header.as_bytes()).unwrap();
     let signer = SignerReport {
         name: "Alice".into(),
         emails: ["other@example.org", "Alice@example.org", "j@xn--bcher-kva.example"].map(str::to_owned).to_vec(),
         certificate: None,
         signing_time: None,
-        verdict: Verdict::Good,
+        verdict: SignatureVerdict::Good,
     };
     let message = Message {
         format,
-        kind: crate::smime::Kind::Signed,
+        kind: crate::smime::MessageKind::Signed,
         cms: Vec::new(),
         detached_content: None,
         header,
@@ -34,7 +34,7 @@ fn signed_by_alice(format: Format, header: &str, content: &str) -> (Message, Ver
         outside: Vec::new(),
     };
     let content = content.replace('\n', "\r\n").into_bytes();
-    (message, Verified { content, content_type: ContentType::DATA, signers: vec![signer] })
+    (message, VerifiedMessage { content, content_type: ContentType::DATA, signers: vec![signer] })
 }
 
 const TEXT: &str = "Content-Type: text/plain\n\nhello\n";
@@ -65,14 +65,14 @@ fn one_from_that_is_a_signers_is_taken() {
 }
 
 #[test]
-fn what_names_no_sender_is_no_mail() {
+fn content_without_a_sender_is_not_mail() {
     for header in
         ["", "Subject: hello\nTo: bob@example.org\n", "X-From: bob@example.org\n", "Reply-To: bob@example.org\n"]
     {
         assert_eq!(judged(header, TEXT), None, "{header}");
     }
     // A stored mail that was signed as a file says nothing about its signer.
-    for format in [Format::Der, Format::Pem] {
+    for format in [MessageFormat::Der, MessageFormat::Pem] {
         assert_eq!(judged_as(format, "", "From: bob@example.org\nContent-Type: text/plain\n\nx"), None);
         assert_eq!(judged_as(format, "", "Content-Type: message/rfc822\n\nFrom: bob@example.org\n\nx"), None);
         let marked = "From: bob@example.org\nContent-Type: text/plain; hp=\"clear\"\n\nx";
@@ -81,7 +81,7 @@ fn what_names_no_sender_is_no_mail() {
 }
 
 #[test]
-fn another_sender_two_and_none_that_can_be_read_are_told() {
+fn foreign_multiple_and_unreadable_senders_are_reported() {
     for (header, what) in [
         ("From: mallory@example.net\n", "from mallory@example.net, and no signer's certificate"),
         ("From: \"alice@example.org\" <mallory@example.net>\n", "from mallory@example.net"),
@@ -106,7 +106,7 @@ fn another_sender_two_and_none_that_can_be_read_are_told() {
 }
 
 #[test]
-fn a_from_that_a_list_rewrote_is_told_as_such() {
+fn a_from_rewritten_by_a_list_is_reported() {
     for (header, field) in [
         ("From: Alice via List <list@example.net>\nReply-To: Alice <alice@example.org>\n", "Reply-To names the signer"),
         ("From: list@example.net\nX-Original-From: alice@example.org\n", "X-Original-From names the signer"),
@@ -162,15 +162,15 @@ fn shown_fields_say_whether_they_were_signed() {
     let content =
         b"Content-Type: text/plain; hp=\"clear\"\r\nFrom: alice@example.org\r\nSubject: inside\r\n\r\nx".to_vec();
     let message = Message {
-        format: Format::Smime,
-        kind: crate::smime::Kind::Signed,
+        format: MessageFormat::Smime,
+        kind: crate::smime::MessageKind::Signed,
         cms: Vec::new(),
         detached_content: None,
         header,
         header_within: None,
         outside: Vec::new(),
     };
-    let verified = Verified { content, content_type: ContentType::DATA, signers: Vec::new() };
+    let verified = VerifiedMessage { content, content_type: ContentType::DATA, signers: Vec::new() };
     let shown = shown_fields(&[&message.header], Some((&message, &verified)));
     let shown: Vec<_> = shown.iter().map(|field| (field.name, field.value.as_str(), field.is_signed)).collect();
     assert_eq!(shown, [("From", "alice@example.org", true), ("Date", "today", false), ("Subject", "inside", true)]);
@@ -181,7 +181,7 @@ fn shown_fields_say_whether_they_were_signed() {
 fn every_header_around_a_signature_must_name_a_signer() {
     let judged = |headers: [&str; 2], content: &str| {
         let headers = headers.map(|header| Header::parse(header.as_bytes()).unwrap().0);
-        let (message, verified) = signed_by_alice(Format::Smime, "", content);
+        let (message, verified) = signed_by_alice(MessageFormat::Smime, "", content);
         judge_sender(&[&headers[0], &headers[1]], &message, &verified)
     };
     let sender = "Sender: l@example.org\n";

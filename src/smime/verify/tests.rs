@@ -5,20 +5,20 @@ use jiff::SignedDuration;
 use super::*;
 use crate::pki::odd_certificates::{CN, OddCertificate, OddSigner, UTF8, name};
 use crate::pki::software_keys::{SoftwareKey, TestAuthority, now};
-use crate::smime::{Placement, Signing, sign};
+use crate::smime::{Placement, SigningOptions, sign};
 
-struct Signed {
+struct SignedFixture {
     message: Message,
     certificate: Certificate,
     authority: Certificate,
 }
 
 /// A message signed at this time, with a certificate of this profile.
-fn signed(profile: &str, signing_time: Timestamp) -> Signed {
+fn signed(profile: &str, signing_time: Timestamp) -> SignedFixture {
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let key = SoftwareKey::p256();
     let certificate = authority.issue(profile, "Example, User", &key);
-    let signing = Signing {
+    let signing = SigningOptions {
         certificate: &certificate,
         chain: &[],
         placement: Placement::Attached,
@@ -26,23 +26,23 @@ fn signed(profile: &str, signing_time: Timestamp) -> Signed {
         content_type: ContentType::DATA,
     };
     let cms = sign(b"content", &signing, &key).unwrap();
-    Signed { message: Message::read(&cms).unwrap(), certificate, authority: authority.certificate }
+    SignedFixture { message: Message::read(&cms).unwrap(), certificate, authority: authority.certificate }
 }
 
-fn report_at(signed: &Signed, anchors: &[Certificate], now: Timestamp) -> SignerReport {
+fn report_at(signed: &SignedFixture, anchors: &[Certificate], now: Timestamp) -> SignerReport {
     let mut verified = verify(&signed.message, None, &[], anchors, now).unwrap();
     assert_eq!(verified.content, b"content");
     assert_eq!(verified.signers.len(), 1);
-    assert_eq!(verified.is_good(), verified.signers[0].verdict == Verdict::Good);
+    assert_eq!(verified.is_good(), verified.signers[0].verdict == SignatureVerdict::Good);
     verified.signers.remove(0)
 }
 
 #[test]
-fn a_good_signature_says_who_and_when() {
+fn a_good_signature_reports_signer_and_time() {
     let time = now();
     let signed = signed("signing", time);
     let report = report_at(&signed, std::slice::from_ref(&signed.authority), now());
-    assert_eq!(report.verdict, Verdict::Good);
+    assert_eq!(report.verdict, SignatureVerdict::Good);
     assert_eq!(report.name, "Example, User");
     assert_eq!(report.emails, ["user@example.org"]);
     assert_eq!(report.certificate, Some(signed.certificate));
@@ -68,7 +68,12 @@ fn of_several_certificates_the_one_that_is_believed_counts() {
 
 /// The cost of verifying a message with these certificates: the verdict, the number of verified
 /// signatures, and whether the limit was exceeded.
-fn cost(signer: &OddSigner<'_>, known: &[Certificate], brought: &[Vec<u8>], anchor: &[u8]) -> (Verdict, usize, bool) {
+fn cost(
+    signer: &OddSigner<'_>,
+    known: &[Certificate],
+    brought: &[Vec<u8>],
+    anchor: &[u8],
+) -> (SignatureVerdict, usize, bool) {
     let certificates: Vec<&[u8]> = brought.iter().map(Vec::as_slice).collect();
     let message = Message::read(&signer.message(b"content", &certificates)).unwrap();
     let anchor = Certificate::from_foreign_der(anchor).unwrap();
@@ -95,13 +100,13 @@ fn what_one_message_may_cost_has_an_end() {
     let stranger = OddCertificate::authority(&root, &root, &[]).sign(&ours, &ours);
     let (verdict, signatures, is_over) = cost(&signer, std::slice::from_ref(&leaf), &crowd, &stranger);
     assert!(
-        matches!(&verdict, Verdict::Unchecked { reason } if reason.contains("too many certificates")),
+        matches!(&verdict, SignatureVerdict::Unchecked { reason } if reason.contains("too many certificates")),
         "{verdict:?}"
     );
     assert_eq!((signatures, is_over), (256, true));
     // If an authority is trusted, the path to it is tried first.
     let anchor = OddCertificate::authority(&issuer, &issuer, &[]).sign(&theirs, &theirs);
-    assert_eq!(cost(&signer, &[leaf], &crowd, &anchor), (Verdict::Good, 2, false));
+    assert_eq!(cost(&signer, &[leaf], &crowd, &anchor), (SignatureVerdict::Good, 2, false));
 
     // The first trusted certificate ends the search. If none is trusted, each is tried once.
     let leaves: Vec<Vec<u8>> = (0..64)
@@ -110,9 +115,9 @@ fn what_one_message_may_cost_has_an_end() {
             OddCertificate { subject, ..OddCertificate::person(&issuer, &[]) }.sign(&key, &theirs)
         })
         .collect();
-    assert_eq!(cost(&signer, &[], &leaves, &anchor), (Verdict::Good, 2, false));
+    assert_eq!(cost(&signer, &[], &leaves, &anchor), (SignatureVerdict::Good, 2, false));
     let (verdict, signatures, is_over) = cost(&signer, &[], &leaves, &stranger);
-    assert!(matches!(verdict, Verdict::ChainUnknown(_)), "{verdict:?}");
+    assert!(matches!(verdict, SignatureVerdict::UnknownIssuer(_)), "{verdict:?}");
     assert_eq!((signatures, is_over), (64, false));
 }
 
@@ -122,7 +127,10 @@ fn strangers_are_unknown_not_wrong() {
     let other = TestAuthority::new("Example Authority", SoftwareKey::p256()).certificate;
     for anchors in [&[][..], &[other]] {
         let report = report_at(&signed, anchors, now());
-        assert!(matches!(report.verdict, Verdict::ChainUnknown(PathProblem::UnknownIssuer { .. })), "{report:?}");
+        assert!(
+            matches!(report.verdict, SignatureVerdict::UnknownIssuer(PathProblem::UnknownIssuer { .. })),
+            "{report:?}"
+        );
     }
 }
 
@@ -131,7 +139,7 @@ fn an_authority_that_the_message_brings_is_no_anchor() {
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let key = SoftwareKey::p256();
     let certificate = authority.issue("signing", "Example, User", &key);
-    let signing = Signing {
+    let signing = SigningOptions {
         certificate: &certificate,
         chain: std::slice::from_ref(&authority.certificate),
         placement: Placement::Attached,
@@ -140,21 +148,21 @@ fn an_authority_that_the_message_brings_is_no_anchor() {
     };
     let message = Message::read(&sign(b"content", &signing, &key).unwrap()).unwrap();
     let verified = verify(&message, None, std::slice::from_ref(&authority.certificate), &[], now()).unwrap();
-    assert!(matches!(verified.signers[0].verdict, Verdict::ChainUnknown(_)));
+    assert!(matches!(verified.signers[0].verdict, SignatureVerdict::UnknownIssuer(_)));
 }
 
 #[test]
-fn expired_certificates_are_told_with_what_held_when_it_was_signed() {
+fn an_expired_certificate_is_reported_with_its_state_at_signing() {
     let hour = SignedDuration::from_hours(1);
     let good = signed("signing", now());
     let later = good.certificate.not_after() + hour;
     let report = report_at(&good, std::slice::from_ref(&good.authority), later);
-    assert!(matches!(report.verdict, Verdict::Expired { good_at_signing_time: true, .. }), "{report:?}");
+    assert!(matches!(report.verdict, SignatureVerdict::Expired { good_at_signing_time: true, .. }), "{report:?}");
     // A signature made after the end, or "in the future", does not count.
     for (signing_time, at) in [(later, later + hour), (good.certificate.not_after() - hour, now() - hour)] {
         let late = signed("signing", signing_time);
         let report = report_at(&late, std::slice::from_ref(&late.authority), at);
-        assert!(matches!(report.verdict, Verdict::Expired { good_at_signing_time: false, .. }), "{report:?}");
+        assert!(matches!(report.verdict, SignatureVerdict::Expired { good_at_signing_time: false, .. }), "{report:?}");
     }
 }
 
@@ -162,7 +170,7 @@ fn expired_certificates_are_told_with_what_held_when_it_was_signed() {
 fn certificates_for_something_else_are_not_trusted() {
     let signed = signed("cmp-response", now());
     let report = report_at(&signed, std::slice::from_ref(&signed.authority), now());
-    assert!(matches!(report.verdict, Verdict::NotTrusted(PathProblem::WrongPurpose { .. })), "{report:?}");
+    assert!(matches!(report.verdict, SignatureVerdict::NotTrusted(PathProblem::WrongPurpose { .. })), "{report:?}");
 }
 
 #[test]
@@ -170,7 +178,7 @@ fn a_detached_signature_wants_its_content() {
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let key = SoftwareKey::p256();
     let certificate = authority.issue("signing", "Example, User", &key);
-    let signing = Signing {
+    let signing = SigningOptions {
         certificate: &certificate,
         chain: &[],
         placement: Placement::Detached,
@@ -182,5 +190,5 @@ fn a_detached_signature_wants_its_content() {
     assert!(matches!(verify(&message, None, &[], &anchors, now()), Err(SmimeError::NoContent)));
     assert!(verify(&message, Some(b"content"), &[], &anchors, now()).unwrap().is_good());
     let verified = verify(&message, Some(b"Content"), &[], &anchors, now()).unwrap();
-    assert!(matches!(verified.signers[0].verdict, Verdict::SignatureWrong { .. }));
+    assert!(matches!(verified.signers[0].verdict, SignatureVerdict::SignatureWrong { .. }));
 }

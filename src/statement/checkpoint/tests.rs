@@ -17,7 +17,7 @@ fn authority() -> Fingerprint {
 }
 
 #[test]
-fn every_kind_of_key_vouches_for_what_it_signed_and_for_nothing_else() {
+fn every_kind_of_key_signs_checkpoints_that_verify() {
     let at: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
     let newest = LogPosition { sequence: 7, head: [3; 32] };
     for key in [SoftwareKey::p256(), SoftwareKey::p384(), SoftwareKey::rsa()] {
@@ -36,7 +36,7 @@ fn every_kind_of_key_vouches_for_what_it_signed_and_for_nothing_else() {
 }
 
 #[test]
-fn what_is_signed_is_as_documented() {
+fn the_signed_content_is_as_documented() {
     let at = "2026-11-22T14:00:00Z".parse().unwrap();
     let ca = authority();
     let content = Checkpoint::content(ca, LogPosition { sequence: 300, head: [3; 32] }, at).unwrap();

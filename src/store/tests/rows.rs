@@ -79,7 +79,7 @@ fn a_row_that_cannot_be_read_hides_no_other() {
         assert!(shown.contains(&"u1".to_owned()) && shown.contains(&"u3".to_owned()), "{change}: {shown:?}");
         assert_eq!(store.temporary_keys_of("u1").unwrap().len(), 1, "{change}");
         store.readable_certificates_of_user("u1").unwrap();
-        store.overdue(now()).unwrap();
+        store.overdue_transactions(now()).unwrap();
     }
 }
 
@@ -93,7 +93,7 @@ fn a_database_that_is_only_read_keeps_the_form_of_its_version() {
     let before = std::fs::read(&database).unwrap();
     let store = Store::open_to_read(&database).unwrap();
     assert_eq!(store.schema_version().unwrap(), 1);
-    assert_eq!(store.log_after(0, 10).unwrap().rows[0].mac, None);
+    assert_eq!(store.log_entries_after(0, 10).unwrap().rows[0].mac, None);
     assert!(store.grants_after(i64::MIN, 10).unwrap().is_empty());
     assert_eq!(store.users_after(i64::MIN, 10).unwrap().len(), 1);
     assert_eq!(store.identity().unwrap(), None);
@@ -122,7 +122,7 @@ fn after_the_end_a_copy_of_the_file_alone_is_whole() {
         let store = &store;
         scope.spawn(move || {
             store.beside(move |database| {
-                database.all(sqlx::query("SELECT id FROM users"), |row| row.get::<String>("id"))?;
+                database.query_all(sqlx::query("SELECT id FROM users"), |row| row.get::<String>("id"))?;
                 begun.send(()).unwrap();
                 let _ = released.recv_timeout(Duration::from_secs(20));
                 Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{CheckQuestion, CheckReport, CheckRequest, StoredObject, one_line};
+use super::{CheckQuestion, CheckRequest, StoredObject, TokenCheckReport, one_line};
 use crate::token::{AUTHORITY_MARK, KeyId, Module, Pin, Token, TokenError, TokenInfo};
 
 /// Printed before the module is loaded: if the process ends after this word, the module ended it.
@@ -17,12 +17,12 @@ const BEGUN: &str = "begun";
 const LOADED: &str = "loaded";
 
 /// Maximum size of a question in bytes.
-const LONGEST: u64 = 1024 * 1024;
+const MAX_REQUEST_BYTES: u64 = 1024 * 1024;
 
 /// Another process that logs in to the same token can make a login fail for a moment (SoftHSM:
 /// `CKR_GENERAL_ERROR`).
 const ROUNDS: usize = 3;
-const PAUSE: Duration = Duration::from_millis(30);
+const RETRY_DELAY: Duration = Duration::from_millis(30);
 
 /// Reads the question and the PIN that follows it.
 ///
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(30);
 /// The input cannot be read, or is not a question.
 pub fn take_request(stdin: &mut impl Read) -> std::io::Result<(CheckRequest, Option<Pin>)> {
     let mut text = Zeroizing::new(Vec::with_capacity(8 * 1024));
-    stdin.take(LONGEST).read_to_end(&mut text)?;
+    stdin.take(MAX_REQUEST_BYTES).read_to_end(&mut text)?;
     let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
     let request = serde_json::from_slice(text.get(..end).unwrap_or_default())?;
     let pin = std::str::from_utf8(text.get(end + 1..).unwrap_or_default()).unwrap_or_default();
@@ -58,7 +58,7 @@ pub fn answer(request: &CheckRequest, pin: Option<&Pin>, stdout: &mut impl Write
 }
 
 /// The child's answer, from the last line of its output.
-pub(super) fn read(said: &str) -> Option<CheckReport> {
+pub(super) fn read(said: &str) -> Option<TokenCheckReport> {
     let last = said.lines().rev().find(|line| !line.trim().is_empty());
     last.and_then(|line| serde_json::from_str(line).ok())
 }
@@ -108,24 +108,24 @@ pub(super) enum Progress {
     Loaded,
 }
 
-fn failed(error: &TokenError) -> CheckReport {
-    CheckReport::ModuleFailed(one_line(&error.to_string(), 1000))
+fn failed(error: &TokenError) -> TokenCheckReport {
+    TokenCheckReport::ModuleFailed(one_line(&error.to_string(), 1000))
 }
 
-fn report(module: &Module, request: &CheckRequest, pin: Option<&Pin>) -> CheckReport {
+fn report(module: &Module, request: &CheckRequest, pin: Option<&Pin>) -> TokenCheckReport {
     let failed = |error: TokenError| failed(&error);
     let tokens = match module.tokens() {
         Ok(tokens) => tokens,
         Err(error) => return failed(error),
     };
     let of = |serial: &str| tokens.iter().find(|token| token.serial == serial);
-    let gone = || CheckReport::TokenFailed("a new process does not find the token".to_owned());
+    let gone = || TokenCheckReport::TokenFailed("a new process does not find the token".to_owned());
     match &request.question {
-        CheckQuestion::Load {} => module.stop().map_or_else(failed, |()| CheckReport::Well {}),
-        CheckQuestion::PinStates {} => module.pin_states().map_or_else(failed, CheckReport::PinStates),
+        CheckQuestion::Load {} => module.stop().map_or_else(failed, |()| TokenCheckReport::Well {}),
+        CheckQuestion::PinStates {} => module.pin_states().map_or_else(failed, TokenCheckReport::PinStates),
         CheckQuestion::Stored { serial, objects } => of(serial).map_or_else(gone, |token| {
             missing(module, token, objects, pin)
-                .unwrap_or_else(|error| CheckReport::TokenFailed(one_line(&error.to_string(), 1000)))
+                .unwrap_or_else(|error| TokenCheckReport::TokenFailed(one_line(&error.to_string(), 1000)))
         }),
     }
 }
@@ -135,18 +135,18 @@ fn missing(
     info: &TokenInfo,
     objects: &[StoredObject],
     pin: Option<&Pin>,
-) -> Result<CheckReport, TokenError> {
-    let token = module.open_beside_the_parent(info)?;
+) -> Result<TokenCheckReport, TokenError> {
+    let token = module.open_in_child(info)?;
     if let Some(pin) = pin {
         log_in(&token, pin)?;
     }
     let mut missing = Vec::new();
     for object in objects {
         if !is_there(&token, object)? {
-            missing.push(in_words(object));
+            missing.push(describe_object(object));
         }
     }
-    Ok(if missing.is_empty() { CheckReport::Well {} } else { CheckReport::Missing(missing) })
+    Ok(if missing.is_empty() { TokenCheckReport::Well {} } else { TokenCheckReport::Missing(missing) })
 }
 
 /// Logs in with the PIN that the parent has logged in with.
@@ -154,7 +154,7 @@ fn log_in(token: &Token, pin: &Pin) -> Result<(), TokenError> {
     let mut round = 1;
     loop {
         match token.log_in(pin) {
-            Err(TokenError::Fault { .. }) if round < ROUNDS => std::thread::sleep(PAUSE),
+            Err(TokenError::Fault { .. }) if round < ROUNDS => std::thread::sleep(RETRY_DELAY),
             result => return result,
         }
         round += 1;
@@ -183,7 +183,7 @@ fn is_there(token: &Token, object: &StoredObject) -> Result<bool, TokenError> {
     })
 }
 
-fn in_words(object: &StoredObject) -> String {
+fn describe_object(object: &StoredObject) -> String {
     match object {
         StoredObject::Key { .. } => "a private key".to_owned(),
         StoredObject::SecretKey { .. } => "a secret key".to_owned(),
@@ -214,7 +214,7 @@ mod tests {
     use crate::token::{KeyAlgorithm, PinState, PinStates};
 
     #[test]
-    fn what_is_stored_is_found_by_one_that_looks_anew_and_what_is_not_is_named() {
+    fn a_fresh_process_finds_stored_objects_and_names_missing_ones() {
         for module in modules() {
             let token = authority_token(&module);
             let id = KeyId::random().unwrap();
@@ -250,7 +250,7 @@ mod tests {
             };
             assert_eq!((ask(&there), ask(&not_there)), (0, 4));
             let request = CheckRequest { module: module.path().to_owned(), question: CheckQuestion::PinStates {} };
-            let CheckReport::PinStates(all) = report(&module, &request, None) else { panic!("no PIN states") };
+            let TokenCheckReport::PinStates(all) = report(&module, &request, None) else { panic!("no PIN states") };
             let ok = PinStates { pin: PinState::Ok, so_pin: PinState::Ok };
             assert!(all.contains(&(token.info().serial.clone(), ok)), "{all:?}");
         }

@@ -13,7 +13,7 @@
 
 mod child;
 mod process;
-mod tried;
+mod tried_modules;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -24,11 +24,11 @@ use super::{Pin, PinStates};
 
 pub use child::{answer, take_request};
 pub use process::{CheckProcess, this_program};
-pub use tried::{forget as forget_tried_module, is_refused};
-pub(super) use tried::{has_been_well, must_survive};
+pub(super) use tried_modules::{check_survives, has_been_well};
+pub use tried_modules::{forget as forget_tried_module, is_refused};
 
 /// The hidden command with which this program runs as the child.
-pub const CHECK_VERB: &str = "token-check";
+pub const CHECK_COMMAND: &str = "token-check";
 
 /// The request to a child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ pub enum StoredObject {
 /// The answer of a child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum CheckReport {
+pub enum TokenCheckReport {
     /// The module can be used, or all objects are present.
     Well {},
     /// The PIN states of each token, by serial number.
@@ -114,7 +114,7 @@ pub enum CheckReport {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CheckOutcome {
     /// The child answered.
-    Answered(CheckReport),
+    Answered(TokenCheckReport),
     /// The child began to load the module and ended without an answer; how it ended.
     Died(String),
     /// The result is unknown because no child reached the module; the reason.
@@ -129,7 +129,7 @@ impl CheckOutcome {
     /// Why the answer to the question is unknown.
     pub(super) fn why_unknown(&self) -> String {
         match self {
-            Self::Answered(CheckReport::ModuleFailed(reason) | CheckReport::TokenFailed(reason))
+            Self::Answered(TokenCheckReport::ModuleFailed(reason) | TokenCheckReport::TokenFailed(reason))
             | Self::Unknown(reason) => reason.clone(),
             Self::Answered(_) => "the check process gave an unexpected answer".to_owned(),
             Self::Died(how) => format!("the check process ended {how}"),

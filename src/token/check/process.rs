@@ -16,17 +16,17 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zeroize::Zeroizing;
 
 use super::child::{Noted, Progress};
-use super::{CHECK_VERB, CheckOutcome, CheckRequest, CheckRunner, child, one_line};
+use super::{CHECK_COMMAND, CheckOutcome, CheckRequest, CheckRunner, child, one_line};
 use crate::token::Pin;
 
 /// Time limit of a child: a module with card readers reads every card when it is initialized.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CHILD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many bytes of the end of the child's output are kept.
-const LONGEST: usize = 64 * 1024;
+const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Maximum length in characters of the quoted line of the child's stderr.
-const LAST_WORDS: usize = 200;
+const MAX_STDERR_TAIL: usize = 200;
 
 /// Starts a child for each question.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +34,7 @@ pub struct CheckProcess;
 
 impl CheckRunner for CheckProcess {
     fn run(&self, request: &CheckRequest, pin: Option<&Pin>) -> CheckOutcome {
-        run(Command::new(this_program()).arg(CHECK_VERB), request, pin, PATIENCE)
+        run(Command::new(this_program()).arg(CHECK_COMMAND), request, pin, CHILD_TIMEOUT)
             .unwrap_or_else(|error| CheckOutcome::Unknown(error.to_string()))
     }
 }
@@ -43,7 +43,7 @@ fn run(
     command: &mut Command,
     request: &CheckRequest,
     pin: Option<&Pin>,
-    patience: Duration,
+    timeout: Duration,
 ) -> std::io::Result<CheckOutcome> {
     // These variables are meant for this process only.
     for variable in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
@@ -60,26 +60,26 @@ fn run(
         // If the child has already ended, the result below says so.
         let _ = stdin.write_all(&question);
     }
-    let (said, last_words) = (Listened::to(child.stdout.take()), Listened::to(child.stderr.take()));
-    let mut listened = [said, last_words];
-    let status = wait(&mut child, &mut listened, patience)?;
-    let [said, last_words] = listened;
-    let (progress, last_words) = (said.noted.progress(), last_words.into_text());
+    let (said, stderr_tail) = (Listened::to(child.stdout.take()), Listened::to(child.stderr.take()));
+    let mut listened = [said, stderr_tail];
+    let status = wait(&mut child, &mut listened, timeout)?;
+    let [said, stderr_tail] = listened;
+    let (progress, stderr_tail) = (said.noted.progress(), stderr_tail.into_text());
     Ok(match (status, (progress, child::read(&said.into_text()))) {
-        (None, (Progress::Begun, _)) => CheckOutcome::LoadTookTooLong(patience.as_secs()),
-        (None, _) => CheckOutcome::TookTooLong(patience.as_secs()),
+        (None, (Progress::Begun, _)) => CheckOutcome::LoadTookTooLong(timeout.as_secs()),
+        (None, _) => CheckOutcome::TookTooLong(timeout.as_secs()),
         (Some(_), (_, Some(report))) => CheckOutcome::Answered(report),
-        (Some(status), (Progress::None, None)) => CheckOutcome::Unknown(how(status, &last_words)),
-        (Some(status), (_, None)) => CheckOutcome::Died(how(status, &last_words)),
+        (Some(status), (Progress::None, None)) => CheckOutcome::Unknown(how(status, &stderr_tail)),
+        (Some(status), (_, None)) => CheckOutcome::Died(how(status, &stderr_tail)),
     })
 }
 
 /// Waits for the child to end, and reads its streams meanwhile so that it never blocks on a full
 /// pipe. Kills it at the time limit, and returns no status then; the child's progress words tell
 /// whether it was loading the module.
-fn wait(child: &mut Child, listened: &mut [Listened; 2], patience: Duration) -> std::io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, listened: &mut [Listened; 2], timeout: Duration) -> std::io::Result<Option<ExitStatus>> {
     let handle = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let end = Instant::now() + patience;
+    let end = Instant::now() + timeout;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -156,8 +156,8 @@ impl Listened {
     fn take(&mut self, part: &[u8]) {
         self.noted.take(part);
         self.last.extend_from_slice(part);
-        if let Some(surplus) = self.last.len().checked_sub(2 * LONGEST) {
-            self.last.drain(..surplus + LONGEST);
+        if let Some(surplus) = self.last.len().checked_sub(2 * MAX_OUTPUT_BYTES) {
+            self.last.drain(..surplus + MAX_OUTPUT_BYTES);
         }
     }
 
@@ -166,13 +166,13 @@ impl Listened {
     }
 }
 
-fn how(status: ExitStatus, last_words: &str) -> String {
+fn how(status: ExitStatus, stderr_tail: &str) -> String {
     let end = match (status.signal(), status.code()) {
         (Some(signal), _) => format!("by signal {signal}{}", name_of(signal)),
         (None, code) => format!("with exit code {}", code.unwrap_or_default()),
     };
-    let words = last_words.lines().rev().find(|line| !line.trim().is_empty());
-    match words.map(|line| one_line(line, LAST_WORDS)) {
+    let words = stderr_tail.lines().rev().find(|line| !line.trim().is_empty());
+    match words.map(|line| one_line(line, MAX_STDERR_TAIL)) {
         Some(words) => format!("{end}, saying {words:?}"),
         None => end,
     }
@@ -199,21 +199,21 @@ pub fn this_program() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CheckQuestion, CheckReport};
+    use super::super::{CheckQuestion, TokenCheckReport};
     use super::*;
 
     fn outcome(script: &str) -> CheckOutcome {
-        outcome_within(PATIENCE, script)
+        outcome_within(CHILD_TIMEOUT, script)
     }
 
-    fn outcome_within(patience: Duration, script: &str) -> CheckOutcome {
+    fn outcome_within(timeout: Duration, script: &str) -> CheckOutcome {
         let request = CheckRequest { module: "/m.so".into(), question: CheckQuestion::Load {} };
         let pin = Pin::new("geheim-4711".to_owned()).unwrap();
-        run(Command::new("sh").args(["-c", script]), &request, Some(&pin), patience).unwrap()
+        run(Command::new("sh").args(["-c", script]), &request, Some(&pin), timeout).unwrap()
     }
 
     #[test]
-    fn a_child_that_does_not_end_is_ended_and_whether_it_was_loading_is_known() {
+    fn a_hung_child_is_killed_and_its_phase_is_known() {
         let second = Duration::from_secs(1);
         assert_eq!(outcome_within(second, "exec sleep 60"), CheckOutcome::TookTooLong(1));
         assert_eq!(outcome_within(second, "echo begun; exec sleep 60"), CheckOutcome::LoadTookTooLong(1));
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn how_a_child_ends_is_told_apart() {
-        assert_eq!(outcome("echo begun; echo '{\"well\":{}}'"), CheckOutcome::Answered(CheckReport::Well {}));
+        assert_eq!(outcome("echo begun; echo '{\"well\":{}}'"), CheckOutcome::Answered(TokenCheckReport::Well {}));
         let died = |text: &str| CheckOutcome::Died(text.to_owned());
         assert_eq!(outcome("echo begun; exit 0"), died("with exit code 0"));
         let assertion = outcome("echo begun; echo 'Assertion failed' >&2; kill -ABRT $$");
@@ -243,20 +243,20 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_talks_is_listened_to_and_its_answer_is_its_last_line() {
+    fn a_childs_answer_is_the_last_line_of_its_output() {
         let started = Instant::now();
         let talk = "head -c 2000000 /dev/zero | tr '\\0' 'x' | fold -w 99";
         let well = outcome(&format!("echo begun; {talk}; {talk} >&2; echo; echo '{{\"well\":{{}}}}'"));
-        assert_eq!(well, CheckOutcome::Answered(CheckReport::Well {}));
+        assert_eq!(well, CheckOutcome::Answered(TokenCheckReport::Well {}));
         let CheckOutcome::Died(how) = outcome(&format!("echo begun; {talk} >&2; echo >&2; echo at last >&2; exit 3"))
         else {
             panic!("it did not die");
         };
         assert!(how.ends_with("exit code 3, saying \"at last\""), "{how}");
-        assert!(started.elapsed() < PATIENCE, "the output was not read");
+        assert!(started.elapsed() < CHILD_TIMEOUT, "the output was not read");
         // A process that the module started keeps stderr open: it is not waited for.
         assert_eq!(outcome("echo begun; sleep 20 & echo '{\"well\":{}}'"), well);
-        assert!(started.elapsed() < PATIENCE / 2, "it waited for a process that the module started");
+        assert!(started.elapsed() < CHILD_TIMEOUT / 2, "it waited for a process that the module started");
     }
 
     #[test]

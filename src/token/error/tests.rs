@@ -13,7 +13,7 @@ fn errors_complete_a_sentence_and_end_with_a_remedy() {
         "cannot log in: the PIN of token \"default\" (serial a1b2) is wrong (one try is left); the next wrong one \
          locks it"
     );
-    let ended = wrong(PinState::Ok).and_a_log_in_ended().to_string();
+    let ended = wrong(PinState::Ok).with_session_ended().to_string();
     assert!(ended.ends_with("nothing was changed; the active session on this token has ended"), "{ended}");
     let locked = wrong(PinState::Locked).to_string();
     let (letter, so_pin) = (locked.find("recovery letter").unwrap(), locked.find("SO PIN").unwrap());
@@ -30,9 +30,9 @@ fn a_log_in_that_failed_is_told_as_the_act_it_was_for() {
     let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
     let state = PinState::CountLow;
     let wrong = TokenError::PinIncorrect { operation: LOG_IN, token: token(), pin_state: state, log_in_ended: false };
-    assert!(wrong.of_act("decrypt").to_string().starts_with("cannot decrypt: the PIN of "));
+    assert!(wrong.with_operation("decrypt").to_string().starts_with("cannot decrypt: the PIN of "));
     let signing = TokenError::PinIncorrect { operation: "sign", token: token(), pin_state: state, log_in_ended: false };
-    assert!(signing.of_act("decrypt").to_string().starts_with("cannot sign: "), "not a log-in's");
+    assert!(signing.with_operation("decrypt").to_string().starts_with("cannot sign: "), "not a log-in's");
 }
 
 #[test]

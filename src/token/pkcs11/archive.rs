@@ -8,14 +8,14 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
-use super::answers;
 use super::keys::read_public_key;
-use super::log_in::LogIn;
+use super::log_in::KeyAuthorization;
 use super::mechanisms::oaep;
 use super::raw::WrapMechanism;
+use super::return_values;
 use super::templates;
 use super::token::ObjectClassKey;
-use crate::token::{Delivery, KeyAlgorithm, KeyId, OaepHash, PublicKey, Token, TokenError, Wrapped};
+use crate::token::{Delivery, KeyAlgorithm, KeyId, OaepHash, SubjectPublicKey, Token, TokenError, WrappedKey};
 
 /// A secret key on the authority's token, for MACs or for the archive. It never leaves the token.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl SecretKey {
 #[derive(Debug)]
 pub struct DeliverableKey {
     algorithm: KeyAlgorithm,
-    public_key: Option<PublicKey>,
+    public_key: Option<SubjectPublicKey>,
     handle: ObjectHandle,
     // The session that owns the object; closing it destroys the object.
     session: Mutex<Session>,
@@ -58,7 +58,7 @@ impl DeliverableKey {
     /// DER of the public key's `SubjectPublicKeyInfo`. `None` for an elliptic-curve key from the
     /// archive: its certificate has the public key.
     pub fn public_key_der(&self) -> Option<&[u8]> {
-        self.public_key.as_ref().map(PublicKey::as_der)
+        self.public_key.as_ref().map(SubjectPublicKey::as_der)
     }
 }
 
@@ -90,13 +90,13 @@ impl Token {
         mechanism: &Mechanism<'_>,
         template: &[Attribute],
     ) -> Result<SecretKey, TokenError> {
-        let made = self.alone(operation, |session| session.generate_key(mechanism, template));
+        let made = self.exclusively(operation, |session| session.generate_key(mechanism, template));
         let handle = match made {
             Ok(handle) => handle,
             Err(error) => {
                 // SoftHSM can leave an incomplete object behind.
                 let half = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::Id(id.as_bytes().to_vec())];
-                let _ = self.alone(operation, |session| {
+                let _ = self.exclusively(operation, |session| {
                     session.find_objects(&half)?.into_iter().try_for_each(|left| session.destroy_object(left))
                 });
                 return Err(error);
@@ -114,9 +114,9 @@ impl Token {
     /// All secret keys.
     pub fn secret_keys(&self) -> Result<Vec<SecretKey>, TokenError> {
         let operation = "list the secret keys";
-        self.must_be_logged_in(operation)?;
+        self.require_login(operation)?;
         let template = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::Token(true)];
-        let found = self.alone(operation, |session| {
+        let found = self.exclusively(operation, |session| {
             let mut found = Vec::new();
             for handle in session.find_objects(&template)? {
                 let mut key = SecretKey { id: KeyId::default(), label: String::new() };
@@ -169,13 +169,13 @@ impl Token {
     }
 
     /// Wraps a key for the archive with the best mechanism of the token.
-    pub fn wrap_for_archive(&self, archive: &SecretKey, key: &DeliverableKey) -> Result<Wrapped, TokenError> {
+    pub fn wrap_for_archive(&self, archive: &SecretKey, key: &DeliverableKey) -> Result<WrappedKey, TokenError> {
         let operation = "wrap a key for the archive";
-        let mechanism = self.must_wrap(operation)?;
+        let mechanism = self.require_key_wrap(operation)?;
         let blob = self.with_key(operation, ObjectClassKey::Secret, &archive.id, |session, handle| {
             self.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), handle, key.handle)
         })?;
-        Ok(Wrapped { mechanism, blob })
+        Ok(WrappedKey { mechanism, blob })
     }
 
     /// Unwraps a key from the archive for delivery. [`TokenError::BadDelivery`] if the blob was
@@ -183,14 +183,14 @@ impl Token {
     pub fn unwrap_from_archive(
         &self,
         archive: &SecretKey,
-        wrapped: &Wrapped,
+        wrapped: &WrappedKey,
         algorithm: KeyAlgorithm,
     ) -> Result<DeliverableKey, TokenError> {
         let operation = "take a key out of the archive";
         let template = templates::archived_key(algorithm);
         let mechanism = WrapMechanism::KeyWrap(self.can_unwrap(wrapped.mechanism));
         let unwrap = || {
-            self.looked_up(LogIn::There, operation, ObjectClassKey::Secret, &archive.id, |archive| {
+            self.looked_up(KeyAuthorization::LoggedIn, operation, ObjectClassKey::Secret, &archive.id, |archive| {
                 self.make_in_own_session(|session| {
                     let key = self.raw().unwrap_key(session, &mechanism, archive, &wrapped.blob, &template)?;
                     Ok((key, read_public_key(session, key)?))
@@ -199,7 +199,7 @@ impl Token {
         };
         let unwrapped = match unwrap()? {
             // One session of the pool was closed; the next one may be open.
-            Err(error) if answers::is_session_gone(&error) => {
+            Err(error) if return_values::is_session_gone(&error) => {
                 self.note(&error);
                 unwrap()?
             }
@@ -222,16 +222,16 @@ impl Token {
         wanted: OaepHash,
     ) -> Result<Delivery, TokenError> {
         let operation = "wrap a key for another token";
-        let transport = PublicKey::from_der(transport_spki_der)?;
+        let transport = SubjectPublicKey::from_der(transport_spki_der)?;
         if transport.algorithm().is_elliptic_curve() {
             let reason = "the transport key is not an RSA key".to_owned();
             return Err(TokenError::BadData { operation, token: self.info().name(), reason });
         }
         let transport = templates::foreign_transport_key(&transport)?;
-        let mechanism = self.must_wrap(operation)?;
+        let mechanism = self.require_key_wrap(operation)?;
         let oaep_hash = if self.oaep_hash()? == Some(OaepHash::Sha1) { OaepHash::Sha1 } else { wanted };
         let fresh = templates::delivery_aes_key();
-        self.beside_others(operation, |session| {
+        self.concurrently(operation, |session| {
             let aes = session.generate_key(&Mechanism::AesKeyGen, &fresh)?;
             let transport = session.create_object(&transport)?;
             let encrypted_key = self.raw().wrap_key(session, &WrapMechanism::Other(oaep(oaep_hash)), transport, aes)?;

@@ -14,8 +14,8 @@ use super::token::ObjectClassKey;
 use crate::token::test_support::{PIN, authority_token, modules, open_token, pin};
 use crate::token::tests::verifies;
 use crate::token::{
-    Ceremony, KeyAlgorithm, KeyId, KeyWrapMechanism, RsaSize, SecurityLevel, SignatureHash, Token, TokenError,
-    TokenKey, TransportKey,
+    KeyAlgorithm, KeyId, KeyWrapMechanism, RsaSize, SecurityLevel, SignatureHash, Token, TokenEnrollment, TokenError,
+    TokenKey, TransportKeyPair,
 };
 
 const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
@@ -27,24 +27,29 @@ fn attempt<T>(token: &Token, key: &KeyId, act: impl Fn(&Session, ObjectHandle) -
     act(&session, handle)
 }
 
-fn signing_key(ceremony: &Ceremony, algorithm: KeyAlgorithm) -> TokenKey {
+fn signing_key(enrollment: &TokenEnrollment, algorithm: KeyAlgorithm) -> TokenKey {
     let id = KeyId::random().unwrap();
-    ceremony.generate_signing_key("signing", &id, algorithm, SecurityLevel::High).unwrap()
+    enrollment.generate_signing_key("signing", &id, algorithm, SecurityLevel::High).unwrap()
 }
 
 /// An encryption key as an enrollment installs it.
-fn encryption_key(authority: &Token, ceremony: &Ceremony, algorithm: KeyAlgorithm, level: SecurityLevel) -> TokenKey {
+fn encryption_key(
+    authority: &Token,
+    enrollment: &TokenEnrollment,
+    algorithm: KeyAlgorithm,
+    level: SecurityLevel,
+) -> TokenKey {
     let key = authority.generate_deliverable_key(algorithm).unwrap();
-    let transport = ceremony.generate_transport_key("transport", &KeyId::random().unwrap()).unwrap();
+    let transport = enrollment.generate_transport_key("transport", &KeyId::random().unwrap()).unwrap();
     let delivery = authority.wrap_for_token(&key, transport.public_key_der(), transport.oaep()).unwrap();
     let (id, public) = (KeyId::random().unwrap(), key.public_key_der().unwrap());
-    ceremony.install_private_key(&transport, &delivery, "encryption", &id, algorithm, public, level).unwrap()
+    enrollment.install_private_key(&transport, &delivery, "encryption", &id, algorithm, public, level).unwrap()
 }
 
-fn all_high_keys(authority: &Token, ceremony: &Ceremony) -> Vec<TokenKey> {
-    let mut keys = vec![signing_key(ceremony, KeyAlgorithm::P256), signing_key(ceremony, RSA_2048)];
+fn all_high_keys(authority: &Token, enrollment: &TokenEnrollment) -> Vec<TokenKey> {
+    let mut keys = vec![signing_key(enrollment, KeyAlgorithm::P256), signing_key(enrollment, RSA_2048)];
     for algorithm in [RSA_2048, KeyAlgorithm::P256, KeyAlgorithm::P384] {
-        keys.push(encryption_key(authority, ceremony, algorithm, SecurityLevel::High));
+        keys.push(encryption_key(authority, enrollment, algorithm, SecurityLevel::High));
     }
     keys
 }
@@ -53,8 +58,8 @@ fn all_high_keys(authority: &Token, ceremony: &Ceremony) -> Vec<TokenKey> {
 fn a_key_at_high_is_not_used_without_its_pin() {
     for module in modules() {
         let (authority, token) = (authority_token(&module), open_token(&module));
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
-        for key in all_high_keys(&authority, &ceremony) {
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+        for key in all_high_keys(&authority, &enrollment) {
             let used = if key.can_sign() {
                 let mechanism = if key.algorithm().is_elliptic_curve() { Mechanism::Ecdsa } else { Mechanism::RsaPkcs };
                 attempt(&token, key.id(), |session, handle| session.sign(&mechanism, handle, &[7; 32]))
@@ -69,7 +74,7 @@ fn a_key_at_high_is_not_used_without_its_pin() {
 }
 
 #[test]
-fn a_key_at_high_for_which_the_token_does_not_ask_is_used_with_a_pin_of_its_own_alone() {
+fn a_high_key_needs_its_own_pin_even_if_the_token_does_not_ask() {
     for module in modules() {
         let token = open_token(&module);
         let id = KeyId::random().unwrap();
@@ -77,17 +82,17 @@ fn a_key_at_high_for_which_the_token_does_not_ask_is_used_with_a_pin_of_its_own_
         let private = templates::without_pin_each_use(&full).unwrap();
         let public = templates::signing_public_key("signing", &id, KeyAlgorithm::P256).unwrap();
         let unlock = token.unlock(pin(PIN)).unwrap();
-        token.alone("make a key", |s| s.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)).unwrap();
+        token.exclusively("make a key", |s| s.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)).unwrap();
         let key = token.find_key(&id).unwrap().unwrap();
-        assert!(!key.requires_pin_each_use() && key.is_for_one_use_a_pin());
+        assert!(!key.requires_pin_each_use() && key.requires_pin_per_use());
         assert!(verifies(&key, b"one", &unlock.sign(&key, b"one").unwrap()));
 
-        let standing = token.wait_for_turn().log_in_standing(pin(PIN)).unwrap();
-        assert!(matches!(standing.sign(&key, b"m").unwrap_err(), TokenError::PinEachUse { .. }));
+        let active_session = token.acquire_pin_lease().open_session(pin(PIN)).unwrap();
+        assert!(matches!(active_session.sign(&key, b"m").unwrap_err(), TokenError::PinEachUse { .. }));
         let fast = token.fast_signer(&key).sign(SignatureHash::Sha256, b"m").unwrap_err();
         assert!(matches!(fast, TokenError::PinEachUse { .. }), "{fast}");
         assert!(verifies(&key, b"two", &token.unlock(pin(PIN)).unwrap().sign(&key, b"two").unwrap()));
-        assert!(token.stands(), "the session of another level ended");
+        assert!(token.has_active_session(), "the session of another level ended");
     }
 }
 
@@ -96,8 +101,8 @@ fn a_wrong_pin_in_the_act_ends_it() {
     use cryptoki::session::UserType;
     for module in modules() {
         let token = open_token(&module);
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
-        let key = signing_key(&ceremony, KeyAlgorithm::P256);
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+        let key = signing_key(&enrollment, KeyAlgorithm::P256);
         let wrong = super::log_in::auth_pin(&pin("wrong-pin"));
         attempt(&token, key.id(), |session, handle| {
             session.sign_init(&Mechanism::Ecdsa, handle)?;
@@ -112,8 +117,8 @@ fn a_wrong_pin_in_the_act_ends_it() {
 fn a_key_at_high_cannot_be_made_laxer() {
     for module in modules() {
         let (authority, token) = (authority_token(&module), open_token(&module));
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
-        for key in all_high_keys(&authority, &ceremony) {
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+        for key in all_high_keys(&authority, &enrollment) {
             for laxer in [
                 Attribute::AlwaysAuthenticate(false),
                 Attribute::Modifiable(true),
@@ -147,7 +152,7 @@ fn no_key_of_a_user_unwraps() {
     use rsa::pkcs8::DecodePublicKey;
     for module in modules() {
         let (authority, token) = (authority_token(&module), open_token(&module));
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
         let readable = [
             Attribute::Class(ObjectClass::SECRET_KEY),
             Attribute::KeyType(KeyType::GENERIC_SECRET),
@@ -156,7 +161,7 @@ fn no_key_of_a_user_unwraps() {
             Attribute::Extractable(true),
         ];
         let lax = lax_rsa_key(&token);
-        let mut keys = all_high_keys(&authority, &ceremony);
+        let mut keys = all_high_keys(&authority, &enrollment);
         keys.retain(|key| key.algorithm() == RSA_2048);
         for key in keys.iter().chain([&lax]) {
             let public = rsa::RsaPublicKey::from_public_key_der(key.public_key_der()).unwrap();
@@ -178,7 +183,9 @@ fn lax_rsa_key(token: &Token) -> TokenKey {
     public.extend([Attribute::ModulusBits(2048.into()), Attribute::PublicExponent(vec![1, 0, 1])]);
     let mut private = common.to_vec();
     private.extend([Attribute::Unwrap(true), Attribute::Decrypt(true), Attribute::Sensitive(true)]);
-    token.alone("test", |session| session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)).unwrap();
+    token
+        .exclusively("test", |session| session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private))
+        .unwrap();
     token.find_key(&id).unwrap().unwrap()
 }
 
@@ -188,9 +195,9 @@ fn lax_rsa_key(token: &Token) -> TokenKey {
 fn derive_is_guarded_by_the_log_in_alone() {
     for module in modules() {
         let (authority, token) = (authority_token(&module), open_token(&module));
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
-        let signing = signing_key(&ceremony, KeyAlgorithm::P256);
-        let encryption = encryption_key(&authority, &ceremony, KeyAlgorithm::P256, SecurityLevel::High);
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+        let signing = signing_key(&enrollment, KeyAlgorithm::P256);
+        let encryption = encryption_key(&authority, &enrollment, KeyAlgorithm::P256, SecurityLevel::High);
         let peer = signing.public_key().point().unwrap();
         let derive = |session: &Session, handle| {
             let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &peer));
@@ -199,7 +206,7 @@ fn derive_is_guarded_by_the_log_in_alone() {
         attempt(&token, signing.id(), derive).expect_err("a signing key derived");
         attempt(&token, encryption.id(), derive).expect("an encryption key derives after login");
         let handle = token.with_key("t", ObjectClassKey::Private, encryption.id(), |_, handle| Ok(handle)).unwrap();
-        drop(ceremony);
+        drop(enrollment);
         let session = token.sessions().open_another().unwrap();
         derive(&session, handle).expect_err("it derived without a login");
     }
@@ -219,11 +226,11 @@ fn the_private_key_cannot_be_read_from_either_token() {
     for module in modules() {
         let (authority, token) = (authority_token(&module), open_token(&module));
         let archive = authority.generate_archive_key("archive", &KeyId::random().unwrap()).unwrap();
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
         for algorithm in [RSA_2048, KeyAlgorithm::P256] {
             // On the user's token: it can be neither read nor wrapped with a key of the attacker.
             for level in [SecurityLevel::High, SecurityLevel::Low] {
-                let key = encryption_key(&authority, &ceremony, algorithm, level);
+                let key = encryption_key(&authority, &enrollment, algorithm, level);
                 let read = attempt(&token, key.id(), |session, handle| session.get_attributes(handle, &secret_parts));
                 assert!(read.is_err() || read.unwrap().is_empty());
                 attempt(&token, key.id(), |session, handle| wrap_with_own_key(&token, session, handle))
@@ -264,8 +271,9 @@ fn wrap_with_own_key(token: &Token, session: &Session, key: ObjectHandle) -> CkR
 fn the_transport_key_unwraps_only_into_a_key_that_stays() {
     for module in modules() {
         let (authority, token) = (authority_token(&module), open_token(&module));
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
-        let transport: TransportKey = ceremony.generate_transport_key("transport", &KeyId::random().unwrap()).unwrap();
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+        let transport: TransportKeyPair =
+            enrollment.generate_transport_key("transport", &KeyId::random().unwrap()).unwrap();
         let key = authority.generate_deliverable_key(KeyAlgorithm::P256).unwrap();
         let delivery = authority.wrap_for_token(&key, transport.public_key_der(), transport.oaep()).unwrap();
         for laxer in [Attribute::Extractable(true), Attribute::Sensitive(false), Attribute::Decrypt(true)] {
@@ -293,10 +301,10 @@ fn the_transport_key_unwraps_only_into_a_key_that_stays() {
 fn a_signing_key_of_a_lower_level_can_be_copied_but_not_read() {
     for module in modules() {
         let token = open_token(&module);
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
         for level in [SecurityLevel::Medium, SecurityLevel::Low] {
             let id = KeyId::random().unwrap();
-            ceremony.generate_signing_key("signing", &id, KeyAlgorithm::P256, level).unwrap();
+            enrollment.generate_signing_key("signing", &id, KeyAlgorithm::P256, level).unwrap();
             for laxer in [Attribute::Extractable(true), Attribute::Sensitive(false)] {
                 let change = [laxer.clone()];
                 attempt(&token, &id, |session, handle| session.update_attributes(handle, &change))

@@ -17,9 +17,9 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
 
-use super::answers;
 use super::keys::TokenKey;
-use super::lanes::{Lane, Lanes, Place, Way};
+use super::return_values;
+use super::signing_pool::{Checkout, SessionLease, SigningPool, SigningSession};
 use super::token::ObjectClassKey;
 use crate::token::public_key::ecdsa_signature;
 use crate::token::{Signature, SignatureHash, Token, TokenError};
@@ -34,7 +34,7 @@ const LONGEST_SIGNATURE: usize = 512;
 #[derive(Clone, Debug)]
 pub struct FastSigner {
     // First, so that its PKCS#11 sessions close before the token is released.
-    lanes: Arc<Lanes>,
+    signing_pool: Arc<SigningPool>,
     key: TokenKey,
     // The module has refused to copy this key; do not try again.
     refuses_copies: Arc<AtomicBool>,
@@ -43,7 +43,7 @@ pub struct FastSigner {
 impl Token {
     /// A signer for a key of this token, for use during the active session.
     pub fn fast_signer(&self, key: &TokenKey) -> FastSigner {
-        FastSigner { key: key.clone(), lanes: self.lanes().of_another_signer(), refuses_copies: Arc::default() }
+        FastSigner { key: key.clone(), signing_pool: self.signing_pool().new_pool(), refuses_copies: Arc::default() }
     }
 }
 
@@ -57,17 +57,17 @@ impl FastSigner {
     /// a key of level High.
     pub fn sign(&self, hash: SignatureHash, message: &[u8]) -> Result<Signature, TokenError> {
         let token = self.key.token();
-        if self.key.is_for_one_use_a_pin() {
+        if self.key.requires_pin_per_use() {
             return Err(TokenError::PinEachUse { operation: OPERATION, token: token.info().name() });
         }
         let (mechanism, input) = token.signing_input(OPERATION, self.key.algorithm(), hash, message)?;
         let mut output = [0; LONGEST_SIGNATURE];
-        let mut signed = self.sign_in_lane(&mechanism, input.as_bytes(), &mut output)?;
+        let mut signed = self.sign_in_session(&mechanism, input.as_bytes(), &mut output)?;
         if let Err(error) = &signed
-            && (answers::is_stale_handle(error) || answers::is_session_gone(error))
+            && (return_values::is_stale_handle(error) || return_values::is_session_gone(error))
         {
             token.note(error);
-            signed = self.sign_in_lane(&mechanism, input.as_bytes(), &mut output)?;
+            signed = self.sign_in_session(&mechanism, input.as_bytes(), &mut output)?;
         }
         let length = signed.map_err(|error| token.explain(OPERATION, &error))?;
         let bytes = output.get(..length).unwrap_or_default();
@@ -80,7 +80,7 @@ impl FastSigner {
 
     /// Signs in a pooled session, opening one if needed. A session in which a call failed is
     /// closed.
-    fn sign_in_lane(
+    fn sign_in_session(
         &self,
         mechanism: &Mechanism<'_>,
         input: &[u8],
@@ -89,41 +89,41 @@ impl FastSigner {
         let token = self.key.token();
         loop {
             let shared = token.shared();
-            self.must_stand()?;
-            match self.lanes.way(shared) {
-                Way::Take(_shared, mut place) => {
-                    let Some(lane) = &place.lane else { continue };
-                    let signed = lane
+            self.require_active_session()?;
+            match self.signing_pool.check_out(shared) {
+                Checkout::Ready(_shared, mut lease) => {
+                    let Some(signing_session) = &lease.session else { continue };
+                    let signed = signing_session
                         .session
-                        .sign_init(mechanism, lane.key)
-                        .and_then(|()| token.raw().sign_into(&lane.session, input, output));
+                        .sign_init(mechanism, signing_session.key)
+                        .and_then(|()| token.raw().sign_into(&signing_session.session, input, output));
                     if signed.is_err() {
-                        place.lane = None;
+                        lease.session = None;
                     }
                     return Ok(signed);
                 }
-                Way::Furnish(place) => {
-                    if let Err(error) = self.furnish(place)? {
+                Checkout::Open(lease) => {
+                    if let Err(error) = self.open_session(lease)? {
                         return Ok(Err(error));
                     }
                 }
-                Way::Again => {}
+                Checkout::Retry => {}
             }
         }
     }
 
     /// Opens a session for the pool and copies the key into it.
-    fn furnish(&self, mut place: Place<'_>) -> Result<CkResult<()>, TokenError> {
+    fn open_session(&self, mut lease: SessionLease<'_>) -> Result<CkResult<()>, TokenError> {
         let token = self.key.token();
         let _alone = token.exclusive();
-        self.must_stand()?;
+        self.require_active_session()?;
         let original = match token.look_up(OPERATION, ObjectClassKey::Private, self.key.id())? {
             Ok(handle) => handle,
             Err(error) => return Ok(Err(error)),
         };
         let session = match token.sessions().open_another() {
             Ok(session) => session,
-            Err(error) if answers::is(&error, RvError::SessionCount) && self.lanes.do_without() => {
+            Err(error) if return_values::is(&error, RvError::SessionCount) && self.signing_pool.lower_limit() => {
                 return Ok(Ok(()));
             }
             Err(error) => return Ok(Err(error)),
@@ -132,9 +132,9 @@ impl FastSigner {
             Ok(key) => key,
             Err(error) => return Ok(Err(error)),
         };
-        place.lane = Some(Lane { session, key });
+        lease.session = Some(SigningSession { session, key });
         // Return it to the pool while the exclusive lock is still held.
-        drop(place);
+        drop(lease);
         Ok(Ok(()))
     }
 
@@ -154,18 +154,18 @@ impl FastSigner {
         }
     }
 
-    fn must_stand(&self) -> Result<(), TokenError> {
+    fn require_active_session(&self) -> Result<(), TokenError> {
         let token = self.key.token();
-        if token.stands() { Ok(()) } else { Err(token.nobody_is_logged_in(OPERATION)) }
+        if token.has_active_session() { Ok(()) } else { Err(token.not_logged_in_error(OPERATION)) }
     }
 }
 
 /// Whether the key itself would be unusable too.
 fn is_about_the_token(error: &Error) -> bool {
-    answers::is_removed(error)
-        || answers::is_session_gone(error)
-        || answers::is_stale_handle(error)
-        || answers::is_not_logged_in(error)
+    return_values::is_removed(error)
+        || return_values::is_session_gone(error)
+        || return_values::is_stale_handle(error)
+        || return_values::is_not_logged_in(error)
 }
 
 #[cfg(test)]
@@ -180,12 +180,12 @@ mod tests {
     const KINDS: [KeyAlgorithm; 3] = [KeyAlgorithm::P256, KeyAlgorithm::P384, KeyAlgorithm::Rsa(RsaSize::Bits2048)];
 
     fn key(token: &Token, algorithm: KeyAlgorithm, level: SecurityLevel) -> TokenKey {
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
-        ceremony.generate_signing_key("s", &KeyId::random().unwrap(), algorithm, level).unwrap()
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+        enrollment.generate_signing_key("s", &KeyId::random().unwrap(), algorithm, level).unwrap()
     }
 
     fn log_in(token: &Token) {
-        drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+        drop(token.acquire_pin_lease().open_session(pin(PIN)).unwrap());
     }
 
     fn hash(signer: &FastSigner) -> SignatureHash {
@@ -195,7 +195,7 @@ mod tests {
     /// The session objects that are copies of private keys, as another session sees them.
     fn copies(token: &Token) -> Vec<ObjectHandle> {
         let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(false)];
-        token.alone("count the copies", |session| session.find_objects(&template)).unwrap()
+        token.exclusively("count the copies", |session| session.find_objects(&template)).unwrap()
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_may_not_be_copied_is_not_used_either_though_the_token_does_not_ask() {
+    fn an_uncopyable_key_is_not_used_even_if_no_pin_is_asked() {
         for module in modules() {
             let token = open_token(&module);
             log_in(&token);
@@ -261,14 +261,14 @@ mod tests {
         private.push(Attribute::Modifiable(false));
         let public = templates::signing_public_key("s", &id, KeyAlgorithm::P256).unwrap();
         let made = |session: &Session| session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private);
-        token.alone("make a key", made).unwrap();
+        token.exclusively("make a key", made).unwrap();
         let signer = token.fast_signer(&token.find_key(&id).unwrap().unwrap());
         assert!(crate::token::tests::verifies(signer.key(), b"m", &signer.sign(hash(&signer), b"m").unwrap()));
         assert_eq!(copies(&token).len(), 0);
     }
 
     #[test]
-    fn a_copy_that_is_gone_is_made_anew_and_a_destroyed_key_signs_no_more() {
+    fn a_lost_copy_is_recreated_and_a_destroyed_key_cannot_sign() {
         for module in modules() {
             let token = open_token(&module);
             let key = key(&token, KeyAlgorithm::P256, SecurityLevel::Medium);
@@ -276,7 +276,7 @@ mod tests {
             log_in(&token);
             signer.sign(hash(&signer), b"m").unwrap();
             for copy in copies(&token) {
-                token.alone("destroy a copy", |session| session.destroy_object(copy)).unwrap();
+                token.exclusively("destroy a copy", |session| session.destroy_object(copy)).unwrap();
             }
             signer.sign(hash(&signer), b"m").unwrap();
             assert_eq!(copies(&token).len(), 1);
@@ -312,11 +312,11 @@ mod tests {
                     });
                 }
                 for _ in 0..5 {
-                    let ceremony = token.wait_for_turn().unlock(pin(PIN)).unwrap().ceremony();
+                    let enrollment = token.acquire_pin_lease().unlock(pin(PIN)).unwrap().begin_enrollment();
                     let id = KeyId::random().unwrap();
-                    ceremony.generate_signing_key("x", &id, KeyAlgorithm::P256, SecurityLevel::Low).unwrap();
-                    let made = ceremony.find_key(&id).unwrap().unwrap();
-                    ceremony.destroy(&made).unwrap();
+                    enrollment.generate_signing_key("x", &id, KeyAlgorithm::P256, SecurityLevel::Low).unwrap();
+                    let made = enrollment.find_key(&id).unwrap().unwrap();
+                    enrollment.destroy(&made).unwrap();
                 }
             });
             token.log_out().unwrap();

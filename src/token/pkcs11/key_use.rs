@@ -6,16 +6,18 @@ use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
 use cryptoki::object::{Attribute, AttributeType};
 use zeroize::Zeroizing;
 
-use super::answers;
 use super::keys::TokenKey;
-use super::log_in::{LogIn, context_specific};
+use super::log_in::{KeyAuthorization, context_specific};
 use super::mechanisms::{key_transport, oaep_padding};
+use super::return_values;
 use super::templates;
 use super::token::ObjectClassKey;
 use crate::token::oaep::OaepPadding;
 use crate::token::public_key::ecdsa_signature;
 use crate::token::signature::SignatureInput;
-use crate::token::{KeyAlgorithm, KeyTransport, OaepHash, Pin, PublicKey, Signature, SignatureHash, Token, TokenError};
+use crate::token::{
+    KeyAlgorithm, KeyTransport, OaepHash, Pin, Signature, SignatureHash, SubjectPublicKey, Token, TokenError,
+};
 
 impl Token {
     /// Signs. The hash is computed here, so that one mechanism works on every token and card.
@@ -24,13 +26,13 @@ impl Token {
         key: &TokenKey,
         hash: SignatureHash,
         message: &[u8],
-        entitled: LogIn<'_>,
+        authorization: KeyAuthorization<'_>,
     ) -> Result<Signature, TokenError> {
         let operation = "sign";
         let (mechanism, input) = self.signing_input(operation, key.algorithm(), hash, message)?;
-        let pin = self.pin_for(operation, key, entitled)?;
+        let pin = self.pin_for(operation, key, authorization)?;
         let bytes =
-            self.with_key_under(entitled, operation, ObjectClassKey::Private, key.id(), |session, handle| {
+            self.with_key_under(authorization, operation, ObjectClassKey::Private, key.id(), |session, handle| {
                 session.sign_init(&mechanism, handle)?;
                 context_specific(session, pin)?;
                 self.raw().sign(session, input.as_bytes())
@@ -62,13 +64,13 @@ impl Token {
         &self,
         operation: &'static str,
         key: &TokenKey,
-        entitled: LogIn<'a>,
+        authorization: KeyAuthorization<'a>,
     ) -> Result<Option<&'a Pin>, TokenError> {
-        match entitled {
-            LogIn::Standing(_) if key.is_for_one_use_a_pin() => {
+        match authorization {
+            KeyAuthorization::ActiveSession(_) if key.requires_pin_per_use() => {
                 Err(TokenError::PinEachUse { operation, token: self.info().name() })
             }
-            _ => Ok(entitled.pin().filter(|_| key.requires_pin_each_use())),
+            _ => Ok(authorization.pin().filter(|_| key.requires_pin_each_use())),
         }
     }
 
@@ -78,7 +80,7 @@ impl Token {
         key: &TokenKey,
         transport: &KeyTransport,
         ciphertext: &[u8],
-        entitled: LogIn<'_>,
+        authorization: KeyAuthorization<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         let operation = "decrypt";
         if key.algorithm().is_elliptic_curve() {
@@ -88,16 +90,16 @@ impl Token {
         let in_software = self.oaep_in_software(transport)?;
         let mechanism = if in_software.is_some() { Mechanism::RsaX509 } else { key_transport(transport) };
         let is_unusual = matches!(transport, KeyTransport::OaepWith { .. });
-        let pin = self.pin_for(operation, key, entitled)?;
+        let pin = self.pin_for(operation, key, authorization)?;
         let decrypted =
-            self.with_key_under(entitled, operation, ObjectClassKey::Private, key.id(), |session, handle| {
+            self.with_key_under(authorization, operation, ObjectClassKey::Private, key.id(), |session, handle| {
                 match session.decrypt_init(&mechanism, handle) {
-                    Err(error) if is_unusual && answers::blames_the_parameters(&error) => return Ok(None),
+                    Err(error) if is_unusual && return_values::is_parameter_error(&error) => return Ok(None),
                     begun => begun?,
                 }
                 context_specific(session, pin)?;
                 match self.raw().decrypt(session, ciphertext) {
-                    Err(error) if answers::blames_the_ciphertext(&error) => Ok(Some(None)),
+                    Err(error) if return_values::is_ciphertext_error(&error) => Ok(Some(None)),
                     decrypted => decrypted.map(|decrypted| Some(Some(decrypted))),
                 }
             })?;
@@ -131,11 +133,11 @@ impl Token {
         &self,
         key: &TokenKey,
         peer_spki_der: &[u8],
-        entitled: LogIn<'_>,
+        authorization: KeyAuthorization<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         let operation = "agree on a key";
         let token = self.info().name();
-        let peer = PublicKey::from_der(peer_spki_der)?;
+        let peer = SubjectPublicKey::from_der(peer_spki_der)?;
         let (Some(point), Some(length)) = (peer.point(), key.algorithm().field_bytes()) else {
             let what = "key agreement with RSA".to_owned();
             return Err(TokenError::Unsupported { operation, token, what });
@@ -144,11 +146,11 @@ impl Token {
             let reason = format!("the peer's key is on {}, this key on {}", peer.algorithm(), key.algorithm());
             return Err(TokenError::BadData { operation, token, reason });
         }
-        self.pin_for(operation, key, entitled)?;
+        self.pin_for(operation, key, authorization)?;
         let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &point));
         let template = templates::agreed_secret(length);
         let secret =
-            self.with_key_under(entitled, operation, ObjectClassKey::Private, key.id(), |session, handle| {
+            self.with_key_under(authorization, operation, ObjectClassKey::Private, key.id(), |session, handle| {
                 let secret = session.derive_key(&mechanism, handle, &template)?;
                 let read = session.get_attributes(secret, &[AttributeType::Value]);
                 session.destroy_object(secret)?;

@@ -6,11 +6,11 @@ use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHan
 use cryptoki::session::Session;
 use signature::Error as SignatureError;
 
-use super::each_use::asking_where_it_can;
-use super::log_in::LogIn;
+use super::always_authenticate::with_always_authenticate;
+use super::log_in::KeyAuthorization;
 use super::templates;
 use super::token::ObjectClassKey;
-use crate::token::{KeyAlgorithm, KeyId, PublicKey, SecurityLevel, Signature, SignatureHash, Token, TokenError};
+use crate::token::{KeyAlgorithm, KeyId, SecurityLevel, Signature, SignatureHash, SubjectPublicKey, Token, TokenError};
 
 /// A private key on a token, identified by its `CKA_ID`. A stale handle is looked up again.
 #[derive(Clone, Debug)]
@@ -18,15 +18,15 @@ pub struct TokenKey {
     token: Token,
     id: KeyId,
     label: String,
-    public_key: PublicKey,
-    asks: Asks,
+    public_key: SubjectPublicKey,
+    pin_enforcement: PinEnforcement,
     signs: bool,
     reads: bool,
 }
 
 /// Who enforces the PIN for each use of a key, according to its attributes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Asks {
+struct PinEnforcement {
     // CKA_ALWAYS_AUTHENTICATE: the token, between the init call and the operation.
     token: bool,
     // CKA_COPYABLE is false: it is a key of level High (or the authority's, which has no level). If
@@ -42,7 +42,7 @@ pub struct PublicKeyObject {
     /// its label
     pub label: String,
     /// the key
-    pub public_key: PublicKey,
+    pub public_key: SubjectPublicKey,
     /// its algorithm
     pub algorithm: KeyAlgorithm,
 }
@@ -64,7 +64,7 @@ impl TokenKey {
     }
 
     /// The public key.
-    pub fn public_key(&self) -> &PublicKey {
+    pub fn public_key(&self) -> &SubjectPublicKey {
         &self.public_key
     }
 
@@ -75,13 +75,13 @@ impl TokenKey {
 
     /// Whether the token enforces the PIN for every use (`CKA_ALWAYS_AUTHENTICATE`).
     pub fn requires_pin_each_use(&self) -> bool {
-        self.asks.token
+        self.pin_enforcement.token
     }
 
     /// Whether the key must not be used during an active session, even if the token does not
     /// enforce that. True for every key of level High.
-    pub fn is_for_one_use_a_pin(&self) -> bool {
-        self.asks.token || self.asks.we
+    pub fn requires_pin_per_use(&self) -> bool {
+        self.pin_enforcement.token || self.pin_enforcement.we
     }
 
     /// Whether it may sign.
@@ -108,7 +108,7 @@ impl TokenKey {
     /// Signs with the given hash. [`TokenError::Unsupported`] if the curve of the key requires
     /// another.
     pub fn sign_hashed(&self, hash: SignatureHash, message: &[u8]) -> Result<Signature, TokenError> {
-        self.token.sign_with_key(self, hash, message, LogIn::There)
+        self.token.sign_with_key(self, hash, message, KeyAuthorization::LoggedIn)
     }
 }
 
@@ -119,9 +119,9 @@ impl signature::Signer<Signature> for TokenKey {
 }
 
 impl signature::Keypair for TokenKey {
-    type VerifyingKey = PublicKey;
+    type VerifyingKey = SubjectPublicKey;
 
-    fn verifying_key(&self) -> PublicKey {
+    fn verifying_key(&self) -> SubjectPublicKey {
         self.public_key.clone()
     }
 }
@@ -146,10 +146,10 @@ impl Token {
     }
 
     fn find_keys(&self, operation: &'static str, also: &[Attribute]) -> Result<Vec<TokenKey>, TokenError> {
-        self.must_be_logged_in(operation)?;
+        self.require_login(operation)?;
         let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(true)];
         template.extend_from_slice(also);
-        let found = self.alone(operation, |session| {
+        let found = self.exclusively(operation, |session| {
             let mut found = Vec::new();
             for handle in session.find_objects(&template)? {
                 if let Some(key) = describe_private_key(session, handle)? {
@@ -170,10 +170,10 @@ impl Token {
 
     /// All public keys of supported algorithms; needs no login.
     pub fn public_keys(&self) -> Result<Vec<PublicKeyObject>, TokenError> {
-        self.alone("list the public keys", |session| {
+        self.exclusively("list the public keys", |session| {
             let mut keys = Vec::new();
             for handle in session.find_objects(&[Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Token(true)])? {
-                let described = Described::read(session, handle)?;
+                let described = KeyAttributes::read(session, handle)?;
                 if let Some(public_key) = described.public_key() {
                     let algorithm = public_key.algorithm();
                     keys.push(PublicKeyObject { id: described.id, label: described.label, public_key, algorithm });
@@ -190,9 +190,9 @@ impl Token {
 
     /// Destroys both halves of a key pair. A missing half is not an error.
     pub(in crate::token) fn destroy_key_pair(&self, operation: &'static str, id: &KeyId) -> Result<(), TokenError> {
-        self.must_be_logged_in(operation)?;
+        self.require_login(operation)?;
         self.forget(ObjectClassKey::Private, id);
-        self.alone(operation, |session| {
+        self.exclusively(operation, |session| {
             // Copies of a destroyed key would still sign.
             self.drop_copies();
             destroy_both_halves(session, id)
@@ -219,24 +219,24 @@ impl Token {
         level: Option<SecurityLevel>,
     ) -> Result<TokenKey, TokenError> {
         let operation = "make a signing key";
-        self.must_have_room(operation)?;
+        self.check_free_space(operation)?;
         let public = templates::signing_public_key(label, id, algorithm)?;
         let private = templates::signing_key(label, id, level);
         let mechanism =
             if algorithm.is_elliptic_curve() { Mechanism::EccKeyPairGen } else { Mechanism::RsaPkcsKeyPairGen };
-        let made = self.alone(operation, |session| {
-            let (_, private) = asking_where_it_can(session, id, &private, |private| {
+        let made = self.exclusively(operation, |session| {
+            let (_, private) = with_always_authenticate(session, id, &private, |private| {
                 session.generate_key_pair(&mechanism, &public, private)
             })?;
             Ok((private, describe_private_key(session, private)?))
         });
-        let key = self.whole_or_nothing(operation, id, made)?;
-        key.say_who_asks(level);
+        let key = self.complete_or_remove(operation, id, made)?;
+        key.log_pin_enforcement(level);
         Ok(key)
     }
 
     /// Records a newly made key. If it is not as expected, removes everything of it from the token.
-    pub(super) fn whole_or_nothing(
+    pub(super) fn complete_or_remove(
         &self,
         operation: &'static str,
         id: &KeyId,
@@ -260,12 +260,12 @@ impl Token {
         Err(error)
     }
 
-    pub(super) fn must_be_logged_in(&self, operation: &'static str) -> Result<(), TokenError> {
-        if self.is_logged_in() { Ok(()) } else { Err(self.nobody_is_logged_in(operation)) }
+    pub(super) fn require_login(&self, operation: &'static str) -> Result<(), TokenError> {
+        if self.is_logged_in() { Ok(()) } else { Err(self.not_logged_in_error(operation)) }
     }
 
     /// The error for a missing login. For a removed token it is `Absent`: a PIN could not help.
-    pub(super) fn nobody_is_logged_in(&self, operation: &'static str) -> TokenError {
+    pub(super) fn not_logged_in_error(&self, operation: &'static str) -> TokenError {
         let token = self.info().name();
         if self.presence().is_gone() {
             TokenError::Absent { operation, token }
@@ -290,19 +290,19 @@ pub(super) fn destroy_both_halves(session: &Session, id: &KeyId) -> CkResult<()>
 pub(super) struct KeyDescription {
     id: KeyId,
     label: String,
-    public_key: PublicKey,
-    asks: Asks,
+    public_key: SubjectPublicKey,
+    pin_enforcement: PinEnforcement,
     signs: bool,
     reads: bool,
 }
 
 impl KeyDescription {
     fn of(self, token: &Token) -> TokenKey {
-        let Self { id, label, public_key, asks, signs, reads } = self;
-        TokenKey { token: token.clone(), id, label, public_key, asks, signs, reads }
+        let Self { id, label, public_key, pin_enforcement, signs, reads } = self;
+        TokenKey { token: token.clone(), id, label, public_key, pin_enforcement, signs, reads }
     }
 
-    pub(super) fn into_public_key(self) -> PublicKey {
+    pub(super) fn into_public_key(self) -> SubjectPublicKey {
         self.public_key
     }
 }
@@ -311,32 +311,32 @@ impl KeyDescription {
 /// public key. An elliptic-curve one does not: it is in the public key object with the same
 /// `CKA_ID`.
 pub(super) fn describe_private_key(session: &Session, handle: ObjectHandle) -> CkResult<Option<KeyDescription>> {
-    let described = Described::read(session, handle)?;
+    let described = KeyAttributes::read(session, handle)?;
     let mut public_key = described.public_key();
     if public_key.is_none() {
         let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Id(described.id.as_bytes().to_vec())];
         for handle in session.find_objects(&template)? {
-            public_key = public_key.or(Described::read(session, handle)?.public_key());
+            public_key = public_key.or(KeyAttributes::read(session, handle)?.public_key());
         }
     }
     Ok(public_key.map(|public_key| KeyDescription {
         id: described.id,
         label: described.label,
         public_key,
-        asks: described.asks,
+        pin_enforcement: described.pin_enforcement,
         signs: described.signs,
         reads: described.reads,
     }))
 }
 
 /// Reads a public key object; `None` if its algorithm is not supported.
-pub(super) fn read_public_key(session: &Session, handle: ObjectHandle) -> CkResult<Option<PublicKey>> {
-    Ok(Described::read(session, handle)?.public_key())
+pub(super) fn read_public_key(session: &Session, handle: ObjectHandle) -> CkResult<Option<SubjectPublicKey>> {
+    Ok(KeyAttributes::read(session, handle)?.public_key())
 }
 
 /// The attributes of a key object that are read.
 #[derive(Default)]
-struct Described {
+struct KeyAttributes {
     id: KeyId,
     label: String,
     key_type: Option<KeyType>,
@@ -344,12 +344,12 @@ struct Described {
     exponent: Vec<u8>,
     parameters: Vec<u8>,
     point: Vec<u8>,
-    asks: Asks,
+    pin_enforcement: PinEnforcement,
     signs: bool,
     reads: bool,
 }
 
-impl Described {
+impl KeyAttributes {
     fn read(session: &Session, handle: ObjectHandle) -> CkResult<Self> {
         let mut key = Self::default();
         let common = [AttributeType::KeyType, AttributeType::Id, AttributeType::Label, AttributeType::Class];
@@ -381,8 +381,8 @@ impl Described {
                 Attribute::PublicExponent(exponent) => self.exponent = exponent,
                 Attribute::EcParams(parameters) => self.parameters = parameters,
                 Attribute::EcPoint(point) => self.point = point,
-                Attribute::AlwaysAuthenticate(always) => self.asks.token = always,
-                Attribute::Copyable(copyable) => self.asks.we = !copyable,
+                Attribute::AlwaysAuthenticate(always) => self.pin_enforcement.token = always,
+                Attribute::Copyable(copyable) => self.pin_enforcement.we = !copyable,
                 Attribute::Sign(signs) => self.signs = signs,
                 Attribute::Decrypt(true) | Attribute::Derive(true) => self.reads = true,
                 _ => {}
@@ -390,10 +390,10 @@ impl Described {
         }
     }
 
-    fn public_key(&self) -> Option<PublicKey> {
+    fn public_key(&self) -> Option<SubjectPublicKey> {
         match self.key_type {
-            Some(KeyType::RSA) => PublicKey::rsa(&self.modulus, &self.exponent),
-            Some(KeyType::EC) => PublicKey::elliptic_curve(&self.parameters, &self.point),
+            Some(KeyType::RSA) => SubjectPublicKey::rsa(&self.modulus, &self.exponent),
+            Some(KeyType::EC) => SubjectPublicKey::elliptic_curve(&self.parameters, &self.point),
             _ => None,
         }
     }

@@ -8,94 +8,94 @@ use cryptoki::error::RvError;
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 
-use super::answers;
 use super::objects::put_mark;
-use super::provisioning::IN_THE_MAKING;
-use crate::token::wrong_pins::WrongPins;
+use super::provisioning::PROVISIONING_MARK;
+use super::return_values;
+use crate::token::wrong_pins::WrongPinCounter;
 use crate::token::{Pin, PinState, Token, TokenError, WhichPin};
 
 /// What authorizes an operation to use a key.
 #[derive(Clone, Copy)]
-pub(in crate::token) enum LogIn<'a> {
+pub(in crate::token) enum KeyAuthorization<'a> {
     /// The token is logged in, as the authority's is.
-    There,
+    LoggedIn,
     /// The PIN that was typed for this operation.
-    ByPin(&'a Pin),
+    WithPin(&'a Pin),
     /// The active session with this number.
-    Standing(u64),
+    ActiveSession(u64),
 }
 
-impl<'a> LogIn<'a> {
+impl<'a> KeyAuthorization<'a> {
     /// The PIN, for a key that requires it for each use.
     pub(in crate::token) fn pin(self) -> Option<&'a Pin> {
         match self {
-            Self::ByPin(pin) => Some(pin),
-            Self::There | Self::Standing(_) => None,
+            Self::WithPin(pin) => Some(pin),
+            Self::LoggedIn | Self::ActiveSession(_) => None,
         }
     }
 }
 
 /// The purpose of a login.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum LoginMode {
     /// Stay logged in, as the authority does.
-    ToStay,
+    Persistent,
     /// One operation; an active session continues.
-    OneAct,
+    SingleOperation,
     /// A session, active until logout.
-    Standing,
+    ActiveSession,
 }
 
 /// The next session number, for all tokens.
-static NEXT_STANDING: AtomicU64 = AtomicU64::new(1);
+static NEXT_SESSION_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 impl Token {
     /// Really verifies the PIN: waits for running operations, logs out and logs in. (During a login
     /// a module answers `CKR_USER_ALREADY_LOGGED_IN` to any PIN.) A call spends at most one try,
     /// and none if the PIN is locked, not set, or has a length that the token does not accept.
     pub fn log_in(&self, pin: &Pin) -> Result<(), TokenError> {
-        self.log_in_for(Purpose::ToStay, pin).map(|_| ())
+        self.log_in_for(LoginMode::Persistent, pin).map(|_| ())
     }
 
     /// Logs in for any purpose. Returns the number of the session that is active then (0: none).
-    pub(super) fn log_in_for(&self, purpose: Purpose, pin: &Pin) -> Result<u64, TokenError> {
+    pub(super) fn log_in_for(&self, purpose: LoginMode, pin: &Pin) -> Result<u64, TokenError> {
         let operation = "log in";
         self.check_length(operation, pin)?;
         let _alone = self.exclusive();
         self.check_pin_can_be_tried(WhichPin::User, operation, pin)?;
-        let stood = self.standing();
-        let result = self.sessions().at_anchor(|anchor| {
-            self.log_out_session(anchor);
+        let stood = self.active_session();
+        let result = self.sessions().in_login_session(|login_session| {
+            self.log_out_session(login_session);
             self.note_new_pin(false);
-            anchor.login(UserType::User, Some(&auth_pin(pin)))
+            login_session.login(UserType::User, Some(&auth_pin(pin)))
         });
         let result = result.map_err(|error| self.explain(operation, &error));
         self.wrong_pins(WhichPin::User).note(pin, &result);
         if let Err(error) = result {
-            return Err(if stood.is_some() { error.and_a_log_in_ended() } else { error });
+            return Err(if stood.is_some() { error.with_session_ended() } else { error });
         }
         self.note_logged_in();
         let stands = match purpose {
-            Purpose::ToStay => None,
-            Purpose::OneAct => stood,
-            Purpose::Standing => stood.or_else(|| Some(NEXT_STANDING.fetch_add(1, Ordering::Relaxed))),
+            LoginMode::Persistent => None,
+            LoginMode::SingleOperation => stood,
+            LoginMode::ActiveSession => stood.or_else(|| Some(NEXT_SESSION_NUMBER.fetch_add(1, Ordering::Relaxed))),
         };
-        self.note_standing(stands);
+        self.set_active_session(stands);
         Ok(stands.unwrap_or(0))
     }
 
     /// Logs out and ends an active session. It is not an error if the token is not logged in.
     pub fn log_out(&self) -> Result<(), TokenError> {
         let _alone = self.exclusive();
-        self.log_out_alone();
+        self.log_out_exclusively();
         Ok(())
     }
 
     /// Verifies the PIN and leaves the token as it was. It spends one try, as every login, and an
     /// active session continues.
     pub fn verify_pin(&self, pin: &Pin) -> Result<(), TokenError> {
-        self.log_in_for(Purpose::OneAct, pin)?;
-        self.lock_again();
+        self.log_in_for(LoginMode::SingleOperation, pin)?;
+        self.end_operation();
         Ok(())
     }
 
@@ -111,9 +111,10 @@ impl Token {
         self.check_length(operation, new)?;
         let _alone = self.exclusive();
         let before = self.check_pin_can_be_tried(WhichPin::User, operation, old)?;
-        self.must_have_room(operation)?;
+        self.check_free_space(operation)?;
         self.note_new_pin(false);
-        let result = self.sessions().at_anchor(|anchor| anchor.set_pin(&auth_pin(old), &auth_pin(new)));
+        let result =
+            self.sessions().in_login_session(|login_session| login_session.set_pin(&auth_pin(old), &auth_pin(new)));
         let result = result.map_err(|error| {
             let now = Cell::new(None);
             let explained = self.explain_with(operation, &error, || {
@@ -124,9 +125,9 @@ impl Token {
                 // For a wrong old PIN a token returns CKR_PIN_INCORRECT. A token that returns
                 // another value still counts the try.
                 TokenError::PinIncorrect { operation, token, .. }
-                    if answers::is_of_a_new_pin(&error) && counts_no_try(now.get(), before) =>
+                    if return_values::is_of_a_new_pin(&error) && counts_no_try(now.get(), before) =>
                 {
-                    answers::new_pin_refused(operation, token, &error)
+                    return_values::new_pin_refused(operation, token, &error)
                 }
                 explained => explained,
             }
@@ -153,7 +154,7 @@ impl Token {
         let operation = "set a new PIN";
         self.check_length(operation, pin)?;
         self.as_security_officer(operation, so_pin, |session| {
-            mark.map_or(Ok(()), |purpose| put_mark(session, IN_THE_MAKING, purpose))?;
+            mark.map_or(Ok(()), |purpose| put_mark(session, PROVISIONING_MARK, purpose))?;
             session.init_pin(&auth_pin(pin))
         })?;
         self.note_new_pin(true);
@@ -171,22 +172,22 @@ impl Token {
         let _alone = self.exclusive();
         self.check_pin_can_be_tried(WhichPin::SecurityOfficer, operation, so_pin)?;
         let is_right = Cell::new(false);
-        let result = self.sessions().at_anchor(|anchor| {
-            self.log_out_session(anchor);
-            let result = anchor.login(UserType::So, Some(&auth_pin(so_pin))).and_then(|()| {
+        let result = self.sessions().in_login_session(|login_session| {
+            self.log_out_session(login_session);
+            let result = login_session.login(UserType::So, Some(&auth_pin(so_pin))).and_then(|()| {
                 is_right.set(true);
-                act(anchor)
+                act(login_session)
             });
-            self.log_out_session(anchor);
+            self.log_out_session(login_session);
             result
         });
         let result = result.map_err(|error| match self.explain(operation, &error) {
             // The SO login succeeded: the token refuses the new PIN.
             TokenError::PinIncorrect { operation, token, .. } if is_right.get() => {
-                answers::new_pin_refused(operation, token, &error)
+                return_values::new_pin_refused(operation, token, &error)
             }
             TokenError::PinLocked { operation, token } if is_right.get() => {
-                TokenError::Fault { operation, token, code: answers::code_of(&error) }
+                TokenError::Fault { operation, token, code: return_values::code_of(&error) }
             }
             TokenError::PinIncorrect { operation, token, .. } => {
                 let so_pin_state = self.read_pin_states().map_or(PinState::CountLow, |states| states.so_pin);
@@ -205,17 +206,17 @@ impl Token {
     }
 
     /// Ends an operation that unlocked the token with a PIN: logs out unless a session is active.
-    pub(in crate::token) fn lock_again(&self) {
+    pub(in crate::token) fn end_operation(&self) {
         let _alone = self.exclusive();
-        if !self.stands() {
-            self.log_out_alone();
+        if !self.has_active_session() {
+            self.log_out_exclusively();
         }
     }
 
     /// Logs out. The caller holds the token exclusively.
-    fn log_out_alone(&self) {
-        let _ = self.sessions().at_anchor(|anchor| {
-            self.log_out_session(anchor);
+    fn log_out_exclusively(&self) {
+        let _ = self.sessions().in_login_session(|login_session| {
+            self.log_out_session(login_session);
             Ok(())
         });
     }
@@ -244,7 +245,7 @@ impl Token {
             (PinState::Locked, WhichPin::User) => return Err(TokenError::PinLocked { operation, token }),
             (PinState::Locked, WhichPin::SecurityOfficer) => return Err(TokenError::SoPinLocked { operation, token }),
             (PinState::NotSet, WhichPin::User) => return Err(TokenError::PinNotSet { operation, token }),
-            (PinState::FinalTry, _) if !pin.may_take_the_last_try() => {
+            (PinState::FinalTry, _) if !pin.is_last_try_allowed() => {
                 return Err(TokenError::LastTry { operation, token, which });
             }
             _ => {}
@@ -253,8 +254,8 @@ impl Token {
         Ok(state)
     }
 
-    fn wrong_pins(&self, which: WhichPin) -> WrongPins {
-        WrongPins::of(which, self.info())
+    fn wrong_pins(&self, which: WhichPin) -> WrongPinCounter {
+        WrongPinCounter::of(which, self.info())
     }
 
     /// Number of wrong PINs in a row, given by any process of this user, since the last correct one
@@ -266,7 +267,7 @@ impl Token {
     fn log_out_session(&self, session: &Session) {
         self.drop_copies();
         if let Err(error) = session.logout()
-            && !answers::is(&error, RvError::UserNotLoggedIn)
+            && !return_values::is(&error, RvError::UserNotLoggedIn)
         {
             tracing::debug!(token = %self.info().name(), %error, "logout failed");
         }
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_is_not_known_now_nobody_says_that_no_try_was_counted() {
+    fn an_unknown_pin_state_never_claims_that_no_try_was_counted() {
         for before in [PinState::Ok, PinState::CountLow, PinState::FinalTry] {
             assert!(counts_no_try(Some(before), before) && !counts_no_try(None, before), "{before:?}");
         }

@@ -6,8 +6,8 @@ use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::slot::Slot;
 
-use super::answers;
 use super::raw::RawFunctions;
+use super::return_values;
 use super::sessions::Sessions;
 use crate::token::oaep::OaepPadding;
 use crate::token::{KeyTransport, KeyWrapMechanism, OaepHash, Token, TokenError};
@@ -51,7 +51,9 @@ fn can_begin_oaep(sessions: &Sessions, hash: OaepHash) -> CkResult<bool> {
     let session = sessions.open_another()?;
     match session.create_object(&template).and_then(|key| session.encrypt_init(&oaep(hash), key)) {
         Err(error)
-            if answers::is_removed(&error) || answers::is_session_gone(&error) || answers::is_no_room(&error) =>
+            if return_values::is_removed(&error)
+                || return_values::is_session_gone(&error)
+                || return_values::is_out_of_space(&error) =>
         {
             Err(error)
         }

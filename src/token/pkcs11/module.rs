@@ -11,15 +11,17 @@ use cryptoki::error::{Error, Result as CkResult, RvError};
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 use serde::{Deserialize, Serialize};
 
-use super::afresh::start_remedy;
-use super::answering::Known;
-use super::answers;
-use super::officer::pin_states_of;
+use super::fresh_process::start_remedy;
 use super::raw::RawFunctions;
+use super::responsiveness::ModuleState;
+use super::return_values;
+use super::so_pin::pin_states_of;
 use super::token::OpenToken;
 use crate::token::check;
-use crate::token::owner_lock::{OwnerLock, PATIENCE};
-use crate::token::{PinState, SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenName, written_by_others};
+use crate::token::owner_lock::{OWNER_TIMEOUT, OwnerLock};
+use crate::token::{
+    PinState, SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenName, untrusted_file_reason,
+};
 
 /// The label of an emptied token. The next new token reuses it.
 pub(super) const EMPTY_LABEL: &str = "tokenkeep empty";
@@ -28,16 +30,16 @@ pub(super) const EMPTY_LABEL: &str = "tokenkeep empty";
 /// stays loaded.
 #[derive(Clone, Debug)]
 pub struct Module {
-    inner: Arc<Loaded>,
+    inner: Arc<LoadedModule>,
 }
 
 #[derive(Debug)]
-struct Loaded {
+struct LoadedModule {
     path: PathBuf,
     pkcs11: Pkcs11,
     raw: RawFunctions,
     // Open tokens by serial number: a token is opened once in a process.
-    open: Mutex<HashMap<String, Opened>>,
+    open: Mutex<HashMap<String, OpenedToken>>,
     // Held shared by calls without an open token, exclusively while the module is restarted.
     running: RwLock<()>,
     // SoftHSM adds a free slot during a slot list call after the last one became a token. Two
@@ -45,18 +47,18 @@ struct Loaded {
     listing: Mutex<()>,
     // The module was finalized and could not be initialized again, so every call to it fails.
     stopped: AtomicBool,
-    known: Known,
+    module_state: ModuleState,
 }
 
 /// A token that this process has opened.
 #[derive(Debug)]
-struct Opened {
+struct OpenedToken {
     token: Weak<OpenToken>,
     // This ends before the sessions are closed; `in_use` ends afterwards.
     in_use: Weak<()>,
 }
 
-impl Opened {
+impl OpenedToken {
     fn of(token: &Token) -> Self {
         Self { token: Arc::downgrade(token.share()), in_use: Arc::downgrade(token.in_use()) }
     }
@@ -67,7 +69,7 @@ impl Opened {
 
     /// Whether sessions of the token may be open or closing.
     fn has_sessions(&self) -> bool {
-        self.token().map_or(self.in_use.strong_count() > 0, |token| !token.is_buried())
+        self.token().map_or(self.in_use.strong_count() > 0, |token| !token.is_closed())
     }
 }
 
@@ -140,11 +142,11 @@ impl Module {
         if let Some(module) = loaded.iter().find(|module| module.inner.path == canonical) {
             return Ok(module.clone());
         }
-        if let Some(reason) = written_by_others(&canonical) {
+        if let Some(reason) = untrusted_file_reason(&canonical) {
             let (reason, remedy) = reason.rsplit_once("; ").unwrap_or((&reason, "leave it out"));
             return Err(unusable(reason.to_owned(), remedy.to_owned()));
         }
-        check::must_survive(&canonical)?;
+        check::check_survives(&canonical)?;
         let not_a_module =
             |error: Error| unusable(error.to_string(), "it must be the shared library of a PKCS#11 module".to_owned());
         let pkcs11 = Pkcs11::new(&canonical).map_err(not_a_module)?;
@@ -153,7 +155,7 @@ impl Module {
             Some(SoftHsmProblem { what, remedy }) => unusable(what, remedy),
             None => unusable(error.to_string(), start_remedy(&canonical)),
         })?;
-        let inner = Loaded {
+        let inner = LoadedModule {
             path: canonical,
             pkcs11,
             raw,
@@ -161,7 +163,7 @@ impl Module {
             running: RwLock::new(()),
             listing: Mutex::default(),
             stopped: AtomicBool::new(false),
-            known: Known::default(),
+            module_state: ModuleState::default(),
         };
         let module = Self { inner: Arc::new(inner) };
         loaded.push(module.clone());
@@ -175,11 +177,11 @@ impl Module {
 
     /// All present initialized tokens, except emptied ones.
     pub fn tokens(&self) -> Result<Vec<TokenInfo>, TokenError> {
-        let (slots, listed) = self.look_into_slots()?;
+        let (slots, listed) = self.read_slots()?;
         let in_use = |info: &CkTokenInfo| info.token_initialized() && info.label().trim_end() != EMPTY_LABEL;
         let tokens: Vec<TokenInfo> =
             slots.iter().filter(|(_, info)| in_use(info)).map(|(slot, info)| self.token_info(*slot, info)).collect();
-        self.known().note_seen(Some(listed).filter(|listed| listed.len() == slots.len()), &tokens);
+        self.module_state().note_seen(Some(listed).filter(|listed| listed.len() == slots.len()), &tokens);
         Ok(tokens)
     }
 
@@ -187,17 +189,17 @@ impl Module {
     /// with software slots only (SoftHSM, Kryoptic) sees tokens of other processes only after
     /// [`Module::rescan`].
     pub fn has_readers(&self) -> Result<bool, TokenError> {
-        if self.known().has_readers() {
+        if self.module_state().has_readers() {
             return Ok(true);
         }
         let _running = self.running();
-        let slots = self.all_slots().map_err(|error| self.not_started(&error))?;
+        let slots = self.all_slots().map_err(|error| self.start_error(&error))?;
         let is_reader = |slot: &Slot| {
             self.inner.pkcs11.get_slot_info(*slot).is_ok_and(|info| info.hardware_slot() || info.removable_device())
         };
         // A module without any slot may wait for a reader.
         let has = slots.is_empty() || slots.iter().any(is_reader);
-        self.known().note_readers(has);
+        self.module_state().note_readers(has);
         Ok(has)
     }
 
@@ -212,17 +214,17 @@ impl Module {
             return Ok(false);
         }
         // A changed configuration may make the module end the process that initializes it.
-        check::must_survive(self.path())?;
+        check::check_survives(self.path())?;
         // A module that failed to initialize before cannot be finalized either: initialize it
         // anyway.
         let ended = self.inner.pkcs11.clone().finalize();
         let result = match start(&self.inner.pkcs11) {
             // It was not finalized and runs on as before.
-            Err(error) if answers::is(&error, RvError::CryptokiAlreadyInitialized) => ended,
+            Err(error) if return_values::is(&error, RvError::CryptokiAlreadyInitialized) => ended,
             started => started,
         };
         self.inner.stopped.store(result.is_err(), Ordering::SeqCst);
-        result.map_err(|error| self.not_started(&error))?;
+        result.map_err(|error| self.start_error(&error))?;
         Ok(true)
     }
 
@@ -235,23 +237,23 @@ impl Module {
     /// Finalizes the module in a process that no longer needs it.
     pub(in crate::token) fn stop(&self) -> Result<(), TokenError> {
         let _stopped = self.inner.running.write().unwrap_or_else(PoisonError::into_inner);
-        self.inner.pkcs11.clone().finalize().map_err(|error| self.not_started(&error))
+        self.inner.pkcs11.clone().finalize().map_err(|error| self.start_error(&error))
     }
 
     /// Opens the token and takes ownership. Waits up to 5 s for another owner to end; the error
     /// then names that owner. A token that is already open in this process is returned again. If
     /// that one was removed or reinitialized, the token is opened again and is not logged in.
     pub fn open(&self, token: &TokenInfo) -> Result<Token, TokenError> {
-        self.open_within(token, PATIENCE)
+        self.open_within(token, OWNER_TIMEOUT)
     }
 
     /// Like [`Module::open`], with this timeout: for listing all tokens, some of which others own.
-    pub fn open_within(&self, token: &TokenInfo, patience: Duration) -> Result<Token, TokenError> {
+    pub fn open_within(&self, token: &TokenInfo, timeout: Duration) -> Result<Token, TokenError> {
         let operation = "open the token";
         let (mut open, owner) = loop {
             let open = self.open_tokens();
-            match open.get(&token.serial).and_then(Opened::token) {
-                None => break (open, Arc::new(OwnerLock::acquire_within(self.path(), &token.name(), patience)?)),
+            match open.get(&token.serial).and_then(OpenedToken::token) {
+                None => break (open, Arc::new(OwnerLock::acquire_within(self.path(), &token.name(), timeout)?)),
                 // This process holds the lock already.
                 Some(gone) if gone.is_gone() => break (open, gone.owner()),
                 Some(there) => {
@@ -265,13 +267,13 @@ impl Module {
             }
         };
         let opened = self.open_owned(operation, token, owner)?;
-        open.insert(token.serial.clone(), Opened::of(&opened));
+        open.insert(token.serial.clone(), OpenedToken::of(&opened));
         Ok(opened)
     }
 
     /// Opens the token in a child of its owner, which waits for the child.
-    pub(in crate::token) fn open_beside_the_parent(&self, token: &TokenInfo) -> Result<Token, TokenError> {
-        self.open_owned("open the token", token, Arc::new(OwnerLock::held_by_the_parent()))
+    pub(in crate::token) fn open_in_child(&self, token: &TokenInfo) -> Result<Token, TokenError> {
+        self.open_owned("open the token", token, Arc::new(OwnerLock::held_by_parent()))
     }
 
     fn open_owned(
@@ -290,7 +292,7 @@ impl Module {
         self.open_tokens().get(&token.serial).is_some_and(|opened| opened.token.strong_count() > 0)
     }
 
-    fn open_tokens(&self) -> MutexGuard<'_, HashMap<String, Opened>> {
+    fn open_tokens(&self) -> MutexGuard<'_, HashMap<String, OpenedToken>> {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -327,30 +329,31 @@ impl Module {
     }
 
     /// What the token in a slot reports now.
-    pub(super) fn look_into(&self, slot: Slot) -> CkResult<CkTokenInfo> {
-        answers::patiently(|| self.inner.pkcs11.get_token_info(slot))
+    pub(super) fn read_token_info(&self, slot: Slot) -> CkResult<CkTokenInfo> {
+        return_values::retry_transient(|| self.inner.pkcs11.get_token_info(slot))
     }
 
     /// The slots with a token, initialized or not, and the information of each token.
     pub(super) fn slots(&self) -> Result<Vec<InSlot>, TokenError> {
-        Ok(self.look_into_slots()?.0)
+        Ok(self.read_slots()?.0)
     }
 
     /// Like `slots`, with all slots that hold a token, including unreadable ones.
-    fn look_into_slots(&self) -> Result<(Vec<InSlot>, Vec<Slot>), TokenError> {
+    fn read_slots(&self) -> Result<(Vec<InSlot>, Vec<Slot>), TokenError> {
         let _running = self.running();
         let slots = self.list_slots()?;
         // A token that is removed between the two calls is skipped.
-        let found = slots.iter().filter_map(|slot| self.look_into(*slot).ok().map(|info| (*slot, info))).collect();
-        if self.known().has_readers() {
+        let found =
+            slots.iter().filter_map(|slot| self.read_token_info(*slot).ok().map(|info| (*slot, info))).collect();
+        if self.module_state().has_readers() {
             // OpenSC does not list a card to which another program is connected exclusively. Asked
             // for that slot, it returns CKR_DEVICE_ERROR.
             let all = self.all_slots().unwrap_or_default();
             let is_taken = |slot: &Slot| {
                 !slots.contains(slot)
-                    && self.look_into(*slot).is_err_and(|error| answers::is(&error, RvError::DeviceError))
+                    && self.read_token_info(*slot).is_err_and(|error| return_values::is(&error, RvError::DeviceError))
             };
-            self.known().note_taken(all.iter().any(is_taken));
+            self.module_state().note_blocked_card(all.iter().any(is_taken));
         }
         Ok((found, slots))
     }
@@ -362,13 +365,13 @@ impl Module {
             remedy: "check that its configuration still exists".to_owned(),
         };
         let _alone = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
-        answers::patiently(|| self.inner.pkcs11.get_slots_with_token()).map_err(failed)
+        return_values::retry_transient(|| self.inner.pkcs11.get_slots_with_token()).map_err(failed)
     }
 
     /// All slots, including those without a token.
     pub(super) fn all_slots(&self) -> CkResult<Vec<Slot>> {
         let _alone = self.inner.listing.lock().unwrap_or_else(PoisonError::into_inner);
-        answers::patiently(|| self.inner.pkcs11.get_all_slots())
+        return_values::retry_transient(|| self.inner.pkcs11.get_all_slots())
     }
 
     /// Held while the module is called without an open token.
@@ -376,8 +379,8 @@ impl Module {
         self.inner.running.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn known(&self) -> &Known {
-        &self.inner.known
+    pub(super) fn module_state(&self) -> &ModuleState {
+        &self.inner.module_state
     }
 
     /// The token in a slot.
@@ -404,7 +407,7 @@ impl Module {
 
 fn initialize(pkcs11: &Pkcs11) -> CkResult<()> {
     match start(pkcs11) {
-        Err(error) if answers::is(&error, RvError::CryptokiAlreadyInitialized) => Ok(()),
+        Err(error) if return_values::is(&error, RvError::CryptokiAlreadyInitialized) => Ok(()),
         result => result,
     }
 }
@@ -426,9 +429,9 @@ mod tests {
     use crate::token::test_support::{open_token, softhsm};
 
     #[test]
-    fn a_module_is_not_started_anew_before_the_sessions_of_a_token_that_was_given_up_are_closed() {
+    fn a_module_restarts_only_after_dropped_tokens_close_sessions() {
         let token = open_token(&softhsm());
-        let opened = Opened::of(&token);
+        let opened = OpenedToken::of(&token);
         let being_closed = Arc::clone(token.in_use());
         assert!(opened.has_sessions());
         drop(token);

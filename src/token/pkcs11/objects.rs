@@ -52,9 +52,9 @@ impl Token {
     pub fn data_objects(&self, application: &str, private: bool) -> Result<Vec<DataObject>, TokenError> {
         let operation = "read the data objects";
         if private {
-            self.must_be_logged_in(operation)?;
+            self.require_login(operation)?;
         }
-        let mut editions = self.alone(operation, |session| editions(session, application, private))?;
+        let mut editions = self.exclusively(operation, |session| editions(session, application, private))?;
         editions.sort_by(|one, other| (&one.object.label, other.number).cmp(&(&other.object.label, one.number)));
         editions.dedup_by(|later, first| later.object.label == first.object.label);
         Ok(editions.into_iter().map(|edition| edition.object).collect())
@@ -62,7 +62,7 @@ impl Token {
 
     /// Whether the token carries an authority's mark ([`AUTHORITY_MARK`]). It then holds no
     /// keysets.
-    pub fn is_an_authoritys(&self) -> Result<bool, TokenError> {
+    pub fn is_authority_token(&self) -> Result<bool, TokenError> {
         Ok(!self.data_objects(AUTHORITY_MARK, false)?.is_empty())
     }
 
@@ -72,9 +72,9 @@ impl Token {
     /// counts.
     pub fn put_data(&self, application: &str, label: &str, value: &[u8], private: bool) -> Result<(), TokenError> {
         let operation = "write a data object";
-        self.must_be_logged_in(operation)?;
-        self.must_have_room(operation)?;
-        self.alone(operation, |session| {
+        self.require_login(operation)?;
+        self.check_free_space(operation)?;
+        self.exclusively(operation, |session| {
             let mut old = editions(session, application, private)?;
             old.retain(|edition| edition.object.label == label);
             let newest = old.iter().map(|edition| edition.number).max();
@@ -99,8 +99,8 @@ impl Token {
     /// was one.
     pub fn delete_data(&self, application: &str, label: &str, private: bool) -> Result<bool, TokenError> {
         let operation = "delete a data object";
-        self.must_be_logged_in(operation)?;
-        self.alone(operation, |session| {
+        self.require_login(operation)?;
+        self.exclusively(operation, |session| {
             let mut found = editions(session, application, private)?;
             found.retain(|edition| edition.object.label == label);
             for edition in &found {
@@ -112,15 +112,15 @@ impl Token {
 
     /// All X.509 certificates; needs no login.
     pub fn certificates(&self) -> Result<Vec<StoredCertificate>, TokenError> {
-        let found = self.alone("read the certificates", certificates)?;
+        let found = self.exclusively("read the certificates", certificates)?;
         Ok(found.into_iter().map(|(_, certificate)| certificate).collect())
     }
 
     /// Writes a certificate, unless the same one exists with the same `CKA_ID`.
     pub fn put_certificate(&self, id: &KeyId, label: &str, der: &[u8]) -> Result<(), TokenError> {
         let operation = "write a certificate";
-        self.must_be_logged_in(operation)?;
-        self.must_have_room(operation)?;
+        self.require_login(operation)?;
+        self.check_free_space(operation)?;
         let parsed = Certificate::from_der(der).map_err(encoding)?;
         let certificate = parsed.tbs_certificate();
         let template = [
@@ -135,7 +135,7 @@ impl Token {
             Attribute::SerialNumber(certificate.serial_number().to_der().map_err(encoding)?),
             Attribute::Value(der.to_vec()),
         ];
-        self.alone(operation, |session| {
+        self.exclusively(operation, |session| {
             let mut there = certificates(session)?.into_iter().map(|(_, certificate)| certificate);
             if !there.any(|certificate| certificate.id == *id && certificate.der == der) {
                 session.create_object(&template)?;
@@ -147,8 +147,8 @@ impl Token {
     /// Destroys this certificate. It is not an error if it is gone.
     pub fn delete_certificate(&self, certificate: &StoredCertificate) -> Result<(), TokenError> {
         let operation = "delete a certificate";
-        self.must_be_logged_in(operation)?;
-        self.alone(operation, |session| {
+        self.require_login(operation)?;
+        self.exclusively(operation, |session| {
             for (handle, found) in certificates(session)? {
                 if found == *certificate {
                     session.destroy_object(handle)?;
@@ -161,13 +161,13 @@ impl Token {
     /// Whether the token holds no visible object (private ones are visible only after login).
     pub fn is_empty(&self) -> Result<bool, TokenError> {
         let template = [Attribute::Token(true)];
-        Ok(self.alone("look for objects", |session| session.find_objects(&template))?.is_empty())
+        Ok(self.exclusively("look for objects", |session| session.find_objects(&template))?.is_empty())
     }
 
     /// Whether it holds exactly this number of visible objects.
-    pub(super) fn holds_as_many(&self, count: usize) -> Result<bool, TokenError> {
+    pub(super) fn has_object_count(&self, count: usize) -> Result<bool, TokenError> {
         let template = [Attribute::Token(true)];
-        Ok(self.alone("look for objects", |session| session.find_objects(&template))?.len() == count)
+        Ok(self.exclusively("look for objects", |session| session.find_objects(&template))?.len() == count)
     }
 }
 
@@ -272,13 +272,13 @@ mod tests {
                 ]
             };
             for number in [3, 2] {
-                token.alone("test", |session| session.create_object(&newer(number))).unwrap();
+                token.exclusively("test", |session| session.create_object(&newer(number))).unwrap();
             }
             let found = token.data_objects("t", true).unwrap();
             assert_eq!(found, [DataObject { label: "label".into(), value: b"edition 3".to_vec() }]);
             token.put_data("t", "label", b"last", true).unwrap();
             assert_eq!(token.data_objects("t", true).unwrap()[0].value, b"last");
-            assert_eq!(token.alone("test", |session| editions(session, "t", true)).unwrap().len(), 1);
+            assert_eq!(token.exclusively("test", |session| editions(session, "t", true)).unwrap().len(), 1);
         }
     }
 

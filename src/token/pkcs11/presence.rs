@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cryptoki::error::Error;
 use cryptoki::session::SessionState;
 
-use super::answers;
-use crate::token::owner_lock::is_in_use_by_an_authority;
+use super::return_values;
+use crate::token::owner_lock::is_used_by_authority;
 use crate::token::{Module, PinState, Token, TokenError, TokenInfo};
 
 /// Whether a token is gone.
@@ -29,8 +29,8 @@ impl Presence {
 impl Module {
     /// Whether an authority owns this token now, in another process or in this one. It neither
     /// waits nor opens the token.
-    pub fn is_in_use_by_an_authority(&self, token: &TokenInfo) -> bool {
-        is_in_use_by_an_authority(self.path(), &token.name())
+    pub fn is_used_by_authority(&self, token: &TokenInfo) -> bool {
+        is_used_by_authority(self.path(), &token.name())
     }
 }
 
@@ -44,7 +44,7 @@ impl Token {
             let _shared = self.shared();
             self.look()
         };
-        if self.is_buried() {
+        if self.is_closed() {
             return Err(TokenError::Absent { operation, token: self.info().name() });
         }
         looked.map_err(|error| self.explain(operation, &error))
@@ -62,7 +62,7 @@ impl Token {
 
     /// Like `is_gone`, and closes the sessions of a gone token: the module may reuse their handles
     /// for others.
-    pub(super) fn is_buried(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         if self.is_gone() {
             let _alone = self.exclusive();
             self.drop_copies();
@@ -75,7 +75,7 @@ impl Token {
         if self.is_gone() {
             return Ok(());
         }
-        let info = self.module().look_into(self.slot()).inspect_err(|error| self.note(error))?;
+        let info = self.module().read_token_info(self.slot()).inspect_err(|error| self.note(error))?;
         let had_pin = self.info().pin_state != PinState::NotSet;
         let is_the_same = info.token_initialized() && info.serial_number().trim_end() == self.info().serial;
         if !is_the_same || (had_pin && !info.user_pin_initialized()) {
@@ -89,17 +89,19 @@ impl Token {
     /// Records what a module's return value says about the token's presence and login. A single
     /// session may end; the login session decides for the token.
     pub(super) fn note(&self, error: &Error) {
-        if answers::is_removed(error) {
+        if return_values::is_removed(error) {
             self.note_gone();
-        } else if answers::is_session_gone(error) || answers::is_not_logged_in(error) {
+        } else if return_values::is_session_gone(error) || return_values::is_not_logged_in(error) {
             self.look_at_sessions();
         }
     }
 
     /// Queries the login session, unless it is in use: its user notices a change first.
     fn look_at_sessions(&self) {
-        match self.sessions().at_free_anchor(cryptoki::session::Session::get_session_info) {
-            Some(Err(error)) if answers::is_removed(&error) || answers::is_session_gone(&error) => self.note_gone(),
+        match self.sessions().in_free_login_session(cryptoki::session::Session::get_session_info) {
+            Some(Err(error)) if return_values::is_removed(&error) || return_values::is_session_gone(&error) => {
+                self.note_gone();
+            }
             // The login may end without a removal: after a card reset, or a logout by another
             // program.
             Some(Ok(info)) if self.is_logged_in() && !is_users(info.session_state()) => {
@@ -125,12 +127,12 @@ fn is_users(state: SessionState) -> bool {
 #[cfg(test)]
 impl Token {
     /// Simulates a return value of the module.
-    pub(in crate::token) fn hears(&self, code: cryptoki::error::RvError) -> TokenError {
+    pub(in crate::token) fn simulate_error(&self, code: cryptoki::error::RvError) -> TokenError {
         self.explain("test", &Error::Pkcs11(code, cryptoki::context::Function::Sign))
     }
 
     /// Logs out as another program would.
-    pub(in crate::token) fn log_out_behind_its_back(&self) {
-        self.sessions().at_anchor(cryptoki::session::Session::logout).unwrap();
+    pub(in crate::token) fn log_out_unnoticed(&self) {
+        self.sessions().in_login_session(cryptoki::session::Session::logout).unwrap();
     }
 }

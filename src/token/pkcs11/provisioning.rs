@@ -4,12 +4,12 @@ use std::sync::{Mutex, PoisonError};
 
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
-use super::afresh::NOT_SEEN_AFRESH;
+use super::fresh_process::NOT_SEEN_AFRESH;
 use super::log_in::auth_pin;
 use super::module::{EMPTY_LABEL, pin_bytes};
-use super::officer::pin_states_of;
+use super::so_pin::pin_states_of;
 use crate::token::owner_lock::OwnerLock;
-use crate::token::wrong_pins::WrongPins;
+use crate::token::wrong_pins::WrongPinCounter;
 use crate::token::{Module, Pin, PinState, Token, TokenError, TokenErrorKind, TokenInfo, TokenName, WhichPin};
 
 /// The SO PIN of an emptied token. It is not secret and protects nothing: it lets the next caller
@@ -22,20 +22,20 @@ const LABEL_BYTES: usize = 32;
 
 /// `CKA_APPLICATION` of the public data object that marks an unfinished token. Its label is the
 /// purpose of the token.
-pub(super) const IN_THE_MAKING: &str = "tokenkeep token in the making";
+pub(super) const PROVISIONING_MARK: &str = "tokenkeep token in the making";
 
 /// Two threads that make tokens concurrently destroy each other's tokens (SoftHSM): only one may
 /// run at a time.
-static MAKING: Mutex<()> = Mutex::new(());
+static PROVISIONING_LOCK: Mutex<()> = Mutex::new(());
 
 impl Module {
     /// Whether the module has a slot for a new token. An emptied token counts.
     pub fn can_create_tokens(&self) -> Result<bool, TokenError> {
         let is_room = |info: &CkTokenInfo| !info.token_initialized() || (is_discarded(info) && spares_a_try(info));
-        let has_room = || Ok(self.slots()?.iter().any(|(_, info)| is_room(info)));
+        let has_free_slot = || Ok(self.slots()?.iter().any(|(_, info)| is_room(info)));
         // Checked twice: another thread may just have taken the free slot (SoftHSM then adds a new
         // one).
-        Ok(has_room()? || has_room()?)
+        Ok(has_free_slot()? || has_free_slot()?)
     }
 
     /// Refuses a label of an existing token that [`Module::create_token`] would not resume. It
@@ -46,7 +46,7 @@ impl Module {
     /// [`TokenError::LabelTaken`].
     pub fn refuse_taken_label(&self, label: &str) -> Result<(), TokenError> {
         match self.tokens()?.iter().find(|token| token.label == label) {
-            Some(existing) => self.left_behind(existing, None).map(|_| ()),
+            Some(existing) => self.find_unfinished(existing, None).map(|_| ()),
             None => Ok(()),
         }
     }
@@ -62,7 +62,7 @@ impl Module {
     }
 
     /// Like [`Module::create_token`], with a mark on the token that tells its purpose until
-    /// [`Token::is_made`]. A token of an earlier call that has a user PIN is resumed only if it
+    /// [`Token::finish_provisioning`]. A token of an earlier call that has a user PIN is resumed only if it
     /// carries exactly this mark and nothing else, so that an emptied token with an unknown SO PIN
     /// loses no try.
     pub fn create_token_for(
@@ -85,8 +85,8 @@ impl Module {
             return Err(TokenError::LabelUnfit { label: label.to_owned() });
         }
         let new = TokenName { label: label.to_owned(), serial: "new".to_owned() };
-        self.must_have_room("make a token", &new)?;
-        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_free_space("make a token", &new)?;
+        let _making = PROVISIONING_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = TokenName { label: "its free slots".to_owned(), serial: "slots".to_owned() };
         let _one_process = OwnerLock::acquire(self.path(), &slots)?;
         self.rescan()?;
@@ -115,11 +115,11 @@ impl Module {
         if self.has_open(token) {
             return Err(TokenError::Busy { token: token.name() });
         }
-        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _making = PROVISIONING_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let owner = OwnerLock::acquire(self.path(), &token.name())?;
         let (slot, _) = self.slot_of(operation, token)?;
         self.refuse_the_last_try(operation, token, slot)?;
-        let wrong_pins = WrongPins::of(WhichPin::SecurityOfficer, token);
+        let wrong_pins = WrongPinCounter::of(WhichPin::SecurityOfficer, token);
         wrong_pins.refuse_unattended(so_pin, operation, token)?;
         let emptied = self
             .pkcs11()
@@ -142,7 +142,7 @@ impl Module {
         mark: Option<&str>,
     ) -> Result<TokenInfo, TokenError> {
         let refusal = || label_taken(existing);
-        let (token, without_pin) = self.left_behind(existing, mark)?;
+        let (token, without_pin) = self.find_unfinished(existing, mark)?;
         match token.init_pin_and_mark(so_pin, pin, mark) {
             // Made from an emptied token, and interrupted before it had its own SO PIN.
             Err(TokenError::SoPinIncorrect { .. }) if without_pin => {
@@ -159,7 +159,7 @@ impl Module {
 
     /// Opens an unfinished token with the wanted label, and returns whether it has no user PIN yet.
     /// [`TokenError::LabelTaken`] for a finished token. It tries no PIN.
-    fn left_behind(&self, existing: &TokenInfo, mark: Option<&str>) -> Result<(Token, bool), TokenError> {
+    fn find_unfinished(&self, existing: &TokenInfo, mark: Option<&str>) -> Result<(Token, bool), TokenError> {
         let token = match self.open(existing) {
             Err(TokenError::Owned { .. }) => return Err(label_taken(existing)),
             result => result?,
@@ -167,7 +167,7 @@ impl Module {
         let without_pin = token.refresh_pin_state()? == PinState::NotSet;
         let is_left_behind = match mark {
             None => token.is_empty()?,
-            Some(purpose) => token.is_being_made_for(purpose)?,
+            Some(purpose) => token.is_provisioned_for(purpose)?,
         };
         if without_pin || is_left_behind { Ok((token, without_pin)) } else { Err(label_taken(existing)) }
     }
@@ -218,7 +218,7 @@ impl Module {
 
     /// The current SO PIN state of the token in this slot, or the reason why it is unknown.
     fn so_pin_state_in(&self, slot: Slot) -> Result<PinState, String> {
-        let info = self.look_into(slot).map_err(|error| error.to_string())?;
+        let info = self.read_token_info(slot).map_err(|error| error.to_string())?;
         let Some(all) = self.pin_states_seen_afresh()? else { return Ok(pin_states_of(&info).so_pin) };
         let serial = info.serial_number().trim_end();
         let own = all.iter().find(|(other, _)| other == serial).map(|(_, states)| states.so_pin);
@@ -252,15 +252,15 @@ impl Module {
 impl Token {
     /// Whether the token is being made for this purpose ([`Module::create_token_for`]) and holds no
     /// other visible object.
-    pub fn is_being_made_for(&self, purpose: &str) -> Result<bool, TokenError> {
-        let marks = self.data_objects(IN_THE_MAKING, false)?;
+    pub fn is_provisioned_for(&self, purpose: &str) -> Result<bool, TokenError> {
+        let marks = self.data_objects(PROVISIONING_MARK, false)?;
         let is_marked = marks.iter().any(|mark| mark.label == purpose);
-        Ok(is_marked && self.holds_as_many(marks.len())?)
+        Ok(is_marked && self.has_object_count(marks.len())?)
     }
 
     /// Removes the mark of [`Module::create_token_for`]. The token must be unlocked.
-    pub fn is_made(&self, purpose: &str) -> Result<(), TokenError> {
-        self.delete_data(IN_THE_MAKING, purpose, false).map(|_| ())
+    pub fn finish_provisioning(&self, purpose: &str) -> Result<(), TokenError> {
+        self.delete_data(PROVISIONING_MARK, purpose, false).map(|_| ())
     }
 }
 
@@ -293,7 +293,7 @@ mod tests {
 
     /// Leaves a token as a process that is killed before it sets the user PIN.
     fn interrupted(module: &Module, so_pin: &str) -> String {
-        let _making = MAKING.lock().unwrap();
+        let _making = PROVISIONING_LOCK.lock().unwrap();
         let label = fresh_label("killed");
         let slots = module.slots().unwrap();
         let free = slots.iter().find(|(_, info)| !info.token_initialized()).unwrap();

@@ -8,7 +8,7 @@ use cryptoki::error::{Error, Result, RvError};
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 
-use super::answers;
+use super::return_values;
 
 /// Opens sessions and lends them out. The limit is about the number of cores: more would not make a
 /// token faster.
@@ -20,15 +20,15 @@ pub(super) struct Sessions {
     limit: usize,
     // Closing the last session of a token logs out (PKCS#11 v2.40 §5.6): this one stays open until
     // the token is gone.
-    anchor: Mutex<Option<Session>>,
-    work: Mutex<Work>,
+    login_session: Mutex<Option<Session>>,
+    pool: Mutex<SessionPool>,
     returned: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Work {
+struct SessionPool {
     idle: Vec<Session>,
-    lent: usize,
+    in_use: usize,
     ended: bool,
 }
 
@@ -41,73 +41,73 @@ impl Sessions {
             slot,
             read_only,
             limit: cores.clamp(2, 16),
-            anchor: Mutex::new(Some(open_session(module, slot, read_only)?)),
-            work: Mutex::default(),
+            login_session: Mutex::new(Some(open_session(module, slot, read_only)?)),
+            pool: Mutex::default(),
             returned: Condvar::new(),
         })
     }
 
     /// Runs a closure in the session that logs in and out.
-    pub(super) fn at_anchor<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
-        let anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        act(anchor.as_ref().ok_or_else(ended)?)
+    pub(super) fn in_login_session<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
+        let login_session = self.login_session.lock().unwrap_or_else(PoisonError::into_inner);
+        act(login_session.as_ref().ok_or_else(ended)?)
     }
 
-    /// Like `at_anchor`; `None` while that session is in use.
-    pub(super) fn at_free_anchor<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Option<Result<T>> {
-        let anchor = match self.anchor.try_lock() {
-            Ok(anchor) => anchor,
+    /// Like `in_login_session`; `None` while that session is in use.
+    pub(super) fn in_free_login_session<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Option<Result<T>> {
+        let login_session = match self.login_session.try_lock() {
+            Ok(login_session) => login_session,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        Some(anchor.as_ref().ok_or_else(ended).and_then(act))
+        Some(login_session.as_ref().ok_or_else(ended).and_then(act))
     }
 
     /// Closes all sessions and opens no more. The token is gone, and a module may reuse its session
     /// handles for others.
     pub(super) fn end(&self) {
         let idle = {
-            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-            work.ended = true;
-            std::mem::take(&mut work.idle)
+            let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+            pool.ended = true;
+            std::mem::take(&mut pool.idle)
         };
         drop(idle);
-        *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.login_session.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Runs a closure in a pooled session, and waits if all are in use. A session in which a call
     /// failed is closed, so that no unfinished operation remains.
     pub(super) fn with<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
         let idle = {
-            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-            while work.lent >= self.limit {
-                work = self.returned.wait(work).unwrap_or_else(PoisonError::into_inner);
+            let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+            while pool.in_use >= self.limit {
+                pool = self.returned.wait(pool).unwrap_or_else(PoisonError::into_inner);
             }
-            if work.ended {
+            if pool.ended {
                 return Err(ended());
             }
-            work.lent += 1;
-            work.idle.pop()
+            pool.in_use += 1;
+            pool.idle.pop()
         };
-        let lent = Lent(self);
+        let in_use = SessionLoan(self);
         let session = match idle {
             Some(session) => session,
             None => self.open_another()?,
         };
         let result = act(&session);
         if result.is_ok() {
-            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-            if !work.ended {
-                work.idle.push(session);
+            let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+            if !pool.ended {
+                pool.idle.push(session);
             }
         }
-        drop(lent);
+        drop(in_use);
         result
     }
 
     /// A session that the caller keeps: session objects live as long as the session that made them.
     pub(super) fn open_another(&self) -> Result<Session> {
-        if self.work.lock().unwrap_or_else(PoisonError::into_inner).ended {
+        if self.pool.lock().unwrap_or_else(PoisonError::into_inner).ended {
             return Err(ended());
         }
         open_session(&self.module, self.slot, self.read_only)
@@ -120,11 +120,11 @@ fn ended() -> Error {
 }
 
 /// Returns a session to the count, even if its user panics.
-struct Lent<'a>(&'a Sessions);
+struct SessionLoan<'a>(&'a Sessions);
 
-impl Drop for Lent<'_> {
+impl Drop for SessionLoan<'_> {
     fn drop(&mut self) {
-        self.0.work.lock().unwrap_or_else(PoisonError::into_inner).lent -= 1;
+        self.0.pool.lock().unwrap_or_else(PoisonError::into_inner).in_use -= 1;
         self.0.returned.notify_one();
     }
 }
@@ -132,5 +132,7 @@ impl Drop for Lent<'_> {
 /// Opens a read-write session if possible: the security officer cannot log in while a read-only
 /// session is open.
 fn open_session(module: &Pkcs11, slot: Slot, read_only: bool) -> Result<Session> {
-    answers::patiently(|| if read_only { module.open_ro_session(slot) } else { module.open_rw_session(slot) })
+    return_values::retry_transient(
+        || if read_only { module.open_ro_session(slot) } else { module.open_rw_session(slot) },
+    )
 }

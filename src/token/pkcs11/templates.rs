@@ -4,7 +4,7 @@
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use der::Encode;
 
-use crate::token::{KeyAlgorithm, KeyId, PublicKey, SecurityLevel, TokenError};
+use crate::token::{KeyAlgorithm, KeyId, SecurityLevel, SubjectPublicKey, TokenError};
 
 /// A use of a private or secret key.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ fn secret_key_for(uses: &[Use]) -> [Attribute; 7] {
 }
 
 /// A permanent token key: sensitive, not extractable and, with [`unchangeable`], not modifiable.
-fn lasting(label: &str, id: &KeyId) -> Vec<Attribute> {
+fn persistent_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     vec![
         Attribute::Token(true),
         Attribute::Private(true),
@@ -60,7 +60,7 @@ fn unchangeable(mut template: Vec<Attribute>) -> Vec<Attribute> {
 }
 
 /// A session key that can be wrapped but not read.
-fn passing() -> Vec<Attribute> {
+fn session_key() -> Vec<Attribute> {
     vec![Attribute::Token(false), Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(true)]
 }
 
@@ -90,7 +90,7 @@ pub(super) fn without_pin_each_use(template: &[Attribute]) -> Option<Vec<Attribu
 /// but it can sign with it anyway. The key stays unreadable (`CKA_SENSITIVE` and `CKA_EXTRACTABLE`
 /// change in one direction only).
 pub(super) fn signing_key(label: &str, id: &KeyId, of: Option<SecurityLevel>) -> Vec<Attribute> {
-    let mut template = lasting(label, id);
+    let mut template = persistent_key(label, id);
     template.extend(private_key_for(&[Use::Sign]));
     template.extend(of.map_or_else(|| vec![Attribute::Copyable(false)], level));
     match of {
@@ -105,13 +105,13 @@ pub(super) fn signing_public_key(
     id: &KeyId,
     algorithm: KeyAlgorithm,
 ) -> Result<Vec<Attribute>, TokenError> {
-    lasting_public_key(label, id, algorithm, PublicUse::Verify)
+    persistent_public_key(label, id, algorithm, PublicUse::Verify)
 }
 
 /// The transport key of an enrollment: it can only unwrap, and only into keys of its unwrap
 /// template.
 pub(super) fn transport_key(label: &str, id: &KeyId) -> Vec<Attribute> {
-    let mut template = lasting(label, id);
+    let mut template = persistent_key(label, id);
     template.extend(private_key_for(&[Use::Unwrap]));
     template.push(Attribute::Copyable(false));
     unchangeable(template)
@@ -123,7 +123,7 @@ pub(super) fn transport_public_key(
     id: &KeyId,
     algorithm: KeyAlgorithm,
 ) -> Result<Vec<Attribute>, TokenError> {
-    lasting_public_key(label, id, algorithm, PublicUse::Wrap)
+    persistent_public_key(label, id, algorithm, PublicUse::Wrap)
 }
 
 /// The unwrap template of the transport key: the AES key that unwraps the delivered key. It can
@@ -158,8 +158,8 @@ pub(super) fn delivered_aes_key() -> Vec<Attribute> {
 /// A delivered encryption key: it can only decrypt (RSA) or derive (elliptic curves).
 pub(super) fn delivered_key(label: &str, id: &KeyId, algorithm: KeyAlgorithm, of: SecurityLevel) -> Vec<Attribute> {
     let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(key_type(algorithm))];
-    template.extend(lasting(label, id));
-    template.extend(private_key_for(&[reading(algorithm)]));
+    template.extend(persistent_key(label, id));
+    template.extend(private_key_for(&[decryption_use(algorithm)]));
     template.extend(level(of));
     unchangeable(template)
 }
@@ -169,7 +169,7 @@ pub(super) fn delivered_public_key(
     label: &str,
     id: &KeyId,
     algorithm: KeyAlgorithm,
-    key: &PublicKey,
+    key: &SubjectPublicKey,
 ) -> Result<Vec<Attribute>, TokenError> {
     let mut template = existing_public_key(key)?;
     template.extend([
@@ -187,8 +187,8 @@ pub(super) fn delivered_public_key(
 
 /// A user's encryption key pair while it is on the authority's token: private and public template.
 pub(super) fn deliverable_key_pair(algorithm: KeyAlgorithm) -> Result<(Vec<Attribute>, Vec<Attribute>), TokenError> {
-    let mut private = passing();
-    private.extend(private_key_for(&[reading(algorithm)]));
+    let mut private = session_key();
+    private.extend(private_key_for(&[decryption_use(algorithm)]));
     let mut public = made_public_key(algorithm)?;
     public.extend([
         Attribute::Token(false),
@@ -202,14 +202,14 @@ pub(super) fn deliverable_key_pair(algorithm: KeyAlgorithm) -> Result<(Vec<Attri
 /// A deliverable private key that is unwrapped from the archive.
 pub(super) fn archived_key(algorithm: KeyAlgorithm) -> Vec<Attribute> {
     let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(key_type(algorithm))];
-    template.extend(passing());
-    template.extend(private_key_for(&[reading(algorithm)]));
+    template.extend(session_key());
+    template.extend(private_key_for(&[decryption_use(algorithm)]));
     template
 }
 
 /// The AES-256 key of the archive: it can only wrap and unwrap.
 pub(super) fn archive_key(label: &str, id: &KeyId) -> Vec<Attribute> {
-    let mut template = lasting(label, id);
+    let mut template = persistent_key(label, id);
     template.extend(secret_key_for(&[Use::Wrap, Use::Unwrap]));
     template.extend([Attribute::Copyable(false), Attribute::ValueLen(32.into())]);
     unchangeable(template)
@@ -218,7 +218,7 @@ pub(super) fn archive_key(label: &str, id: &KeyId) -> Vec<Attribute> {
 /// A key for HMAC-SHA-256: it can only compute MACs.
 pub(super) fn mac_key(label: &str, id: &KeyId) -> Vec<Attribute> {
     let mut template = vec![Attribute::KeyType(KeyType::GENERIC_SECRET)];
-    template.extend(lasting(label, id));
+    template.extend(persistent_key(label, id));
     template.extend(secret_key_for(&[Use::Sign]));
     template.extend([Attribute::Copyable(false), Attribute::ValueLen(32.into())]);
     unchangeable(template)
@@ -226,14 +226,14 @@ pub(super) fn mac_key(label: &str, id: &KeyId) -> Vec<Attribute> {
 
 /// The fresh AES-256 key that wraps one delivered key.
 pub(super) fn delivery_aes_key() -> Vec<Attribute> {
-    let mut template = passing();
+    let mut template = session_key();
     template.extend(secret_key_for(&[Use::Wrap]));
     template.push(Attribute::ValueLen(32.into()));
     template
 }
 
 /// A user's transport public key, imported to wrap to it once.
-pub(super) fn foreign_transport_key(key: &PublicKey) -> Result<Vec<Attribute>, TokenError> {
+pub(super) fn foreign_transport_key(key: &SubjectPublicKey) -> Result<Vec<Attribute>, TokenError> {
     let mut template = existing_public_key(key)?;
     template.extend([
         Attribute::Token(false),
@@ -269,7 +269,7 @@ enum PublicUse {
 
 /// The public key of a permanent pair that is generated on the token: one usage, all others are
 /// false.
-fn lasting_public_key(
+fn persistent_public_key(
     label: &str,
     id: &KeyId,
     algorithm: KeyAlgorithm,
@@ -288,7 +288,7 @@ fn lasting_public_key(
 }
 
 /// The usage that decrypts mail.
-fn reading(algorithm: KeyAlgorithm) -> Use {
+fn decryption_use(algorithm: KeyAlgorithm) -> Use {
     if algorithm.is_elliptic_curve() { Use::Derive } else { Use::Decrypt }
 }
 
@@ -315,7 +315,7 @@ fn made_public_key(algorithm: KeyAlgorithm) -> Result<Vec<Attribute>, TokenError
 }
 
 /// The attributes of an existing public key.
-fn existing_public_key(key: &PublicKey) -> Result<Vec<Attribute>, TokenError> {
+fn existing_public_key(key: &SubjectPublicKey) -> Result<Vec<Attribute>, TokenError> {
     let mut template = vec![Attribute::Class(ObjectClass::PUBLIC_KEY)];
     template.extend(key.to_attributes()?);
     Ok(template)

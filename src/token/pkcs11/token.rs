@@ -13,17 +13,17 @@ use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 
-use super::afresh::NOT_SEEN_AFRESH;
-use super::answers;
-use super::lanes::AllLanes;
-use super::log_in::LogIn;
+use super::fresh_process::NOT_SEEN_AFRESH;
+use super::log_in::KeyAuthorization;
 use super::mechanisms::Mechanisms;
 use super::module::Module;
-use super::officer::pin_states_of;
+use super::pin_queue::PinQueue;
 use super::presence::Presence;
 use super::raw::RawFunctions;
+use super::return_values;
 use super::sessions::Sessions;
-use super::turns::Turns;
+use super::signing_pool::SigningPools;
+use super::so_pin::pin_states_of;
 use crate::token::owner_lock::OwnerLock;
 use crate::token::{KeyId, PinState, PinStates, TokenError, TokenInfo, WhichPin};
 
@@ -45,10 +45,10 @@ pub(super) struct OpenToken {
     guard: RwLock<()>,
     logged_in: AtomicBool,
     // The number of the active session; 0 without one. It changes only under the exclusive lock.
-    standing: AtomicU64,
-    turns: Turns,
+    active_session: AtomicU64,
+    pin_queue: PinQueue,
     presence: Presence,
-    lanes: AllLanes,
+    signing_pool: SigningPools,
     // The SO has set a new PIN that was not tried yet. Kryoptic still reports the old one as
     // locked.
     pin_is_new: AtomicBool,
@@ -104,10 +104,10 @@ impl Token {
                 pin_bytes,
                 guard: RwLock::new(()),
                 logged_in: AtomicBool::new(false),
-                standing: AtomicU64::new(0),
-                turns: Turns::default(),
+                active_session: AtomicU64::new(0),
+                pin_queue: PinQueue::default(),
                 presence: Presence::default(),
-                lanes: AllLanes::default(),
+                signing_pool: SigningPools::default(),
                 pin_is_new: AtomicBool::new(false),
                 handles: Mutex::default(),
                 mechanisms: OnceLock::new(),
@@ -169,7 +169,7 @@ impl Token {
             let gone = || NotRead::Unknown(NOT_SEEN_AFRESH.to_owned());
             return own.map(|(_, states)| states).ok_or_else(gone);
         }
-        let said = pin_states_of(&self.inner.module.look_into(self.inner.slot).map_err(NotRead::Failed)?);
+        let said = pin_states_of(&self.inner.module.read_token_info(self.inner.slot).map_err(NotRead::Failed)?);
         let is_new = self.inner.pin_is_new.load(Ordering::SeqCst);
         Ok(if is_new { PinStates { pin: PinState::Ok, ..said } } else { said })
     }
@@ -190,24 +190,24 @@ impl Token {
 
     /// Records a logout: it ends an active session, and handles of private objects become invalid.
     pub(super) fn note_logged_out(&self) {
-        self.note_standing(None);
+        self.set_active_session(None);
         self.inner.logged_in.store(false, Ordering::SeqCst);
         self.handles().clear();
     }
 
     /// The number of the active session.
-    pub(super) fn standing(&self) -> Option<u64> {
-        Some(self.inner.standing.load(Ordering::SeqCst)).filter(|number| *number != 0)
+    pub(super) fn active_session(&self) -> Option<u64> {
+        Some(self.inner.active_session.load(Ordering::SeqCst)).filter(|number| *number != 0)
     }
 
     /// Sets the active session.
-    pub(super) fn note_standing(&self, standing: Option<u64>) {
-        self.inner.standing.store(standing.unwrap_or(0), Ordering::SeqCst);
+    pub(super) fn set_active_session(&self, active_session: Option<u64>) {
+        self.inner.active_session.store(active_session.unwrap_or(0), Ordering::SeqCst);
     }
 
     /// The queue for PINs.
-    pub(super) fn turns(&self) -> &Turns {
-        &self.inner.turns
+    pub(super) fn pin_queue(&self) -> &PinQueue {
+        &self.inner.pin_queue
     }
 
     /// The PIN lengths in bytes that this token accepts.
@@ -237,7 +237,7 @@ impl Token {
     }
 
     /// Like `shared`; `None` while the lock is held exclusively.
-    pub(super) fn shared_at_once(&self) -> Option<RwLockReadGuard<'_, ()>> {
+    pub(super) fn try_shared(&self) -> Option<RwLockReadGuard<'_, ()>> {
         match self.inner.guard.try_read() {
             Ok(guard) => Some(guard),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -258,8 +258,8 @@ impl Token {
     }
 
     /// The pools of the fast signers. Their content ends with the login.
-    pub(super) fn lanes(&self) -> &AllLanes {
-        &self.inner.lanes
+    pub(super) fn signing_pool(&self) -> &SigningPools {
+        &self.inner.signing_pool
     }
 
     pub(super) fn owner(&self) -> Arc<OwnerLock> {
@@ -275,7 +275,7 @@ impl Token {
     }
 
     /// Runs a closure in a pooled session under the exclusive lock.
-    pub(super) fn alone<T>(
+    pub(super) fn exclusively<T>(
         &self,
         operation: &'static str,
         act: impl FnOnce(&Session) -> CkResult<T>,
@@ -285,7 +285,7 @@ impl Token {
     }
 
     /// Runs a closure in a pooled session under the shared lock.
-    pub(super) fn beside_others<T>(
+    pub(super) fn concurrently<T>(
         &self,
         operation: &'static str,
         act: impl FnOnce(&Session) -> CkResult<T>,
@@ -303,38 +303,38 @@ impl Token {
         id: &KeyId,
         act: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
     ) -> Result<T, TokenError> {
-        self.with_key_under(LogIn::There, operation, class, id, act)
+        self.with_key_under(KeyAuthorization::LoggedIn, operation, class, id, act)
     }
 
     /// Like `with_key`, and checks this authorization under the lock.
     pub(super) fn with_key_under<T>(
         &self,
-        entitled: LogIn<'_>,
+        authorization: KeyAuthorization<'_>,
         operation: &'static str,
         class: ObjectClassKey,
         id: &KeyId,
         act: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
     ) -> Result<T, TokenError> {
-        let beside_others = || {
+        let concurrently = || {
             let _shared = self.shared();
-            self.must_be_entitled(operation, entitled)?;
+            self.check_authorization(operation, authorization)?;
             let known = self.handles().get(&(class, id.clone())).copied();
             Ok::<_, TokenError>(known.map(|handle| self.inner.sessions.with(|session| act(session, handle))))
         };
         let looked_up = || {
             let with = |handle| self.inner.sessions.with(|session| act(session, handle));
-            self.looked_up(entitled, operation, class, id, with)
+            self.looked_up(authorization, operation, class, id, with)
         };
-        let first = match beside_others()? {
+        let first = match concurrently()? {
             Some(used) => used,
             None => looked_up()?,
         };
         match first {
             // Do not repeat a call after a login with the PIN: that would be a second try.
-            Err(error) if entitled.pin().is_some() && answers::is_after_init(&error) => Err(error),
-            Err(error) if answers::is_stale_handle(&error) => looked_up()?,
+            Err(error) if authorization.pin().is_some() && return_values::is_after_init(&error) => Err(error),
+            Err(error) if return_values::is_stale_handle(&error) => looked_up()?,
             // The pool has closed the session. If nothing else is gone, a new one works.
-            Err(error) if answers::is_session_gone(&error) => {
+            Err(error) if return_values::is_session_gone(&error) => {
                 self.note(&error);
                 looked_up()?
             }
@@ -346,21 +346,27 @@ impl Token {
     /// Looks up a key's handle and uses it, both under the exclusive lock.
     pub(super) fn looked_up<T>(
         &self,
-        entitled: LogIn<'_>,
+        authorization: KeyAuthorization<'_>,
         operation: &'static str,
         class: ObjectClassKey,
         id: &KeyId,
         act: impl FnOnce(ObjectHandle) -> CkResult<T>,
     ) -> Result<CkResult<T>, TokenError> {
         let _alone = self.exclusive();
-        self.must_be_entitled(operation, entitled)?;
+        self.check_authorization(operation, authorization)?;
         Ok(self.look_up(operation, class, id)?.and_then(act))
     }
 
-    fn must_be_entitled(&self, operation: &'static str, entitled: LogIn<'_>) -> Result<(), TokenError> {
-        match entitled {
-            LogIn::Standing(number) if self.standing() != Some(number) => Err(self.nobody_is_logged_in(operation)),
-            _ => self.must_be_logged_in(operation),
+    fn check_authorization(
+        &self,
+        operation: &'static str,
+        authorization: KeyAuthorization<'_>,
+    ) -> Result<(), TokenError> {
+        match authorization {
+            KeyAuthorization::ActiveSession(number) if self.active_session() != Some(number) => {
+                Err(self.not_logged_in_error(operation))
+            }
+            _ => self.require_login(operation),
         }
     }
 
@@ -380,7 +386,7 @@ impl Token {
         };
         let Some(handle) = found.first() else {
             self.forget(class, id);
-            self.must_be_logged_in(operation)?;
+            self.require_login(operation)?;
             return Err(TokenError::KeyAbsent { operation, token: self.info().name() });
         };
         self.remember(class, id, *handle);

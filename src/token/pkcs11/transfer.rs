@@ -6,15 +6,15 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 
-use super::each_use::asking_where_it_can;
+use super::always_authenticate::with_always_authenticate;
 use super::keys::{KeyDescription, describe_private_key};
 use super::mechanisms::oaep;
 use super::raw::WrapMechanism;
 use super::templates;
 use super::token::ObjectClassKey;
 use crate::token::{
-    Delivery, KeyAlgorithm, KeyId, KeyWrapMechanism, OaepHash, PublicKey, RsaSize, SecurityLevel, Token, TokenError,
-    TokenKey,
+    Delivery, KeyAlgorithm, KeyId, KeyWrapMechanism, OaepHash, RsaSize, SecurityLevel, SubjectPublicKey, Token,
+    TokenError, TokenKey,
 };
 
 /// The algorithm of every transport key: strong enough for the minutes of its life, and fast to
@@ -37,21 +37,21 @@ impl Token {
         &self,
         label: &str,
         id: &KeyId,
-    ) -> Result<(PublicKey, OaepHash), TokenError> {
+    ) -> Result<(SubjectPublicKey, OaepHash), TokenError> {
         let operation = "make a transport key";
-        self.must_have_room(operation)?;
-        let oaep = self.must_do_oaep(operation)?;
-        self.must_wrap(operation)?;
+        self.check_free_space(operation)?;
+        let oaep = self.require_oaep(operation)?;
+        self.require_key_wrap(operation)?;
         let public = templates::transport_public_key(label, id, TRANSPORT)?;
         let private = templates::transport_key(label, id);
         let unwrapped = templates::unwrapped_by_transport_key();
-        let made = self.alone(operation, |session| {
+        let made = self.exclusively(operation, |session| {
             let mechanism = Mechanism::RsaPkcsKeyPairGen;
             let (_, private) =
                 self.raw().generate_unwrapping_key_pair(session, &mechanism, &public, &private, &unwrapped)?;
             Ok((private, describe_private_key(session, private)?))
         });
-        let key = self.whole_or_nothing(operation, id, made)?;
+        let key = self.complete_or_remove(operation, id, made)?;
         Ok((key.public_key().clone(), oaep))
     }
 
@@ -59,10 +59,10 @@ impl Token {
     pub(in crate::token) fn find_transport_key_pair(
         &self,
         id: &KeyId,
-    ) -> Result<Option<(PublicKey, OaepHash)>, TokenError> {
+    ) -> Result<Option<(SubjectPublicKey, OaepHash)>, TokenError> {
         let operation = "find the transport key";
         let Some(key) = self.private_key_of_any_use(operation, id)? else { return Ok(None) };
-        Ok(Some((key.into_public_key(), self.must_do_oaep(operation)?)))
+        Ok(Some((key.into_public_key(), self.require_oaep(operation)?)))
     }
 
     /// Unwraps a delivered key into the token and stores its public key; all or nothing.
@@ -73,26 +73,26 @@ impl Token {
         key: &Installation<'_>,
     ) -> Result<TokenKey, TokenError> {
         let operation = "install the delivered key";
-        self.must_be_logged_in(operation)?;
-        self.must_have_room(operation)?;
-        let public_key = PublicKey::from_der(key.public_spki_der)?;
+        self.require_login(operation)?;
+        self.check_free_space(operation)?;
+        let public_key = SubjectPublicKey::from_der(key.public_spki_der)?;
         if public_key.algorithm() != key.algorithm {
             return Err(self.misfit(operation, "its certificate is for a key of another algorithm"));
         }
         let public = templates::delivered_public_key(key.label, key.id, key.algorithm, &public_key)?;
         let transport = self.with_key(operation, ObjectClassKey::Private, transport, |_, handle| Ok(handle))?;
-        let made = self.alone(operation, |session| {
+        let made = self.exclusively(operation, |session| {
             let private = self.unwrap_delivery(session, transport, delivery, key)?;
             session.create_object(&public)?;
             Ok((private, describe_private_key(session, private)?))
         });
         let made = made.map_err(|error| self.undeliverable(operation, error));
-        let installed = self.whole_or_nothing(operation, key.id, made)?;
+        let installed = self.complete_or_remove(operation, key.id, made)?;
         if *installed.public_key() != public_key {
             self.destroy(&installed)?;
             return Err(self.misfit(operation, "it is not the key of its certificate"));
         }
-        installed.say_who_asks(Some(key.level));
+        installed.log_pin_enforcement(Some(key.level));
         Ok(installed)
     }
 
@@ -112,7 +112,7 @@ impl Token {
         )?;
         let template = templates::delivered_key(key.label, key.id, key.algorithm, key.level);
         let mechanism = WrapMechanism::KeyWrap(self.can_unwrap(delivery.mechanism));
-        let private = asking_where_it_can(session, key.id, &template, |template| {
+        let private = with_always_authenticate(session, key.id, &template, |template| {
             self.raw().unwrap_key(session, &mechanism, aes, &delivery.wrapped, template)
         });
         let destroyed = session.destroy_object(aes);
@@ -122,7 +122,7 @@ impl Token {
     }
 
     /// The AES key wrap of this token, or an error if it can neither deliver nor receive keys.
-    pub(super) fn must_wrap(&self, operation: &'static str) -> Result<KeyWrapMechanism, TokenError> {
+    pub(super) fn require_key_wrap(&self, operation: &'static str) -> Result<KeyWrapMechanism, TokenError> {
         self.aes_key_wrap_mechanism()?.ok_or_else(|| TokenError::Unsupported {
             operation,
             token: self.info().name(),
@@ -136,7 +136,7 @@ impl Token {
         self.aes_key_wrap_mechanism().ok().flatten().unwrap_or(wrapped_by)
     }
 
-    fn must_do_oaep(&self, operation: &'static str) -> Result<OaepHash, TokenError> {
+    fn require_oaep(&self, operation: &'static str) -> Result<OaepHash, TokenError> {
         self.oaep_hash()?.ok_or_else(|| TokenError::Unsupported {
             operation,
             token: self.info().name(),
@@ -164,13 +164,13 @@ impl Token {
         operation: &'static str,
         id: &KeyId,
     ) -> Result<Option<KeyDescription>, TokenError> {
-        self.must_be_logged_in(operation)?;
+        self.require_login(operation)?;
         let template = [
             cryptoki::object::Attribute::Class(cryptoki::object::ObjectClass::PRIVATE_KEY),
             cryptoki::object::Attribute::Token(true),
             cryptoki::object::Attribute::Id(id.as_bytes().to_vec()),
         ];
-        self.alone(operation, |session| match session.find_objects(&template)?.first() {
+        self.exclusively(operation, |session| match session.find_objects(&template)?.first() {
             Some(handle) => describe_private_key(session, *handle),
             None => Ok(None),
         })

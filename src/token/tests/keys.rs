@@ -71,16 +71,18 @@ fn many_threads_sign_at_once() {
 fn a_key_at_high_signs_once_a_pin() {
     for module in modules() {
         let token = open_token(&module);
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
         let keys = KINDS.map(|algorithm| {
-            ceremony.generate_signing_key("signing", &KeyId::random().unwrap(), algorithm, SecurityLevel::High).unwrap()
+            enrollment
+                .generate_signing_key("signing", &KeyId::random().unwrap(), algorithm, SecurityLevel::High)
+                .unwrap()
         });
         for key in &keys {
             assert!(key.requires_pin_each_use());
-            assert!(verifies(key, b"in the ceremony", &ceremony.sign(key, b"in the ceremony").unwrap()));
+            assert!(verifies(key, b"in the ceremony", &enrollment.sign(key, b"in the ceremony").unwrap()));
             assert!(matches!(key.sign(b"without the PIN").unwrap_err(), TokenError::NotLoggedIn { .. }));
         }
-        drop(ceremony);
+        drop(enrollment);
         for key in &keys {
             let signature = token.unlock(pin(PIN)).unwrap().sign(key, b"one act").unwrap();
             assert!(verifies(key, b"one act", &signature));
@@ -98,12 +100,13 @@ fn keys_of_the_lower_levels_sign_as_long_as_the_log_in_lasts() {
     for module in modules() {
         let token = open_token(&module);
         for level in [SecurityLevel::Medium, SecurityLevel::Low] {
-            let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
-            let key =
-                ceremony.generate_signing_key("signing", &KeyId::random().unwrap(), KeyAlgorithm::P256, level).unwrap();
+            let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+            let key = enrollment
+                .generate_signing_key("signing", &KeyId::random().unwrap(), KeyAlgorithm::P256, level)
+                .unwrap();
             assert!(!key.requires_pin_each_use());
-            ceremony.sign(&key, b"one").unwrap();
-            drop(ceremony);
+            enrollment.sign(&key, b"one").unwrap();
+            drop(enrollment);
             assert!(matches!(key.sign(b"after").unwrap_err(), TokenError::NotLoggedIn { .. }));
         }
     }
@@ -169,7 +172,7 @@ fn a_mac_is_the_hmac_that_everybody_knows() {
 }
 
 #[test]
-fn rsa_keys_sign_with_each_hash_and_keys_on_curves_with_their_own() {
+fn rsa_signs_with_each_hash_and_ec_with_the_curves_own() {
     for module in modules() {
         let token = authority_token(&module);
         for algorithm in KINDS {

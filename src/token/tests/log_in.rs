@@ -26,7 +26,7 @@ fn a_wrong_pin_costs_exactly_one_try_and_nothing_else_does() {
                 "the last try was spent without a warning"
             );
         }
-        let error = token.log_in(&pin("wrong-pin").taking_the_last_try()).unwrap_err();
+        let error = token.log_in(&pin("wrong-pin").allow_last_try()).unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Pin);
         let expected = match number {
             1..7 => PinState::Ok,
@@ -52,7 +52,7 @@ fn the_last_try_is_announced_and_a_right_pin_restores_all() {
         token.log_in(&pin("wrong-pin")).unwrap_err();
     }
     assert_eq!(token.refresh_pin_state().unwrap(), PinState::FinalTry);
-    token.log_in(&pin(PIN).taking_the_last_try()).unwrap();
+    token.log_in(&pin(PIN).allow_last_try()).unwrap();
     assert_eq!(token.refresh_pin_state().unwrap(), PinState::Ok);
 }
 
@@ -60,11 +60,11 @@ fn the_last_try_is_announced_and_a_right_pin_restores_all() {
 fn an_enrollment_at_high_with_the_right_pin_costs_no_try() {
     for module in modules() {
         let token = open_token(&module);
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
         let id = KeyId::random().unwrap();
-        let key = ceremony.generate_signing_key("s", &id, KeyAlgorithm::P256, SecurityLevel::High).unwrap();
+        let key = enrollment.generate_signing_key("s", &id, KeyAlgorithm::P256, SecurityLevel::High).unwrap();
         for _ in 0..=KRYOPTIC_TRIES {
-            ceremony.sign(&key, b"message").unwrap();
+            enrollment.sign(&key, b"message").unwrap();
         }
         assert_eq!(token.refresh_pin_state().unwrap(), PinState::Ok);
     }

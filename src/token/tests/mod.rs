@@ -4,10 +4,10 @@
 mod keys;
 mod log_in;
 mod objects;
+mod pin_queue;
 mod presence;
 mod provisioning;
 mod transfer;
-mod turns;
 mod witnesses;
 
 pub(super) use keys::verifies;

@@ -8,20 +8,20 @@ use crate::token::test_support::{PIN, SO_PIN, modules, new_token, open_token, pi
 use crate::token::{KeyAlgorithm, KeyId, SecurityLevel, SignatureHash, TokenError};
 
 #[test]
-fn a_token_that_came_back_is_opened_anew_and_nobody_is_logged_in() {
+fn a_reinserted_token_is_reopened_logged_out() {
     for module in modules() {
         let token = open_token(&module);
-        drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+        drop(token.acquire_pin_lease().open_session(pin(PIN)).unwrap());
         let id = KeyId::random().unwrap();
         let key = token.generate_signing_key_of("k", &id, KeyAlgorithm::P256, Some(SecurityLevel::Low)).unwrap();
         let signer = token.fast_signer(&key);
         signer.sign(SignatureHash::Sha256, b"m").unwrap();
-        let before = token.under_standing_log_in().unwrap();
+        let before = token.under_active_session().unwrap();
         token.check().unwrap();
 
-        let said = token.hears(RvError::DeviceRemoved);
+        let said = token.simulate_error(RvError::DeviceRemoved);
         assert!(matches!(said, TokenError::Absent { .. }), "{said}");
-        assert!(!token.is_present() && !token.stands() && !token.is_logged_in());
+        assert!(!token.is_present() && !token.has_active_session() && !token.is_logged_in());
         // Every use of the earlier objects reports an absent token, never a wrong PIN.
         for error in [
             token.check().unwrap_err(),
@@ -39,7 +39,7 @@ fn a_token_that_came_back_is_opened_anew_and_nobody_is_logged_in() {
         let again = module.open(token.info()).unwrap();
         assert!(again.is_present() && !again.is_logged_in());
         assert!(!token.is_present(), "the old one stays gone");
-        drop(again.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+        drop(again.acquire_pin_lease().open_session(pin(PIN)).unwrap());
         // Dropping the old token does not close sessions a second time.
         drop((token, signer, key));
         let key = again.keys().unwrap().remove(0);
@@ -55,10 +55,10 @@ fn a_session_that_ends_alone_is_no_removal() {
         let token = open_token(&module);
         token.log_in(&pin(PIN)).unwrap();
         for code in [RvError::SessionHandleInvalid, RvError::SessionClosed] {
-            let said = token.hears(code);
+            let said = token.simulate_error(code);
             assert!(matches!(said, TokenError::Fault { .. }), "{said}");
         }
-        assert!(matches!(token.hears(RvError::UserNotLoggedIn), TokenError::NotLoggedIn { .. }));
+        assert!(matches!(token.simulate_error(RvError::UserNotLoggedIn), TokenError::NotLoggedIn { .. }));
         assert!(token.is_present() && token.is_logged_in(), "the module reports a login");
     }
 }
@@ -67,24 +67,24 @@ fn a_session_that_ends_alone_is_no_removal() {
 fn a_log_in_that_ended_without_us_is_noticed() {
     for module in modules() {
         let token = open_token(&module);
-        drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
-        token.log_out_behind_its_back();
-        assert!(token.stands(), "it was noticed too early");
+        drop(token.acquire_pin_lease().open_session(pin(PIN)).unwrap());
+        token.log_out_unnoticed();
+        assert!(token.has_active_session(), "it was noticed too early");
         token.check().unwrap();
-        assert!(!token.stands() && !token.is_logged_in());
+        assert!(!token.has_active_session() && !token.is_logged_in());
     }
 }
 
 #[test]
-fn a_token_made_anew_behind_our_back_is_not_the_one_that_was_opened() {
+fn a_reinitialized_token_is_not_the_one_that_was_opened() {
     let module = softhsm();
     let info = new_token(&module);
     let token = module.open(&info).unwrap();
-    drop(token.wait_for_turn().log_in_standing(pin(PIN)).unwrap());
+    drop(token.acquire_pin_lease().open_session(pin(PIN)).unwrap());
     // A process of another program, with the right SO PIN.
     let slots = ["--module", module.path().to_str().unwrap(), "--token-label", &info.label];
     run("pkcs11-tool", &[&slots[..], &["--init-token", "--label", "made anew", "--so-pin", SO_PIN]].concat());
     let error = token.check().unwrap_err();
     assert!(matches!(error, TokenError::Absent { .. }), "{error}");
-    assert!(!token.stands());
+    assert!(!token.has_active_session());
 }

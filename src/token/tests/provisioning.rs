@@ -77,21 +77,21 @@ fn an_empty_token_of_the_label_is_resumed_with_its_so_pin_only() {
 }
 
 #[test]
-fn a_token_is_finished_for_what_it_is_being_made_for_and_only_until_it_is_made() {
+fn an_unfinished_token_is_resumed_for_its_purpose_only() {
     for module in modules() {
         let label = fresh_label("marked");
         let create = |purpose: &str, so_pin: &str| module.create_token_for(purpose, &label, &pin(so_pin), &pin(PIN));
         let made = create("this", SO_PIN).unwrap();
         assert_eq!(create("this", SO_PIN).unwrap().serial, made.serial);
         let token = module.open(&made).unwrap();
-        assert!(token.is_being_made_for("this").unwrap() && !token.is_being_made_for("that").unwrap());
+        assert!(token.is_provisioned_for("this").unwrap() && !token.is_provisioned_for("that").unwrap());
         let refuses = |result: Result<_, TokenError>| assert!(matches!(result, Err(TokenError::LabelTaken { .. })));
         refuses(create("that", SO_PIN));
         let unlock = token.unlock(pin(PIN)).unwrap();
         unlock.token().put_data("test", "mine", b"1", false).unwrap();
-        assert!(!token.is_being_made_for("this").unwrap(), "it holds something else");
+        assert!(!token.is_provisioned_for("this").unwrap(), "it holds something else");
         unlock.token().delete_data("test", "mine", false).unwrap();
-        unlock.token().is_made("this").unwrap();
+        unlock.token().finish_provisioning("this").unwrap();
         assert!(token.is_empty().unwrap());
         drop(unlock);
         refuses(create("this", SO_PIN));

@@ -4,8 +4,8 @@ use rsa::pkcs8::DecodePublicKey;
 
 use crate::token::test_support::{PIN, authority_token, kryoptic, open_token, pin, softhsm};
 use crate::token::{
-    Ceremony, DeliverableKey, Delivery, KeyAlgorithm, KeyId, KeyTransport, Module, OaepHash, PublicKey, RsaSize,
-    SecretKey, SecurityLevel, Token, TokenError, TokenKey,
+    DeliverableKey, Delivery, KeyAlgorithm, KeyId, KeyTransport, Module, OaepHash, RsaSize, SecretKey, SecurityLevel,
+    SubjectPublicKey, Token, TokenEnrollment, TokenError, TokenKey,
 };
 
 const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
@@ -25,34 +25,41 @@ impl Stage {
         Self { authority, archive, user: open_token(user) }
     }
 
-    fn ceremony(&self) -> Ceremony {
-        self.user.unlock(pin(PIN)).unwrap().ceremony()
+    fn begin_enrollment(&self) -> TokenEnrollment {
+        self.user.unlock(pin(PIN)).unwrap().begin_enrollment()
     }
 
     /// Generates, archives, unwraps, delivers and installs a key.
-    fn transfer(&self, ceremony: &Ceremony, algorithm: KeyAlgorithm, level: SecurityLevel) -> TokenKey {
+    fn transfer(&self, enrollment: &TokenEnrollment, algorithm: KeyAlgorithm, level: SecurityLevel) -> TokenKey {
         let made = self.authority.generate_deliverable_key(algorithm).unwrap();
         let public = made.public_key_der().unwrap().to_vec();
         let archived = self.authority.wrap_for_archive(&self.archive, &made).unwrap();
         drop(made);
         let again = self.authority.unwrap_from_archive(&self.archive, &archived, algorithm).unwrap();
-        self.deliver(ceremony, &again, &public, level).unwrap()
+        self.deliver(enrollment, &again, &public, level).unwrap()
     }
 
     fn deliver(
         &self,
-        ceremony: &Ceremony,
+        enrollment: &TokenEnrollment,
         key: &DeliverableKey,
         public: &[u8],
         level: SecurityLevel,
     ) -> Result<TokenKey, TokenError> {
         let id = KeyId::random().unwrap();
-        let transport = ceremony.generate_transport_key("transport", &id).unwrap();
+        let transport = enrollment.generate_transport_key("transport", &id).unwrap();
         let delivery = self.authority.wrap_for_token(key, transport.public_key_der(), transport.oaep()).unwrap();
         let key_id = KeyId::random().unwrap();
-        let installed =
-            ceremony.install_private_key(&transport, &delivery, "encryption", &key_id, key.algorithm(), public, level);
-        ceremony.destroy_transport_key(&id).unwrap();
+        let installed = enrollment.install_private_key(
+            &transport,
+            &delivery,
+            "encryption",
+            &key_id,
+            key.algorithm(),
+            public,
+            level,
+        );
+        enrollment.destroy_transport_key(&id).unwrap();
         installed
     }
 }
@@ -67,7 +74,7 @@ fn pairs() -> Vec<(Module, Module)> {
     pairs
 }
 
-fn encrypt_to(public: &PublicKey, secret: &[u8]) -> Vec<u8> {
+fn encrypt_to(public: &SubjectPublicKey, secret: &[u8]) -> Vec<u8> {
     let key = rsa::RsaPublicKey::from_public_key_der(public.as_der()).unwrap();
     key.encrypt(&mut rand_from_system(), rsa::Pkcs1v15Encrypt, secret).unwrap()
 }
@@ -80,31 +87,32 @@ fn rand_from_system() -> impl rsa::rand_core::CryptoRng {
 fn every_kind_of_key_travels_between_every_pair_of_modules() {
     for (authority, user) in pairs() {
         let stage = Stage::new(&authority, &user);
-        let ceremony = stage.ceremony();
+        let enrollment = stage.begin_enrollment();
         let ours = authority.path() == user.path();
         let rsa = if ours { RSA_3072 } else { RSA_2048 }; // generating an RSA key takes a second
         for algorithm in [rsa, KeyAlgorithm::P256, KeyAlgorithm::P384] {
-            let key = stage.transfer(&ceremony, algorithm, SecurityLevel::High);
+            let key = stage.transfer(&enrollment, algorithm, SecurityLevel::High);
             assert_eq!(key.algorithm(), algorithm);
             assert!(key.can_decrypt() && !key.can_sign());
-            opens_what_is_encrypted_to_it(&ceremony, &key);
+            opens_what_is_encrypted_to_it(&enrollment, &key);
         }
     }
 }
 
 /// Encrypts to the key (RSA) or agrees with it (curves) in software, and does the counterpart on
 /// the token.
-fn opens_what_is_encrypted_to_it(ceremony: &Ceremony, key: &TokenKey) {
+fn opens_what_is_encrypted_to_it(enrollment: &TokenEnrollment, key: &TokenKey) {
     if key.algorithm().is_elliptic_curve() {
         let (ephemeral, shared) = agree_in_software(key.public_key());
-        assert_eq!(*ceremony.agree(key, &ephemeral).unwrap(), shared);
+        assert_eq!(*enrollment.agree(key, &ephemeral).unwrap(), shared);
     } else {
-        let secret = ceremony.decrypt(key, &KeyTransport::Pkcs1v15, &encrypt_to(key.public_key(), b"secret")).unwrap();
+        let secret =
+            enrollment.decrypt(key, &KeyTransport::Pkcs1v15, &encrypt_to(key.public_key(), b"secret")).unwrap();
         assert_eq!(*secret, b"secret");
     }
 }
 
-fn agree_in_software(public: &PublicKey) -> (Vec<u8>, Vec<u8>) {
+fn agree_in_software(public: &SubjectPublicKey) -> (Vec<u8>, Vec<u8>) {
     use p256::elliptic_curve::Generate;
     use p256::pkcs8::EncodePublicKey;
     let mut random = rand_from_system();
@@ -121,24 +129,24 @@ fn agree_in_software(public: &PublicKey) -> (Vec<u8>, Vec<u8>) {
     }
 }
 
-fn everything_on(ceremony: &Ceremony) -> (usize, usize) {
-    (ceremony.keys().unwrap().len(), ceremony.public_keys().unwrap().len())
+fn everything_on(enrollment: &TokenEnrollment) -> (usize, usize) {
+    (enrollment.keys().unwrap().len(), enrollment.public_keys().unwrap().len())
 }
 
 #[test]
 fn a_delivery_that_was_changed_is_refused_and_leaves_nothing() {
     for (authority, user) in pairs() {
         let stage = Stage::new(&authority, &user);
-        let ceremony = stage.ceremony();
+        let enrollment = stage.begin_enrollment();
         let key = stage.authority.generate_deliverable_key(KeyAlgorithm::P256).unwrap();
         let public = key.public_key_der().unwrap().to_vec();
         let id = KeyId::random().unwrap();
-        let transport = ceremony.generate_transport_key("transport", &id).unwrap();
+        let transport = enrollment.generate_transport_key("transport", &id).unwrap();
         let good = stage.authority.wrap_for_token(&key, transport.public_key_der(), transport.oaep()).unwrap();
-        let before = everything_on(&ceremony);
+        let before = everything_on(&enrollment);
         let install = |delivery: &Delivery, algorithm| {
             let id = KeyId::random().unwrap();
-            ceremony.install_private_key(&transport, delivery, "e", &id, algorithm, &public, SecurityLevel::High)
+            enrollment.install_private_key(&transport, delivery, "e", &id, algorithm, &public, SecurityLevel::High)
         };
         let mut bad = vec![good.clone(); 4];
         bad[0].wrapped[20] ^= 1;
@@ -151,7 +159,7 @@ fn a_delivery_that_was_changed_is_refused_and_leaves_nothing() {
         }
         install(&good, KeyAlgorithm::P384).unwrap_err();
         install(&good, RSA_2048).unwrap_err();
-        assert_eq!(everything_on(&ceremony), before);
+        assert_eq!(everything_on(&enrollment), before);
         install(&good, KeyAlgorithm::P256).unwrap();
     }
 }
@@ -159,11 +167,11 @@ fn a_delivery_that_was_changed_is_refused_and_leaves_nothing() {
 #[test]
 fn an_rsa_key_that_is_not_its_certificates_is_refused() {
     let stage = Stage::new(&softhsm(), &softhsm());
-    let ceremony = stage.ceremony();
+    let enrollment = stage.begin_enrollment();
     let [key, other] = [RSA_2048, RSA_2048].map(|kind| stage.authority.generate_deliverable_key(kind).unwrap());
-    let error = stage.deliver(&ceremony, &key, other.public_key_der().unwrap(), SecurityLevel::High).unwrap_err();
+    let error = stage.deliver(&enrollment, &key, other.public_key_der().unwrap(), SecurityLevel::High).unwrap_err();
     assert!(matches!(error, TokenError::BadDelivery { .. }), "{error}");
-    assert_eq!(everything_on(&ceremony), (0, 0));
+    assert_eq!(everything_on(&enrollment), (0, 0));
 }
 
 #[test]
@@ -181,33 +189,33 @@ fn an_archived_key_that_was_changed_is_refused() {
 #[test]
 fn a_delivery_for_another_token_does_not_open() {
     let stage = Stage::new(&softhsm(), &softhsm());
-    let ceremony = stage.ceremony();
+    let enrollment = stage.begin_enrollment();
     let (mine, other) = (KeyId::random().unwrap(), KeyId::random().unwrap());
-    let mine = ceremony.generate_transport_key("mine", &mine).unwrap();
-    let other = ceremony.generate_transport_key("other", &other).unwrap();
+    let mine = enrollment.generate_transport_key("mine", &mine).unwrap();
+    let other = enrollment.generate_transport_key("other", &other).unwrap();
     let key = stage.authority.generate_deliverable_key(KeyAlgorithm::P256).unwrap();
     let delivery = stage.authority.wrap_for_token(&key, other.public_key_der(), other.oaep()).unwrap();
     let (id, public) = (KeyId::random().unwrap(), key.public_key_der().unwrap());
-    ceremony
+    enrollment
         .install_private_key(&mine, &delivery, "e", &id, KeyAlgorithm::P256, public, SecurityLevel::High)
         .unwrap_err();
-    assert_eq!(ceremony.keys().unwrap().len(), 0);
+    assert_eq!(enrollment.keys().unwrap().len(), 0);
 }
 
 #[test]
-fn a_transport_key_is_found_again_is_no_key_of_the_user_and_goes() {
+fn a_transport_key_is_found_not_listed_and_destroyed() {
     for (_, user) in pairs() {
         let token = open_token(&user);
         let id = KeyId::random().unwrap();
-        let made = token.unlock(pin(PIN)).unwrap().ceremony().generate_transport_key("transport", &id).unwrap();
-        let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
-        let found = ceremony.find_transport_key(&id).unwrap().unwrap();
+        let made = token.unlock(pin(PIN)).unwrap().begin_enrollment().generate_transport_key("transport", &id).unwrap();
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+        let found = enrollment.find_transport_key(&id).unwrap().unwrap();
         assert_eq!((found.public_key_der(), found.oaep()), (made.public_key_der(), made.oaep()));
-        assert!(ceremony.keys().unwrap().is_empty());
-        ceremony.destroy_transport_key(&id).unwrap();
-        ceremony.destroy_transport_key(&id).unwrap();
-        assert!(ceremony.find_transport_key(&id).unwrap().is_none());
-        assert!(ceremony.public_keys().unwrap().is_empty());
+        assert!(enrollment.keys().unwrap().is_empty());
+        enrollment.destroy_transport_key(&id).unwrap();
+        enrollment.destroy_transport_key(&id).unwrap();
+        assert!(enrollment.find_transport_key(&id).unwrap().is_none());
+        assert!(enrollment.public_keys().unwrap().is_empty());
     }
 }
 
@@ -225,8 +233,8 @@ fn session_keys_are_gone_when_they_are_dropped() {
 fn every_padding_that_people_use_is_read() {
     for (authority, user) in pairs() {
         let stage = Stage::new(&authority, &user);
-        let ceremony = stage.ceremony();
-        let key = stage.transfer(&ceremony, RSA_2048, SecurityLevel::High);
+        let enrollment = stage.begin_enrollment();
+        let key = stage.transfer(&enrollment, RSA_2048, SecurityLevel::High);
         let public = rsa::RsaPublicKey::from_public_key_der(key.public_key_der()).unwrap();
         let mut random = rand_from_system();
         let oaep = [
@@ -236,20 +244,20 @@ fn every_padding_that_people_use_is_read() {
             (OaepHash::Sha512, public.encrypt(&mut random, rsa::Oaep::<sha2::Sha512>::new(), b"secret").unwrap()),
         ];
         for (hash, mut ciphertext) in oaep {
-            let open = |ciphertext: &[u8]| ceremony.decrypt(&key, &KeyTransport::Oaep(hash), ciphertext);
+            let open = |ciphertext: &[u8]| enrollment.decrypt(&key, &KeyTransport::Oaep(hash), ciphertext);
             assert_eq!(*open(&ciphertext).unwrap(), b"secret", "{hash:?}");
             ciphertext[100] ^= 1;
             open(&ciphertext).unwrap_err();
         }
-        ceremony.decrypt(&key, &KeyTransport::Pkcs1v15, &[1; 255]).unwrap_err();
+        enrollment.decrypt(&key, &KeyTransport::Pkcs1v15, &[1; 255]).unwrap_err();
 
         // Every bad padding gives the same error, whatever the module returns, so that higher
         // layers can continue with a random key.
         for at in [0, 100, 255] {
             let mut ciphertext = public.encrypt(&mut random, rsa::Pkcs1v15Encrypt, b"secret").unwrap();
-            assert_eq!(*ceremony.decrypt(&key, &KeyTransport::Pkcs1v15, &ciphertext).unwrap(), b"secret");
+            assert_eq!(*enrollment.decrypt(&key, &KeyTransport::Pkcs1v15, &ciphertext).unwrap(), b"secret");
             ciphertext[at] ^= 1;
-            match ceremony.decrypt(&key, &KeyTransport::Pkcs1v15, &ciphertext) {
+            match enrollment.decrypt(&key, &KeyTransport::Pkcs1v15, &ciphertext) {
                 Ok(other) => assert_ne!(*other, b"secret", "the module returned the secret for a bad padding"),
                 Err(error) => assert!(matches!(error, TokenError::BadData { .. }), "{error}"),
             }

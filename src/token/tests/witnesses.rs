@@ -11,10 +11,10 @@ fn pkcs11_tool_and_p11tool_see_keys_and_data() {
     let module = softhsm();
     let token = open_token(&module);
     let id = KeyId::random().unwrap();
-    let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
-    ceremony.generate_signing_key("my signing key", &id, KeyAlgorithm::P256, SecurityLevel::High).unwrap();
-    ceremony.put_data("tokenkeep test", "index", b"value", false).unwrap();
-    drop(ceremony);
+    let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+    enrollment.generate_signing_key("my signing key", &id, KeyAlgorithm::P256, SecurityLevel::High).unwrap();
+    enrollment.put_data("tokenkeep test", "index", b"value", false).unwrap();
+    drop(enrollment);
     let info = token.info().clone();
     drop(token); // its owner must release it first
 
@@ -65,7 +65,7 @@ fn store_with_only(label: &str, home: &Path) -> PathBuf {
 #[test]
 fn openssl_verifies_our_signatures() {
     let token = open_token(&softhsm());
-    let ceremony = token.unlock(pin(PIN)).unwrap().ceremony();
+    let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
     let home = tempfile::tempdir().unwrap();
     let path = |name: &str| home.path().join(name).to_string_lossy().into_owned();
     for (algorithm, digest) in [
@@ -75,11 +75,11 @@ fn openssl_verifies_our_signatures() {
         (KeyAlgorithm::Rsa(RsaSize::Bits3072), "-sha256"),
     ] {
         let key =
-            ceremony.generate_signing_key("k", &KeyId::random().unwrap(), algorithm, SecurityLevel::High).unwrap();
+            enrollment.generate_signing_key("k", &KeyId::random().unwrap(), algorithm, SecurityLevel::High).unwrap();
         let (public, message, signature) = (path("public"), path("message"), path("signature"));
         std::fs::write(&public, key.public_key_der()).unwrap();
         std::fs::write(&message, b"message").unwrap();
-        std::fs::write(&signature, ceremony.sign(&key, b"message").unwrap().as_bytes()).unwrap();
+        std::fs::write(&signature, enrollment.sign(&key, b"message").unwrap().as_bytes()).unwrap();
         let verify = ["dgst", digest, "-keyform", "DER", "-verify", &public, "-signature", &signature, &message];
         assert!(run("openssl", &verify).contains("Verified OK"));
     }

@@ -120,7 +120,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_written_is_read(
+    fn elements_round_trip(
         token in any_text(),
         serial in any_text(),
         object in any_text(),

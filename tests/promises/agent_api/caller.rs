@@ -8,16 +8,16 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::support::agent::Agent;
-use crate::support::following::{Following, description};
-use crate::support::office::{Somebody, wait_until_certificates_are_newer};
+use crate::support::event_stream::{EventStream, description};
 use crate::support::schema::{self, Description};
+use crate::support::shared_authority::{TestUser, wait_until_certificates_are_newer};
 
 /// A user with the keyset `default` at level low and the keyset `strict` at high, whose agent is
 /// called with curl. Its prompter gives the PIN in the file `given.pin`.
 pub(super) struct Caller {
     // Dropped before the machine.
     pub(super) agent: Agent,
-    pub(super) somebody: Somebody,
+    pub(super) user: TestUser,
     pub(super) description: Description,
     pub(super) called: RefCell<BTreeSet<String>>,
 }
@@ -31,19 +31,19 @@ pub(super) struct Brought {
 
 impl Caller {
     pub(super) fn new() -> Self {
-        let somebody = Somebody::new();
+        let user = TestUser::new();
         for (letter, keyset, level) in [("low.letter", "default", "low"), ("high.letter", "strict", "high")] {
-            somebody.issue(letter);
+            user.issue(letter);
             if keyset == "strict" {
                 wait_until_certificates_are_newer();
             }
             let line = ["enroll", "--letter", letter, "--keyset", keyset, "--level", level, "--new-token"];
-            somebody.tokenkeep(&[&line[..], &["--new-pin-source", "file:pin"]].concat()).ok();
+            user.tokenkeep(&[&line[..], &["--new-pin-source", "file:pin"]].concat()).ok();
         }
-        Agent::configure_with_pin_in(&somebody.machine, "given.pin", "");
-        somebody.machine.write_secret("given.pin", Somebody::PIN);
-        let agent = Agent::start(&somebody.machine, &[]);
-        Self { agent, somebody, description: description(), called: RefCell::default() }
+        Agent::configure_with_pin_in(&user.machine, "given.pin", "");
+        user.machine.write_secret("given.pin", TestUser::PIN);
+        let agent = Agent::start(&user.machine, &[]);
+        Self { agent, user, description: description(), called: RefCell::default() }
     }
 
     /// Runs curl on the agent's socket.
@@ -52,7 +52,7 @@ impl Caller {
         let url = format!("http://agent{path}");
         let fixed =
             ["-s", "-S", "--max-time", "60", "--unix-socket", &socket, "-w", "\n%{http_code} %{content_type}", &url];
-        let output = self.somebody.machine.run("curl", &[&fixed[..], options].concat(), b"").ok();
+        let output = self.user.machine.run("curl", &[&fixed[..], options].concat(), b"").ok();
         let end = output.stdout.iter().rposition(|byte| *byte == b'\n').unwrap();
         let told = String::from_utf8(output.stdout[end + 1..].to_vec()).unwrap();
         let (status, kind) = told.split_once(' ').unwrap();
@@ -106,8 +106,8 @@ impl Caller {
     }
 
     /// The lines of a response that does not end.
-    pub(super) fn follows(&self, path: &str, body: Option<&Value>) -> Following {
-        Following::begin(&self.somebody.machine, &self.agent, path, body)
+    pub(super) fn follows(&self, path: &str, body: Option<&Value>) -> EventStream {
+        EventStream::begin(&self.user.machine, &self.agent, path, body)
     }
 
     /// The error's message.

@@ -7,29 +7,29 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokenkeep::carrier::{Carrier, CarrierError, Http};
 use tokenkeep::pki::cms::{ContentToSign, SigningCertificate};
 use tokenkeep::pki::oid::ContentType;
 use tokenkeep::pki::{Certificate, cms};
-use tokenkeep::statement::{Answer, Instance, Operation, SignedResponse, SignedStatement, Statement};
+use tokenkeep::statement::{AdminOperation, Instance, SignedResponse, SignedStatement, Statement, StatementAnswer};
 use tokenkeep::token::{Module, Pin, Signature, TokenKey};
+use tokenkeep::transport::{HttpTransport, Transport, TransportError};
 
-use crate::support::intruder::Order;
-use crate::support::office::end_at_the_end;
-use crate::support::story::Story;
+use crate::support::deployment::Deployment;
+use crate::support::other_program::ChildTask;
+use crate::support::shared_authority::end_at_the_end;
 
 /// An authority with the administrator in keyset `admin` and a user without the role in keyset
 /// `default`.
 pub(super) struct Scene {
-    pub(super) story: Story,
-    pub(super) carrier: Http,
+    pub(super) deployment: Deployment,
+    pub(super) carrier: HttpTransport,
     pub(super) ca: Certificate,
 }
 
 /// The signer's keyset, which is also the token's name, and the PIN.
 pub(super) type Signer = (&'static str, &'static str);
-pub(super) const ADMINISTRATOR: Signer = ("admin", Story::ADMIN_PIN);
-pub(super) const SOMEBODY: Signer = ("default", Story::USER_PIN);
+pub(super) const ADMINISTRATOR: Signer = ("admin", Deployment::ADMIN_PIN);
+pub(super) const SOMEBODY: Signer = ("default", Deployment::USER_PIN);
 
 /// The content to sign: as a statement (true), or as a mail's content (false).
 pub(super) type Content = (bool, String);
@@ -38,29 +38,30 @@ impl Scene {
     pub(super) fn get() -> MutexGuard<'static, Self> {
         static SCENE: OnceLock<Mutex<Scene>> = OnceLock::new();
         let scene = SCENE.get_or_init(|| {
-            let story = Story::begin_with_encryption_keys("p256");
-            end_at_the_end(&story);
-            story.enroll_user();
-            let (http, https) = (story.authority.http_url(), story.authority.https_url());
-            let found = Http::new(&http, &https, [0; 32]).unwrap().ca_certificate().unwrap();
+            let deployment = Deployment::begin_with_encryption_keys("p256");
+            end_at_the_end(&deployment);
+            deployment.enroll_user();
+            let (http, https) = (deployment.authority.http_url(), deployment.authority.https_url());
+            let found = HttpTransport::new(&http, &https, [0; 32]).unwrap().ca_certificate().unwrap();
             let ca = Certificate::from_der(&found).unwrap();
-            let carrier = Http::new(&http, &https, *ca.fingerprint().as_bytes()).unwrap();
-            Mutex::new(Self { story, carrier, ca })
+            let carrier = HttpTransport::new(&http, &https, *ca.fingerprint().as_bytes()).unwrap();
+            Mutex::new(Self { deployment, carrier, ca })
         });
         scene.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A valid statement for this authority, as a JSON value.
-    pub(super) fn statement(&self, operation: Operation) -> Value {
+    pub(super) fn statement(&self, operation: AdminOperation) -> Value {
         self.statement_at(operation, Timestamp::now())
     }
 
-    pub(super) fn statement_at(&self, operation: Operation, now: Timestamp) -> Value {
+    pub(super) fn statement_at(&self, operation: AdminOperation, now: Timestamp) -> Value {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).unwrap();
         let instance = Instance::parse(&self.carrier.instance().unwrap()).unwrap();
-        let reader = operation.brings_letter().then(|| self.administrators_encryption_certificate().fingerprint());
-        let statement = Statement::online(self.ca.fingerprint(), instance, operation, nonce, now).encrypted_to(reader);
+        let reader = operation.returns_letter().then(|| self.administrators_encryption_certificate().fingerprint());
+        let statement = Statement::online(self.ca.fingerprint(), instance, operation, nonce, now)
+            .with_encryption_certificate(reader);
         serde_json::from_slice(&statement.to_json().unwrap()).unwrap()
     }
 
@@ -73,7 +74,7 @@ impl Scene {
     #[track_caller]
     pub(super) fn signed(&self, test: &str, (keyset, pin): Signer, contents: &[Content]) -> Vec<Vec<u8>> {
         let test = format!("statements::{test}");
-        let answer = self.story.machine.order(&test, keyset, pin, &json!(contents));
+        let answer = self.deployment.machine.order(&test, keyset, pin, &json!(contents));
         let messages = answer.as_array().unwrap();
         messages.iter().map(|message| hex::decode(message.as_str().unwrap()).unwrap()).collect()
     }
@@ -86,12 +87,12 @@ impl Scene {
     /// Sends a statement, and accepts the answer only if it is this authority's answer to this
     /// statement.
     #[track_caller]
-    pub(super) fn answer(&self, signed: &[u8]) -> Answer {
+    pub(super) fn answer(&self, signed: &[u8]) -> StatementAnswer {
         self.verified(signed, self.carrier.statement(signed).unwrap())
     }
 
     #[track_caller]
-    pub(super) fn verified(&self, signed: &[u8], response: Vec<u8>) -> Answer {
+    pub(super) fn verified(&self, signed: &[u8], response: Vec<u8>) -> StatementAnswer {
         let response = SignedResponse::from_der(response);
         let unread = |_| Sha256::digest(signed).into();
         let digest = SignedStatement::parse(signed).map_or_else(unread, |signed| signed.digest());
@@ -101,18 +102,18 @@ impl Scene {
     #[track_caller]
     pub(super) fn taken(&self, signed: &[u8]) {
         let answer = self.answer(signed);
-        assert!(!matches!(answer, Answer::Refused(_)), "{answer:?}");
+        assert!(!matches!(answer, StatementAnswer::Refused(_)), "{answer:?}");
     }
 
     #[track_caller]
     pub(super) fn refused(&self, signed: &[u8], reason: &str) {
         let text = match self.carrier.statement(signed) {
             Ok(response) => match self.verified(signed, response) {
-                Answer::Refused(text) => text,
+                StatementAnswer::Refused(text) => text,
                 other => panic!("taken: {other:?}"),
             },
             // The response has no signature if the statement's signer is not verified.
-            Err(CarrierError::Refused { reason, .. }) => reason,
+            Err(TransportError::Refused { reason, .. }) => reason,
             Err(error) => panic!("{error}"),
         };
         assert!(text.contains(reason), "refused for another reason: {text}");
@@ -123,7 +124,7 @@ impl Scene {
     pub(super) fn not_taken(&self, signed: &[u8], how: &str) {
         if self.carrier.statement(signed).is_ok() {
             let answer = self.answer(signed);
-            assert!(matches!(answer, Answer::Refused(_)), "{how}: {answer:?}");
+            assert!(matches!(answer, StatementAnswer::Refused(_)), "{how}: {answer:?}");
         }
     }
 
@@ -131,7 +132,7 @@ impl Scene {
     #[track_caller]
     pub(super) fn asked(&self, sql: &str) -> String {
         let database = "state/tokenkeep/authority/authority.db";
-        self.story.machine.run("sqlite3", &["-readonly", "-cmd", ".timeout 5000", database, sql], b"").ok().out()
+        self.deployment.machine.run("sqlite3", &["-readonly", "-cmd", ".timeout 5000", database, sql], b"").ok().out()
     }
 
     /// Changes rows in the authority's database directly.
@@ -139,14 +140,15 @@ impl Scene {
     pub(super) fn database(&self, sql: &str) {
         let database = "state/tokenkeep/authority/authority.db";
         let sql = format!("{sql}; SELECT changes()");
-        let output = self.story.machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", database, &sql], b"").ok();
+        let output =
+            self.deployment.machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", database, &sql], b"").ok();
         assert_ne!(output.out().trim(), "0", "nothing was changed by {sql}");
     }
 }
 
 /// In the signing process: signs every content with the token's signing key, with one PIN each.
 pub(super) fn signs() -> bool {
-    Order::carried_out(|order| {
+    ChildTask::run_in_child(|order| {
         let module = Module::load(Path::new(&order.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
         let token = module.open(&info).unwrap();
@@ -171,8 +173,8 @@ pub(super) fn signs() -> bool {
     })
 }
 
-pub(super) fn issue(email: &str) -> Operation {
-    Operation::Issue {
+pub(super) fn issue(email: &str) -> AdminOperation {
+    AdminOperation::Issue {
         email: email.to_owned(),
         name: Some("Example, Other".to_owned()),
         levels: None,
@@ -180,6 +182,6 @@ pub(super) fn issue(email: &str) -> Operation {
     }
 }
 
-pub(super) fn recover(email: &str) -> Operation {
-    Operation::Recover { email: email.to_owned(), lost: false, valid_for_seconds: None }
+pub(super) fn recover(email: &str) -> AdminOperation {
+    AdminOperation::Recover { email: email.to_owned(), lost: false, valid_for_seconds: None }
 }

@@ -5,15 +5,15 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 
-use super::{Answer, Connection, KEPT, PIECE, Request, decoded, parse};
-use crate::agent::act::Bytes;
-use crate::agent::api::error::{ApiError, Status};
+use super::{ApiResponse, HttpConnection, HttpRequest, MAX_RETAINED_BYTES, READ_BYTES, parse, percent_decode};
+use crate::agent::api::error::{ApiError, HttpStatus};
+use crate::agent::operation::Bytes;
 
-fn head(text: &str) -> Result<Option<Request>, ApiError> {
+fn head(text: &str) -> Result<Option<HttpRequest>, ApiError> {
     parse(text.replace('\n', "\r\n").as_bytes())
 }
 
-fn refused(text: &str) -> Status {
+fn refused(text: &str) -> HttpStatus {
     head(text).map(|request| panic!("{request:?}")).unwrap_err().status
 }
 
@@ -30,22 +30,25 @@ fn a_request_is_read() {
 
 #[test]
 fn a_page_in_a_browser_is_refused() {
-    assert_eq!(refused("POST /v1/sign HTTP/1.1\nOrigin: http://example.org\nContent-Length: 0\n\n"), Status::FORBIDDEN);
-    assert_eq!(refused("GET /v1/tokens HTTP/1.1\norigin: null\n\n"), Status::FORBIDDEN);
+    assert_eq!(
+        refused("POST /v1/sign HTTP/1.1\nOrigin: http://example.org\nContent-Length: 0\n\n"),
+        HttpStatus::FORBIDDEN
+    );
+    assert_eq!(refused("GET /v1/tokens HTTP/1.1\norigin: null\n\n"), HttpStatus::FORBIDDEN);
 }
 
 #[test]
 fn a_body_without_a_length_and_with_two_is_refused() {
-    assert_eq!(refused("POST / HTTP/1.1\nTransfer-Encoding: chunked\n\n"), Status::LENGTH_REQUIRED);
+    assert_eq!(refused("POST / HTTP/1.1\nTransfer-Encoding: chunked\n\n"), HttpStatus::LENGTH_REQUIRED);
     assert_eq!(
         refused("POST / HTTP/1.1\nContent-Length: 3\nTransfer-Encoding: chunked\n\n"),
-        Status::LENGTH_REQUIRED,
+        HttpStatus::LENGTH_REQUIRED,
         "request smuggling"
     );
     for lengths in ["3\nContent-Length: 4", "+3", "-1", "", "3, 3", "99999999999999999999999"] {
         assert_eq!(
             refused(&format!("POST / HTTP/1.1\nContent-Length: {lengths}\n\n")),
-            Status::BAD_REQUEST,
+            HttpStatus::BAD_REQUEST,
             "{lengths}"
         );
     }
@@ -54,13 +57,13 @@ fn a_body_without_a_length_and_with_two_is_refused() {
 #[test]
 fn what_is_no_http_is_refused() {
     for text in ["\u{1}\u{2}\n\n", "GET\n\n", "GET / HTTP/3.0\n\n", "GET / HTTP/1.1\nno colon\n\n"] {
-        assert_eq!(refused(text), Status::BAD_REQUEST, "{text:?}");
+        assert_eq!(refused(text), HttpStatus::BAD_REQUEST, "{text:?}");
     }
-    assert_eq!(refused("GET /?a=%zz HTTP/1.1\n\n"), Status::BAD_REQUEST);
+    assert_eq!(refused("GET /?a=%zz HTTP/1.1\n\n"), HttpStatus::BAD_REQUEST);
     for wrong in ["%", "%a", "%g0", "%ff"] {
-        assert!(decoded(wrong).is_err(), "{wrong}");
+        assert!(percent_decode(wrong).is_err(), "{wrong}");
     }
-    assert_eq!(decoded("Gr%C3%BC%C3%9Fe").unwrap(), "Grüße");
+    assert_eq!(percent_decode("Gr%C3%BC%C3%9Fe").unwrap(), "Grüße");
 }
 
 #[test]
@@ -78,15 +81,15 @@ fn requests_follow_each_other_on_one_connection() {
         theirs.read_to_string(&mut rest).unwrap();
         (String::from_utf8(said).unwrap(), rest)
     });
-    let mut connection = Connection::new(Arc::new(ours));
+    let mut connection = HttpConnection::new(Arc::new(ours));
     for expected in [("/a", &b"one"[..]), ("/b", b"other")] {
         let request = connection.head().unwrap().unwrap();
         connection.body(&request, 5).unwrap();
         assert_eq!((request.path.as_str(), connection.content(&request)), expected);
-        connection.end_of(&request);
+        connection.wipe_request(&request);
     }
-    connection.send(&Answer::json(&serde_json::json!({ "a": 1 })).unwrap(), true).unwrap();
-    connection.send(&Answer::done(), false).unwrap();
+    connection.send(&ApiResponse::json(&serde_json::json!({ "a": 1 })).unwrap(), true).unwrap();
+    connection.send(&ApiResponse::done(), false).unwrap();
     assert!(connection.head().unwrap().is_none());
     drop(connection);
     let (said, rest) = peer.join().unwrap();
@@ -102,9 +105,9 @@ fn requests_follow_each_other_on_one_connection() {
 fn what_is_too_long_is_refused_before_it_is_read() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\n").unwrap();
-    let mut connection = Connection::new(Arc::new(ours));
+    let mut connection = HttpConnection::new(Arc::new(ours));
     let request = connection.head().unwrap().unwrap();
-    assert_eq!(connection.body(&request, 5).unwrap_err().status, Status::CONTENT_TOO_LARGE);
+    assert_eq!(connection.body(&request, 5).unwrap_err().status, HttpStatus::CONTENT_TOO_LARGE);
 
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let writing = thread::spawn(move || {
@@ -113,7 +116,7 @@ fn what_is_too_long_is_refused_before_it_is_read() {
         let _ = theirs.write_all(format!("Z: {}", "z".repeat(20_000)).as_bytes());
         theirs
     });
-    assert_eq!(Connection::new(Arc::new(ours)).head().unwrap_err().status, Status::HEAD_TOO_LARGE);
+    assert_eq!(HttpConnection::new(Arc::new(ours)).head().unwrap_err().status, HttpStatus::HEAD_TOO_LARGE);
     drop(writing.join());
 }
 
@@ -122,14 +125,14 @@ fn a_request_that_is_cut_off_is_no_request() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\nfive!").unwrap();
     theirs.shutdown(std::net::Shutdown::Write).unwrap();
-    let mut connection = Connection::new(Arc::new(ours));
+    let mut connection = HttpConnection::new(Arc::new(ours));
     let request = connection.head().unwrap().unwrap();
-    assert_eq!(connection.body(&request, 64).unwrap_err().status, Status::BAD_REQUEST);
+    assert_eq!(connection.body(&request, 64).unwrap_err().status, HttpStatus::BAD_REQUEST);
 
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(b"POST / HTTP/1.1\r\nContent-Le").unwrap();
     drop(theirs);
-    assert!(Connection::new(Arc::new(ours)).head().unwrap().is_none());
+    assert!(HttpConnection::new(Arc::new(ours)).head().unwrap().is_none());
 }
 
 /// Buffers grow with the bytes received, not with the announced length: otherwise many connections
@@ -143,17 +146,20 @@ fn a_body_gets_room_as_it_comes_and_not_as_it_is_announced() {
             theirs.write_all(format!("POST / HTTP/1.1\r\nContent-Length: {ANNOUNCED}\r\n\r\n").as_bytes()).unwrap();
             theirs.write_all(&vec![b'x'; sent]).unwrap();
         });
-        let mut connection = Connection::new(Arc::new(ours));
+        let mut connection = HttpConnection::new(Arc::new(ours));
         let request = connection.head().unwrap().unwrap();
-        assert_eq!(connection.body(&request, ANNOUNCED).unwrap_err().status, Status::BAD_REQUEST);
+        assert_eq!(connection.body(&request, ANNOUNCED).unwrap_err().status, HttpStatus::BAD_REQUEST);
         writing.join().unwrap();
         let room = connection.buffer.capacity();
-        assert!(connection.buffer.len() >= sent && room <= 2 * (sent + KEPT + PIECE), "{sent} bytes: room for {room}");
+        assert!(
+            connection.buffer.len() >= sent && room <= 2 * (sent + MAX_RETAINED_BYTES + READ_BYTES),
+            "{sent} bytes: room for {room}"
+        );
     }
 }
 
 #[test]
-fn bytes_are_one_more_member_and_an_answer_of_any_length_comes_whole() {
+fn binary_members_and_long_responses_arrive_whole() {
     for length in [0, 1, 2, 3, 1_000_000] {
         let bytes = vec![0xfb; length];
         let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -163,7 +169,9 @@ fn bytes_are_one_more_member_and_an_answer_of_any_length_comes_whole() {
             rest
         });
         let object = serde_json::json!({ "keyset": "\"}" });
-        Connection::new(Arc::new(ours)).send(&Answer::json_and_bytes(&object, "cms", &bytes).unwrap(), true).unwrap();
+        HttpConnection::new(Arc::new(ours))
+            .send(&ApiResponse::json_and_bytes(&object, "cms", &bytes).unwrap(), true)
+            .unwrap();
         let said = reading.join().unwrap();
         let (head, body) = said.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{head}");

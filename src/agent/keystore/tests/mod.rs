@@ -1,9 +1,9 @@
 //! Tests of the keystore with SoftHSM in this process and a scripted person.
 
-mod belief;
+mod forged_index;
 mod levels;
-mod log_ins;
 mod presence;
+mod sessions;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,16 +13,16 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::agent::{ClientConnection, Peer, Purpose, Question};
+use crate::agent::{ClientConnection, PeerProcess, Question, UsagePurpose};
 use crate::keyset::NoPin;
-use crate::keyset::tests::double::Double;
+use crate::keyset::tests::authority_double::AuthorityDouble;
 use crate::keyset::tests::{Script, Wallet, enrolled, run};
-use crate::letter::{Letter, Purpose as LetterPurpose};
+use crate::letter::{Letter, LetterPurpose};
 use crate::token::test_support::{PIN, pin};
 use crate::token::{SecurityLevel, TokenError};
 
 /// A person's scripted answer to one question.
-pub enum Answer {
+pub enum ScriptedAnswer {
     Pin(&'static str),
     Yes,
     No,
@@ -31,16 +31,16 @@ pub enum Answer {
 
 /// Answers from a script and records every question.
 #[derive(Default)]
-pub struct Scripted {
-    answers: Mutex<VecDeque<Answer>>,
+pub struct ScriptedPrompter {
+    answers: Mutex<VecDeque<ScriptedAnswer>>,
     asked: Mutex<Vec<String>>,
     // A test holds it to keep a question open.
-    pub door: Mutex<()>,
+    pub endpoint: Mutex<()>,
     waiting: Mutex<usize>,
 }
 
-impl Scripted {
-    pub fn will(&self, answers: impl IntoIterator<Item = Answer>) {
+impl ScriptedPrompter {
+    pub fn will(&self, answers: impl IntoIterator<Item = ScriptedAnswer>) {
         self.answers.lock().unwrap().extend(answers);
     }
 
@@ -54,9 +54,9 @@ impl Scripted {
         until("no question was asked", || *self.waiting.lock().unwrap() > 0);
     }
 
-    fn answer(&self, kind: &str, question: &Question<'_>) -> Answer {
+    fn answer(&self, kind: &str, question: &Question<'_>) -> ScriptedAnswer {
         let what = match &question.usage.purpose {
-            Purpose::SshSignature { namespace, .. } => namespace.clone(),
+            UsagePurpose::SshSignature { namespace, .. } => namespace.clone(),
             other => other.operation().to_owned(),
         };
         let keyset = question.keyset.map(|(name, level)| {
@@ -66,54 +66,54 @@ impl Scripted {
         let last_try = if question.last_try { " last try" } else { "" };
         self.asked.lock().unwrap().push(format!("{kind} {what}{}{last_try}", keyset.unwrap_or_default()));
         *self.waiting.lock().unwrap() += 1;
-        drop(self.door.lock().unwrap());
+        drop(self.endpoint.lock().unwrap());
         *self.waiting.lock().unwrap() -= 1;
         self.answers.lock().unwrap().pop_front().expect("asked once too often")
     }
 }
 
-impl Asks for Scripted {
+impl PromptBackend for ScriptedPrompter {
     fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
         match self.answer("pin", question) {
-            Answer::Pin(text) => Ok(pin(text)),
-            Answer::No => Err(NoPin::Cancelled),
-            Answer::Away => Err(NoPin::Unavailable("nobody is there".to_owned())),
-            Answer::Yes => panic!("yes is no PIN"),
+            ScriptedAnswer::Pin(text) => Ok(pin(text)),
+            ScriptedAnswer::No => Err(NoPin::Cancelled),
+            ScriptedAnswer::Away => Err(NoPin::Unavailable("nobody is there".to_owned())),
+            ScriptedAnswer::Yes => panic!("yes is no PIN"),
         }
     }
 
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin> {
         match self.answer("confirm", question) {
-            Answer::Yes => Ok(()),
-            Answer::No => Err(NoPin::Declined),
-            Answer::Away => Err(NoPin::Unavailable("nobody is there".to_owned())),
-            Answer::Pin(_) => panic!("a PIN is no confirmation"),
+            ScriptedAnswer::Yes => Ok(()),
+            ScriptedAnswer::No => Err(NoPin::Declined),
+            ScriptedAnswer::Away => Err(NoPin::Unavailable("nobody is there".to_owned())),
+            ScriptedAnswer::Pin(_) => panic!("a PIN is no confirmation"),
         }
     }
 
-    fn program(&self, _peer: Peer) -> Option<String> {
+    fn program(&self, _peer: PeerProcess) -> Option<String> {
         None
     }
 }
 
 /// A clock that tests advance.
 #[derive(Default)]
-pub struct Hands {
+pub struct FakeClock {
     awake: AtomicI64,
-    asleep: AtomicI64,
+    time_asleep: AtomicI64,
 }
 
-impl Hands {
+impl FakeClock {
     pub fn pass(&self, time: SignedDuration) {
         self.awake.fetch_add(time.as_secs(), Ordering::SeqCst);
     }
 
     pub fn sleep(&self, time: SignedDuration) {
-        self.asleep.fetch_add(time.as_secs(), Ordering::SeqCst);
+        self.time_asleep.fetch_add(time.as_secs(), Ordering::SeqCst);
     }
 }
 
-impl Clock for Hands {
+impl Clock for FakeClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -123,26 +123,26 @@ impl Clock for Hands {
     }
 
     fn elapsed(&self) -> Duration {
-        self.awake() + Duration::from_secs(self.asleep.load(Ordering::SeqCst).unsigned_abs())
+        self.awake() + Duration::from_secs(self.time_asleep.load(Ordering::SeqCst).unsigned_abs())
     }
 }
 
 /// A user's tokens and the keystore on them.
-pub struct Home {
+pub struct Fixture {
     pub wallet: Wallet,
     pub keystore: Keystore,
-    pub person: Arc<Scripted>,
-    pub hands: Arc<Hands>,
+    pub person: Arc<ScriptedPrompter>,
+    pub hands: Arc<FakeClock>,
 }
 
-fn authority() -> &'static Double {
-    static AUTHORITY: OnceLock<Double> = OnceLock::new();
-    AUTHORITY.get_or_init(Double::new)
+fn authority() -> &'static AuthorityDouble {
+    static AUTHORITY: OnceLock<AuthorityDouble> = OnceLock::new();
+    AUTHORITY.get_or_init(AuthorityDouble::new)
 }
 
 /// Creates keysets with these names (one letter each) and levels, each on its own token with
 /// [`PIN`].
-pub fn home(keysets: &[(&str, SecurityLevel)]) -> Home {
+pub fn fixture(keysets: &[(&str, SecurityLevel)]) -> Fixture {
     let wallet = Wallet::new();
     for (name, level) in keysets {
         let options = keyset::EnrollOptions { level: Some(*level), ..wallet.on_new_token(name) };
@@ -152,7 +152,7 @@ pub fn home(keysets: &[(&str, SecurityLevel)]) -> Home {
 }
 
 /// Creates the keysets on one token.
-pub fn home_on_one_token(keysets: &[(&str, SecurityLevel)]) -> Home {
+pub fn home_on_one_token(keysets: &[(&str, SecurityLevel)]) -> Fixture {
     let wallet = Wallet::new();
     let token = wallet.token("t");
     for (name, level) in keysets {
@@ -167,16 +167,16 @@ pub fn letter() -> Letter {
     Letter { levels, ..authority().letter(LetterPurpose::Enroll) }
 }
 
-pub fn open(wallet: Wallet) -> Home {
-    let (person, hands) = (Arc::new(Scripted::default()), Arc::new(Hands::default()));
-    let asks: Arc<dyn Asks> = Arc::clone(&person) as Arc<dyn Asks>;
+pub fn open(wallet: Wallet) -> Fixture {
+    let (person, hands) = (Arc::new(ScriptedPrompter::default()), Arc::new(FakeClock::default()));
+    let prompt_backend: Arc<dyn PromptBackend> = Arc::clone(&person) as Arc<dyn PromptBackend>;
     let clock: Arc<dyn Clock> = Arc::clone(&hands) as Arc<dyn Clock>;
-    let keystore = Keystore::new(wallet.tokens.clone(), asks, Settings::default(), clock);
-    Home { wallet, keystore, person, hands }
+    let keystore = Keystore::new(wallet.tokens.clone(), prompt_backend, Settings::default(), clock);
+    Fixture { wallet, keystore, person, hands }
 }
 
-impl Home {
-    pub fn identity(&self, name: &str) -> Arc<Identity> {
+impl Fixture {
+    pub fn identity(&self, name: &str) -> Arc<SigningIdentity> {
         let name = self.wallet.name(name);
         self.keystore.identities().into_iter().find(|identity| identity.keyset.name == name).expect("no such identity")
     }
@@ -192,10 +192,10 @@ impl Home {
         Ok(())
     }
 
-    pub fn stands(&self, name: &str) -> bool {
+    pub fn has_active_session(&self, name: &str) -> bool {
         let token = self.identity(name).keyset.token.clone();
         let states = self.keystore.tokens().unwrap();
-        states.iter().any(|state| is_at(&state.info, &token) && state.logged_in)
+        states.iter().any(|state| is_same_token(&state.info, &token) && state.logged_in)
     }
 
     pub fn choice(&self, name: &str) -> KeysetChoice {
@@ -206,8 +206,8 @@ impl Home {
 pub fn usage(namespace: &str) -> Usage {
     let hash = ("sha512".to_owned(), vec![1, 2, 3]);
     Usage {
-        peer: Peer { pid: 1, uid: 1 },
-        purpose: Purpose::SshSignature { namespace: namespace.to_owned(), hash, forwarded_by: None },
+        peer: PeerProcess { pid: 1, uid: 1 },
+        purpose: UsagePurpose::SshSignature { namespace: namespace.to_owned(), hash, forwarded_by: None },
         client: ClientConnection::default(),
     }
 }

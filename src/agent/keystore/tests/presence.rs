@@ -6,19 +6,19 @@ use super::*;
 
 #[test]
 fn a_new_keyset_is_told_and_offered() {
-    let home = home(&[("a", SecurityLevel::Low)]);
-    let events = home.keystore.events();
-    home.keystore.inner.look(false);
+    let fixture = fixture(&[("a", SecurityLevel::Low)]);
+    let events = fixture.keystore.events();
+    fixture.keystore.inner.poll(false);
     let told = heard(&events);
     assert!(matches!(&told[..], [Event::Inserted(_)]), "{told:?}");
-    home.keystore.inner.look(false);
+    fixture.keystore.inner.poll(false);
     assert_eq!(heard(&events), [], "unexpected events");
-    let options = keyset::EnrollOptions { level: Some(SecurityLevel::Low), ..home.wallet.on_new_token("b") };
-    enrolled(run(authority(), &home.wallet, &letter(), &options, &mut Script::with(PIN)));
-    home.keystore.inner.look(false);
+    let options = keyset::EnrollOptions { level: Some(SecurityLevel::Low), ..fixture.wallet.on_new_token("b") };
+    enrolled(run(authority(), &fixture.wallet, &letter(), &options, &mut Script::with(PIN)));
+    fixture.keystore.inner.poll(false);
     let told = heard(&events);
     assert!(matches!(&told[..], [Event::Inserted(token)] if token.label.ends_with('b')), "{told:?}");
-    assert_eq!(home.keystore.identities().len(), 2);
+    assert_eq!(fixture.keystore.identities().len(), 2);
 }
 
 #[test]
@@ -35,12 +35,13 @@ fn a_certificate_that_ends_soon_is_told_once() {
             Duration::ZERO
         }
     }
-    let home = home(&[("a", SecurityLevel::Low)]);
-    let der = home.identity("a").certificate.clone();
+    let fixture = fixture(&[("a", SecurityLevel::Low)]);
+    let der = fixture.identity("a").certificate.clone();
     let end = crate::pki::Certificate::from_der(&der).unwrap().not_after();
     let told_at = |time: Timestamp| {
-        let asks = Arc::clone(&home.person) as Arc<dyn Asks>;
-        let keystore = Keystore::new(home.wallet.tokens.clone(), asks, Settings::default(), Arc::new(Later(time)));
+        let prompt_backend = Arc::clone(&fixture.person) as Arc<dyn PromptBackend>;
+        let keystore =
+            Keystore::new(fixture.wallet.tokens.clone(), prompt_backend, Settings::default(), Arc::new(Later(time)));
         let events = keystore.events();
         keystore.inner.refresh().unwrap();
         keystore.inner.refresh().unwrap();
@@ -53,13 +54,13 @@ fn a_certificate_that_ends_soon_is_told_once() {
 
 #[test]
 fn the_thread_that_looks_ends_with_what_began_it() {
-    let home = home(&[("a", SecurityLevel::Low)]);
-    let events = home.keystore.events();
-    let watching = home.keystore.watch().unwrap();
+    let fixture = fixture(&[("a", SecurityLevel::Low)]);
+    let events = fixture.keystore.events();
+    let watching = fixture.keystore.watch().unwrap();
     assert!(matches!(events.next(Duration::from_secs(30)), Some(Event::Inserted(_))));
     drop(watching);
-    let weak = Arc::downgrade(&home.keystore.inner);
-    drop(home);
+    let weak = Arc::downgrade(&fixture.keystore.inner);
+    drop(fixture);
     assert!(weak.upgrade().is_none(), "the keystore is still referenced");
 }
 
@@ -72,26 +73,27 @@ fn modules_without_readers_are_known_as_such() {
 
 #[test]
 fn keys_that_an_annex_tells_of_and_takes_back_are_forgotten() {
-    let home = home(&[("a", SecurityLevel::Low), ("b", SecurityLevel::Low), ("c", SecurityLevel::Low)]);
-    let (corridor, _other_end) = UnixStream::pair().unwrap();
-    let annex = Arc::new(Annex::new("/own.so".into(), corridor));
-    let asks = Arc::clone(&home.person) as Arc<dyn Asks>;
-    let (tokens, annexes, clock) = (Tokens::new(Vec::new()), vec![Arc::clone(&annex)], Arc::new(SystemClock));
-    let keystore = Keystore::with_annexes(tokens, annexes, asks, Settings::default(), clock);
+    let fixture = fixture(&[("a", SecurityLevel::Low), ("b", SecurityLevel::Low), ("c", SecurityLevel::Low)]);
+    let (fd_channel, _other_end) = UnixStream::pair().unwrap();
+    let module_worker = Arc::new(ModuleWorker::new("/own.so".into(), fd_channel));
+    let prompt_backend = Arc::clone(&fixture.person) as Arc<dyn PromptBackend>;
+    let (tokens, module_workers, clock) =
+        (Tokens::new(Vec::new()), vec![Arc::clone(&module_worker)], Arc::new(SystemClock));
+    let keystore = Keystore::with_module_workers(tokens, module_workers, prompt_backend, Settings::default(), clock);
     let mut held = Vec::new();
-    for (number, keyset) in home.keystore.keysets().unwrap().0.into_iter().enumerate() {
+    for (number, keyset) in fixture.keystore.keysets().unwrap().0.into_iter().enumerate() {
         let token = keyset.token.clone();
-        annex.note(Seen::new(Ok(vec![token]), Vec::new(), false, (vec![keyset], Vec::new())));
+        module_worker.note(Inventory::new(Ok(vec![token]), Vec::new(), false, (vec![keyset], Vec::new())));
         keystore.inner.refresh().unwrap();
-        let listed = keystore.inner.catalogue.list();
+        let listed = keystore.inner.key_cache.list();
         assert_eq!(listed.len(), 1);
         // A client holds the first identity.
-        assert_eq!(keystore.inner.catalogue.remembered_keys(), if number == 0 { 1 } else { 2 });
+        assert_eq!(keystore.inner.key_cache.cached_key_count(), if number == 0 { 1 } else { 2 });
         if number == 0 {
             held = listed;
         }
     }
     drop(held);
     keystore.inner.refresh().unwrap();
-    assert_eq!(keystore.inner.catalogue.remembered_keys(), 1);
+    assert_eq!(keystore.inner.key_cache.cached_key_count(), 1);
 }

@@ -5,8 +5,10 @@ use std::os::unix::net::UnixStream;
 
 use proptest::prelude::*;
 
-use super::{KeyFile, LogIn, SoftwareKeys, answer, blob_of, connection, first_answer, sign_request, sshsig, written};
-use crate::agent::Purpose;
+use super::{
+    KeyFile, SoftwareKeys, TestUserAuth, answer, blob_of, connection, first_answer, sign_request, sshsig, written,
+};
+use crate::agent::UsagePurpose;
 use crate::agent::ssh::wire::Reader;
 use crate::pki::public_key::PublicKey;
 use crate::pki::signature::{Hash, Scheme, verify_with};
@@ -54,14 +56,14 @@ fn log_ins_and_sshsig_blobs_are_signed_with_every_kind_of_key() {
         let keys = SoftwareKeys::new(&[&key]);
         let mut connection = connection(&keys);
         let blob = blob_of(&key.public_key_der());
-        let log_in = LogIn { algorithm: name, ..LogIn::with(&key) }.to_bytes();
+        let log_in = TestUserAuth { algorithm: name, ..TestUserAuth::with(&key) }.to_bytes();
         verify(&answer(&mut connection, &sign_request(&blob, &log_in, flags)), name, &key, scheme, &log_in);
         let file = sshsig("file", b"", "sha512", &[9; 64]);
         verify(&answer(&mut connection, &sign_request(&blob, &file, flags)), name, &key, scheme, &file);
         let purposes = keys.purposes.borrow();
-        assert_eq!(purposes[0], Purpose::SshLogIn { user: "user".into(), host_key: None, forwarded_by: None });
+        assert_eq!(purposes[0], UsagePurpose::SshLogIn { user: "user".into(), host_key: None, forwarded_by: None });
         let hash = ("sha512".to_owned(), vec![9; 64]);
-        assert_eq!(purposes[1], Purpose::SshSignature { namespace: "file".into(), hash, forwarded_by: None });
+        assert_eq!(purposes[1], UsagePurpose::SshSignature { namespace: "file".into(), hash, forwarded_by: None });
     }
 }
 
@@ -71,7 +73,7 @@ fn a_log_in_with_a_certificate_is_passed_through() {
         let keys = SoftwareKeys::new(&[&key]);
         let certificate = KeyFile::of(&key).certificate(&[]);
         let algorithm: &'static str = format!("{name}-cert-v01@openssh.com").leak();
-        let log_in = LogIn { algorithm, key_blob: certificate.clone(), ..LogIn::default() }.to_bytes();
+        let log_in = TestUserAuth { algorithm, key_blob: certificate.clone(), ..TestUserAuth::default() }.to_bytes();
         for requested in [blob_of(&key.public_key_der()), certificate] {
             let answer = first_answer(&keys, &sign_request(&requested, &log_in, flags));
             verify(&answer, name, &key, scheme, &log_in);
@@ -84,8 +86,8 @@ fn what_is_refused_is_never_shown_to_the_key() {
     let (key, rsa, other) = (SoftwareKey::p256(), SoftwareKey::rsa(), SoftwareKey::p256());
     let keys = SoftwareKeys::new(&[&key, &rsa]);
     let (blob, rsa_blob) = (blob_of(&key.public_key_der()), blob_of(&rsa.public_key_der()));
-    let log_in = LogIn::with(&key).to_bytes();
-    let with_rsa = |algorithm| LogIn { algorithm, ..LogIn::with(&rsa) }.to_bytes();
+    let log_in = TestUserAuth::with(&key).to_bytes();
+    let with_rsa = |algorithm| TestUserAuth { algorithm, ..TestUserAuth::with(&rsa) }.to_bytes();
     let git = sshsig("git", b"", "sha512", &[9; 64]);
     let good = sign_request(&blob, &git, 0);
     for (what, message) in [
@@ -93,7 +95,7 @@ fn what_is_refused_is_never_shown_to_the_key() {
         ("a digest", sign_request(&blob, &[7; 32], 0)),
         ("nothing", sign_request(&blob, b"", 0)),
         ("a login with trailing bytes", sign_request(&blob, &[&log_in[..], &[0]].concat(), 0)),
-        ("another key's login", sign_request(&blob, &LogIn::with(&other).to_bytes(), 0)),
+        ("another key's login", sign_request(&blob, &TestUserAuth::with(&other).to_bytes(), 0)),
         ("a login for another of the agent's keys", sign_request(&rsa_blob, &log_in, 2)),
         ("a key that is not here", sign_request(&blob_of(&other.public_key_der()), &git, 0)),
         ("SHA-1", sign_request(&rsa_blob, &with_rsa("ssh-rsa"), 0)),
@@ -130,7 +132,7 @@ fn keys_are_listed_with_the_keysets_name_and_the_users_address() {
 }
 
 #[test]
-fn a_locked_agent_lists_nothing_and_does_nothing_until_it_is_unlocked() {
+fn a_locked_agent_lists_and_does_nothing() {
     let key = SoftwareKey::p256();
     let keys = SoftwareKeys::new(&[&key]);
     let mut connection = connection(&keys);
@@ -140,7 +142,7 @@ fn a_locked_agent_lists_nothing_and_does_nothing_until_it_is_unlocked() {
             message.string(phrase);
         })
     };
-    let card = written(|message| {
+    let smartcard = written(|message| {
         message.byte(20);
         message.string(b"default");
         message.string(b"123456");
@@ -149,7 +151,7 @@ fn a_locked_agent_lists_nothing_and_does_nothing_until_it_is_unlocked() {
     assert_eq!(answer(&mut connection, &phrase(23, b"phrase")), FAILURE, "it is not locked");
     assert_eq!(answer(&mut connection, &phrase(22, b"phrase")), SUCCESS);
     assert_eq!(answer(&mut connection, &[11]), [12, 0, 0, 0, 0]);
-    for message in [sign.clone(), card, vec![19], phrase(22, b"other"), phrase(23, b"other")] {
+    for message in [sign.clone(), smartcard, vec![19], phrase(22, b"other"), phrase(23, b"other")] {
         assert_eq!(answer(&mut connection, &message), FAILURE, "{}", message[0]);
     }
     assert!(keys.asked.borrow().is_empty());
@@ -161,7 +163,7 @@ fn a_locked_agent_lists_nothing_and_does_nothing_until_it_is_unlocked() {
 fn logging_in_and_off_reaches_the_keystore() {
     let key = SoftwareKey::p256();
     let keys = SoftwareKeys::new(&[&key]);
-    let card = |kind: u8, pin: &str, tail: &[u8]| {
+    let smartcard = |kind: u8, pin: &str, tail: &[u8]| {
         let message = written(|message| {
             message.byte(kind);
             message.string(b"default");
@@ -174,10 +176,10 @@ fn logging_in_and_off_reaches_the_keystore() {
         message.string(&blob_of(&key.public_key_der()));
     });
     for message in [
-        card(20, "123456", b""),
-        card(26, "", b""),
-        card(26, "123456", &[1, 0, 0, 0, 60, 2]),
-        card(21, "", b""),
+        smartcard(20, "123456", b""),
+        smartcard(26, "", b""),
+        smartcard(26, "123456", &[1, 0, 0, 0, 60, 2]),
+        smartcard(21, "", b""),
         remove,
         vec![19],
     ] {
@@ -268,23 +270,23 @@ fn extensions_are_named_and_unknown_ones_refused() {
 
 #[test]
 fn a_refusal_says_why_and_tells_no_secret() {
-    use crate::agent::ssh::Request;
+    use crate::agent::ssh::SshRequest;
     let message = written(|message| {
         message.byte(26);
         message.string(b"default");
         message.string(b"geheim-4711");
         message.bytes(&[2, 1, 0, 0, 0, 9]);
     });
-    let request = Request::read(&message).unwrap();
+    let request = SshRequest::read(&message).unwrap();
     assert!(!format!("{request:?}").contains("4711"), "{request:?}");
     let lock = written(|message| {
         message.byte(22);
         message.string(b"geheim-4711");
     });
-    let shown = format!("{:?}", Request::read(&lock).unwrap());
+    let shown = format!("{:?}", SshRequest::read(&lock).unwrap());
     assert!(!shown.contains("4711") && !shown.contains("52, 55"), "{shown}");
     for message in [vec![], vec![99], vec![13, 0]] {
-        assert!(Request::read(&message).unwrap_err().to_string().starts_with("cannot "));
+        assert!(SshRequest::read(&message).unwrap_err().to_string().starts_with("cannot "));
     }
 }
 

@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use super::{SoftwareKeys, answer, connection};
-use crate::agent::Purpose;
-use crate::agent::ssh::framing::Incoming;
+use crate::agent::UsagePurpose;
+use crate::agent::ssh::framing::MessageReader;
 use crate::agent::ssh::key_blob::KeyBlob;
-use crate::agent::ssh::verification::has_signed;
+use crate::agent::ssh::verification::is_valid_signature;
 use crate::agent::ssh::wire::Reader;
-use crate::agent::ssh::{Request, SignedData};
+use crate::agent::ssh::{SignedData, SshRequest};
 use crate::pki::software_keys::SoftwareKey;
 
 fn directory() -> PathBuf {
@@ -37,23 +37,23 @@ fn conversations(prefix: &str) -> Vec<(String, Conversation)> {
 
 fn conversation(name: &str) -> Conversation {
     let bytes = std::fs::read(directory().join("ssh/openssh").join(name)).unwrap();
-    let (mut stream, mut incoming) = (&bytes[..], Incoming::new());
+    let (mut stream, mut incoming) = (&bytes[..], MessageReader::new());
     let mut next = || incoming.next(&mut stream).unwrap().map(<[u8]>::to_vec);
     std::iter::from_fn(|| Some((next()?, next().unwrap()))).collect()
 }
 
 /// Returns true if the answer to a request to sign is valid.
 fn is_signed(message: &[u8], answer: &[u8]) -> bool {
-    let Request::Sign(request) = Request::read(message).unwrap() else { panic!() };
+    let SshRequest::Sign(request) = SshRequest::read(message).unwrap() else { panic!() };
     let key = KeyBlob::read(request.key_blob).unwrap().key;
     let mut reader = Reader::new(answer);
     reader.byte() == Some(14)
-        && reader.string().is_some_and(|signature| has_signed(key, request.data, signature))
+        && reader.string().is_some_and(|signature| is_valid_signature(key, request.data, signature))
         && reader.is_at_end()
 }
 
 #[test]
-fn every_log_in_is_signed_for_the_host_that_the_client_has_bound() {
+fn every_login_is_signed_for_the_bound_host() {
     let mut signed = 0;
     for (name, messages) in conversations("log-in-").into_iter().chain(conversations("forwarded-1")) {
         let keys = keys();
@@ -74,7 +74,7 @@ fn every_log_in_is_signed_for_the_host_that_the_client_has_bound() {
             }
         }
         let purposes = keys.purposes.borrow();
-        let [Purpose::SshLogIn { user, host_key: Some(host), forwarded_by: None }] = &purposes[..] else {
+        let [UsagePurpose::SshLogIn { user, host_key: Some(host), forwarded_by: None }] = &purposes[..] else {
             panic!("{name}: {purposes:?}")
         };
         assert!(!user.is_empty() && host.starts_with("SHA256:"), "{name}: {purposes:?}");
@@ -96,7 +96,7 @@ fn a_log_in_over_a_forwarded_connection_says_so() {
         }
     }
     let purposes = keys.purposes.borrow();
-    let [Purpose::SshLogIn { host_key: Some(host), forwarded_by: Some(way), .. }] = &purposes[..] else {
+    let [UsagePurpose::SshLogIn { host_key: Some(host), forwarded_by: Some(way), .. }] = &purposes[..] else {
         panic!("{purposes:?}")
     };
     assert!(host.starts_with("SHA256:") && way.starts_with("SHA256:"), "{purposes:?}");
@@ -120,7 +120,7 @@ fn every_sshsig_blob_is_signed() {
             }
         }
         for purpose in keys.purposes.borrow().iter() {
-            let Purpose::SshSignature { namespace, hash, .. } = purpose else { panic!("{name}: {purpose:?}") };
+            let UsagePurpose::SshSignature { namespace, hash, .. } = purpose else { panic!("{name}: {purpose:?}") };
             namespaces.push(format!("{namespace} {} {}", hash.0, hash.1.len()));
         }
     }
@@ -184,10 +184,10 @@ fn ssh_add_logs_in_logs_off_locks_and_unlocks() {
 
 /// A recorded request is signed for its content, not because it was recorded.
 #[test]
-fn a_recorded_request_changed_anywhere_in_its_frame_is_another_or_none() {
+fn a_recorded_request_with_a_changed_frame_is_rejected() {
     for (name, messages) in ["log-in-", "sshsig-"].into_iter().flat_map(conversations) {
         for (message, _) in messages.iter().filter(|(message, _)| message[0] == 13) {
-            let Request::Sign(request) = Request::read(message).unwrap() else { panic!() };
+            let SshRequest::Sign(request) = SshRequest::read(message).unwrap() else { panic!() };
             for cut in 0..request.data.len() {
                 assert!(SignedData::read(&request.data[..cut]).is_err(), "{name} {cut}");
                 assert!(cut == 0 || SignedData::read(&request.data[cut..]).is_err(), "{name} from {cut}");

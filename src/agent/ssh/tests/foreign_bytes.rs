@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::{KeyFile, LogIn, SoftwareKeys, blob_of, first_answer, sign_request, sshsig, written};
+use super::{KeyFile, SoftwareKeys, TestUserAuth, blob_of, first_answer, sign_request, sshsig, written};
 use crate::agent::ssh::{SignedData, UserAuth};
 use crate::pki::software_keys::SoftwareKey;
 
@@ -37,7 +37,7 @@ fn what_other_protocols_sign_is_refused() {
     let attributes = b"\x31\x69\x30\x18\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x03\x31\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
     let tls13 = [&[0x20; 64][..], b"TLS 1.3, client CertificateVerify", &[0], &digest].concat();
     let tls12 = [&b"\x01\x00\x00\x46\x03\x03"[..], &[0; 200]].concat();
-    let hostbased = LogIn { method: Some("hostbased"), ..LogIn::with(&key) }.to_bytes();
+    let hostbased = TestUserAuth { method: Some("hostbased"), ..TestUserAuth::with(&key) }.to_bytes();
     // A certificate's type name can be as long as a session identifier.
     let certificate = KeyFile::of(&SoftwareKey::p384()).certificate(&[]);
     let ed25519_certificate = written(|to_be_signed| {
@@ -81,7 +81,7 @@ fn a_log_in_has_no_room_for_anothers_end() {
     let keys = SoftwareKeys::new(&[&key]);
     let blob = blob_of(&key.public_key_der());
     let openpgp_trailer = b"\x04\x00\x13\x08\x00\x06\x05\x02\x00\x00\x00\x00\x04\xff\x00\x00\x00\x0c";
-    let log_in = LogIn::with(&key).to_bytes();
+    let log_in = TestUserAuth::with(&key).to_bytes();
     let git = sshsig("git", b"", "sha512", &[9; 64]);
     for data in [log_in, git] {
         assert_eq!(first_answer(&keys, &sign_request(&blob, &data, 0))[0], 14);
@@ -90,7 +90,7 @@ fn a_log_in_has_no_room_for_anothers_end() {
     }
     let certificate = KeyFile::of(&key).certificate(&[]);
     let name = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
-    let with = |key_blob| LogIn { algorithm: name, key_blob, ..LogIn::default() }.to_bytes();
+    let with = |key_blob| TestUserAuth { algorithm: name, key_blob, ..TestUserAuth::default() }.to_bytes();
     assert_eq!(first_answer(&keys, &sign_request(&blob, &with(certificate.clone()), 0))[0], 14);
     let mut forged = certificate;
     let end = forged.len();
@@ -110,7 +110,7 @@ proptest! {
     /// Changing a framing byte makes a login invalid; changing a value keeps the login's structure.
     #[test]
     fn one_wrong_byte_never_makes_a_log_in_of_another_shape(at in 0..200_usize, byte in any::<u8>()) {
-        let log_in = LogIn::default();
+        let log_in = TestUserAuth::default();
         let mut data = log_in.to_bytes();
         prop_assume!(at < data.len());
         data[at] = byte;

@@ -2,9 +2,9 @@
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
-use super::{LogIn, SoftwareKeys, answer, blob_of, connection, sign_request, written};
-use crate::agent::Purpose;
-use crate::agent::ssh::connection::Connection;
+use super::{SoftwareKeys, TestUserAuth, answer, blob_of, connection, sign_request, written};
+use crate::agent::UsagePurpose;
+use crate::agent::ssh::connection::SshConnection;
 use crate::pki::software_keys::SoftwareKey;
 use crate::token::{KeyAlgorithm, SignatureHash};
 
@@ -83,7 +83,7 @@ fn bind(host_key: &[u8], session_id: &[u8], signature: &[u8], is_forwarding: u8)
 struct Client<'k> {
     key: &'k SoftwareKey,
     keys: &'k SoftwareKeys,
-    connection: Connection<'k, SoftwareKeys>,
+    connection: SshConnection<'k, SoftwareKeys>,
 }
 
 impl<'k> Client<'k> {
@@ -96,7 +96,7 @@ impl<'k> Client<'k> {
     }
 
     fn logs_in(&mut self, session_id: &[u8], host_key: Option<Vec<u8>>) -> bool {
-        let log_in = LogIn { session_id: session_id.to_vec(), host_key, ..LogIn::with(self.key) };
+        let log_in = TestUserAuth { session_id: session_id.to_vec(), host_key, ..TestUserAuth::with(self.key) };
         let request = sign_request(&log_in.key_blob, &log_in.to_bytes(), 0);
         let answer = self.says(&request);
         assert!(answer == FAILURE || answer[0] == 14);
@@ -106,15 +106,15 @@ impl<'k> Client<'k> {
     /// The host shown to the person at the last login.
     fn told(&self) -> Option<String> {
         match self.keys.purposes.borrow().last() {
-            Some(Purpose::SshLogIn { host_key, .. }) => host_key.clone(),
+            Some(UsagePurpose::SshLogIn { host_key, .. }) => host_key.clone(),
             other => panic!("{other:?}"),
         }
     }
 
     /// The forwarding hosts shown at the last login.
-    fn told_way(&self) -> Option<String> {
+    fn told_forwarded_from(&self) -> Option<String> {
         match self.keys.purposes.borrow().last() {
-            Some(Purpose::SshLogIn { forwarded_by, .. }) => forwarded_by.clone(),
+            Some(UsagePurpose::SshLogIn { forwarded_by, .. }) => forwarded_by.clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -138,7 +138,7 @@ fn a_host_that_signed_its_session_is_bound_and_shown() {
 }
 
 #[test]
-fn a_signature_of_something_else_or_of_somebody_else_binds_nothing() {
+fn a_wrong_signature_binds_no_session() {
     let key = SoftwareKey::p256();
     let keys = SoftwareKeys::new(&[&key]);
     let software = [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384()].map(Host::Software);
@@ -177,7 +177,7 @@ fn sha1_does_not_prove_a_host() {
 }
 
 #[test]
-fn a_host_that_cannot_be_verified_is_shown_as_such_and_binds_all_the_same() {
+fn an_unverifiable_host_is_marked_and_still_binds() {
     let key = SoftwareKey::p256();
     let keys = SoftwareKeys::new(&[&key]);
     let mut client = Client::new(&key, &keys);
@@ -198,8 +198,8 @@ fn a_forwarded_connection_must_say_where_it_logs_in() {
     assert!(!client.logs_in(&[2; 32], None), "a session that was not announced");
     assert_eq!(client.says(&target.bind(&[2; 32], false)), SUCCESS);
     assert!(client.logs_in(&[2; 32], Some(target.blob())));
-    assert!(client.told_way().unwrap().starts_with("SHA256:"));
-    assert_ne!(client.told(), client.told_way());
+    assert!(client.told_forwarded_from().unwrap().starts_with("SHA256:"));
+    assert_ne!(client.told(), client.told_forwarded_from());
     assert!(!client.logs_in(&[1; 32], None));
     // No session can be bound after a login session.
     assert_eq!(client.says(&way.bind(&[3; 32], false)), EXTENSION_FAILURE);
@@ -224,7 +224,7 @@ fn a_session_is_bound_once_and_no_more_than_sixteen_are() {
 #[test]
 fn from_another_host_keys_are_listed_and_used_and_nothing_else() {
     let key = SoftwareKey::p256();
-    let card = |kind: u8| {
+    let smartcard = |kind: u8| {
         written(|message| {
             message.byte(kind);
             message.string(b"default");
@@ -247,7 +247,7 @@ fn from_another_host_keys_are_listed_and_used_and_nothing_else() {
         let keys = SoftwareKeys::new(&[&key]);
         let mut connection = connection(&keys);
         assert_eq!(answer(&mut connection, &bind), bound);
-        for message in [card(20), card(21), phrase(22), phrase(23), vec![19], remove.clone()] {
+        for message in [smartcard(20), smartcard(21), phrase(22), phrase(23), vec![19], remove.clone()] {
             assert_eq!(answer(&mut connection, &message), FAILURE, "{}", message[0]);
         }
         assert!(keys.asked.borrow().is_empty());
@@ -256,7 +256,7 @@ fn from_another_host_keys_are_listed_and_used_and_nothing_else() {
         let request = sign_request(&blob_of(&key.public_key_der()), &blob, 0);
         assert_eq!(answer(&mut connection, &request)[0], 14);
         let purposes = keys.purposes.borrow();
-        let Some(Purpose::SshSignature { forwarded_by, .. }) = purposes.last() else { panic!("{purposes:?}") };
+        let Some(UsagePurpose::SshSignature { forwarded_by, .. }) = purposes.last() else { panic!("{purposes:?}") };
         assert_eq!(forwarded_by.is_some(), bound == SUCCESS);
     }
 }

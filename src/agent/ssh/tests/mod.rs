@@ -14,18 +14,18 @@ use std::sync::Mutex;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use tempfile::TempDir;
 
-use super::card::Constraints;
-use super::connection::Connection;
+use super::connection::SshConnection;
 use super::key_blob::write_blob;
-use super::keys::{Keys, Listed};
+use super::key_provider::{KeyProvider, ListedKey};
+use super::smartcard::Constraints;
 use super::wire::Writer;
-use super::{AgentError, ClientConnection, Peer, Purpose, Refusal, Usage};
+use super::{AgentError, ClientConnection, PeerProcess, SshError, Usage, UsagePurpose};
 use crate::pki::software_keys::SoftwareKey;
 use crate::token::{KeyAlgorithm, Pin, Signature, SignatureHash};
 
 /// A login to sign, as in RFC 4252 §7 unless a test changes a field.
 #[derive(Clone, Debug)]
-pub(super) struct LogIn {
+pub(super) struct TestUserAuth {
     pub session_id: Vec<u8>,
     pub message: u8,
     pub user: String,
@@ -38,7 +38,7 @@ pub(super) struct LogIn {
     pub host_key: Option<Vec<u8>>,
 }
 
-impl Default for LogIn {
+impl Default for TestUserAuth {
     fn default() -> Self {
         Self {
             session_id: vec![0x5e; 32],
@@ -54,7 +54,7 @@ impl Default for LogIn {
     }
 }
 
-impl LogIn {
+impl TestUserAuth {
     /// For a P-256 key.
     pub fn with(key: &SoftwareKey) -> Self {
         Self { key_blob: blob_of(&key.public_key_der()), ..Self::default() }
@@ -167,7 +167,7 @@ impl KeyFile {
 pub(super) struct SoftwareKeys {
     pub keys: Vec<SoftwareKey>,
     pub asked: RefCell<Vec<String>>,
-    pub purposes: RefCell<Vec<Purpose>>,
+    pub purposes: RefCell<Vec<UsagePurpose>>,
     locked_with: Mutex<Option<Vec<u8>>>,
     /// How often a key was looked up.
     pub found: Cell<usize>,
@@ -183,12 +183,12 @@ impl SoftwareKeys {
     }
 }
 
-impl Keys for SoftwareKeys {
+impl KeyProvider for SoftwareKeys {
     type Key = SoftwareKey;
 
-    fn list(&self, each: &mut dyn FnMut(Listed<'_>)) {
+    fn list(&self, each: &mut dyn FnMut(ListedKey<'_>)) {
         for key in self.keys.iter().filter(|_| !self.is_locked()) {
-            each(Listed { spki_der: &key.public_key_der(), comment: "default user@example.org" });
+            each(ListedKey { spki_der: &key.public_key_der(), comment: "default user@example.org" });
         }
     }
 
@@ -221,14 +221,14 @@ impl Keys for SoftwareKeys {
         pin: Option<Pin>,
         constraints: Constraints,
         _usage: &Usage,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), SshError> {
         let pin = pin.map(|pin| pin.as_str().to_owned());
         let Constraints { lifetime, confirm } = constraints;
         self.note(format!("log in {provider} {pin:?} {lifetime:?} {confirm}"));
         Ok(())
     }
 
-    fn log_off(&self, provider: &str) -> Result<(), Refusal> {
+    fn log_off(&self, provider: &str) -> Result<(), SshError> {
         self.note(format!("log off {provider}"));
         Ok(())
     }
@@ -262,12 +262,12 @@ impl Keys for SoftwareKeys {
     }
 }
 
-pub(super) fn connection(keys: &SoftwareKeys) -> Connection<'_, SoftwareKeys> {
-    Connection::new(keys, Peer { pid: 4711, uid: 0 }, ClientConnection::default())
+pub(super) fn connection(keys: &SoftwareKeys) -> SshConnection<'_, SoftwareKeys> {
+    SshConnection::new(keys, PeerProcess { pid: 4711, uid: 0 }, ClientConnection::default())
 }
 
 /// The answer to one message.
-pub(super) fn answer(connection: &mut Connection<'_, SoftwareKeys>, message: &[u8]) -> Vec<u8> {
+pub(super) fn answer(connection: &mut SshConnection<'_, SoftwareKeys>, message: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     connection.answer(message, &mut answer);
     answer

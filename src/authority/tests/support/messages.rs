@@ -3,13 +3,13 @@
 use super::*;
 
 /// Whether the key on the token agrees on the same secret as its public key does in software.
-pub(super) fn fits(ceremony: &Ceremony, key: &TokenKey, public_key: &[u8]) -> bool {
+pub(super) fn fits(enrollment: &TokenEnrollment, key: &TokenKey, public_key: &[u8]) -> bool {
     use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
     let public = p256::PublicKey::from_public_key_der(public_key).unwrap();
     let peer = p256::SecretKey::from_slice(&[7; 32]).unwrap();
     let expected = p256::ecdh::diffie_hellman(peer.to_nonzero_scalar(), public.as_affine());
     let peer = peer.public_key().to_public_key_der().unwrap();
-    ceremony.agree(key, peer.as_bytes()).unwrap().as_slice() == expected.raw_secret_bytes().as_slice()
+    enrollment.agree(key, peer.as_bytes()).unwrap().as_slice() == expected.raw_secret_bytes().as_slice()
 }
 
 pub fn protect(draft: Draft, secret: &TemporaryKey) -> Vec<u8> {
@@ -22,8 +22,8 @@ pub fn read(message: &[u8]) -> PkiMessage {
 
 pub fn proven(request: &[u8], reply: &[u8], secret: &TemporaryKey) -> PkiMessage {
     match check_reply(&read(request), reply, secret.cmp_secret()).unwrap() {
-        Reply::Proven(message) => message,
-        Reply::UnprovenError(error) => panic!("an unproven error: {}", error.status),
+        CheckedReply::Authenticated(message) => message,
+        CheckedReply::UnauthenticatedError(error) => panic!("an unproven error: {}", error.status),
     }
 }
 
@@ -45,8 +45,8 @@ pub fn parts(reply: &PkiMessage) -> (Certificate, Vec<(Certificate, crate::token
     match reply.body() {
         PkiBody::Ip(ip) => {
             let of = |id| ip.response_to(id).and_then(|response| response.certified_key_pair.as_ref());
-            let signing = of(EnrollmentRequest::SIGNING).unwrap().plain_certificate().unwrap();
-            (certificate(signing), of(EnrollmentRequest::ENCRYPTION).map(pair).into_iter().collect())
+            let signing = of(EnrollmentRequestBuilder::SIGNING).unwrap().plain_certificate().unwrap();
+            (certificate(signing), of(EnrollmentRequestBuilder::ENCRYPTION).map(pair).into_iter().collect())
         }
         PkiBody::Krp(krp) => {
             let history = krp.key_pair_hist.iter().flatten().map(pair).collect();
@@ -68,11 +68,11 @@ pub(super) fn confirmable(reply: &PkiMessage) -> Vec<(i64, Vec<u8>)> {
                 (response.cert_req_id, pair.plain_certificate().unwrap().to_vec().unwrap())
             })
             .collect(),
-        _ => vec![(EnrollmentRequest::SIGNING, parts(reply).0.as_der().to_vec())],
+        _ => vec![(EnrollmentRequestBuilder::SIGNING, parts(reply).0.as_der().to_vec())],
     }
 }
 
 /// Builds a `genm` that asks for these kinds of information.
 pub fn question(letter: &Letter, kinds: &[ObjectIdentifier], at: Timestamp) -> Vec<u8> {
-    protect(cmp::general_request(Person::header(letter, at), kinds), &letter.temporary_key)
+    protect(cmp::general_request(TestClient::header(letter, at), kinds), &letter.temporary_key)
 }

@@ -4,28 +4,28 @@ use super::*;
 use crate::pki::odd_certificates::{
     CN, O, OddCertificate, OddSigner, PRINTABLE, UTC, UTF8, attribute as attribute_of, name,
 };
-use crate::pki::software_keys::{Files, SoftwareKey, TestAuthority, now, openssl, try_openssl};
+use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
 
 mod others;
 
-struct Signer1 {
-    files: Files,
+struct TestSigner {
+    files: TestFiles,
     root: String,
     certificate: Certificate,
     signing: SigningCertificate,
     key: SoftwareKey,
 }
 
-fn signer(key: SoftwareKey) -> Signer1 {
-    let files = Files::new();
+fn signer(key: SoftwareKey) -> TestSigner {
+    let files = TestFiles::new();
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let root = files.put_certificate("root.pem", &authority.certificate);
     let certificate = authority.issue("signing", "Example, User", &key);
     let signing = SigningCertificate::new(&certificate, &[authority.certificate]).unwrap();
-    Signer1 { files, root, certificate, signing, key }
+    TestSigner { files, root, certificate, signing, key }
 }
 
-impl Signer1 {
+impl TestSigner {
     fn to_sign<'a>(&'a self, content: &'a [u8], detached: bool) -> ContentToSign<'a> {
         ContentToSign {
             content_type: ContentType::DATA,
@@ -227,7 +227,7 @@ fn keys_and_certificates_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn what_is_not_signed_is_refused() {
+fn a_message_without_a_signature_is_refused() {
     let signer = signer(SoftwareKey::p256());
     let pem = signer.files.put_certificate("signer.pem", &signer.certificate);
     let certificates_only = openssl(&["crl2pkcs7", "-nocrl", "-certfile", &pem, "-outform", "DER"], &[]);

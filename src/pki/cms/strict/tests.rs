@@ -80,7 +80,7 @@ fn refused(message: &[u8], why: &str) {
 }
 
 #[test]
-fn what_we_sign_is_in_the_strict_form() {
+fn our_messages_are_in_the_strict_form() {
     for key in [SoftwareKey::p256(), SoftwareKey::p384(), SoftwareKey::rsa()] {
         let message = message(&key);
         check_sole_signer(&message).unwrap();
@@ -89,7 +89,7 @@ fn what_we_sign_is_in_the_strict_form() {
 }
 
 #[test]
-fn nothing_is_there_twice_missing_or_too_much() {
+fn duplicate_missing_and_extra_elements_are_refused() {
     let message = message(&SoftwareKey::p256());
     let changed = |change: &dyn Fn(&mut Parts)| {
         let mut parts = Parts::of(&message);

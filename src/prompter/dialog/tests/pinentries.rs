@@ -2,19 +2,19 @@
 
 use super::*;
 
-struct AtDesk {
-    desk: Desk,
+struct PinentryTerminal {
+    test_terminal: TestTerminal,
     dialog: Dialog,
 }
 
-impl AtDesk {
-    fn new(program: &str, terminal_kind: &str, patience: Duration) -> Self {
-        let desk = Desk::new();
+impl PinentryTerminal {
+    fn new(program: &str, terminal_kind: &str, timeout: Duration) -> Self {
+        let test_terminal = TestTerminal::new();
         let variables =
-            [("GPG_TTY", desk.path.as_path()), ("TERM", Path::new(terminal_kind)), ("LC_ALL", Path::new("C"))];
-        let way: Way = format!("pinentry:/usr/bin/{program}").parse().unwrap();
-        let dialog = Dialog::choose(&way, &environment(&variables).with_patience(patience)).unwrap();
-        Self { desk, dialog }
+            [("GPG_TTY", test_terminal.path.as_path()), ("TERM", Path::new(terminal_kind)), ("LC_ALL", Path::new("C"))];
+        let method: PromptMethod = format!("pinentry:/usr/bin/{program}").parse().unwrap();
+        let dialog = Dialog::choose(&method, &environment(&variables).with_timeout(timeout)).unwrap();
+        Self { test_terminal, dialog }
     }
 
     /// Prompts while a user answers each prompt with the next keys.
@@ -23,10 +23,10 @@ impl AtDesk {
         std::thread::scope(|scope| {
             let asking = scope.spawn(|| act(dialog));
             for (prompt, keys) in answers {
-                self.desk.until(prompt);
+                self.test_terminal.until(prompt);
                 // The prompt appears a moment before the echo is switched off.
                 std::thread::sleep(Duration::from_millis(200));
-                self.desk.press(keys);
+                self.test_terminal.press(keys);
             }
             asking.join().unwrap()
         })
@@ -37,8 +37,8 @@ const LONG: Duration = Duration::from_secs(20);
 
 #[test]
 fn pinentry_tty_asks() {
-    let mut at = AtDesk::new("pinentry-tty", "dumb", LONG);
-    let warned = Ask { warning: Some("The next wrong PIN locks it.".to_owned()), ..ask() };
+    let mut at = PinentryTerminal::new("pinentry-tty", "dumb", LONG);
+    let warned = PromptRequest { warning: Some("The next wrong PIN locks it.".to_owned()), ..ask() };
     let shown = [("locks it.", ""), ("keyset \"Jürgen\"", ""), ("PIN:", "123456\r")];
     assert_eq!(at.ask(&shown, |dialog| dialog.pin(&warned)).unwrap().as_str(), "123456");
     let error = at.ask(&[("PIN:", "\x04")], |dialog| dialog.pin(&ask())).unwrap_err();
@@ -49,7 +49,7 @@ fn pinentry_tty_asks() {
 
 #[test]
 fn pinentry_tty_confirms() {
-    let mut at = AtDesk::new("pinentry-tty", "dumb", LONG);
+    let mut at = PinentryTerminal::new("pinentry-tty", "dumb", LONG);
     for (keys, yes) in [("y", true), ("n", false)] {
         assert_eq!(at.ask(&[("Sign?", ""), ("? ", keys)], |dialog| dialog.confirm(&question())).unwrap(), yes);
     }
@@ -59,7 +59,7 @@ fn pinentry_tty_confirms() {
 
 #[test]
 fn pinentry_curses_asks_and_confirms() {
-    let mut at = AtDesk::new("pinentry-curses", "xterm", LONG);
+    let mut at = PinentryTerminal::new("pinentry-curses", "xterm", LONG);
     let pin = at.ask(&[("Jürgen", ""), ("Cancel", "123456\r")], |dialog| dialog.pin(&ask()));
     assert_eq!(pin.unwrap().as_str(), "123456");
     let error = at.ask(&[("Cancel", "12\t\t\r")], |dialog| dialog.pin(&ask())).unwrap_err();
@@ -74,7 +74,7 @@ fn pinentry_curses_asks_and_confirms() {
 #[test]
 fn a_pinentry_that_nobody_answers_ends() {
     for (program, kind) in [("pinentry-tty", "dumb"), ("pinentry-curses", "xterm")] {
-        let mut at = AtDesk::new(program, kind, Duration::from_secs(3));
+        let mut at = PinentryTerminal::new(program, kind, Duration::from_secs(3));
         let error = at.ask(&[], |dialog| dialog.pin(&ask())).unwrap_err();
         assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{program}: {error}");
         // pinentry-curses ignores its own timeout once a key was pressed.
@@ -85,9 +85,9 @@ fn a_pinentry_that_nobody_answers_ends() {
 
 #[test]
 fn what_was_typed_ahead_is_no_pin() {
-    let mut at = AtDesk::new("pinentry-curses", "xterm", LONG);
-    at.desk.press("987654\r");
-    at.desk.until("987654");
+    let mut at = PinentryTerminal::new("pinentry-curses", "xterm", LONG);
+    at.test_terminal.press("987654\r");
+    at.test_terminal.until("987654");
     let pin = at.ask(&[("Cancel", "123456\r")], |dialog| dialog.pin(&ask()));
     assert_eq!(pin.unwrap().as_str(), "123456");
 }

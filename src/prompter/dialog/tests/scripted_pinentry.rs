@@ -6,11 +6,11 @@ use super::*;
 
 /// A pinentry with windows that answers `GETPIN` and `CONFIRM` with these shell lines, and records
 /// the commands it receives.
-fn peer(place: &Place, answer: &str) -> Dialog {
-    peer_within(place, answer, Duration::from_secs(20))
+fn peer(test_dir: &TestDir, answer: &str) -> Dialog {
+    peer_within(test_dir, answer, Duration::from_secs(20))
 }
 
-fn peer_within(place: &Place, answer: &str, patience: Duration) -> Dialog {
+fn peer_within(test_dir: &TestDir, answer: &str, timeout: Duration) -> Dialog {
     let body = format!(
         "echo 'OK Pleased to meet you'\n\
          while IFS= read -r line; do\n\
@@ -24,27 +24,27 @@ fn peer_within(place: &Place, answer: &str, patience: Duration) -> Dialog {
          esac\n\
          done"
     );
-    let way = Way::Pinentry(Some(place.script("pinentry", &body)));
-    Dialog::choose(&way, &environment(&[display()]).with_patience(patience)).unwrap()
+    let method = PromptMethod::Pinentry(Some(test_dir.script("pinentry", &body)));
+    Dialog::choose(&method, &environment(&[display()]).with_timeout(timeout)).unwrap()
 }
 
 #[test]
 fn a_pin_arrives_as_it_was_typed() {
-    let place = Place::new();
+    let test_dir = TestDir::new();
     for (sent, typed) in [("D 123456", "123456"), ("D 12%2534", "12%34"), ("D a%C3%BCb c", "aüb c"), ("D %41%42", "AB")]
     {
-        assert_eq!(peer(&place, &format!("printf '%s\\nOK\\n' '{sent}'")).pin(&ask()).unwrap().as_str(), typed);
+        assert_eq!(peer(&test_dir, &format!("printf '%s\\nOK\\n' '{sent}'")).pin(&ask()).unwrap().as_str(), typed);
     }
     let parts = "printf '# a comment\\nS STATUS x\\nD 12\\nD 34\\nOK\\r\\n'";
-    assert_eq!(peer(&place, parts).pin(&ask()).unwrap().as_str(), "1234");
+    assert_eq!(peer(&test_dir, parts).pin(&ask()).unwrap().as_str(), "1234");
 }
 
 #[test]
 fn it_is_told_the_question_and_offered_no_cache() {
-    let place = Place::new();
-    let ask = Ask { warning: Some("The next wrong PIN locks it.".to_owned()), ..ask() };
-    peer(&place, "printf 'D 1\\nOK\\n'").pin(&ask).unwrap();
-    let told = place.read("told");
+    let test_dir = TestDir::new();
+    let ask = PromptRequest { warning: Some("The next wrong PIN locks it.".to_owned()), ..ask() };
+    peer(&test_dir, "printf 'D 1\\nOK\\n'").pin(&ask).unwrap();
+    let told = test_dir.read("told");
     let description = "SETDESC Use of a signing key%0Agit (process 4711) asks%0Akeyset \"Jürgen\", token \"card\"\n";
     assert!(told.contains(description), "{told}");
     assert!(told.contains("SETPROMPT PIN:\n") && told.contains("SETERROR The next wrong PIN locks it.\n"), "{told}");
@@ -55,11 +55,15 @@ fn it_is_told_the_question_and_offered_no_cache() {
 
 #[test]
 fn a_hostile_name_is_neither_a_command_nor_markup_nor_too_long() {
-    let place = Place::new();
+    let test_dir = TestDir::new();
     let hostile = "x\nGETPIN\n%0A\u{202e}<b>".to_owned() + &"%\n".repeat(5_000);
-    let ask = Ask { title: hostile.clone(), lines: vec![hostile.clone(), hostile, "the token".to_owned()], ..ask() };
-    peer(&place, "printf 'D 1\\nOK\\n'").pin(&ask).unwrap();
-    let told = place.read("told");
+    let ask = PromptRequest {
+        title: hostile.clone(),
+        lines: vec![hostile.clone(), hostile, "the token".to_owned()],
+        ..ask()
+    };
+    peer(&test_dir, "printf 'D 1\\nOK\\n'").pin(&ask).unwrap();
+    let told = test_dir.read("told");
     assert_eq!(told.matches("\nGETPIN\n").count(), 1, "{told}");
     let description = told.lines().find(|line| line.starts_with("SETDESC ")).unwrap();
     assert!(description.len() <= 1_000 && description.ends_with("%0Athe token"), "{description}");
@@ -68,7 +72,7 @@ fn a_hostile_name_is_neither_a_command_nor_markup_nor_too_long() {
 
 #[test]
 fn whoever_cancels_or_says_nothing_has_cancelled() {
-    let place = Place::new();
+    let test_dir = TestDir::new();
     for answer in [
         "echo 'ERR 83886179 Operation cancelled <Pinentry>'",
         "echo 'ERR 83886278 Fully canceled <Pinentry>'",
@@ -76,17 +80,17 @@ fn whoever_cancels_or_says_nothing_has_cancelled() {
         "echo OK",
         "printf 'D \\nOK\\n'",
     ] {
-        let error = peer(&place, answer).pin(&ask()).unwrap_err();
+        let error = peer(&test_dir, answer).pin(&ask()).unwrap_err();
         assert!(matches!(error, PrompterError::Cancelled { .. }), "{answer}: {error}");
-        assert!(peer(&place, answer).new_pin(&ask()).unwrap_err().is_cancelled(), "{answer}");
+        assert!(peer(&test_dir, answer).new_pin(&ask()).unwrap_err().is_cancelled(), "{answer}");
     }
-    let error = peer(&place, "echo 'ERR 83886142 Timeout <Pinentry>'").pin(&ask()).unwrap_err();
+    let error = peer(&test_dir, "echo 'ERR 83886142 Timeout <Pinentry>'").pin(&ask()).unwrap_err();
     assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{error}");
 }
 
 #[test]
 fn a_peer_that_breaks_is_no_person_who_cancelled() {
-    let place = Place::new();
+    let test_dir = TestDir::new();
     for (answer, reason) in [
         ("echo hello", "does not speak Assuan"),
         ("printf '\\377\\376\\n'", "does not speak Assuan"),
@@ -105,52 +109,52 @@ fn a_peer_that_breaks_is_no_person_who_cancelled() {
         ("printf 'D %%FF\\nOK\\n'", "UTF-8"),
         ("printf \"D $(head -c 300 /dev/zero | tr '\\0' 7)\\nOK\\n\"", "longer than 255 bytes"),
     ] {
-        let error = peer(&place, answer).pin(&ask()).unwrap_err();
+        let error = peer(&test_dir, answer).pin(&ask()).unwrap_err();
         assert!(!error.is_cancelled(), "{answer}: {error}");
         assert!(error.to_string().contains(reason), "{answer}: {error}");
         assert!(!error.to_string().contains("1234"), "{answer}: {error}");
-        assert!(!matches!(peer(&place, answer).confirm(&question()), Ok(true)) || answer.contains("OK"), "{answer}");
+        assert!(!matches!(peer(&test_dir, answer).confirm(&question()), Ok(true)) || answer.contains("OK"), "{answer}");
     }
 }
 
 #[test]
 fn a_peer_that_hangs_is_ended_and_counts_as_cancelled() {
-    let place = Place::new();
+    let test_dir = TestDir::new();
     let answer = "echo $$ > $PLACE/ids; sleep 600";
     let began = Instant::now();
-    let error = peer_within(&place, answer, Duration::from_secs(3)).pin(&ask()).unwrap_err();
+    let error = peer_within(&test_dir, answer, Duration::from_secs(3)).pin(&ask()).unwrap_err();
     assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{error}");
     assert!(began.elapsed() < Duration::from_secs(10));
-    ends_soon(&place.wait_for("ids"));
+    ends_soon(&test_dir.wait_for("ids"));
 }
 
 #[test]
 fn only_ok_is_a_yes() {
-    let place = Place::new();
-    assert!(peer(&place, "echo OK").confirm(&question()).unwrap());
-    assert!(place.read("told").contains("token \"card\"%0ASign?\n"), "{}", place.read("told"));
-    assert!(!peer(&place, "echo 'ERR 83886194 Not confirmed <Pinentry>'").confirm(&question()).unwrap());
+    let test_dir = TestDir::new();
+    assert!(peer(&test_dir, "echo OK").confirm(&question()).unwrap());
+    assert!(test_dir.read("told").contains("token \"card\"%0ASign?\n"), "{}", test_dir.read("told"));
+    assert!(!peer(&test_dir, "echo 'ERR 83886194 Not confirmed <Pinentry>'").confirm(&question()).unwrap());
     for answer in ["echo 'ERR 83886179 Operation cancelled <Pinentry>'", "echo 'ERR 83886142 Timeout <Pinentry>'"] {
-        assert!(peer(&place, answer).confirm(&question()).unwrap_err().is_cancelled(), "{answer}");
+        assert!(peer(&test_dir, answer).confirm(&question()).unwrap_err().is_cancelled(), "{answer}");
     }
     for answer in ["echo yes", "exit 0", "echo 'ERR 83886340 Invalid IPC response'", "echo INQUIRE"] {
-        assert!(!peer(&place, answer).confirm(&question()).unwrap_err().is_cancelled(), "{answer}");
+        assert!(!peer(&test_dir, answer).confirm(&question()).unwrap_err().is_cancelled(), "{answer}");
     }
 }
 
 #[test]
 fn a_warning_stands_in_the_question_where_a_yes_is_asked_for() {
-    let place = Place::new();
-    let ask = Ask { warning: Some("One more wrong PIN locks it.".to_owned()), ..question() };
-    peer(&place, "echo OK").confirm(&ask).unwrap();
-    assert!(place.read("told").contains("%0AOne more wrong PIN locks it.%0ASign?\n"), "{}", place.read("told"));
+    let test_dir = TestDir::new();
+    let ask = PromptRequest { warning: Some("One more wrong PIN locks it.".to_owned()), ..question() };
+    peer(&test_dir, "echo OK").confirm(&ask).unwrap();
+    assert!(test_dir.read("told").contains("%0AOne more wrong PIN locks it.%0ASign?\n"), "{}", test_dir.read("told"));
 }
 
 #[test]
 fn whoever_typed_a_wrong_pin_is_asked_again_by_the_same_program() {
-    let place = Place::new();
+    let test_dir = TestDir::new();
     let answer = "echo $$ >> $PLACE/ids; printf 'D 123%s\\nOK\\n' $(grep -c GETPIN $PLACE/told)";
-    let mut dialog = peer(&place, answer);
+    let mut dialog = peer(&test_dir, answer);
     assert!(!dialog.can_go_on(), "no prompt was shown yet");
     assert_eq!(dialog.pin_keeping(&ask()).unwrap().as_str(), "1231");
     assert!(dialog.can_go_on());
@@ -158,12 +162,12 @@ fn whoever_typed_a_wrong_pin_is_asked_again_by_the_same_program() {
     let (reader, writer) = io::pipe().unwrap();
     let mut dialog = dialog.until_closed(reader.into()).for_nobody();
     drop(writer);
-    let wrong = Ask { warning: Some("That PIN was wrong.".to_owned()), ..ask() };
+    let wrong = PromptRequest { warning: Some("That PIN was wrong.".to_owned()), ..ask() };
     assert_eq!(dialog.pin_keeping(&wrong).unwrap().as_str(), "1232");
-    let ids = place.read("ids");
+    let ids = test_dir.read("ids");
     let ids: Vec<_> = ids.lines().collect();
     assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?}");
-    let told = place.read("told");
+    let told = test_dir.read("told");
     let (first, second) = told.split_once("GETPIN\n").unwrap();
     assert!(!first.contains("SETERROR") && second.contains("SETERROR That PIN was wrong.\n"), "{told}");
     assert!(second.contains("SETPROMPT PIN:\n") && second.ends_with("GETPIN\n"), "{told}");
@@ -173,27 +177,27 @@ fn whoever_typed_a_wrong_pin_is_asked_again_by_the_same_program() {
 
 #[test]
 fn a_program_that_ended_after_its_answer_is_started_anew() {
-    let place = Place::new();
-    let mut dialog = peer(&place, "echo $$ >> $PLACE/ids; printf 'D 1234\\nOK\\n'; exit 0");
+    let test_dir = TestDir::new();
+    let mut dialog = peer(&test_dir, "echo $$ >> $PLACE/ids; printf 'D 1234\\nOK\\n'; exit 0");
     dialog.pin_keeping(&ask()).unwrap();
-    ends_soon(place.read("ids").trim());
+    ends_soon(test_dir.read("ids").trim());
     assert!(!dialog.can_go_on());
     assert_eq!(dialog.pin_keeping(&ask()).unwrap().as_str(), "1234");
-    assert_eq!(place.read("ids").lines().count(), 2);
+    assert_eq!(test_dir.read("ids").lines().count(), 2);
 }
 
 #[test]
-fn a_kept_dialog_is_withdrawn_with_those_who_want_the_next_answer() {
-    let place = Place::new();
+fn a_reused_dialog_is_withdrawn_with_its_current_requester() {
+    let test_dir = TestDir::new();
     let answer = "echo $$ >> $PLACE/ids; [ $(grep -c GETPIN $PLACE/told) = 1 ] || sleep 600; printf 'D 1234\\nOK\\n'";
-    let mut dialog = peer(&place, answer);
+    let mut dialog = peer(&test_dir, answer);
     dialog.pin_keeping(&ask()).unwrap();
     let (reader, writer) = io::pipe().unwrap();
     let mut dialog = dialog.until_closed(reader.into());
     let error = std::thread::scope(|scope| {
         let asking = scope.spawn(|| dialog.pin_keeping(&ask()).unwrap_err());
         let end = Instant::now() + Duration::from_secs(20);
-        while place.read("ids").lines().count() < 2 {
+        while test_dir.read("ids").lines().count() < 2 {
             assert!(Instant::now() < end, "the second prompt does not appear");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -201,28 +205,28 @@ fn a_kept_dialog_is_withdrawn_with_those_who_want_the_next_answer() {
         asking.join().unwrap()
     });
     assert!(matches!(error, PrompterError::Withdrawn { .. }), "{error}");
-    ends_soon(place.read("ids").lines().next().unwrap());
+    ends_soon(test_dir.read("ids").lines().next().unwrap());
     assert!(!dialog.can_go_on());
 }
 
 #[test]
 fn a_new_pin_is_asked_for_twice_by_it_or_by_us() {
-    let place = Place::new();
+    let test_dir = TestDir::new();
     let itself = "printf 'S PIN_REPEATED\\nD 123456\\nOK\\n'";
-    assert_eq!(peer(&place, itself).new_pin(&ask()).unwrap().as_str(), "123456");
-    assert_eq!(place.read("told").matches("GETPIN\n").count(), 1);
+    assert_eq!(peer(&test_dir, itself).new_pin(&ask()).unwrap().as_str(), "123456");
+    assert_eq!(test_dir.read("told").matches("GETPIN\n").count(), 1);
     let turns = |answers: &str| {
-        fs::write(place.path("told"), "").unwrap();
+        fs::write(test_dir.path("told"), "").unwrap();
         let answer = "set -- $ANSWERS; shift $(($(grep -c GETPIN $PLACE/told) - 1)); printf 'D %s\\nOK\\n' $1";
-        peer(&place, &answer.replace("$ANSWERS", answers)).new_pin(&ask())
+        peer(&test_dir, &answer.replace("$ANSWERS", answers)).new_pin(&ask())
     };
     assert_eq!(turns("123456 123456").unwrap().as_str(), "123456");
-    assert!(place.read("told").contains("SETPROMPT Once more:\nGETPIN\nBYE"), "{}", place.read("told"));
+    assert!(test_dir.read("told").contains("SETPROMPT Once more:\nGETPIN\nBYE"), "{}", test_dir.read("told"));
     assert_eq!(turns("123456 123457 abc abc").unwrap().as_str(), "abc");
     assert!(
-        place.read("told").contains("SETERROR The two entries differ.\nSETPROMPT PIN:\n"),
+        test_dir.read("told").contains("SETERROR The two entries differ.\nSETPROMPT PIN:\n"),
         "{}",
-        place.read("told")
+        test_dir.read("told")
     );
     assert!(matches!(turns("1 2 3 4 5 6"), Err(PrompterError::Differ)));
 }

@@ -97,7 +97,7 @@ fn an_odd_signing_time_is_unknown_and_an_odd_digest_unchecked() {
 }
 
 #[test]
-fn a_signature_is_good_for_the_certificate_that_its_signer_named() {
+fn a_signature_is_valid_for_the_certificate_its_signer_named() {
     let odd = Odd::new(|_| {});
     // Another certificate for the same key, with the same issuer and serial number.
     let twin = OddCertificate::person(&odd.issuer, &name(&[(CN, UTF8, b"Boss")])).sign(&odd.key, &SoftwareKey::p256());
@@ -166,8 +166,8 @@ fn a_signature_is_good_for_the_certificate_that_its_signer_named() {
 }
 
 #[test]
-fn only_a_set_of_attributes_may_not_be_signed_without_attributes() {
-    let files = Files::new();
+fn content_that_is_an_attribute_set_needs_signed_attributes() {
+    let files = TestFiles::new();
     let key = files.put("key.pem", &openssl(&["genpkey", "-algorithm", "RSA"], &[]));
     let pem = openssl(&["req", "-x509", "-new", "-key", &key, "-subj", "/CN=Foreign"], &[]);
     let signer = files.put("signer.pem", &pem);
@@ -185,7 +185,7 @@ fn only_a_set_of_attributes_may_not_be_signed_without_attributes() {
 }
 
 #[test]
-fn the_signer_is_found_in_whatever_string_type_the_issuer_is_named() {
+fn the_signer_is_found_whatever_string_type_names_the_issuer() {
     let odd = Odd::new(|_| {});
     let printable = name(&[(O, PRINTABLE, b"EXAMPLE  ORG"), (CN, PRINTABLE, b"quirk ca")]);
     assert!(matches!(odd.check(&OddSigner::new(&odd.key, &printable, &[77])), SignatureCheck::Good { .. }));
@@ -223,8 +223,8 @@ fn more_certificates_than_are_read_are_told() {
 }
 
 #[test]
-fn what_is_not_known_or_not_safe_is_unchecked_not_wrong() {
-    let files = Files::new();
+fn unknown_or_unsafe_algorithms_are_unchecked_not_wrong() {
+    let files = TestFiles::new();
     let make = |algorithm: &[&str], options: &[&str]| {
         let key = files.put("key.pem", &openssl(&[&["genpkey"], algorithm].concat(), &[]));
         let pem = openssl(&["req", "-x509", "-new", "-key", &key, "-subj", "/CN=Foreign"], &[]);
@@ -261,8 +261,8 @@ fn what_is_not_known_or_not_safe_is_unchecked_not_wrong() {
 }
 
 #[test]
-fn a_changed_content_is_wrong_whatever_the_signature_algorithm_is() {
-    let files = Files::new();
+fn changed_content_is_wrong_with_every_signature_algorithm() {
+    let files = TestFiles::new();
     let key = files.put("key.pem", &openssl(&["genpkey", "-algorithm", "RSA"], &[]));
     let pem = openssl(&["req", "-x509", "-new", "-key", &key, "-subj", "/CN=Foreign"], &[]);
     let signer = files.put("signer.pem", &pem);
@@ -294,7 +294,7 @@ fn a_changed_content_is_wrong_whatever_the_signature_algorithm_is() {
 /// Ed25519 signs the attributes themselves; their digest is SHA-512 (RFC 8419 §3.1).
 #[test]
 fn ed25519_is_verified() {
-    let files = Files::new();
+    let files = TestFiles::new();
     let key = files.put("key.pem", &openssl(&["genpkey", "-algorithm", "ED25519"], &[]));
     let pem = openssl(&["req", "-x509", "-new", "-key", &key, "-subj", "/CN=Foreign"], &[]);
     let certificate = Certificate::read_all(&pem).unwrap().remove(0);

@@ -1,0 +1,49 @@
+//! `/v1/log-in`, `/v1/log-off`, `/v1/lock`, `/v1/unlock`, and `/v1/status`, which reports the lock
+//! and the prompt method.
+
+use serde_json::json;
+
+use super::ApiSession;
+use super::bodies::{LogInRequest, LogOffRequest, PassPhraseRequest, choice};
+use super::error::ApiError;
+use super::http::ApiResponse;
+use super::keysets::name_of;
+use crate::agent::UsagePurpose;
+use crate::keyset::TokenSelector;
+
+impl ApiSession<'_> {
+    /// Works while the agent is locked, so that a user can learn why nothing else does.
+    pub fn status(&self) -> Result<ApiResponse, ApiError> {
+        let (asks_by, cannot_ask) = match self.keystore.prompter() {
+            Ok(way) => (Some(way), None),
+            Err(why) => (None, Some(why)),
+        };
+        let locked = self.keystore.is_locked();
+        ApiResponse::json(&json!({ "locked": locked, "asks_by": asks_by, "cannot_ask": cannot_ask }))
+    }
+
+    /// Starts a session; the agent's prompter asks for the PIN.
+    pub fn log_in(&self, request: &LogInRequest) -> Result<ApiResponse, ApiError> {
+        let usage = self.usage(UsagePurpose::LogIn);
+        let choice = choice(request.keyset.as_ref(), request.token.as_deref())?;
+        let keyset = self.keystore.log_in(&choice, &usage)?;
+        ApiResponse::json(&json!({ "keyset": keyset.name, "level": keyset.level, "token": name_of(&keyset.token) }))
+    }
+
+    pub fn log_off(&self, request: &LogOffRequest) -> Result<ApiResponse, ApiError> {
+        let selector = request.token.as_deref().map(str::parse::<TokenSelector>).transpose();
+        let selector = selector.map_err(|error| ApiError::bad_request(format!("cannot find this token: {error}")))?;
+        let ended = self.keystore.log_off(selector.as_ref())?;
+        ApiResponse::json(&json!({ "ended": ended }))
+    }
+
+    pub fn lock(&self, request: &PassPhraseRequest) -> Result<ApiResponse, ApiError> {
+        self.keystore.lock(request.pass_phrase.as_slice())?;
+        Ok(ApiResponse::done())
+    }
+
+    pub fn unlock(&self, request: &PassPhraseRequest) -> Result<ApiResponse, ApiError> {
+        self.keystore.unlock(request.pass_phrase.as_slice())?;
+        Ok(ApiResponse::done())
+    }
+}

@@ -1,0 +1,279 @@
+//! The [`UserPrompter`] behind a use, asked through the agent's prompter.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::keyset::{FoundKeyset, NoPin, Notice, PinRequest, SoPrompter, UserPrompter};
+use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
+
+use super::super::{PromptBackend, Question, Usage, UsagePurpose};
+use super::pass_phrase::PassPhraseLock;
+
+/// Prompts through the agent's own prompter, with the client and its purpose.
+pub struct AgentPrompter<'a> {
+    prompt_backend: &'a dyn PromptBackend,
+    usage: &'a Usage,
+    keyset: Option<(KeysetName, SecurityLevel)>,
+    // A PIN that the client supplied (`ssh-add -s` asks for it itself), for the first question.
+    given: Option<Pin>,
+    last_try: bool,
+    /// the PINs typed at the prompter for this use
+    typed: TypedPins,
+    dialog: UseDialog<'a>,
+}
+
+/// The dialog that asks for the PIN of one use, and again after a wrong one. It ends with the use.
+struct UseDialog<'a> {
+    prompt_backend: &'a dyn PromptBackend,
+    number: u64,
+    has_asked: bool,
+}
+
+impl<'a> UseDialog<'a> {
+    fn new(prompt_backend: &'a dyn PromptBackend) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self { prompt_backend, number: LAST.fetch_add(1, Ordering::Relaxed), has_asked: false }
+    }
+}
+
+impl Drop for UseDialog<'_> {
+    fn drop(&mut self) {
+        if self.has_asked {
+            self.prompt_backend.end_dialog(self.number);
+        }
+    }
+}
+
+/// The PINs typed for one use: their number, and a hash of the last one under a random key. Both
+/// are dropped with the use.
+#[derive(Default)]
+struct TypedPins {
+    count: usize,
+    last: Option<[Zeroizing<[u8; 32]>; 2]>,
+    was_wrong: bool,
+    was_repeated: bool,
+}
+
+/// The last wrong PIN was typed again.
+struct Repeated;
+
+/// Maximum number of PINs that a person is asked for in one use.
+const MAX_PIN_ATTEMPTS: usize = 3;
+
+impl TypedPins {
+    /// Accepts a typed PIN unless it equals the last one, which was wrong.
+    fn take(&mut self, pin: Pin) -> Result<Pin, Repeated> {
+        self.was_repeated = false;
+        if let Some([key, hash]) = &self.last
+            && *hash == hash_of(key, &pin)
+        {
+            self.count += 1;
+            self.was_repeated = true;
+            return Err(Repeated);
+        }
+        let mut key = Zeroizing::new([0; 32]);
+        // Without randomness a repeated PIN cannot be detected; then ask no more, to spare the
+        // token's tries.
+        let random = getrandom::fill(key.as_mut_slice()).is_ok();
+        self.count = if random { self.count + 1 } else { MAX_PIN_ATTEMPTS };
+        self.last = random.then(|| {
+            let hash = hash_of(&key, &pin);
+            [key, hash]
+        });
+        Ok(pin)
+    }
+}
+
+fn hash_of(key: &[u8; 32], pin: &Pin) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(Sha256::new().chain_update(key).chain_update(pin.as_str()).finalize().into())
+}
+
+impl<'a> AgentPrompter<'a> {
+    /// For this use, without a PIN.
+    pub fn new(prompt_backend: &'a dyn PromptBackend, usage: &'a Usage) -> Self {
+        let (typed, dialog) = (TypedPins::default(), UseDialog::new(prompt_backend));
+        Self { prompt_backend, usage, keyset: None, given: None, last_try: false, typed, dialog }
+    }
+
+    /// With a PIN that was typed elsewhere for this use.
+    pub fn with_pin(prompt_backend: &'a dyn PromptBackend, usage: &'a Usage, pin: Pin) -> Self {
+        Self { given: Some(pin), ..Self::new(prompt_backend, usage) }
+    }
+
+    /// Prompts until the PIN differs from the wrong one, within the limit. A prompter that is a
+    /// program would give the same PIN again and is not asked again.
+    fn typed_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
+        loop {
+            let pin = self.prompt_backend.pin(&self.question(token))?;
+            if let Ok(pin) = self.typed.take(pin) {
+                return Ok(pin);
+            }
+            if self.typed.count >= MAX_PIN_ATTEMPTS || !self.prompt_backend.can_ask_again(self.dialog.number) {
+                let same = "the same wrong PIN was entered again and was not tried";
+                return Err(NoPin::Unavailable(same.to_owned()));
+            }
+        }
+    }
+
+    fn question<'q>(&'q self, token: &'q TokenInfo) -> Question<'q> {
+        Question {
+            usage: self.usage,
+            keyset: self.keyset.as_ref().map(|(name, level)| (name, *level)),
+            token,
+            last_try: self.last_try,
+            was_wrong: self.typed.was_wrong,
+            was_repeated: self.typed.was_repeated,
+            dialog: self.dialog.number,
+        }
+    }
+}
+
+impl UserPrompter for AgentPrompter<'_> {
+    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        match request {
+            PinRequest::Existing { token, .. } | PinRequest::Resumed { token } => {
+                if let Some(pin) = self.given.take() {
+                    return Ok(pin);
+                }
+                self.dialog.has_asked = true;
+                self.typed_pin(token)
+            }
+            PinRequest::New { .. } | PinRequest::NewSoPin { .. } => Err(NoPin::Unavailable(
+                "the agent does not ask for a new PIN: set it with a `tokenkeep` command".to_owned(),
+            )),
+        }
+    }
+
+    fn can_retry_pin(&mut self) -> bool {
+        self.typed.was_wrong =
+            (1..MAX_PIN_ATTEMPTS).contains(&self.typed.count) && self.prompt_backend.can_ask_again(self.dialog.number);
+        self.typed.was_wrong
+    }
+
+    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        self.last_try = true;
+        self.prompt_backend.confirm(&self.question(token))
+    }
+
+    fn set_keyset(&mut self, keyset: &FoundKeyset) {
+        self.keyset = Some((keyset.name.clone(), keyset.level));
+    }
+
+    fn confirm(&mut self, _operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
+        self.prompt_backend.confirm(&self.question(&keyset.token))
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        tracing::warn!("{notice}");
+    }
+}
+
+/// The command that requested an operation. It supplies PINs; the agent's prompter is used only
+/// where the command cannot ask a person. A use in an active session is confirmed through that
+/// prompter alone: a client must not confirm its own request.
+pub(super) struct ConfirmingPrompter<'a> {
+    command: &'a mut dyn UserPrompter,
+    prompter: AgentPrompter<'a>,
+    /// true if the prompter supplied the last PIN
+    used_prompter: bool,
+    /// Locking the keystore stops a running operation at its next question.
+    locked: &'a PassPhraseLock,
+    /// the token of the operation
+    pub token: Option<TokenInfo>,
+}
+
+impl<'a> ConfirmingPrompter<'a> {
+    pub fn new(
+        command: &'a mut dyn UserPrompter,
+        prompt_backend: &'a dyn PromptBackend,
+        usage: &'a Usage,
+        locked: &'a PassPhraseLock,
+    ) -> Self {
+        Self { command, prompter: AgentPrompter::new(prompt_backend, usage), used_prompter: false, locked, token: None }
+    }
+
+    fn unless_locked<T>(&self, given: T) -> Result<T, NoPin> {
+        if self.locked.is_locked() {
+            return Err(NoPin::Unavailable(
+                "the agent was locked in the meantime; unlock it with `ssh-add -X`".to_owned(),
+            ));
+        }
+        Ok(given)
+    }
+
+    /// Returns the command's answer. If the command cannot ask a person, asks with the agent's
+    /// prompter, but only for uses that the prompt describes completely and that other programs may
+    /// request, too.
+    fn or_ask_prompter<T>(
+        &mut self,
+        said: Result<T, NoPin>,
+        ask: impl FnOnce(&mut AgentPrompter<'a>) -> Result<T, NoPin>,
+    ) -> Result<T, NoPin> {
+        let is_a_use =
+            matches!(self.prompter.usage.purpose, UsagePurpose::SignContent { .. } | UsagePurpose::Decrypt { .. });
+        match said {
+            Err(NoPin::NotInteractive(here)) if is_a_use => ask(&mut self.prompter).map_err(|there| match there {
+                NoPin::Unavailable(there) => {
+                    NoPin::Unavailable(format!("{here}; the agent cannot ask either: {there}"))
+                }
+                no => no,
+            }),
+            said => said,
+        }
+    }
+}
+
+/// Users who typed the command, perhaps with `--pin-source`, do not see why a PIN is not enough.
+fn with_remedy(no_yes: NoPin) -> NoPin {
+    match no_yes {
+        NoPin::Unavailable(reason) => NoPin::Unavailable(format!(
+            "at level medium the agent asks for the confirmation with its own prompter: {reason}; or stop the agent \
+             (`tokenkeep agent stop`), and the command asks for the PIN and opens the token itself"
+        )),
+        other => other,
+    }
+}
+
+impl UserPrompter for ConfirmingPrompter<'_> {
+    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        let said = self.command.pin(request);
+        self.used_prompter = matches!(said, Err(NoPin::NotInteractive(_)));
+        let pin = self.or_ask_prompter(said, |person| person.pin(request))?;
+        self.unless_locked(pin)
+    }
+
+    fn can_retry_pin(&mut self) -> bool {
+        if self.used_prompter { self.prompter.can_retry_pin() } else { self.command.can_retry_pin() }
+    }
+
+    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        let said = self.command.confirm_last_try(token);
+        self.or_ask_prompter(said, |person| person.confirm_last_try(token))
+    }
+
+    fn set_keyset(&mut self, keyset: &FoundKeyset) {
+        self.token = Some(keyset.token.clone());
+        self.prompter.set_keyset(keyset);
+        self.command.set_keyset(keyset);
+    }
+
+    fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
+        self.prompter.set_keyset(keyset);
+        self.prompter.confirm(operation, keyset).map_err(with_remedy)?;
+        self.unless_locked(())
+    }
+
+    fn so_prompter(&mut self) -> Option<&mut dyn SoPrompter> {
+        self.command.so_prompter()
+    }
+
+    fn progress(&mut self, step: crate::keyset::Step) {
+        self.command.progress(step);
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.command.notice(notice);
+    }
+}

@@ -1,0 +1,251 @@
+//! The keys that can be offered, from the tokens' public indexes and certificates as last read.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::identity::{CachedSigner, SigningIdentity};
+use super::{Event, Inner, LogOffReason};
+use crate::keyset::{FoundKeyset, KeysetError, UnreadableToken};
+use crate::pki::Certificate;
+use crate::token::{PinState, TokenError, TokenInfo};
+
+/// Maximum age of a listing that the next listing reuses.
+const MAX_AGE: Duration = Duration::from_secs(2);
+/// A certificate that expires within this time is reported once.
+const EXPIRY_WARNING: SignedDuration = SignedDuration::from_hours(60 * 24);
+
+/// Maximum number of certificates remembered as reported.
+const MAX_NOTIFIED: usize = 1024;
+
+/// The last listing, and what has been reported about it.
+#[derive(Debug, Default)]
+pub(super) struct KeyCache {
+    snapshot: RwLock<Snapshot>,
+    // One thread reads the tokens at a time; the others then use its result.
+    reading: Mutex<()>,
+    // By public key: keys that are present or whose identity is held.
+    cached_signer: Mutex<HashMap<Vec<u8>, Arc<CachedSigner>>>,
+    // The certificates whose expiry was reported.
+    notified: Mutex<VecDeque<Vec<u8>>>,
+    // The logged reasons why tokens cannot be read.
+    said: Mutex<Vec<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Snapshot {
+    at: Option<Duration>,
+    tokens: Vec<TokenInfo>,
+    list: Vec<Arc<SigningIdentity>>,
+    by_key: HashMap<Vec<u8>, Arc<SigningIdentity>>,
+    has_tokens_in_use: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl KeyCache {
+    pub fn list(&self) -> Vec<Arc<SigningIdentity>> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).list.clone()
+    }
+
+    pub fn find(&self, spki: &[u8]) -> Option<Arc<SigningIdentity>> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).by_key.get(spki).cloned()
+    }
+
+    pub fn tokens(&self) -> Vec<TokenInfo> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).tokens.clone()
+    }
+
+    pub fn is_fresh(&self, now: Duration) -> bool {
+        let at = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).at;
+        at.is_some_and(|at| now.saturating_sub(at) < MAX_AGE)
+    }
+
+    /// Returns true if a token was skipped because another program owns it.
+    pub fn has_tokens_in_use(&self) -> bool {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).has_tokens_in_use
+    }
+
+    /// The cached signers of this token's active session.
+    pub fn cached_signers_on(&self, token: &TokenInfo) -> Vec<Arc<CachedSigner>> {
+        let on = |cached_signer: &&Arc<CachedSigner>| {
+            cached_signer.signer().is_some_and(|signer| is_same_token(signer.key().token().info(), token))
+        };
+        lock(&self.cached_signer).values().filter(on).map(Arc::clone).collect()
+    }
+
+    fn cached_signer(&self, spki: &[u8]) -> Arc<CachedSigner> {
+        Arc::clone(lock(&self.cached_signer).entry(spki.to_vec()).or_default())
+    }
+
+    #[cfg(test)]
+    pub fn cached_key_count(&self) -> usize {
+        lock(&self.cached_signer).len()
+    }
+
+    /// Drops entries without a signer that nobody else holds; otherwise the map would grow without
+    /// limit.
+    fn forget_unused(&self) {
+        lock(&self.cached_signer)
+            .retain(|_, cached_signer| Arc::strong_count(cached_signer) > 1 || cached_signer.signer().is_some());
+    }
+}
+
+impl Inner {
+    /// Reads the tokens and reports changes. Unchanged objects on a token that is kept open are not
+    /// read again.
+    pub fn refresh(&self) -> Result<Vec<UnreadableToken>, KeysetError> {
+        let _reading = lock(&self.key_cache.reading);
+        let tokens = match self.tokens.list() {
+            // All modules may be in module workers; when these exit, their tokens are absent.
+            Err(_) if self.tokens.modules().is_empty() => Vec::new(),
+            listed => listed?,
+        };
+        let before = self.key_cache.tokens();
+        self.forget_changed(&before, &tokens);
+        let (keysets, unreadable_tokens) = self.tokens.keysets()?;
+        let list: Vec<Arc<SigningIdentity>> = keysets.iter().filter_map(|keyset| self.identity(keyset)).collect();
+        // If two keysets claim the same key, the first one counts; each use checks the private
+        // index anyway.
+        let mut by_key = HashMap::new();
+        for identity in &list {
+            by_key.entry(identity.spki.clone()).or_insert_with(|| Arc::clone(identity));
+        }
+        self.log_unreadable_tokens(&unreadable_tokens);
+        let has_tokens_in_use = unreadable_tokens
+            .iter()
+            .any(|unreadable_tokens| matches!(unreadable_tokens.error, KeysetError::Token(TokenError::Owned { .. })));
+        let changed = changed_keysets(&self.key_cache.list(), &list);
+        let at = Some(self.clock.elapsed());
+        let snapshot = Snapshot { at, tokens: tokens.clone(), list, by_key, has_tokens_in_use };
+        *self.key_cache.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        self.key_cache.forget_unused();
+        for token in tokens.iter().filter(|token| !before.iter().any(|other| is_same_token(other, token))) {
+            self.events.tell(&Event::Inserted(token.clone()));
+        }
+        // Inserted and removed tokens have events of their own.
+        let stayed =
+            |token: &TokenInfo| [&before, &tokens].iter().all(|all| all.iter().any(|one| is_same_token(one, token)));
+        for token in changed.into_iter().filter(stayed) {
+            self.events.tell(&Event::Changed(token));
+        }
+        self.warn_of_expiry(&keysets);
+        Ok(unreadable_tokens)
+    }
+
+    /// Reuses the previous identity if it is unchanged, so that whoever holds it holds the current
+    /// one.
+    fn identity(&self, keyset: &FoundKeyset) -> Option<Arc<SigningIdentity>> {
+        let identity = SigningIdentity::of(keyset, |spki| self.key_cache.cached_signer(spki))?;
+        let before = self.key_cache.find(&identity.spki);
+        Some(before.filter(|before| is_same(before, &identity)).unwrap_or_else(|| Arc::new(identity)))
+    }
+
+    fn forget_changed(&self, before: &[TokenInfo], now: &[TokenInfo]) {
+        for token in before {
+            match now.iter().find(|other| is_same_token(other, token)) {
+                None => {
+                    self.end_local_session(token, LogOffReason::Removed);
+                    self.tokens.forget(token);
+                    self.events.tell(&Event::Removed(token.clone()));
+                }
+                Some(other) if is_replaced(token, other) => {
+                    self.end_local_session(token, LogOffReason::Changed);
+                    self.tokens.forget(token);
+                    self.events.tell(&Event::Changed(other.clone()));
+                }
+                Some(other) if other.pin_state == PinState::Locked && token.pin_state != PinState::Locked => {
+                    // The token is unusable until the PIN is unblocked with the SO PIN.
+                    self.tokens.forget(token);
+                    self.events.tell(&Event::PinLocked(other.clone()));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// A module worker ends its sessions itself.
+    fn end_local_session(&self, token: &TokenInfo, why: LogOffReason) {
+        if self.module_worker_of(token).is_none() {
+            self.end_session(token, why);
+        }
+    }
+
+    /// Logs each problem once. A client that lists keys only sees that a key is missing.
+    fn log_unreadable_tokens(&self, unreadable_tokens: &[UnreadableToken]) {
+        let now: Vec<String> =
+            unreadable_tokens.iter().map(|unreadable_tokens| unreadable_tokens.error.to_string()).collect();
+        let mut said = lock(&self.key_cache.said);
+        for text in now.iter().filter(|text| !said.contains(text)) {
+            tracing::warn!("{text}");
+        }
+        *said = now;
+    }
+
+    fn warn_of_expiry(&self, keysets: &[FoundKeyset]) {
+        let soon = self.clock.now().saturating_add(EXPIRY_WARNING).unwrap_or(Timestamp::MAX);
+        for keyset in keysets {
+            let current = keyset.signing.iter().chain(keyset.encryption.first());
+            let stored = current.filter_map(|id| keyset.certificates.iter().find(|stored| stored.id == *id));
+            for stored in stored {
+                let Ok(certificate) = Certificate::from_der(&stored.der) else { continue };
+                let not_after = certificate.not_after();
+                let mut notified = lock(&self.key_cache.notified);
+                if not_after > soon || notified.contains(&stored.der) {
+                    continue;
+                }
+                if notified.len() >= MAX_NOTIFIED {
+                    notified.pop_front();
+                }
+                notified.push_back(stored.der.clone());
+                drop(notified);
+                let (keyset, token) = (keyset.name.clone(), keyset.token.clone());
+                tracing::warn!(
+                    keyset = keyset.as_str(),
+                    token = %token.name(),
+                    %not_after,
+                    "a certificate in use expires soon"
+                );
+                self.events.tell(&Event::Expiring { keyset, token, not_after });
+            }
+        }
+    }
+}
+
+/// Compares serial number and module.
+pub(super) fn is_same_token(one: &TokenInfo, other: &TokenInfo) -> bool {
+    one.serial == other.serial && one.module == other.module
+}
+
+/// A token that was reinitialized has another label, or no PIN for a while.
+pub(super) fn is_replaced(before: &TokenInfo, now: &TokenInfo) -> bool {
+    let lost_its_pin = now.pin_state == PinState::NotSet && before.pin_state != PinState::NotSet;
+    before.label != now.label || lost_its_pin
+}
+
+fn is_same(one: &SigningIdentity, other: &SigningIdentity) -> bool {
+    one.certificate == other.certificate
+        && one.keyset.level == other.keyset.level
+        && one.keyset.name == other.keyset.name
+        && one.keyset.encryption == other.keyset.encryption
+        && one.keyset.standing == other.keyset.standing
+        && is_same_token(&one.keyset.token, &other.keyset.token)
+}
+
+/// The tokens whose identities differ.
+fn changed_keysets(before: &[Arc<SigningIdentity>], now: &[Arc<SigningIdentity>]) -> Vec<TokenInfo> {
+    let mut changed: Vec<TokenInfo> = Vec::new();
+    let missing =
+        |one: &[Arc<SigningIdentity>], other: &Arc<SigningIdentity>| !one.iter().any(|same| Arc::ptr_eq(same, other));
+    let gone = before.iter().filter(|identity| missing(now, identity));
+    for identity in gone.chain(now.iter().filter(|identity| missing(before, identity))) {
+        if !changed.iter().any(|token| is_same_token(token, &identity.keyset.token)) {
+            changed.push(identity.keyset.token.clone());
+        }
+    }
+    changed
+}

@@ -1,0 +1,154 @@
+//! Sessions: started by a PIN, ended by log-off, idleness, removal, sleep or lock.
+//!
+//! The session itself belongs to the token; this module tracks its last use and reports its start
+//! and end.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::key_cache::is_same_token;
+use super::{Event, Inner, LogOffReason};
+use crate::token::{Token, TokenInfo};
+
+/// An active session.
+#[derive(Debug)]
+pub(super) struct ActiveSession {
+    token: TokenInfo,
+    used: Duration,
+    // The time limit, however much the session is used.
+    ends: Option<Duration>,
+}
+
+impl Inner {
+    /// Compares the recorded sessions with the tokens' and reports changes. Call it after anything
+    /// that may start or end a session.
+    pub fn sync_sessions(&self) {
+        let active_sessions: Vec<TokenInfo> =
+            self.tokens.active_sessions().iter().map(|token| token.info().clone()).collect();
+        let now = self.clock.elapsed();
+        let (mut begun, mut ended) = (Vec::new(), Vec::new());
+        {
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            sessions.retain(|log_in| {
+                let is_active = active_sessions.iter().any(|token| is_same_token(token, &log_in.token));
+                if !is_active {
+                    ended.push(log_in.token.clone());
+                }
+                is_active
+            });
+            for token in active_sessions {
+                if !sessions.iter().any(|log_in| is_same_token(&log_in.token, &token)) {
+                    begun.push(token.clone());
+                    sessions.push(ActiveSession { token, used: now, ends: None });
+                }
+            }
+        }
+        for token in ended {
+            self.clear(&token);
+            self.events.tell(&Event::LoggedOff { token, why: LogOffReason::Changed });
+        }
+        for token in begun {
+            self.events.tell(&Event::LoggedIn(token));
+        }
+        // A lock or sleep may have happened while a person typed.
+        if self.locked.is_locked() {
+            self.end_all_local_sessions(LogOffReason::Locked);
+        }
+    }
+
+    /// Records a use of the token's session.
+    pub fn note_use(&self, token: &TokenInfo) {
+        let now = self.clock.elapsed();
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log_in) = sessions.iter_mut().find(|log_in| is_same_token(&log_in.token, token)) {
+            log_in.used = now;
+        }
+    }
+
+    /// Limits the session on this token to `longest` from now, however much it is used. An earlier
+    /// limit stays: no client can extend a session beyond the wish of the client that supplied the
+    /// PIN.
+    pub fn limit_session(&self, token: &TokenInfo, longest: Duration) {
+        let ends = self.clock.elapsed().saturating_add(longest);
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log_in) = sessions.iter_mut().find(|log_in| is_same_token(&log_in.token, token)) {
+            log_in.ends = Some(log_in.ends.map_or(ends, |earlier| earlier.min(ends)));
+        }
+    }
+
+    /// Ends the sessions that are idle or past their limit.
+    pub fn end_idle_sessions(&self) {
+        let now = self.clock.elapsed();
+        let mut idle = Vec::new();
+        for log_in in self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            let cached_signer = self.key_cache.cached_signers_on(&log_in.token);
+            if cached_signer.iter().filter(|cached_signer| cached_signer.take_use()).count() > 0 {
+                log_in.used = now;
+            }
+            let is_over = log_in.ends.is_some_and(|ends| now >= ends);
+            if is_over || now.saturating_sub(log_in.used) >= self.settings.idle_timeout {
+                idle.push(log_in.token.clone());
+            }
+        }
+        for token in idle {
+            self.end_session(&token, LogOffReason::Idle);
+        }
+    }
+
+    /// Ends the session on this token, if one is active; returns the number ended in a module
+    /// worker. An operation that has the token unlocked ends with it.
+    pub fn end_session(&self, token: &TokenInfo, why: LogOffReason) -> usize {
+        if let Some(module_worker) = self.module_worker_of(token) {
+            return module_worker.log_off(Some(token), why);
+        }
+        self.clear(token);
+        let stood = {
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = sessions.len();
+            sessions.retain(|log_in| !is_same_token(&log_in.token, token));
+            before != sessions.len()
+        };
+        for open in self.tokens.active_sessions().iter().filter(|open| is_same_token(open.info(), token)) {
+            log_out(open);
+        }
+        if stood {
+            self.events.tell(&Event::LoggedOff { token: token.clone(), why });
+        }
+        0
+    }
+
+    /// Ends all sessions; returns the number ended in module workers.
+    pub fn end_all_sessions(&self, why: LogOffReason) -> usize {
+        self.end_all_local_sessions(why);
+        self.module_workers.iter().map(|module_worker| module_worker.log_off(None, why)).sum()
+    }
+
+    fn end_all_local_sessions(&self, why: LogOffReason) {
+        let announced: Vec<TokenInfo> = self
+            .sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|log_in| log_in.token.clone())
+            .collect();
+        for token in announced {
+            self.end_session(&token, why);
+        }
+        for open in self.tokens.active_sessions() {
+            log_out(&open);
+        }
+    }
+
+    fn clear(&self, token: &TokenInfo) {
+        for cached_signer in self.key_cache.cached_signers_on(token) {
+            cached_signer.set(None);
+        }
+    }
+}
+
+/// Logs the token out. An absent token is logged out already.
+fn log_out(token: &Token) {
+    if let Err(error) = token.log_out() {
+        tracing::debug!(token = %token.info().name(), %error, "cannot log out");
+    }
+}

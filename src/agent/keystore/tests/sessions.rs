@@ -1,0 +1,346 @@
+//! The start and end of sessions, and their events.
+
+use super::*;
+use crate::agent::operation::{OperationRequest, WireAdminOperation, WireKeysetChoice, WireStatementChannel};
+use crate::keyset::{ErrorKind, KeysetError, LogPolicy, NoPin, PinRequest, UserPrompter};
+use crate::transport::{Transport, TransportError};
+
+const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
+
+fn logged_in(name: &str, level: SecurityLevel) -> Fixture {
+    let fixture = fixture(&[(name, level)]);
+    fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+    fixture.keystore.log_in(&fixture.choice(name), &usage("login")).unwrap();
+    assert!(fixture.has_active_session(name));
+    fixture.person.asked();
+    fixture
+}
+
+#[test]
+fn a_log_in_ends_by_log_off() {
+    let fixture = logged_in("l", SecurityLevel::Low);
+    let events = fixture.keystore.events();
+    fixture.sign("l", "one").unwrap();
+    assert_eq!(fixture.keystore.log_off(None).unwrap(), 1);
+    assert!(!fixture.has_active_session("l"));
+    let ended: Vec<_> = heard(&events);
+    assert!(matches!(&ended[..], [Event::LoggedOff { why: LogOffReason::Asked, .. }]), "{ended:?}");
+    fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+    fixture.sign("l", "two").unwrap();
+    assert_eq!(fixture.person.asked(), ["pin two l low"]);
+    assert_eq!(fixture.keystore.log_off(None).unwrap(), 1);
+    assert_eq!(fixture.keystore.log_off(None).unwrap(), 0);
+}
+
+#[test]
+fn logging_off_one_token_leaves_the_others() {
+    let fixture = fixture(&[("a", SecurityLevel::Low), ("b", SecurityLevel::Low)]);
+    fixture.person.will([ScriptedAnswer::Pin(PIN), ScriptedAnswer::Pin(PIN)]);
+    fixture.sign("a", "one").unwrap();
+    fixture.sign("b", "one").unwrap();
+    let selector = TokenSelector::SerialOrLabel(fixture.identity("a").keyset.token.serial.clone());
+    assert_eq!(fixture.keystore.log_off(Some(&selector)).unwrap(), 1);
+    assert!(!fixture.has_active_session("a") && fixture.has_active_session("b"));
+    fixture.sign("b", "two").unwrap();
+    let nobody = TokenSelector::SerialOrLabel("no such token".to_owned());
+    assert_eq!(fixture.keystore.log_off(Some(&nobody)).unwrap_err().kind(), ErrorKind::Absent);
+}
+
+#[test]
+fn a_log_in_that_nobody_uses_ends_and_one_that_is_used_does_not() {
+    let fixture = logged_in("l", SecurityLevel::Low);
+    let events = fixture.keystore.events();
+    for _ in 0..3 {
+        fixture.hands.pass(HALF_AN_HOUR - SignedDuration::from_secs(1));
+        fixture.sign("l", "use").unwrap();
+        fixture.keystore.inner.poll(false);
+    }
+    assert!(fixture.has_active_session("l"));
+    fixture.hands.pass(HALF_AN_HOUR);
+    fixture.keystore.inner.poll(false);
+    assert!(!fixture.has_active_session("l"));
+    let ended = heard(&events);
+    assert!(matches!(&ended[..], [Event::LoggedOff { why: LogOffReason::Idle, .. }]), "{ended:?}");
+}
+
+#[test]
+fn every_log_in_ends_when_the_machine_sleeps() {
+    for level in [SecurityLevel::Low, SecurityLevel::Medium] {
+        let fixture = logged_in("x", level);
+        fixture.hands.pass(SignedDuration::from_secs(60));
+        fixture.keystore.inner.poll(false);
+        assert!(fixture.has_active_session("x"), "time alone is no sleep");
+        fixture.hands.sleep(SignedDuration::from_secs(60));
+        fixture.keystore.inner.poll(false);
+        assert!(!fixture.has_active_session("x"));
+    }
+    let fixture = logged_in("x", SecurityLevel::Low);
+    fixture.keystore.suspend();
+    assert!(!fixture.has_active_session("x"));
+}
+
+#[test]
+fn locking_hides_keys_and_ends_sessions() {
+    let fixture = logged_in("l", SecurityLevel::Low);
+    let identity = fixture.identity("l");
+    let events = fixture.keystore.events();
+    fixture.keystore.lock(b"pass phrase").unwrap();
+    assert!(fixture.keystore.identities().is_empty());
+    assert!(fixture.keystore.find(&identity.spki).is_none());
+    let sign = || fixture.keystore.sign(&identity, SignatureHash::Sha256, b"", &usage("one"));
+    assert!(matches!(sign(), Err(AgentError::Locked { .. })));
+    assert!(matches!(fixture.keystore.log_in(&fixture.choice("l"), &usage("login")), Err(AgentError::Locked { .. })));
+    assert!(matches!(fixture.keystore.tokens(), Err(AgentError::Locked { .. })));
+    assert!(matches!(fixture.keystore.keysets(), Err(AgentError::Locked { .. })));
+    assert!(matches!(fixture.keystore.unlock(b"another"), Err(AgentError::WrongPassPhrase)));
+    assert!(matches!(sign(), Err(AgentError::Locked { .. })));
+    fixture.keystore.unlock(b"pass phrase").unwrap();
+    assert!(!fixture.has_active_session("l"), "the session outlived the lock");
+    let told = heard(&events);
+    assert!(
+        matches!(&told[..], [Event::LoggedOff { why: LogOffReason::Locked, .. }, Event::Locked, Event::Unlocked]),
+        "{told:?}"
+    );
+    assert_eq!(fixture.person.asked(), [""; 0]);
+}
+
+#[test]
+fn a_pin_typed_while_the_keystore_locks_opens_nothing() {
+    for level in [SecurityLevel::High, SecurityLevel::Low] {
+        let fixture = Arc::new(fixture(&[("x", level)]));
+        fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+        fixture.identity("x");
+        let endpoint = fixture.person.endpoint.lock().unwrap();
+        let at = Arc::clone(&fixture);
+        let typing = std::thread::spawn(move || at.sign("x", "one"));
+        fixture.person.until_asked();
+        fixture.keystore.lock(b"pass phrase").unwrap();
+        drop(endpoint);
+        let refused = typing.join().unwrap().unwrap_err();
+        assert!(matches!(refused, AgentError::Locked { .. }), "{refused}");
+        fixture.keystore.unlock(b"pass phrase").unwrap();
+        assert!(!fixture.has_active_session("x"));
+    }
+}
+
+#[test]
+fn a_supplied_pin_is_verified_despite_an_active_session() {
+    let fixture = logged_in("l", SecurityLevel::Low);
+    let token = TokenSelector::SerialOrLabel(fixture.identity("l").keyset.token.serial.clone());
+    let wrong = fixture.keystore.log_in_with(&token, pin("00000000"), &usage("login")).map(|_| ());
+    is_wrong_pin(&wrong);
+    assert!(!fixture.has_active_session("l"), "a wrong PIN left the session active");
+    fixture.keystore.log_in_with(&token, pin(PIN), &usage("login")).unwrap();
+    assert!(fixture.has_active_session("l"));
+    assert_eq!(fixture.person.asked(), [""; 0]);
+    fixture.keystore.log_in(&fixture.choice("l"), &usage("login")).unwrap();
+    assert_eq!(fixture.person.asked(), [""; 0], "the person was asked again in an active session");
+}
+
+/// Fails the test if anything is sent.
+struct NoTransport;
+
+impl Transport for NoTransport {
+    fn cmp(&self, _message: &[u8]) -> Result<Vec<u8>, TransportError> {
+        panic!("nothing is sent")
+    }
+
+    fn ca_certificate(&self) -> Result<Vec<u8>, TransportError> {
+        panic!("nothing is sent")
+    }
+
+    fn search_certificates(&self, _email: &str) -> Result<Vec<Vec<u8>>, TransportError> {
+        panic!("nothing is sent")
+    }
+
+    fn instance(&self) -> Result<Vec<u8>, TransportError> {
+        panic!("nothing is sent")
+    }
+
+    fn statement(&self, _statement: &[u8]) -> Result<Vec<u8>, TransportError> {
+        panic!("nothing is sent")
+    }
+}
+
+fn run_operation(
+    fixture: &Fixture,
+    request: OperationRequest,
+    command: &mut Script,
+) -> Result<OperationOutput, AgentError> {
+    fixture.keystore.run_operation(request, command, &NoTransport, &usage("act"))
+}
+
+fn choice(fixture: &Fixture, name: &str) -> WireKeysetChoice {
+    WireKeysetChoice::from(&fixture.choice(name))
+}
+
+#[test]
+fn operations_use_the_session_and_medium_is_confirmed() {
+    let fixture = fixture(&[("h", SecurityLevel::High), ("m", SecurityLevel::Medium), ("l", SecurityLevel::Low)]);
+    let sign = |name: &str| OperationRequest::Sign {
+        keyset: choice(&fixture, name),
+        content: b"text".as_slice().into(),
+        detached: false,
+    };
+    let mut command = Script::with(PIN);
+    for name in ["h", "m", "l"] {
+        run_operation(&fixture, sign(name), &mut command).unwrap();
+    }
+    assert_eq!(command.asked, ["existing to sign"; 3], "the command is asked for PINs");
+    assert!(fixture.has_active_session("m") && fixture.has_active_session("l") && !fixture.has_active_session("h"));
+    command.asked.clear();
+    run_operation(&fixture, sign("l"), &mut command).unwrap();
+    fixture.person.will([ScriptedAnswer::Yes, ScriptedAnswer::No]);
+    run_operation(&fixture, sign("m"), &mut command).unwrap();
+    assert!(run_operation(&fixture, sign("m"), &mut command).unwrap_err().is_cancelled());
+    assert_eq!(fixture.person.asked(), ["confirm act m medium"; 2]);
+    assert_eq!(command.asked, [""; 0]);
+    run_operation(&fixture, sign("h"), &mut command).unwrap();
+    assert_eq!(command.asked, ["existing to sign"]);
+}
+
+#[test]
+fn the_agent_prompts_for_uses_when_the_command_cannot() {
+    let fixture = fixture(&[("h", SecurityLevel::High), ("l", SecurityLevel::Low)]);
+    let nobody_here = || Script::without(NoPin::NotInteractive("no terminal".to_owned()));
+    let usage = Usage { purpose: UsagePurpose::SignContent { sha256: [7; 32], subject: None }, ..usage("") };
+    let sign = |name: &str, mut command: Script| {
+        let keyset = choice(&fixture, name);
+        let request = OperationRequest::Sign { keyset, content: b"text".as_slice().into(), detached: false };
+        fixture.keystore.run_operation(request, &mut command, &NoTransport, &usage).map(drop)
+    };
+    fixture.person.will([ScriptedAnswer::Pin(PIN), ScriptedAnswer::No, ScriptedAnswer::Away, ScriptedAnswer::Pin(PIN)]);
+    sign("h", nobody_here()).unwrap();
+    assert!(sign("h", nobody_here()).unwrap_err().is_cancelled());
+    let away = sign("h", nobody_here()).unwrap_err().to_string();
+    assert!(away.contains("no terminal; the agent cannot ask either: nobody is there"), "{away}");
+    sign("l", nobody_here()).unwrap();
+    sign("l", Script::with(PIN)).unwrap();
+    assert_eq!(
+        fixture.person.asked(),
+        ["pin sign h high", "pin sign h high", "pin sign h high", "pin sign l low"],
+        "once each"
+    );
+    // A command that can ask a person decides itself.
+    for no in [NoPin::Cancelled, NoPin::LastTry, NoPin::Unavailable("no file".to_owned())] {
+        sign("h", Script::without(no)).unwrap_err();
+    }
+    // Operations that no other program may request stay with the command.
+    let delete = OperationRequest::DeleteKeyset { keyset: choice(&fixture, "l") };
+    let refused = run_operation(&fixture, delete, &mut nobody_here()).unwrap_err().to_string();
+    assert!(refused.contains("no terminal") && !refused.contains("agent"), "{refused}");
+    let purpose = UsagePurpose::Statement { operation: "list".to_owned(), target: None, opens_letter: false };
+    let list = OperationRequest::Administer {
+        keyset: choice(&fixture, "h"),
+        order: WireAdminOperation::List { after: None, limit: None },
+        way: WireStatementChannel::File,
+        log_policy: LogPolicy::Accept,
+    };
+    fixture.keystore.run_operation(list, &mut nobody_here(), &NoTransport, &Usage { purpose, ..usage }).unwrap_err();
+    assert_eq!(fixture.person.asked(), [""; 0]);
+}
+
+#[test]
+fn deleting_needs_the_pin_despite_a_session_and_shows_at_once() {
+    let fixture = logged_in("l", SecurityLevel::Low);
+    let events = fixture.keystore.events();
+    let delete = || OperationRequest::DeleteKeyset { keyset: choice(&fixture, "l") };
+    let mut cancelled = Script::without(NoPin::Cancelled);
+    assert!(run_operation(&fixture, delete(), &mut cancelled).unwrap_err().is_cancelled());
+    assert_eq!(fixture.keystore.identities().len(), 1);
+    let mut command = Script::with(PIN);
+    run_operation(&fixture, delete(), &mut command).unwrap();
+    assert_eq!(command.asked, ["existing to delete the keyset"]);
+    assert!(fixture.keystore.identities().is_empty());
+    assert!(heard(&events).iter().any(|event| matches!(event, Event::Changed(_))));
+}
+
+#[test]
+fn a_statement_needs_the_pin_despite_an_active_session() {
+    let fixture = logged_in("l", SecurityLevel::Low);
+    let state = || OperationRequest::Administer {
+        keyset: choice(&fixture, "l"),
+        order: WireAdminOperation::Recover {
+            email: "user@example.org".to_owned(),
+            lost: true,
+            valid_for_seconds: None,
+        },
+        way: WireStatementChannel::File,
+        log_policy: LogPolicy::Accept,
+    };
+    let mut nobody = Script::without(NoPin::Cancelled);
+    assert!(run_operation(&fixture, state(), &mut nobody).unwrap_err().is_cancelled());
+    let mut command = Script::with(PIN);
+    run_operation(&fixture, state(), &mut command).unwrap();
+    assert_eq!(command.asked, ["existing to sign the command"]);
+    assert!(fixture.has_active_session("l"), "the session must stay active");
+}
+
+#[test]
+fn a_session_ends_at_the_lifetime_given_with_the_pin() {
+    let fixture = logged_in("l", SecurityLevel::Low);
+    let token = fixture.identity("l").keyset.token.clone();
+    fixture.keystore.limit_session(&token, Duration::from_secs(3));
+    fixture.keystore.limit_session(&token, Duration::from_mins(10));
+    fixture.hands.pass(SignedDuration::from_secs(2));
+    fixture.keystore.inner.poll(false);
+    assert!(fixture.has_active_session("l"));
+    fixture.hands.pass(SignedDuration::from_secs(2));
+    fixture.keystore.inner.poll(false);
+    assert!(!fixture.has_active_session("l"), "the limit was extended");
+}
+
+/// Locks the keystore before it returns the PIN.
+struct Locking<'a>(&'a Fixture);
+
+impl UserPrompter for Locking<'_> {
+    fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        self.0.keystore.lock(b"pass phrase").unwrap();
+        Ok(pin(PIN))
+    }
+
+    fn confirm_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_act_that_began_before_a_lock_goes_no_further() {
+    let fixture = fixture(&[("h", SecurityLevel::High)]);
+    let request =
+        OperationRequest::Sign { keyset: choice(&fixture, "h"), content: b"text".as_slice().into(), detached: false };
+    let refused =
+        fixture.keystore.run_operation(request, &mut Locking(&fixture), &NoTransport, &usage("act")).unwrap_err();
+    assert!(refused.to_string().contains("locked"), "{refused}");
+    fixture.keystore.unlock(b"pass phrase").unwrap();
+}
+
+#[test]
+fn a_log_off_does_not_miss_a_log_in_that_is_just_being_verified() {
+    let fixture = home_on_one_token(&[("l", SecurityLevel::Low), ("h", SecurityLevel::High)]);
+    for round in 0..40 {
+        fixture.person.will([ScriptedAnswer::Pin(PIN), ScriptedAnswer::Pin(PIN)]);
+        fixture.sign("l", "one").unwrap();
+        std::thread::scope(|scope| {
+            // It may fail, because a log-off ends running uses.
+            let high = scope.spawn(|| fixture.sign("h", "two"));
+            std::thread::sleep(Duration::from_micros(round * 50));
+            fixture.keystore.log_off(None).unwrap();
+            drop(high.join());
+        });
+        assert!(!fixture.has_active_session("l"), "a log-off was missed");
+        fixture.person.asked();
+    }
+}
+
+#[test]
+fn an_act_with_a_keyset_that_is_not_there_says_so() {
+    let fixture = logged_in("l", SecurityLevel::Low);
+    let request =
+        OperationRequest::Sign { keyset: choice(&fixture, "z"), content: b"".as_slice().into(), detached: false };
+    let absent = run_operation(&fixture, request, &mut Script::with(PIN)).unwrap_err();
+    assert!(matches!(absent, AgentError::Keyset(KeysetError::NoSuchKeyset { .. })), "{absent}");
+    fixture.keystore.lock(b"x").unwrap();
+    let locked = run_operation(&fixture, OperationRequest::ListTokens {}, &mut Script::with(PIN)).unwrap_err();
+    assert!(matches!(locked, AgentError::Locked { .. }), "{locked}");
+}

@@ -1,0 +1,163 @@
+//! The messages of an operation: the agent sends lines of JSON, the command posts replies.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, OperationOutput};
+use crate::keyset::{ErrorKind, NoPin, Notice, PinRequest, Step};
+use crate::token::{PinRule, TokenInfo};
+use crate::transport::TransportError;
+
+/// One line from the agent. The last line is `done` or `failed`; without it the operation was
+/// interrupted.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OperationEvent {
+    /// the operation has started; replies go to this identifier
+    Begun {
+        /// random, in hexadecimal
+        id: String,
+    },
+    /// a question to the person; the operation waits for the reply
+    Ask {
+        /// counted from 1, together with network requests
+        number: u32,
+        /// the question
+        question: ClientQuestion,
+    },
+    /// a request to the authority; the operation waits for the reply
+    #[serde(rename = "carry")]
+    NetworkRequest {
+        /// counted from 1, together with questions
+        number: u32,
+        /// the request
+        #[serde(rename = "errand")]
+        network_request: NetworkRequest,
+    },
+    /// the step that the operation has reached
+    Progress(Step),
+    /// information for the user
+    Notice(Notice),
+    /// the operation succeeded
+    Done(Box<OperationOutput>),
+    /// the operation failed
+    Failed {
+        /// the kind of error, which decides the exit code
+        kind: ErrorKind,
+        /// the complete sentence
+        message: String,
+    },
+}
+
+/// A question to the person ([`crate::keyset::UserPrompter`]).
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ClientQuestion {
+    /// the token's current PIN
+    Existing {
+        /// the purpose, completing "to …"
+        operation: String,
+        /// the token
+        token: TokenInfo,
+    },
+    /// the PIN that was new when an interrupted enrollment began
+    Resumed {
+        /// the token
+        token: TokenInfo,
+    },
+    /// a new PIN
+    New {
+        /// the label of the token
+        label: String,
+        /// the rule for the new PIN, if known
+        #[serde(default)]
+        rule: Option<PinRule>,
+    },
+    /// a new token's SO PIN
+    NewSoPin {
+        /// the label of the token
+        label: String,
+    },
+    /// the token's current SO PIN
+    SoPin {
+        /// the token
+        token: TokenInfo,
+    },
+    /// a new PIN that replaces a locked or forgotten one
+    NewInstead {
+        /// the token
+        token: TokenInfo,
+        /// the rule for the new PIN
+        rule: PinRule,
+    },
+    /// whether to risk the last try of the SO PIN
+    LastSoTry {
+        /// the token
+        token: TokenInfo,
+    },
+    /// whether to risk the last try of the PIN
+    LastTry {
+        /// the token
+        token: TokenInfo,
+    },
+}
+
+impl From<PinRequest<'_>> for ClientQuestion {
+    fn from(request: PinRequest<'_>) -> Self {
+        match request {
+            PinRequest::Existing { operation, token } => {
+                Self::Existing { operation: operation.to_owned(), token: token.clone() }
+            }
+            PinRequest::Resumed { token } => Self::Resumed { token: token.clone() },
+            PinRequest::New { label, rule } => Self::New { label: label.to_owned(), rule },
+            PinRequest::NewSoPin { label } => Self::NewSoPin { label: label.to_owned() },
+        }
+    }
+}
+
+/// A request to the authority ([`crate::transport::Transport`]).
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum NetworkRequest {
+    /// a CMP message, DER
+    Cmp(Bytes),
+    /// fetch the CA certificate
+    CaCertificate {},
+    /// search the certificates of an e-mail address
+    SearchCertificates(String),
+    /// fetch the instance number of the running authority
+    Instance {},
+    /// a signed statement, DER
+    Statement(Bytes),
+}
+
+/// The command's reply to a question or a network request.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientReply {
+    /// the number of the question or network request
+    pub number: u32,
+    /// the reply
+    pub reply: ReplyValue,
+}
+
+/// The content of a reply.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ReplyValue {
+    /// the PIN, UTF-8, typed by a person
+    Pin(Bytes),
+    /// the PIN, UTF-8, from a file, a descriptor or a credential
+    UnattendedPin(Bytes),
+    /// no PIN, or no confirmation
+    No(NoPin),
+    /// confirmed
+    Yes {},
+    /// the authority's response
+    #[serde(rename = "carried")]
+    NetworkReply(Bytes),
+    /// the certificates found, each in DER
+    Certificates(Vec<Bytes>),
+    /// no response arrived
+    #[serde(rename = "not-carried")]
+    NetworkFailed(TransportError),
+}

@@ -1,0 +1,150 @@
+//! Tests with scripts as the person, over a link whose other end is the test.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::agent::link::read_frame;
+
+fn text(title: &str) -> PromptText {
+    PromptText { title: title.into(), lines: vec!["To sign".into()], prompt: "PIN".into(), warning: None, pid: own() }
+}
+
+fn own() -> i32 {
+    i32::try_from(std::process::id()).unwrap()
+}
+
+/// A queue that asks a script, and the worker's end of the link.
+fn asked_by(script: &str) -> (tempfile::TempDir, PromptQueue, UnixStream, UnixStream) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("prompter");
+    fs::write(&path, format!("#!/bin/sh\ncd {}\n{script}\n", directory.path().display())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    let method = format!("command:{}", path.display()).parse().unwrap();
+    let environment = PromptEnvironment::new([("PATH".into(), std::env::var_os("PATH").unwrap())]);
+    let questions = PromptQueue::start_queue(PromptConfig { method, environment }).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (directory, questions, ours, theirs)
+}
+
+#[test]
+fn the_person_reads_which_program_asks_and_the_pin_goes_back() {
+    let (directory, questions, ours, mut theirs) = asked_by("cat > question; echo geheim-4711");
+    questions.take(3, WorkerQuestion::Pin { text: text("The PIN"), dialog: 1 }, &ours);
+    let (SupervisorMessage { number, answer }, secret) = read_frame(&mut theirs).unwrap();
+    assert!(
+        matches!(answer, SupervisorAnswer::Pin { attended: false }) && number == 3,
+        "a program gave it: {answer:?}"
+    );
+    assert_eq!(secret.as_slice(), b"geheim-4711");
+    let question = fs::read_to_string(directory.path().join("question")).unwrap();
+    assert!(question.contains("The PIN") && question.contains("To sign"), "{question}");
+    assert!(question.contains("Asked by: /") && question.contains(&format!("(process {}", own())), "{question}");
+}
+
+#[test]
+fn one_person_is_asked_one_question_at_a_time_in_order() {
+    // Fails if another question is open; records the order.
+    let script = "mkdir busy || exit 9; sed -n 2p >> order; sleep 0.05; rmdir busy; echo yes";
+    let (directory, questions, ours, mut theirs) = asked_by(script);
+    for number in 1..=5 {
+        questions.take(number, WorkerQuestion::Confirmation(text(&format!("question {number}"))), &ours);
+    }
+    // Names of programs do not wait for the person.
+    questions.take(6, WorkerQuestion::Program(own()), &ours);
+    let answers: Vec<(SupervisorMessage, _)> = (0..6).map(|_| read_frame(&mut theirs).unwrap()).collect();
+    assert_eq!(answers[0].0.number, 6);
+    assert!(matches!(&answers[0].0.answer, SupervisorAnswer::Program(Some(_))));
+    for (position, (answer, _)) in answers.iter().skip(1).enumerate() {
+        assert_eq!(answer.number, position as u64 + 1);
+        assert!(matches!(answer.answer, SupervisorAnswer::Yes), "{answer:?}");
+    }
+    let order = fs::read_to_string(directory.path().join("order")).unwrap();
+    assert_eq!(order, "question 1\nquestion 2\nquestion 3\nquestion 4\nquestion 5\n");
+}
+
+/// The dialog of one use stays open until the use ends. The PIN is the process id of the pinentry.
+#[test]
+fn one_pinentry_serves_one_use_and_ends_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pinentry");
+    let body = "echo OK\nwhile IFS= read -r line; do case \"$line\" in GETPIN) printf 'D %s\\nOK\\n' $$ ;; \
+                *) echo OK ;; esac; done";
+    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    let variables = [("PATH", std::env::var_os("PATH").unwrap()), ("DISPLAY", ":99".into())];
+    let environment = PromptEnvironment::new(variables.map(|(name, value)| (name.into(), value)));
+    let method = PromptMethod::Pinentry(Some(path));
+    let questions = PromptQueue::start_queue(PromptConfig { method, environment }).unwrap();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let mut asked = |number, dialog| {
+        questions.take(number, WorkerQuestion::Pin { text: text("The PIN"), dialog }, &ours);
+        let (SupervisorMessage { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
+        assert!(matches!(answer, SupervisorAnswer::Pin { .. }), "{answer:?}");
+        String::from_utf8(secret.to_vec()).unwrap()
+    };
+    let (first, again, another) = (asked(1, 7), asked(2, 7), asked(3, 8));
+    assert!(first == again && first != another, "{first} {again} {another}");
+    let ends = |process: &str| {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while Path::new("/proc").join(process).exists() {
+            assert!(std::time::Instant::now() < end, "{process} is still running");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    questions.end_dialog(7);
+    ends(&first);
+    assert!(Path::new("/proc").join(&another).exists(), "the other use's dialog was ended, too");
+    assert_ne!(asked(4, 7), first);
+    questions.withdraw_all();
+    ends(&another);
+    assert!(questions.link_state.dialogs().is_empty());
+}
+
+#[test]
+fn nobody_is_asked_what_a_dead_worker_wanted_to_know() {
+    let (directory, questions, ours, theirs) = asked_by("sed -n 2p >> order; sleep 0.1; echo yes");
+    questions.take(1, WorkerQuestion::Confirmation(text("first")), &ours);
+    questions.take(2, WorkerQuestion::Confirmation(text("second")), &ours);
+    drop(theirs);
+    let (new, mut theirs) = UnixStream::pair().unwrap();
+    questions.take(3, WorkerQuestion::Confirmation(text("third")), &new);
+    let (SupervisorMessage { number, .. }, _) = read_frame(&mut theirs).unwrap();
+    assert_eq!(number, 3);
+    let order = fs::read_to_string(directory.path().join("order")).unwrap();
+    assert!(!order.contains("second") && order.contains("third"), "{order}");
+}
+
+#[test]
+fn declined_and_unavailable_are_told_apart() {
+    let (_directory, questions, ours, mut theirs) = asked_by("exit 1");
+    questions.take(1, WorkerQuestion::Pin { text: text("The PIN"), dialog: 1 }, &ours);
+    questions.take(2, WorkerQuestion::Confirmation(text("Yes?")), &ours);
+    let (SupervisorMessage { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
+    assert!(matches!(answer, SupervisorAnswer::Cancelled) && secret.is_empty(), "{answer:?}");
+    let (SupervisorMessage { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
+    assert!(matches!(answer, SupervisorAnswer::No) && secret.is_empty(), "{answer:?}");
+    let method = PromptMethod::Terminal(Some("/nowhere/tty".into()));
+    let environment = PromptEnvironment::new([]);
+    let questions = PromptQueue::start_queue(PromptConfig { method, environment }).unwrap();
+    questions.take(1, WorkerQuestion::Pin { text: text("The PIN"), dialog: 1 }, &ours);
+    let (SupervisorMessage { answer, .. }, _) = read_frame(&mut theirs).unwrap();
+    assert!(matches!(&answer, SupervisorAnswer::Unavailable(reason) if reason.contains("/nowhere/tty")), "{answer:?}");
+}
+
+#[test]
+fn an_upgraded_module_is_accepted_and_no_foreign_one() {
+    let (directory, questions, ..) = asked_by("exit 1");
+    let at = |name: &str| directory.path().canonicalize().unwrap().join(name);
+    for name in ["module.so.1", "module.so.2", "another.so"] {
+        fs::write(at(name), "a module").unwrap();
+    }
+    std::os::unix::fs::symlink(at("module.so.1"), at("module.so")).unwrap();
+    let questions = questions.with_modules(&[at("module.so")]);
+    assert!(questions.is_known(&at("module.so.1")) && !questions.is_known(&at("module.so.2")));
+    fs::remove_file(at("module.so")).unwrap();
+    std::os::unix::fs::symlink(at("module.so.2"), at("module.so")).unwrap();
+    // Workers started before the upgrade use one file, later workers the other.
+    assert!(questions.is_known(&at("module.so.1")) && questions.is_known(&at("module.so.2")));
+    assert!(!questions.is_known(&at("another.so")));
+}

@@ -1,0 +1,114 @@
+//! The output of `admin list` and `admin show`, as text or JSON.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::cli::context::Context;
+use crate::cli::exit::{Exit, Failure};
+use crate::prompter::showable;
+use crate::statement::{CertificateEntry, UserDetails, UserSummary};
+
+/// Prints a page of users, which begins after the address `after`. More users follow after the
+/// address `next`.
+pub(super) fn list(
+    users: &[UserSummary],
+    after: Option<&str>,
+    next: Option<&str>,
+    cx: &Context<'_>,
+) -> Result<Exit, Failure> {
+    let rows = users
+        .iter()
+        .map(|user| {
+            vec![
+                user.email.clone(),
+                user.name.clone(),
+                match (user.administrator, user.administrator_from) {
+                    (true, _) => "administrator".to_owned(),
+                    (false, Some(from)) => format!("administrator from {}", date(from)),
+                    (false, None) => String::new(),
+                },
+                match (user.enrolled, user.certificate_expires) {
+                    (true, Some(until)) => date(until),
+                    (true, None) => "yes".to_owned(),
+                    (false, _) => "no".to_owned(),
+                },
+                user.letter_expires.map(date).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let headings = ["e-mail", "name", "role", "enrolled until", "letter until"];
+    let nothing = match after {
+        None => "There are no users.".to_owned(),
+        Some(after) => format!("There are no users after {}.", showable(after)),
+    };
+    let value = json!({ "users": users.iter().map(with_role).collect::<Vec<_>>(), "next": next });
+    let exit = cx.output.table(&headings, rows, &nothing, &value)?;
+    if let Some(next) = next {
+        cx.output.note(format!("More users follow: add --after {}", quoted(next)));
+    }
+    Ok(exit)
+}
+
+/// Adds `administrator_from` as `null` where the authority omitted it: missing values are `null`.
+fn with_role(user: &impl Serialize) -> Value {
+    let mut value = json!(user);
+    if let Some(members) = value.as_object_mut() {
+        members.entry("administrator_from").or_insert(Value::Null);
+    }
+    value
+}
+
+/// Quotes an address for a shell.
+fn quoted(address: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@.-_+".contains(c);
+    if address.chars().all(is_plain) { address.to_owned() } else { format!("'{}'", address.replace('\'', r"'\''")) }
+}
+
+/// The date in UTC; `--json` has the time, too.
+fn date(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d").to_string()
+}
+
+pub(super) fn show(user: &UserDetails, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let mut lines = vec![
+        format!("Name           {}", user.name),
+        format!("E-mail         {}", user.email),
+        format!("User id        {}", user.id),
+        format!("Role           {}", role(user)),
+        format!("Known since    {}", user.since),
+        format!("Archived keys  {}", user.archived_keys),
+    ];
+    for certificate in &user.certificates {
+        lines.push(format!(
+            "\n{} certificate, {}\n  serial    {}\n  keyset    {}\n  valid     {} to {}",
+            certificate.usage,
+            certificate.state,
+            certificate.serial,
+            keyset_line(certificate),
+            certificate.not_before,
+            certificate.not_after,
+        ));
+    }
+    for letter in &user.letters {
+        lines.push(format!(
+            "\nLetter {} ({}), {}, valid until {}",
+            letter.reference, letter.purpose, letter.state, letter.expires
+        ));
+    }
+    cx.output.answer(lines.join("\n"), &with_role(user))
+}
+
+fn role(user: &UserDetails) -> String {
+    match (user.administrator, user.administrator_from) {
+        (true, _) => "administrator".to_owned(),
+        (false, Some(from)) => format!("administrator from {from}"),
+        (false, None) => "user".to_owned(),
+    }
+}
+
+/// Name and level of a certificate's keyset, if the authority's log has them.
+fn keyset_line(certificate: &CertificateEntry) -> String {
+    let name = certificate.keyset.as_deref().unwrap_or("(not in the log)");
+    certificate.level.map_or_else(|| name.to_owned(), |level| format!("{name} (level {level})"))
+}

@@ -1,0 +1,101 @@
+//! Statements as files, for an authority that only a person can reach: the signed command leaves as
+//! one file, the response returns as another.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueHint;
+use serde_json::json;
+
+use super::{AdminIdentity, AuditLogArguments, acknowledged, answer, list, new_file, show, unexpected, write_letter};
+use crate::cli::arguments::{KeysetArguments, PinArguments};
+use crate::cli::context::Context;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::file_io;
+use crate::cli::terminal_prompter::TerminalPrompter;
+use crate::keyset::OpenedResponse;
+use crate::statement::{AdminOperation, SignedStatement, StatementAnswer};
+
+/// Arguments of `admin open`.
+#[derive(Debug, clap::Args)]
+pub struct OpenResponseArguments {
+    /// Response that `authority answer` wrote; - is stdin
+    #[arg(value_hint = ValueHint::FilePath)]
+    response: PathBuf,
+    /// Statement that it answers, written with --statement-out
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    statement: PathBuf,
+    /// Write the letter to this new file, mode 0600; - is stdout [default: stdout]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    letter_out: Option<PathBuf>,
+    #[command(flatten)]
+    which: KeysetArguments,
+    #[command(flatten)]
+    pin: PinArguments,
+    #[command(flatten)]
+    log: AuditLogArguments,
+}
+
+/// Signs the command and writes it to a new file.
+pub(super) fn state(
+    operation: AdminOperation,
+    file: &Path,
+    identity: &AdminIdentity,
+    cx: &Context<'_>,
+) -> Result<Exit, Failure> {
+    file_io::check_new(file)?;
+    let backend = cx.backend()?;
+    let keyset = cx.keyset(&backend, &identity.which)?;
+    let mut person = TerminalPrompter::new(cx.prompter(identity.pin.pin_source.as_ref(), None)?, cx.output);
+    let signed = backend.sign_for_a_file(&keyset, operation, identity.log.known(), &mut person, cx.now())?;
+    file_io::write_new(file, signed.as_der())?;
+    let statement = signed.claimed_statement()?;
+    let about = statement.operation.target().map(|target| format!(" {target}")).unwrap_or_default();
+    let shown = file.display();
+    cx.output.answer(
+        format!(
+            "Wrote {shown}: the signed command \"{}{about}\", valid until {}. Nothing was sent.\n\
+             Next, on the authority's machine:\n  \
+             tokenkeep authority answer --config FILE --in {shown} --out RESPONSE\n\
+             Then, on this machine:\n  \
+             tokenkeep admin open RESPONSE --statement {shown} --keyset {}",
+            statement.operation.name(),
+            statement.not_after,
+            keyset.name,
+        ),
+        &json!({
+            "statement": shown.to_string(),
+            "operation": statement.operation.name(),
+            "target": statement.operation.target(),
+            "expires": statement.not_after.to_string(),
+            "sha256": hex::encode(signed.digest()),
+            "keyset": keyset.name.as_str(),
+        }),
+    )
+}
+
+/// Opens the authority's response.
+pub(super) fn open(arguments: &OpenResponseArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
+    let out = new_file(arguments.letter_out.as_deref())?;
+    let statement = SignedStatement::parse(&file_io::read(Some(&arguments.statement))?)?;
+    let stated = statement.claimed_statement()?.operation;
+    let after = stated.after();
+    let response = file_io::read(Some(&arguments.response))?;
+    let backend = cx.backend()?;
+    let keyset = cx.keyset(&backend, &arguments.which)?;
+    let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
+    let log_policy = arguments.log.known();
+    let answered = backend.open_response(&keyset, &statement, response, log_policy, &mut person, cx.now())?;
+    answer(answered, |answer| match answer {
+        OpenedResponse::Letter(text) => write_letter(
+            &text,
+            out,
+            "the response still contains the letter: name another file and run the command again",
+            cx,
+        ),
+        OpenedResponse::Other(StatementAnswer::Users(users)) => list(&users, after, None, cx),
+        OpenedResponse::Other(StatementAnswer::UserPage { users, next }) => list(&users, after, Some(&next), cx),
+        OpenedResponse::Other(StatementAnswer::User(user)) => show(&user, cx),
+        OpenedResponse::Other(StatementAnswer::Acknowledged(entry)) => acknowledged(entry, cx),
+        other @ OpenedResponse::Other(_) => Err(unexpected(&other)),
+    })
+}

@@ -1,0 +1,156 @@
+//! The context of a command: clock, environment, agent.toml, modules, tokens and prompters.
+
+use std::cell::OnceCell;
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::arguments::{CommonArguments, KeysetArguments};
+use super::backend::Backend;
+use super::config::{AgentConfiguration, ModuleFiles, ModulePaths};
+use super::descriptors;
+use super::exit::Failure;
+use super::expiry;
+use super::hidden_keysets::HiddenKeysets;
+use super::output::Output;
+use crate::agent::client::AgentClient;
+use crate::agent::{Endpoint, SocketDirectory};
+use crate::keyset::{FoundKeyset, KeysetChoice, Tokens};
+use crate::prompter::{PinSource, Prompter};
+use crate::token::KeysetName;
+
+/// The context of a command. Everything is read or loaded at its first use.
+pub struct Context<'a> {
+    common: CommonArguments,
+    pub output: &'a Output,
+    configuration: OnceCell<AgentConfiguration>,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(common: CommonArguments, output: &'a Output) -> Self {
+        Self { common, output, configuration: OnceCell::new() }
+    }
+
+    /// The current time of the system clock.
+    #[allow(clippy::unused_self, reason = "the clock is a part of the context")]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// The parsed agent.toml, read once.
+    pub fn configuration(&self) -> Result<&AgentConfiguration, Failure> {
+        if let Some(configuration) = self.configuration.get() {
+            return Ok(configuration);
+        }
+        let configuration = AgentConfiguration::load(configuration_home().as_deref())?;
+        Ok(self.configuration.get_or_init(|| configuration))
+    }
+
+    /// Whether `--module` was given. An authority's module is in its configuration instead.
+    pub fn names_modules(&self) -> bool {
+        !self.common.modules.is_empty()
+    }
+
+    /// The modules to search for tokens, not loaded yet.
+    pub fn modules(&self) -> Result<ModuleFiles, Failure> {
+        Ok(self.modules_by(self.configuration()?))
+    }
+
+    /// The modules to search if this were the content of agent.toml.
+    pub fn modules_by(&self, configuration: &AgentConfiguration) -> ModuleFiles {
+        let module_paths = ModulePaths::of_system(configuration_home().as_deref());
+        ModuleFiles::find(&self.common.modules, configuration, &module_paths)
+    }
+
+    /// Loads these modules and returns their tokens. Warns about modules that do not load, and
+    /// fails if none does.
+    pub fn load(&self, modules: &ModuleFiles) -> Result<Tokens, Failure> {
+        let mut left_out = Vec::new();
+        let modules = modules.load(|error| {
+            self.output.warning(error);
+            left_out.push(error.clone());
+        })?;
+        Ok(Tokens::new(modules).with_unusable_modules(left_out))
+    }
+
+    /// Loads the modules to search and returns their tokens.
+    pub fn tokens(&self) -> Result<Tokens, Failure> {
+        self.load(&self.modules()?)
+    }
+
+    /// The common options of this process, as arguments for another process of this program.
+    pub fn common_arguments(&self) -> Vec<OsString> {
+        self.common.as_arguments()
+    }
+
+    /// The agent if it runs; `None` if the command line has `--module` or `--no-agent`.
+    pub fn agent(&self) -> Result<Option<AgentClient>, Failure> {
+        if self.common.no_agent || self.names_modules() {
+            return Ok(None);
+        }
+        let socket =
+            directory("TOKENKEEP_AGENT_API").unwrap_or_else(|| SocketDirectory::of_this_user().socket(Endpoint::Api));
+        Ok(AgentClient::at(&socket)?)
+    }
+
+    /// The backend for operations on keysets: the agent if it runs, else this process.
+    pub fn backend(&self) -> Result<Backend, Failure> {
+        match self.agent()? {
+            Some(agent) => Ok(Backend::Agent(agent)),
+            None => Ok(Backend::Local(self.tokens()?)),
+        }
+    }
+
+    /// The selection of a keyset, with the defaults from the environment and agent.toml.
+    pub fn choice(&self, which: &KeysetArguments) -> Result<KeysetChoice, Failure> {
+        let from_environment = match env::var("TOKENKEEP_KEYSET") {
+            Ok(name) if !name.is_empty() => Some(name.parse::<KeysetName>().map_err(|error| {
+                Failure::usage(format!("cannot use the keyset name in $TOKENKEEP_KEYSET: {error}"))
+            })?),
+            _ => None,
+        };
+        let default = match from_environment {
+            Some(name) => Some(name),
+            None => self.configuration()?.keyset.clone(),
+        };
+        let hidden = HiddenKeysets::of_this_user().list()?;
+        Ok(KeysetChoice { name: which.keyset.clone(), token: which.token.clone(), default, hidden })
+    }
+
+    /// Finds the selected keyset; warns if one of its certificates expires soon.
+    pub fn keyset(&self, backend: &Backend, which: &KeysetArguments) -> Result<FoundKeyset, Failure> {
+        let keyset = backend.choose(&self.choice(which)?)?;
+        expiry::warn(&keyset, self.output, self.now());
+        Ok(keyset)
+    }
+
+    /// A prompter with these PIN sources. The default is the terminal; for an existing PIN,
+    /// agent.toml comes first.
+    pub fn prompter(&self, pin: Option<&PinSource>, new_pin: Option<&PinSource>) -> Result<Prompter, Failure> {
+        let pin = match pin {
+            Some(source) => source.clone(),
+            None => self.configuration()?.pin_source.clone().unwrap_or(PinSource::Prompt),
+        };
+        let new_pin = new_pin.cloned().unwrap_or(PinSource::Prompt);
+        let credentials = directory("CREDENTIALS_DIRECTORY");
+        Ok(Prompter::new(pin, new_pin).with_credentials(credentials).with_descriptors(descriptors::open_at_start()))
+    }
+}
+
+/// An absolute path from the environment; relative ones are ignored (XDG Base Directory
+/// Specification).
+pub fn directory(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// `$XDG_STATE_HOME`, else `~/.local/state`.
+pub fn state_home() -> Option<PathBuf> {
+    directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")))
+}
+
+/// `$XDG_CONFIG_HOME`, else `~/.config`.
+pub fn configuration_home() -> Option<PathBuf> {
+    directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")))
+}

@@ -1,0 +1,158 @@
+//! The person at the command line: asked through the prompter, informed on stderr.
+
+use std::os::unix::net::UnixStream;
+
+use indicatif::ProgressBar;
+
+use super::output::Output;
+use super::progress;
+use crate::keyset::{NoPin, Notice, PinRequest, Step, UserPrompter};
+use crate::prompter::{Prompter, PrompterError};
+use crate::token::{Pin, PinState, TokenInfo};
+
+/// A person at a terminal, or the PIN sources that replace one.
+pub struct TerminalPrompter<'a> {
+    prompter: Prompter,
+    /// asked once for the PIN that an interrupted command set as a new one
+    resuming: Option<Prompter>,
+    /// asked for a new token's SO PIN
+    so_prompter: Option<Prompter>,
+    output: &'a Output,
+    spinner: Option<ProgressBar>,
+}
+
+impl<'a> TerminalPrompter<'a> {
+    pub fn new(prompter: Prompter, output: &'a Output) -> Self {
+        Self { prompter, resuming: None, so_prompter: None, output, spinner: None }
+    }
+
+    /// Sets the prompter that gives, once, the PIN that an interrupted command set as a new one.
+    #[must_use]
+    pub fn resuming(mut self, prompter: Prompter) -> Self {
+        self.resuming = Some(prompter);
+        self
+    }
+
+    /// Sets the prompter that gives a new token's SO PIN, as a new PIN.
+    #[must_use]
+    pub fn with_so_pin(mut self, prompter: Prompter) -> Self {
+        self.so_prompter = Some(prompter);
+        self
+    }
+
+    fn stop_spinning(&mut self) {
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+impl UserPrompter for TerminalPrompter<'_> {
+    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
+        self.stop_spinning();
+        let pin = match request {
+            PinRequest::Existing { operation, token } => {
+                // The prompt names the operation: a command to an authority must not look like a
+                // mail.
+                self.prompter.pin(&format!("{} to {operation}", token.name()))
+            }
+            PinRequest::Resumed { token } => {
+                self.resuming.as_ref().unwrap_or(&self.prompter).pin(&token.name().to_string())
+            }
+            PinRequest::New { label, rule } => self.prompter.new_pin(&format!("token {label:?}"), rule),
+            PinRequest::NewSoPin { label } => {
+                let prompter = self.so_prompter.as_ref().unwrap_or(&self.prompter);
+                prompter.new_pin(&format!("the security officer of token {label:?}"), None)
+            }
+        };
+        pin.map_err(|error| no_pin(&error))
+    }
+
+    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
+        self.stop_spinning();
+        if self.prompter.lacks_terminal() {
+            return Err(NoPin::NotInteractive(NoPin::LastTry.to_string()));
+        }
+        if !self.prompter.is_attended() {
+            return Err(NoPin::LastTry);
+        }
+        let question = format!("{}: the next wrong PIN locks it. Continue?", token.name());
+        match self.prompter.confirm(&question) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(NoPin::Declined),
+            Err(error) => Err(no_pin(&error)),
+        }
+    }
+
+    fn watch_connection(&mut self, connection: &UnixStream) {
+        for prompter in
+            [Some(&mut self.prompter), self.resuming.as_mut(), self.so_prompter.as_mut()].into_iter().flatten()
+        {
+            prompter.ask_while_open(connection);
+        }
+    }
+
+    fn progress(&mut self, step: Step) {
+        let words = match step {
+            Step::CheckingLetter => "asking the authority about the letter",
+            Step::CreatingToken => "creating a new token",
+            Step::MakingKeys => "generating keys on the token",
+            Step::AwaitingReply => "waiting for the authority's reply",
+            Step::InstallingKey { .. } => "installing encryption keys",
+            Step::Confirming => "confirming to the authority",
+            Step::CleaningUp => "cleaning up",
+        };
+        // Other output may have removed the spinner.
+        self.spinner = self.spinner.take().filter(|spinner| !spinner.is_finished());
+        let spinner = self.spinner.get_or_insert_with(|| progress::spinner(words));
+        match step {
+            Step::InstallingKey { number, of } => {
+                spinner.set_message(format!("installing encryption key {number} of {of}"));
+            }
+            _ => spinner.set_message(words),
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.stop_spinning();
+        match notice {
+            Notice::IndexMismatch { .. }
+            | Notice::TokenLeft { .. }
+            | Notice::CheckpointNotKept { .. }
+            | Notice::NotReadBack { .. }
+            | Notice::AdministratorAdded { .. }
+            | Notice::CertificateEnding { .. } => {
+                self.output.warning(notice);
+            }
+            Notice::Resuming { .. } | Notice::RollingBack { .. } | Notice::SharedPin { .. } => self.output.note(notice),
+        }
+    }
+}
+
+impl Drop for TerminalPrompter<'_> {
+    fn drop(&mut self) {
+        self.stop_spinning();
+    }
+}
+
+/// Why the prompter gave no PIN.
+pub fn no_pin(error: &PrompterError) -> NoPin {
+    match error {
+        PrompterError::NoTerminal { .. } => NoPin::NotInteractive(error.to_string()),
+        PrompterError::Interrupted { .. } => NoPin::Interrupted,
+        PrompterError::Withdrawn { .. } => NoPin::Withdrawn,
+        error if error.is_cancelled() => NoPin::Cancelled,
+        error => NoPin::Unavailable(error.to_string()),
+    }
+}
+
+/// The state of a PIN, for tables and JSON.
+pub fn pin_state(state: PinState) -> &'static str {
+    match state {
+        PinState::Ok => "ok",
+        PinState::CountLow => "count-low",
+        PinState::FinalTry => "final-try",
+        PinState::Locked => "locked",
+        PinState::NotSet => "not-set",
+    }
+}

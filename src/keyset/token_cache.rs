@@ -1,0 +1,404 @@
+//! The agent's cache between operations: open tokens and the content of their public indexes.
+//!
+//! It holds no PIN. An active session belongs to the open token itself.
+
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::token::{Pin, PinLease, PinSession, PinState, Token, TokenError, TokenInfo};
+
+use super::find::keysets_of;
+use super::{FoundKeyset, KeysetError, Tokens};
+
+/// Number of consecutive wrong PINs from which the next prompt is delayed.
+const DELAY_AFTER: u32 = 3;
+/// Number of consecutive wrong PINs from which no further one is accepted.
+const REFUSED_AFTER: u32 = 10;
+/// The longest delay before a prompt.
+const MAX_DELAY: Duration = Duration::from_secs(30);
+/// The delay after [`DELAY_AFTER`] wrong PINs; it doubles with each further one.
+#[cfg(not(test))]
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+#[cfg(test)]
+const FIRST_DELAY: Duration = Duration::from_millis(1);
+
+/// A token, identified by module path and serial number.
+type CacheKey = (PathBuf, String);
+
+/// The cache: one entry per token.
+#[derive(Debug, Default)]
+pub(super) struct TokenCache {
+    tokens: Mutex<HashMap<CacheKey, CachedToken>>,
+    // Tokens that another program owned at the last attempt: the next listing does not wait for
+    // them.
+    held: Mutex<HashSet<CacheKey>>,
+}
+
+#[derive(Debug)]
+struct CachedToken {
+    label: String,
+    // `None` for an authority's token: it is opened once for inspection, and never kept open.
+    open: Option<Token>,
+    keysets: Option<Vec<FoundKeyset>>,
+}
+
+fn place(info: &TokenInfo) -> CacheKey {
+    (info.module.clone(), info.serial.clone())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl TokenCache {
+    /// Returns the token if it is open and still present.
+    pub fn open(&self, info: &TokenInfo) -> Option<Token> {
+        let token = lock(&self.tokens).get(&place(info))?.open.clone()?;
+        if token.is_present() {
+            return Some(token);
+        }
+        self.forget(info);
+        None
+    }
+
+    /// How long a listing waits for this token.
+    pub fn timeout(&self, info: &TokenInfo, usual: Duration) -> Duration {
+        if lock(&self.held).contains(&place(info)) { Duration::ZERO } else { usual }
+    }
+
+    /// Records whether another program owns the token.
+    pub fn note_held<T>(&self, info: &TokenInfo, result: &Result<T, TokenError>) {
+        let mut held = lock(&self.held);
+        match result {
+            Err(TokenError::Owned { .. }) => held.insert(place(info)),
+            _ => held.remove(&place(info)),
+        };
+    }
+
+    /// Returns whether the token is known to belong to an authority.
+    pub fn is_authority_token(&self, info: &TokenInfo) -> bool {
+        lock(&self.tokens).get(&place(info)).is_some_and(|kept| kept.open.is_none() && kept.label == info.label)
+    }
+
+    /// The keysets found when the public indexes were last read.
+    pub fn keysets(&self, info: &TokenInfo) -> Option<Vec<FoundKeyset>> {
+        let tokens = lock(&self.tokens);
+        let kept = tokens.get(&place(info)).filter(|kept| kept.label == info.label)?;
+        kept.keysets.clone()
+    }
+
+    pub fn keep(&self, info: &TokenInfo, token: &Token) {
+        let mut tokens = lock(&self.tokens);
+        let keysets = tokens.remove(&place(info)).and_then(|kept| kept.keysets);
+        tokens.insert(place(info), CachedToken { label: info.label.clone(), open: Some(token.clone()), keysets });
+    }
+
+    /// Caches a token on which keysets were found. A token without keysets is released, so that
+    /// other programs can enroll on it; so is a token with a locked PIN, so that `pin unblock` can
+    /// open it.
+    pub fn keep_keysets(&self, info: &TokenInfo, token: &Token, keysets: &[FoundKeyset]) {
+        let is_useless = keysets.is_empty() || matches!(info.pin_state, PinState::Locked | PinState::NotSet);
+        if is_useless && !token.has_active_session() {
+            self.forget(info);
+            return;
+        }
+        let kept =
+            CachedToken { label: info.label.clone(), open: Some(token.clone()), keysets: Some(keysets.to_vec()) };
+        lock(&self.tokens).insert(place(info), kept);
+    }
+
+    pub fn note_authority_token(&self, info: &TokenInfo) {
+        lock(&self.tokens)
+            .insert(place(info), CachedToken { label: info.label.clone(), open: None, keysets: Some(Vec::new()) });
+    }
+
+    /// Discards the cached keysets; the token stays open.
+    pub fn forget_keysets(&self, info: &TokenInfo) {
+        if let Some(kept) = lock(&self.tokens).get_mut(&place(info)).filter(|kept| kept.open.is_some()) {
+            kept.keysets = None;
+        }
+    }
+
+    pub fn forget(&self, info: &TokenInfo) {
+        // Dropped outside the lock: closing a token calls its module.
+        let kept = lock(&self.tokens).remove(&place(info));
+        drop(kept);
+    }
+
+    pub fn tokens(&self) -> Vec<Token> {
+        lock(&self.tokens).values().filter_map(|kept| kept.open.clone()).collect()
+    }
+
+    /// The open tokens of this module, with the keysets found on them.
+    fn read_tokens(&self, module: &Path) -> Vec<(Token, Vec<FoundKeyset>)> {
+        let tokens = lock(&self.tokens);
+        let of_module = tokens.iter().filter(|((path, _), _)| path == module);
+        of_module.filter_map(|(_, kept)| Some((kept.open.clone()?, kept.keysets.clone()?))).collect()
+    }
+
+    /// Releases every token of this module that has no active session.
+    fn release_idle_tokens(&self, module: &Path) {
+        let mut idle = Vec::new();
+        lock(&self.tokens).retain(|(path, _), kept| {
+            // Authority tokens stay recorded, so that they are not opened again for inspection.
+            let stays = path != module || kept.open.as_ref().is_none_or(Token::has_active_session);
+            if !stays {
+                idle.extend(kept.open.take());
+            }
+            stays
+        });
+        drop(idle);
+    }
+
+    /// Limits guessing independently of the token, because some tokens (such as SoftHSM) accept any
+    /// number of wrong PINs. Costs no try.
+    fn throttle_wrong_pins(token: &Token, operation: &'static str) -> Result<(), KeysetError> {
+        let wrong = token.wrong_pins_in_a_row();
+        if wrong >= REFUSED_AFTER {
+            return Err(KeysetError::TooManyWrongPins { operation, token: token.info().name(), wrong });
+        }
+        if let Some(more) = wrong.checked_sub(DELAY_AFTER) {
+            std::thread::sleep(FIRST_DELAY.saturating_mul(1 << more.min(8)).min(MAX_DELAY));
+        }
+        Ok(())
+    }
+}
+
+/// The exclusive right to ask for a token's PIN and to try it. In the agent, concurrent operations
+/// wait for it.
+pub(super) struct TokenLease {
+    token: Token,
+    lease: Option<PinLease>,
+    token_cache: Option<Arc<TokenCache>>,
+    // The user was warned that one try is left, and accepted the risk.
+    last_try_allowed: Cell<bool>,
+}
+
+impl Tokens {
+    /// Keeps tokens open and sessions of levels Medium and Low active between operations, as the
+    /// agent does. Without this, every operation asks for the PIN and ends its login.
+    #[must_use]
+    pub fn with_persistent_sessions(mut self) -> Self {
+        self.token_cache = Some(Arc::default());
+        self
+    }
+
+    pub(super) fn has_persistent_sessions(&self) -> bool {
+        self.token_cache.is_some()
+    }
+
+    /// The open tokens with an active session.
+    pub fn active_sessions(&self) -> Vec<Token> {
+        self.token_cache.iter().flat_map(|kept| kept.tokens()).filter(Token::has_active_session_settled).collect()
+    }
+
+    /// Lists all tokens as [`Tokens::list`] does, with a fresh PIN state: modules of an agent may
+    /// cache what tokens reported at its start. If a state cannot be refreshed, the cached one is
+    /// returned and a warning is logged.
+    pub fn list_as_of_now(&self) -> Result<Vec<TokenInfo>, KeysetError> {
+        Ok(self.list_and_read_pins()?.0)
+    }
+
+    /// As [`Tokens::list_as_of_now`], but without tokens whose PIN state could not be refreshed.
+    pub fn list_with_pins_known(&self) -> Result<Vec<TokenInfo>, KeysetError> {
+        let (mut tokens, not_read) = self.list_and_read_pins()?;
+        tokens.retain(|token| !not_read.contains(&place(token)));
+        Ok(tokens)
+    }
+
+    /// Lists all tokens, and those whose PIN state is only the cached one.
+    fn list_and_read_pins(&self) -> Result<(Vec<TokenInfo>, HashSet<CacheKey>), KeysetError> {
+        let (mut tokens, mut not_read) = (self.list()?, HashSet::new());
+        for module in self.modules().iter().filter(|_| self.token_cache.is_some()) {
+            let all = |tokens: &[TokenInfo]| -> Vec<CacheKey> {
+                tokens.iter().filter(|token| token.module == module.path()).map(place).collect()
+            };
+            if module.unresponsive_for().is_some() {
+                not_read.extend(all(&tokens));
+                continue;
+            }
+            match module.refresh_pin_states(tokens.iter_mut()) {
+                Ok(not_seen) => {
+                    for (serial, error) in not_seen {
+                        tracing::warn!("{error}");
+                        not_read.insert((module.path().to_owned(), serial));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    not_read.extend(all(&tokens));
+                }
+            }
+        }
+        Ok((tokens, not_read))
+    }
+
+    /// Discards all cached keysets; the next listing reads the public indexes again.
+    pub fn forget_all_keysets(&self) {
+        for token in self.token_cache.iter().flat_map(|kept| kept.tokens()) {
+            self.forget_keysets(token.info());
+        }
+    }
+
+    /// Discards the cached keysets of this token.
+    pub fn forget_keysets(&self, info: &TokenInfo) {
+        if let Some(kept) = &self.token_cache {
+            kept.forget_keysets(info);
+        }
+    }
+
+    /// Removes a token that is absent or has been replaced. Its session ends.
+    pub fn forget(&self, info: &TokenInfo) {
+        if let Some(kept) = &self.token_cache {
+            kept.forget(info);
+        }
+    }
+
+    /// Restarts modules, so that they show tokens created by other processes. Without
+    /// `with_readers`, only modules without card readers are restarted: a reader reports insertions
+    /// itself, and restarting its module is slow. Tokens without an active session are released
+    /// first; a module with a token in use is not restarted.
+    pub fn rescan(&self, with_readers: bool) -> Result<(), KeysetError> {
+        let mut failed = None;
+        for module in self.modules() {
+            // A stopped module cannot report its readers, and owns no card that other programs
+            // need.
+            if !module.is_stopped() {
+                // Skip an unresponsive module: listing its tokens reports the error.
+                let asked = module.clone();
+                let Ok(has_readers) = module.ask(move || asked.has_readers()) else { continue };
+                let is_left_alone = match has_readers {
+                    Ok(has_readers) => !with_readers && has_readers,
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                        true
+                    }
+                };
+                if is_left_alone {
+                    continue;
+                }
+            }
+            if let Some(kept) = &self.token_cache {
+                kept.release_idle_tokens(module.path());
+            }
+            // Continue with the other modules.
+            if let Err(error) = module.rescan() {
+                failed.get_or_insert(error);
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// The open tokens whose keysets were changed by another program, which may even have
+    /// reinitialized the token with the same serial number and label. Modules with readers are
+    /// skipped: they report a replaced card themselves.
+    pub fn externally_changed(&self) -> Vec<TokenInfo> {
+        let mut changed = Vec::new();
+        for module in self.modules() {
+            let Some(kept) = self.token_cache.as_ref().filter(|_| module.unresponsive_for().is_none()) else {
+                continue;
+            };
+            if module.has_readers().unwrap_or(true) {
+                continue;
+            }
+            for (token, before) in kept.read_tokens(module.path()) {
+                let info = token.info().clone();
+                let now = self.asked(module, move |_| Ok(keysets_of(&token, token.info())));
+                // Other code reports unreadable tokens.
+                if let Ok(Ok((now, unreadable_tokens))) = now
+                    && (now != before || !unreadable_tokens.is_empty())
+                {
+                    changed.push(info);
+                }
+            }
+        }
+        changed
+    }
+
+    /// Waits until no other operation uses a PIN of this token.
+    pub(super) fn acquire_lease(&self, token: &Token) -> TokenLease {
+        let lease = self.token_cache.is_some().then(|| token.acquire_pin_lease());
+        let last_try_allowed = Cell::new(false);
+        TokenLease { token: token.clone(), lease, token_cache: self.token_cache.clone(), last_try_allowed }
+    }
+}
+
+impl TokenLease {
+    /// The token whose PIN may be tried.
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// Enforces the limit of wrong PINs before the prompt.
+    pub fn throttle_wrong_pins(&self, operation: &'static str) -> Result<(), KeysetError> {
+        if self.token_cache.is_none() {
+            return Ok(());
+        }
+        TokenCache::throttle_wrong_pins(&self.token, operation)
+    }
+
+    /// Records that the user accepted to risk the token's last try.
+    pub fn allow_last_try(&self) {
+        self.last_try_allowed.set(true);
+    }
+
+    fn with_last_try(&self, pin: Pin) -> Pin {
+        if self.last_try_allowed.get() { pin.allow_last_try() } else { pin }
+    }
+
+    /// The error of the preceding operation's failed login, if this operation waited for it: it
+    /// shares the result at no further try.
+    pub fn failed_meanwhile(&self) -> Option<TokenError> {
+        self.lease.as_ref().and_then(PinLease::failed_meanwhile)
+    }
+
+    /// Returns whether the user declined the preceding operation's login while this one waited; the
+    /// user is not asked again.
+    pub fn declined_meanwhile(&self) -> bool {
+        self.lease.as_ref().is_some_and(PinLease::declined_meanwhile)
+    }
+
+    /// Ends the lease because the user declined.
+    pub fn decline(self) {
+        if let Some(lease) = self.lease {
+            lease.decline();
+        }
+    }
+
+    /// Logs in for one operation, with one try.
+    pub fn unlock(self, pin: Pin) -> Result<PinSession, TokenError> {
+        let pin = self.with_last_try(pin);
+        match self.lease {
+            Some(lease) => lease.unlock(pin),
+            None => self.token.unlock(pin),
+        }
+    }
+
+    /// Logs in with one try; the session stays active after the operation.
+    pub fn open_session(self, pin: Pin) -> Result<PinSession, TokenError> {
+        let pin = self.with_last_try(pin);
+        let Some(lease) = self.lease else { return self.token.unlock(pin) };
+        let result = lease.open_session(pin);
+        if let (Ok(_), Some(kept)) = (&result, &self.token_cache) {
+            kept.keep(self.token.info(), &self.token);
+        }
+        result
+    }
+
+    /// Verifies the PIN with one try and logs out again; the lease continues. Returns the correct
+    /// PIN.
+    pub fn verify(&self, pin: Pin) -> Result<Pin, TokenError> {
+        let pin = self.with_last_try(pin);
+        self.token.verify_pin(&pin)?;
+        Ok(pin)
+    }
+
+    /// Changes the PIN; costs one try of the old one.
+    pub fn change_pin(self, old: Pin, new: &Pin) -> Result<(), TokenError> {
+        let old = self.with_last_try(old);
+        self.token.change_pin(&old, new)
+    }
+}

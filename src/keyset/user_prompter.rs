@@ -1,0 +1,263 @@
+//! The user interface of an operation: asks for PINs and confirmations, shows warnings and
+//! progress.
+//!
+//! The command line implements it with the prompter, tests with a script. Nothing here uses a
+//! terminal.
+
+use std::os::unix::net::UnixStream;
+
+use serde::{Deserialize, Serialize};
+
+use crate::token::{KeysetName, Pin, PinRule, TokenInfo};
+
+use super::{FoundKeyset, SoPrompter};
+
+/// Which PIN is requested, and its purpose.
+#[derive(Clone, Copy, Debug)]
+pub enum PinRequest<'a> {
+    /// The token's present PIN; it is tried once, immediately afterwards.
+    Existing {
+        /// the operation, completing "to …"
+        operation: &'static str,
+        /// the token, chosen before any prompt
+        token: &'a TokenInfo,
+    },
+    /// The PIN chosen when an interrupted enrollment into a new token began. The same command reads
+    /// the new PIN's source again; a terminal asks once. It is tried once, immediately afterwards.
+    Resumed {
+        /// the token created by that enrollment
+        token: &'a TokenInfo,
+    },
+    /// A new PIN, for a token still to be created or as a replacement (`pin change`). A terminal
+    /// asks twice.
+    New {
+        /// the label of the token
+        label: &'a str,
+        /// the token's length and character rule, if known
+        rule: Option<PinRule>,
+    },
+    /// The SO PIN for a new token; requested only if the options ask for it.
+    NewSoPin {
+        /// the label of the token
+        label: &'a str,
+    },
+}
+
+/// Why no PIN was given. No try was used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoPin {
+    /// The user cancelled: closed the window, ended the input, or entered an empty line.
+    #[error("cancelled at the prompt")]
+    Cancelled,
+    /// The user pressed Ctrl-C at the command's prompt, which cancels the command.
+    #[error("interrupted at the prompt")]
+    Interrupted,
+    /// The requesting program exited, so the prompt was closed.
+    #[error("the requesting program has exited")]
+    Withdrawn,
+    /// The user was asked for a confirmation and refused it.
+    #[error("declined at the prompt")]
+    Declined,
+    /// No prompt is possible, or the PIN source is unusable; the text says why and what to do.
+    #[error("{0}")]
+    Unavailable(String),
+    /// As [`NoPin::Unavailable`], but only because this process cannot prompt: the caller may
+    /// prompt elsewhere.
+    #[error("{0}")]
+    #[serde(rename = "nobody-here")]
+    NotInteractive(String),
+    /// One try is left, and no user at a terminal accepted the risk.
+    #[error("one try is left on this token, and no user can be warned; run this at a terminal")]
+    LastTry,
+}
+
+impl NoPin {
+    /// Returns whether the user refused. Operations that waited for the same prompt are then not
+    /// asked again.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Interrupted | Self::Declined)
+    }
+}
+
+/// The progress of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Step {
+    /// Asking the authority whether it accepts the letter.
+    CheckingLetter,
+    /// Creating a new token.
+    CreatingToken,
+    /// Generating keys on the token.
+    MakingKeys,
+    /// Waiting for the authority's reply.
+    AwaitingReply,
+    /// Installing an encryption key.
+    InstallingKey {
+        /// its position, from 1
+        number: usize,
+        /// the number of keys
+        of: usize,
+    },
+    /// Confirming the certificates to the authority.
+    Confirming,
+    /// Removing everything that a failed attempt created.
+    CleaningUp,
+}
+
+/// Information for the user that does not stop the operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Notice {
+    /// An interrupted enrollment continues.
+    #[error("continuing an interrupted enrollment into the keyset {:?}", keyset.as_str())]
+    Resuming {
+        /// the keyset's name
+        keyset: KeysetName,
+    },
+    /// The objects of an interrupted enrollment are removed first.
+    #[error("removing an unfinished enrollment into the keyset {:?}", keyset.as_str())]
+    #[serde(rename = "abandoning")]
+    RollingBack {
+        /// the keyset's name
+        keyset: KeysetName,
+    },
+    /// The public index differs from the private one.
+    #[error(
+        "the public index of the keyset {:?} on {token} was changed without the PIN ({what}); \
+         the private index is used and the public one is replaced",
+        keyset.as_str()
+    )]
+    IndexMismatch {
+        /// the keyset's name
+        keyset: KeysetName,
+        /// the token's label and serial number
+        token: String,
+        /// the part that differs
+        what: String,
+    },
+    /// A newly created token could not be emptied again.
+    #[error("the new {token} could not be emptied: {reason}")]
+    TokenLeft {
+        /// the token's label and serial number
+        token: String,
+        /// the reason
+        reason: String,
+    },
+    /// A new administrator exists without a statement by another administrator.
+    #[error(
+        "{email} was added as an administrator on {at} on the authority's machine, with the authority's PIN, and {}; \
+         if you do: `tokenkeep admin acknowledge {entry}`",
+        when_it_counts(*counts, counts_from)
+    )]
+    AdministratorAdded {
+        /// the address of the new administrator
+        email: String,
+        /// the time of the addition
+        at: String,
+        /// the time from which it counts
+        counts_from: String,
+        /// does it count already?
+        counts: bool,
+        /// the sequence number of the log entry
+        entry: u64,
+    },
+    /// A certificate in use at the authority expires soon; the text is part of its signed response.
+    #[error("the authority says: {told}")]
+    CertificateEnding {
+        /// the certificate, its expiry, and the remedy
+        told: String,
+    },
+    /// The authority's audit checkpoint could not be stored on the token; the previous one stays.
+    #[error(
+        "the authority's audit checkpoint could not be kept in the keyset {:?} on {token} ({reason}); the next command \
+         compares with the previous checkpoint",
+        keyset.as_str()
+    )]
+    CheckpointNotKept {
+        /// the keyset's name
+        keyset: KeysetName,
+        /// the token's label and serial number
+        token: String,
+        /// the reason
+        reason: String,
+    },
+    /// The check that all installed objects are stored could not run.
+    #[error(
+        "a new process could not verify that everything is stored on {token} ({reason}); the module reports success; \
+         `tokenkeep doctor` checks the module"
+    )]
+    NotReadBack {
+        /// the token's label and serial number
+        token: String,
+        /// the reason
+        reason: String,
+    },
+    /// Other keysets share the PIN because they are on the same token.
+    #[error("this PIN is also the PIN of {others}, on the same token")]
+    SharedPin {
+        /// the names of the other keysets
+        others: String,
+    },
+}
+
+/// States from when an added administrator counts, and what to do about an unexpected one.
+fn when_it_counts(counts: bool, from: &str) -> String {
+    if counts {
+        format!("has been in effect since {from}; if you do not know why, have the authority's machine examined now")
+    } else {
+        format!("takes effect on {from}; if you do not know why, act before then")
+    }
+}
+
+/// The user of an operation. Called only after all checks that need no PIN.
+pub trait UserPrompter {
+    /// Returns the requested PIN, or the reason why there is none. Called once for each PIN of an
+    /// operation, and again after a wrong one if [`UserPrompter::can_retry_pin`].
+    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin>;
+
+    /// Warns that one more wrong PIN locks this token, and asks whether to continue. Without a user
+    /// at a terminal the result must be an error ([`NoPin::LastTry`], [`NoPin::NotInteractive`]).
+    /// Called before [`UserPrompter::pin`].
+    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin>;
+
+    /// Names the keyset of the next prompt. Called before it if the keyset is known.
+    fn set_keyset(&mut self, keyset: &FoundKeyset) {
+        let _ = keyset;
+    }
+
+    /// Asks for a confirmation of one use of a keyset at level Medium in an active session, instead
+    /// of the PIN. Every error denies the use; [`NoPin::Declined`] means that the user refused.
+    /// Denies by default.
+    fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
+        let _ = (operation, keyset);
+        Err(NoPin::Unavailable("cannot ask for a confirmation here".to_owned()))
+    }
+
+    /// Returns whether to prompt again after a wrong PIN. False if no user typed it, and after a
+    /// limited number of attempts.
+    fn can_retry_pin(&mut self) -> bool {
+        false
+    }
+
+    /// Sets the connection over which the next prompt was requested. If it becomes readable or
+    /// closes, the requester has gone, and the prompt is closed.
+    fn watch_connection(&mut self, connection: &UnixStream) {
+        let _ = connection;
+    }
+
+    /// The holder of the SO PIN, for the operation that needs it; `None` by default.
+    fn so_prompter(&mut self) -> Option<&mut dyn SoPrompter> {
+        None
+    }
+
+    /// Reports the progress.
+    fn progress(&mut self, step: Step) {
+        let _ = step;
+    }
+
+    /// Shows a notice.
+    fn notice(&mut self, notice: Notice) {
+        let _ = notice;
+    }
+}

@@ -1,0 +1,257 @@
+//! `docs/JSON.md` is correct: each command's answer has exactly the members that it lists, and the
+//! exit codes are those of `--help`.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::agent::wait_for;
+use crate::support::machine::Machine;
+
+use super::walkthrough::{free_addresses, fresh_machine};
+
+const DOCUMENT: &str = include_str!("../../docs/JSON.md");
+
+/// The cells of each row of the document's tables under this heading.
+fn rows(heading: &str) -> Vec<Vec<&'static str>> {
+    let lines = DOCUMENT.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
+    let table = lines.take_while(|line| line.starts_with('|'));
+    table.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+fn in_backticks(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// The members that the document lists for a command, or for another entry in the table's first
+/// column.
+fn described(command: &str) -> BTreeSet<String> {
+    let rows = rows("| command | members |");
+    let is_it = |cell: &str| cell == command || in_backticks(cell).any(|name| name == command);
+    let row = rows.iter().find(|row| is_it(row[0])).unwrap_or_else(|| panic!("{command} is not described"));
+    // The name of another command is not a member.
+    let is_command = |name: &&str| rows.iter().any(|row| in_backticks(row[0]).any(|command| command == *name));
+    in_backticks(row[1]).filter(|name| !is_command(name)).map(str::to_owned).collect()
+}
+
+/// The members of a value, as the document writes them. An empty value has none.
+fn members(value: &Value, place: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, member) in object {
+                let place = if place.is_empty() { name.clone() } else { format!("{place}.{name}") };
+                members(member, &place, found);
+            }
+        }
+        Value::Array(elements) if !elements.is_empty() => {
+            for element in elements {
+                members(element, &format!("{place}[]"), found);
+            }
+        }
+        Value::Array(_) => drop(found.insert(format!("{place}[]"))),
+        _ => drop(found.insert(place.to_owned())),
+    }
+}
+
+/// The answers seen, by command.
+#[derive(Default)]
+struct Seen(RefCell<BTreeMap<&'static str, BTreeSet<String>>>);
+
+impl Seen {
+    /// Fails the test if an answer has an undocumented member.
+    #[track_caller]
+    fn looks_at(&self, command: &'static str, answer: &Value) {
+        let mut found = BTreeSet::new();
+        members(answer, "", &mut found);
+        let described = described(command);
+        // An empty list may be a list of values that have members.
+        let is_described = |name: &String| {
+            described.contains(name) || (name.ends_with("[]") && described.iter().any(|other| other.starts_with(name)))
+        };
+        let besides: Vec<_> = found.iter().filter(|name| !is_described(name)).collect();
+        assert!(besides.is_empty(), "{command}: not described: {besides:?} in {answer:#}");
+        self.0.borrow_mut().entry(command).or_default().extend(found);
+    }
+
+    /// Fails the test unless every documented member was seen.
+    fn has_all(&self) {
+        let seen = self.0.borrow();
+        for row in rows("| command | members |") {
+            let names: Vec<_> = in_backticks(row[0]).collect();
+            let names = if names.is_empty() { vec![row[0]] } else { names };
+            let found: BTreeSet<_> = names.iter().filter_map(|name| seen.get(name)).flatten().cloned().collect();
+            let missing: Vec<_> = described(names[0]).into_iter().filter(|name| !found.contains(name)).collect();
+            assert!(missing.is_empty(), "{names:?}: described, and in no answer: {missing:?}");
+        }
+    }
+}
+
+/// A person at their own machine, whose every command answers with JSON.
+struct Person {
+    machine: Machine,
+    seen: Seen,
+}
+
+impl Person {
+    #[track_caller]
+    fn runs(&self, command: &'static str, line: &str) -> Value {
+        let line = format!("tokenkeep --json {line}");
+        let answer = self.machine.shell(&line).ok().json();
+        self.seen.looks_at(command, &answer);
+        answer
+    }
+
+    /// Starts a command that keeps running, and waits for its line.
+    fn starts(&self, command: &'static str, line: &[&str]) -> Ended {
+        let log = format!("{}.log", line[0]);
+        let child = Ended(self.machine.start_tokenkeep(&[&["--json"], line].concat(), &log, &[]));
+        let told = wait_for("it says that it serves", || {
+            let log = fs::read_to_string(self.machine.file(&log)).unwrap();
+            log.lines().find(|line| line.starts_with('{') && line.ends_with('}')).map(str::to_owned)
+        });
+        self.seen.looks_at(command, &serde_json::from_str(&told).unwrap());
+        child
+    }
+
+    /// The JSON values that a failing command writes to stderr, one per line.
+    #[track_caller]
+    fn complains(&self, line: &str) -> Vec<Value> {
+        let output = self.machine.shell(&format!("tokenkeep --json {line}"));
+        output.err().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{output}"))).collect()
+    }
+}
+
+/// Ends its process when it is dropped.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An agent in the background; stopped when dropped.
+struct BackgroundAgent<'a>(&'a Machine);
+
+impl Drop for BackgroundAgent<'_> {
+    fn drop(&mut self) {
+        self.0.tokenkeep(&["agent", "stop"]);
+    }
+}
+
+#[test]
+fn json_answers_and_their_description_have_the_same_members() {
+    let machine = fresh_machine(&free_addresses());
+    for (file, pin) in [("pin", "one-for-all-1234"), ("new.pin", "another-5678"), ("so.pin", "officer-24680")] {
+        machine.write_secret(file, pin);
+    }
+    machine.write("message.txt", "a message\n");
+    let person = Person { machine, seen: Seen::default() };
+    let configuration = "--config hsm-config/authority.toml";
+    let init = "--first-administrator admin@example.org --new-pin-source file:pin --letter-out admin.letter";
+    person.runs("authority init", &format!("authority init {configuration} {init}"));
+    let add = "administrator add second@example.org --name 'Second, Administrator' --letter-out second.letter";
+    let added =
+        person.runs("authority administrator add", &format!("authority {add} {configuration} --pin-source file:pin"));
+    let serve = ["authority", "serve", "--config", "hsm-config/authority.toml", "--pin-source", "file:pin"];
+    let serving = person.starts("authority serve", &serve);
+    let new = "--new-token --new-pin-source file:pin --so-pin-source file:so.pin";
+    person.runs("enroll", &format!("enroll --letter admin.letter --keyset admin --level high {new}"));
+    let admin = "--keyset admin --pin-source file:pin";
+    let issue = "admin issue user@example.org --name 'Example, User'";
+    person.runs("admin issue", &format!("{issue} {admin} --letter-out user.letter"));
+    person.runs("enroll", &format!("enroll --letter user.letter --level high {new}"));
+    person.runs("admin recover", &format!("admin recover user@example.org {admin}"));
+    person.runs("admin letter", &format!("admin letter user@example.org {admin}"));
+    person.runs("admin acknowledge", &format!("admin acknowledge {} {admin}", added["entry"]));
+    person.runs("admin list", &format!("admin list {admin}"));
+    person.runs("admin show", &format!("admin show user@example.org {admin}"));
+    person.runs("admin --statement-out", &format!("{issue} {admin} --statement-out statement"));
+    person.runs("authority answer", &format!("authority answer {configuration} --in statement --out response"));
+    person.runs("authority check", &format!("authority check {configuration}"));
+    person.runs("admin issue", &format!("admin open response --statement statement {admin}"));
+
+    let own = "--keyset default --pin-source file:pin";
+    for out in ["", "--out signed.p7m"] {
+        person.runs("sign", &format!("sign {own} message.txt {out}"));
+    }
+    for out in ["", "--out verified.txt"] {
+        person.runs("verify", &format!("verify signed.p7m {out}"));
+    }
+    person.runs("sign", &format!("sign {own} message.txt --format smime --out signed.eml"));
+    person.machine.shell("sed -i '1i From: user@example.org' signed.eml").ok();
+    person.runs("verify", "verify signed.eml");
+    for error in person.complains("verify message.txt") {
+        person.seen.looks_at("an error, on stderr", &error);
+    }
+    for out in ["", "--out secret.p7m"] {
+        person.runs("encrypt", &format!("encrypt --to user@example.org message.txt {out}"));
+    }
+    for out in ["", "--out message.txt"] {
+        person.runs("decrypt", &format!("decrypt {own} secret.p7m {out}"));
+    }
+    person.runs("encrypt", "encrypt --to user@example.org signed.eml --out secret.p7m");
+    person.runs("decrypt", &format!("decrypt {own} secret.p7m"));
+    person.runs("keysets", "keysets");
+    person.runs("keyset list", "keyset list");
+    person.runs("keyset forget", "keyset forget default");
+    person.runs("keyset forget", "keyset forget default --undo");
+    person.runs("keyset show", "keyset show default");
+    person.runs("tokens", "tokens");
+    person.runs("token list", "token list");
+    person.runs("pin status", "pin status");
+    person.runs("pin change", &format!("pin change {own} --new-pin-source file:new.pin"));
+    person.runs("pin unblock", "pin unblock default --so-pin-source file:so.pin --new-pin-source file:pin");
+    person.runs("keyset delete", "keyset delete default --yes --pin-source file:pin");
+    let serial = person.machine.listed_token("default").serial;
+    person.runs("token erase", &format!("token erase default --yes-erase {serial}"));
+    let database = "state/tokenkeep/authority/authority.db";
+    let sql = "UPDATE temporary_keys SET state = 'unused' WHERE state = 'used'";
+    person.machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", database, sql], b"").ok();
+    let checked = person.machine.shell(&format!("tokenkeep --json authority check {configuration}")).fails_with(1);
+    person.seen.looks_at("authority check", &checked.json());
+    drop(serving);
+
+    // `doctor` exits with 1 if it finds a problem, and still answers.
+    person.seen.looks_at("doctor", &person.machine.tokenkeep(&["doctor", "--json"]).json());
+    fs::create_dir_all(person.machine.file("config/tokenkeep")).unwrap();
+    person.machine.write("config/tokenkeep/agent.toml", "keysets = 1\n");
+    let wrong = person.machine.tokenkeep(&["doctor", "--json"]).fails_with(1);
+    person.seen.looks_at("doctor", &wrong.json());
+    person.seen.looks_at("an error, on stderr", &serde_json::from_slice(&wrong.stderr).unwrap());
+    fs::remove_file(person.machine.file("config/tokenkeep/agent.toml")).unwrap();
+    person.runs("demo", "demo");
+
+    let ended = BackgroundAgent(&person.machine);
+    person.runs("agent --env", "agent --env");
+    person.runs("agent status", "agent status");
+    person.runs("agent log-off", "agent log-off");
+    person.runs("agent stop", "agent stop");
+    drop(ended);
+    drop(person.starts("agent", &["agent"]));
+
+    for error in person.complains("sign --keyset nobody message.txt --pin-source file:pin") {
+        person.seen.looks_at("an error, on stderr", &error);
+    }
+    let serial = person.machine.listed_token("admin").serial;
+    let lock = person.machine.file(&format!("runtime/tokenkeep/libsofthsm2.so-{serial}.lock"));
+    let lock = fs::File::options().write(true).open(lock).unwrap();
+    lock.try_lock().unwrap();
+    for warning in person.complains("tokens") {
+        person.seen.looks_at("a warning, on stderr", &warning);
+    }
+    person.seen.has_all();
+}
+
+#[test]
+fn the_exit_codes_are_those_that_help_lists() {
+    let help = Machine::new().tokenkeep(&["--help"]).ok().out();
+    let (_, listed) = help.split_once("Exit codes: ").unwrap();
+    let listed: String = listed.split_whitespace().collect::<Vec<_>>().join(" ");
+    let listed: BTreeSet<_> = listed.trim_end_matches('.').split(", ").map(str::to_owned).collect();
+    let described: BTreeSet<_> = rows("| code | word |").iter().map(|row| format!("{} {}", row[0], row[1])).collect();
+    assert_eq!(described, listed);
+}

@@ -1,0 +1,164 @@
+//! Another program that knows a PIN: PKCS#11 calls around tokenkeep, as a user's other programs can
+//! make them.
+//!
+//! A module finds its tokens through the process environment, so the calls run in a process of
+//! their own: this test binary again, restricted to the calling test.
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::Result as CkResult;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::{Session, UserType};
+use cryptoki::slot::Slot;
+use cryptoki::types::AuthPin;
+use serde_json::{Value, json};
+
+use super::machine::{Machine, run};
+
+/// The variable that tells the process that it is the other program, and holds its order.
+const CHILD_TASK: &str = "TOKENKEEP_TEST_ORDER";
+
+/// The parameters of the process.
+pub struct ChildTask {
+    pub module: String,
+    /// The token's label.
+    pub token: String,
+    pub pin: String,
+    pub input: Value,
+}
+
+impl Machine {
+    /// Runs `test` (as `module::function`) in a process of its own, with an order for this token.
+    /// Returns its answer.
+    #[track_caller]
+    pub fn order(&self, test: &str, token: &str, pin: &str, input: &Value) -> Value {
+        let answer = self.file("tmp/order.answer");
+        let order = json!({ "module": self.module(), "token": token, "pin": pin, "input": input, "answer": answer });
+        let mut command = self.command(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture"]).env(CHILD_TASK, order.to_string());
+        let output = run(command, b"").ok();
+        let answered = std::fs::read(&answer).unwrap_or_else(|_| panic!("no test has this name: {test}\n{output}"));
+        std::fs::remove_file(&answer).unwrap();
+        serde_json::from_slice(&answered).unwrap()
+    }
+}
+
+impl ChildTask {
+    /// In the process started by [`Machine::order`]: runs the closure and returns true. Otherwise
+    /// does nothing.
+    pub fn run_in_child(act: impl FnOnce(&Self) -> Value) -> bool {
+        let Ok(order) = std::env::var(CHILD_TASK) else { return false };
+        let order: Value = serde_json::from_str(&order).unwrap();
+        let text = |name: &str| order[name].as_str().unwrap().to_owned();
+        let (module, token, pin, input) = (text("module"), text("token"), text("pin"), order["input"].clone());
+        let answer = act(&Self { module, token, pin, input });
+        std::fs::write(text("answer"), answer.to_string()).unwrap();
+        true
+    }
+}
+
+/// A program with PKCS#11 sessions that is logged in to one token.
+pub struct OtherProgram {
+    pub session: Session,
+    pub pin: AuthPin,
+    pub input: Value,
+    module: Pkcs11,
+    slot: Slot,
+}
+
+impl OtherProgram {
+    /// In the process started by [`Machine::order`]: logs in, runs the closure and returns true.
+    /// Otherwise does nothing.
+    pub fn run_logged_in(act: impl FnOnce(&Self) -> Value) -> bool {
+        ChildTask::run_in_child(|order| {
+            let module = Pkcs11::new(&order.module).unwrap();
+            module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+            let is_it = |slot: &Slot| module.get_token_info(*slot).is_ok_and(|info| info.label() == order.token);
+            let slot = module.get_slots_with_token().unwrap().into_iter().find(is_it).expect("no such token");
+            let session = module.open_rw_session(slot).unwrap();
+            let pin: AuthPin = order.pin.clone().into();
+            session.login(UserType::User, Some(&pin)).unwrap();
+            act(&Self { session, pin, input: order.input.clone(), module, slot })
+        })
+    }
+
+    /// A new session without an active operation.
+    pub fn another_session(&self) -> Session {
+        self.module.open_rw_session(self.slot).unwrap()
+    }
+
+    /// All token objects of a class.
+    pub fn objects(&self, class: ObjectClass) -> Vec<ObjectHandle> {
+        self.session.find_objects(&[Attribute::Class(class), Attribute::Token(true)]).unwrap()
+    }
+
+    /// An attribute of an object; `None` if the token does not reveal it.
+    pub fn attribute(&self, object: ObjectHandle, kind: AttributeType) -> Option<Attribute> {
+        self.session.get_attributes(object, &[kind]).ok()?.pop()
+    }
+
+    pub fn is(&self, object: ObjectHandle, attribute: &Attribute) -> bool {
+        self.attribute(object, attribute.attribute_type()).as_ref() == Some(attribute)
+    }
+
+    pub fn is_rsa(&self, object: ObjectHandle) -> bool {
+        self.is(object, &Attribute::KeyType(KeyType::RSA))
+    }
+
+    pub fn label(&self, object: ObjectHandle) -> String {
+        match self.attribute(object, AttributeType::Label) {
+            Some(Attribute::Label(label)) => String::from_utf8_lossy(&label).into_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// A key pair of this program with all permissions: what fails with a user's key must succeed
+    /// with this one.
+    pub fn own_key_pair(&self, kind: KeyType) -> OwnKeyPair {
+        let mut private = vec![Attribute::Token(false), Attribute::Sensitive(false), Attribute::Extractable(true)];
+        private.push(Attribute::Sign(true));
+        let mut public = vec![Attribute::Token(false), Attribute::Private(false), Attribute::Verify(true)];
+        let mechanism = if kind == KeyType::RSA {
+            private.extend([Attribute::Decrypt(true), Attribute::Unwrap(true)]);
+            public.extend([Attribute::Encrypt(true), Attribute::ModulusBits(2048.into())]);
+            public.push(Attribute::PublicExponent(vec![1, 0, 1]));
+            Mechanism::RsaPkcsKeyPairGen
+        } else {
+            private.push(Attribute::Derive(true));
+            // secp256r1
+            public.push(Attribute::EcParams(vec![0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07]));
+            Mechanism::EccKeyPairGen
+        };
+        let (public, private) = self.session.generate_key_pair(&mechanism, &public, &private).unwrap();
+        OwnKeyPair { public, private }
+    }
+}
+
+/// Thirty-two bytes of value 7, encrypted to an RSA key. Every RSA private key reveals its public
+/// key.
+pub fn encrypted(session: &Session, key: ObjectHandle) -> Vec<u8> {
+    let mut template = session.get_attributes(key, &[AttributeType::Modulus]).unwrap();
+    template.extend([
+        Attribute::Class(ObjectClass::PUBLIC_KEY),
+        Attribute::KeyType(KeyType::RSA),
+        Attribute::Token(false),
+        Attribute::Private(false),
+        Attribute::Encrypt(true),
+        Attribute::PublicExponent(vec![1, 0, 1]),
+    ]);
+    let public = session.create_object(&template).unwrap();
+    session.encrypt(&Mechanism::RsaPkcs, public, &[7; 32]).unwrap()
+}
+
+/// The value of a readable secret key.
+pub fn value(session: &Session, secret: ObjectHandle) -> CkResult<Vec<u8>> {
+    match session.get_attributes(secret, &[AttributeType::Value])?.pop() {
+        Some(Attribute::Value(value)) => Ok(value),
+        other => panic!("it has no value: {other:?}"),
+    }
+}
+
+pub struct OwnKeyPair {
+    pub public: ObjectHandle,
+    pub private: ObjectHandle,
+}
