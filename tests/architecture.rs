@@ -1,10 +1,11 @@
-//! The architecture rules: imports go down only, files stay short, and every file says what it is
-//! for.
+//! The architecture rules: imports go down only, files stay short, every file says what
+//! it is for, and a type's name has one meaning.
 //!
 //! A single crate does not prevent import cycles, so this test reads the source: every path that
 //! begins with `crate::` or `tokenkeep::`, in `use` lines and elsewhere, in tests too.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -111,6 +112,40 @@ fn every_file_says_what_it_is_for() {
         assert!(text.starts_with("//! "), "{} does not open with a //! paragraph", path.display());
         assert!(!text.starts_with("//! To be written"), "{} does not say what it is for", path.display());
     }
+}
+
+#[test]
+fn crate_visible_type_names_are_unique() {
+    let sources = sources();
+    let test_modules: Vec<PathBuf> = sources.iter().flat_map(|(path, text)| test_files(path, text)).collect();
+    let mut declared: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, text) in &sources {
+        if test_modules.iter().any(|module| path == &module.with_extension("rs") || path.starts_with(module)) {
+            continue;
+        }
+        for name in visible_types(text) {
+            declared.entry(name).or_default().push(path.display().to_string());
+        }
+    }
+    assert!(declared.len() > 300, "{} types only: were the sources read correctly?", declared.len());
+    for name in ["Token", "KeysetError", "Store", "TemporaryKeyPurpose"] {
+        assert!(declared.contains_key(name), "{name} was not found");
+    }
+    let twice: Vec<_> = declared.iter().filter(|(_, paths)| paths.len() > 1).collect();
+    assert!(twice.is_empty(), "declared more than once:\n{twice:#?}");
+}
+
+#[test]
+fn planted_type_declarations_are_found() {
+    let text = "pub struct One;\npub(crate) enum Two {}\n    pub(in crate::agent) trait Three {}\nstruct Private;\n\
+                pub type Four = u8;\n/// pub struct Comment;\n#[cfg(test)]\npub struct Test {\n    a: u8,\n}\n\
+                column_enum! {\n    /// Doc.\n    Five {\n        Six = \"six\",\n    }\n}\n\
+                #[cfg(test)]\nmod tests {\n    pub struct Inner;\n}\npub union Seven {}\n";
+    assert_eq!(visible_types(text), ["One", "Two", "Three", "Four", "Five", "Seven"]);
+    let text = "#[cfg(test)]\nmod tests;\nmod code;\n#[cfg(test)]\npub(crate) mod test_support;\n";
+    let files = |path: &str| test_files(Path::new(path), text);
+    assert_eq!(files("src/a/mod.rs"), [Path::new("src/a/tests"), Path::new("src/a/test_support")]);
+    assert_eq!(files("src/a/b.rs"), [Path::new("src/a/b/tests"), Path::new("src/a/b/test_support")]);
 }
 
 /// ureq logs the bodies that it reads to the `log` crate at trace level, and a letter is one of
@@ -226,15 +261,78 @@ fn name_at(text: &str) -> Option<String> {
     (!name.is_empty() && name != "self").then_some(name)
 }
 
+/// The text without its items under `#[cfg(test)]`, and the names of the files that such items
+/// declare as modules.
+fn without_tests(text: &str) -> (Vec<&str>, Vec<String>) {
+    let (mut code, mut modules) = (Vec::new(), Vec::new());
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            code.push(line);
+            continue;
+        }
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let Some(item) = lines.find(|line| !line.trim_start().starts_with(['#', '/'])) else { break };
+        if let Some((_, name)) = item.strip_suffix(';').and_then(|item| item.split_once("mod ")) {
+            modules.push(name.to_owned());
+        }
+        if !item.ends_with(';') && !item.ends_with('}') {
+            let end = format!("{indent}}}");
+            lines.find(|line| *line == end || *line == format!("{end};") || *line == format!("{indent});"));
+        }
+    }
+    (code, modules)
+}
+
+/// The paths, without `.rs`, of the test modules that a file declares.
+fn test_files(path: &Path, text: &str) -> Vec<PathBuf> {
+    let is_root = path.file_name().is_some_and(|name| ["mod.rs", "lib.rs", "main.rs"].iter().any(|root| name == *root));
+    let directory = if is_root { path.parent().unwrap().to_owned() } else { path.with_extension("") };
+    without_tests(text).1.iter().map(|name| directory.join(name)).collect()
+}
+
+/// The names of the types, traits and aliases that a file declares for other modules.
+fn visible_types(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut in_column_enum = false;
+    for line in without_tests(text).0 {
+        let line = line.trim_start();
+        if line.starts_with("column_enum! {") {
+            // The macro of `src/store/columns.rs`: `Name { Variant = "word", … }`.
+            in_column_enum = true;
+        } else if in_column_enum && line.ends_with(" {") {
+            names.extend(name_at(line));
+            in_column_enum = false;
+        }
+        let Some(rest) = line.strip_prefix("pub") else { continue };
+        let rest = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(rest, |(_, rest)| rest);
+        let declared = ["struct ", "enum ", "trait ", "type ", "union "]
+            .iter()
+            .find_map(|kind| rest.trim_start().strip_prefix(kind));
+        names.extend(declared.and_then(name_at));
+    }
+    names
+}
+
 fn source_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
 /// Every Rust file under `src`, with its text.
 fn sources() -> Vec<(PathBuf, String)> {
+    let files = rust_files_under(&source_directory());
+    assert!(files.len() > 10, "the source was found");
+    files
+}
+
+fn rust_files_under(directory: &Path) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
-    let mut open = vec![source_directory()];
+    let mut open = vec![directory.to_owned()];
     while let Some(directory) = open.pop() {
+        // A crate of its own, without its dependencies' code.
+        if directory.ends_with("tests/kryoptic") {
+            continue;
+        }
         for entry in fs::read_dir(&directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
@@ -246,6 +344,5 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     files.sort();
-    assert!(files.len() > 10, "the source was found");
     files
 }
