@@ -81,7 +81,7 @@ fn every_crash_point_is_in_the_list_once_and_in_the_code() {
                 rooms.push(path);
             } else {
                 let text = std::fs::read_to_string(path).unwrap();
-                let names = text.split("at(\"authority.").skip(1).filter_map(|rest| rest.split('"').next());
+                let names = text.split("crash_point(\"authority.").skip(1).filter_map(|rest| rest.split('"').next());
                 found.extend(names.map(|name| format!("authority.{name}")));
             }
         }
