@@ -8,6 +8,7 @@ mod enroll;
 mod equal_work;
 mod expiry;
 mod init;
+mod log_position;
 mod openssl;
 mod recover;
 mod rows;

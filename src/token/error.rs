@@ -1,43 +1,18 @@
 //! Errors of tokens. Each names the operation, the token, and the next step.
 
+mod kind;
 mod remedies;
+mod token_name;
 
-use std::fmt;
 use std::path::PathBuf;
 
 use super::{PinState, WhichPin};
+pub use kind::TokenErrorKind;
 use remedies::{AFTER_LOCKED_PIN, AFTER_UNKNOWN_STATE, after_wrong_pin};
-
-/// Identifies a token to a person: the label that they know and the unique serial number.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TokenName {
-    /// the token's label
-    pub label: String,
-    /// the token's serial number
-    pub serial: String,
-}
-
-impl fmt::Display for TokenName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "token {:?} (serial {})", self.label, self.serial)
-    }
-}
+pub use token_name::TokenName;
 
 /// The operation of a login whose purpose this module does not know.
 pub(super) const LOG_IN: &str = "log in";
-
-/// The exit code category of an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenErrorKind {
-    /// The token, module or key is not present.
-    Absent,
-    /// The PIN is wrong, locked, not set, or has a wrong length.
-    Pin,
-    /// The request is not allowed or not possible; a repetition fails too.
-    Refused,
-    /// A fault.
-    Fault,
-}
 
 /// A failed operation on a token.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -418,43 +393,6 @@ impl TokenError {
             *operation = act;
         }
         self
-    }
-
-    /// The exit code category of this error.
-    pub fn kind(&self) -> TokenErrorKind {
-        match self {
-            Self::Module { .. } | Self::Absent { .. } | Self::KeyAbsent { .. } => TokenErrorKind::Absent,
-            Self::PinIncorrect { .. }
-            | Self::PinLocked { .. }
-            | Self::LastTry { .. }
-            | Self::TooManyUnattended { .. }
-            | Self::SoPinIncorrect { .. }
-            | Self::SoPinLocked { .. }
-            | Self::PinNotSet { .. }
-            | Self::PinLength { .. }
-            | Self::NotLoggedIn { .. }
-            | Self::PinEachUse { .. }
-            | Self::Spent { .. } => TokenErrorKind::Pin,
-            Self::LabelTaken { .. }
-            | Self::LabelUnfit { .. }
-            | Self::NewPinRefused { .. }
-            | Self::NoFreeSlot { .. }
-            | Self::Unsupported { .. }
-            | Self::BadDelivery { .. }
-            | Self::BadData { .. } => TokenErrorKind::Refused,
-            Self::Owned { .. }
-            | Self::PinStateUnknown { .. }
-            | Self::Full { .. }
-            | Self::NoRoom { .. }
-            | Self::NotStored { .. }
-            | Self::WriteProtected { .. }
-            | Self::Busy { .. }
-            | Self::LockDirectory { .. }
-            | Self::LockFile { .. }
-            | Self::Encoding(_)
-            | Self::NoRandom(_)
-            | Self::Fault { .. } => TokenErrorKind::Fault,
-        }
     }
 }
 

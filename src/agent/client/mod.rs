@@ -10,6 +10,7 @@
 mod error;
 mod http;
 mod pins;
+mod replies;
 mod status;
 
 use std::io::{self, ErrorKind};
@@ -23,18 +24,19 @@ pub use error::ClientError;
 pub use status::AgentStatus;
 
 use self::http::Exchange;
+use self::replies::{NoPrompter, SoPinOnly, answer_question, run_network_request};
 use super::operation::{
-    ClientQuestion, ClientReply, NetworkRequest, NoTransport, OperationEvent, OperationOutput, OperationRequest,
-    ReplyValue, WireEnrollRequest, WireKeysetChoice, WireStatementChannel, selector_text,
+    ClientReply, NoTransport, OperationEvent, OperationOutput, OperationRequest, WireEnrollRequest, WireKeysetChoice,
+    WireStatementChannel, selector_text,
 };
 use super::{ClientConnection, ModuleWorker, PeerProcess};
 use crate::keyset::{
     CommandResult, Decrypted, Deleted, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, LogPolicy,
-    NoPin, OpenedResponse, PinRequest, RemoteTokens, SoPrompter, TokenSelector, UnreadableToken, UserPrompter,
+    NoPin, OpenedResponse, RemoteTokens, SoPrompter, TokenSelector, UnreadableToken, UserPrompter,
 };
 use crate::letter::Letter;
 use crate::statement::{AdminOperation, SignedStatement};
-use crate::token::{Pin, TokenInfo};
+use crate::token::TokenInfo;
 use crate::transport::Transport;
 
 /// Timeout for each read and write until the agent has accepted a request.
@@ -380,92 +382,5 @@ fn expect_answered(answer: OperationOutput) -> Result<CommandResult, ClientError
             Ok(CommandResult { answer: OpenedResponse::Other(answer), alarm })
         }
         _ => Err(ClientError::Unfitting),
-    }
-}
-
-/// Passes a question to the person, with the name of the operation that the user typed.
-fn answer_question(question: &ClientQuestion, operation: &'static str, person: &mut dyn UserPrompter) -> ReplyValue {
-    let pin = match question {
-        ClientQuestion::Existing { token, .. } => person.pin(PinRequest::Existing { operation, token }),
-        ClientQuestion::Resumed { token } => person.pin(PinRequest::Resumed { token }),
-        ClientQuestion::New { label, rule } => person.pin(PinRequest::New { label, rule: *rule }),
-        ClientQuestion::NewSoPin { label } => person.pin(PinRequest::NewSoPin { label }),
-        ClientQuestion::LastTry { token } => return yes(person.confirm_last_try(token)),
-        ClientQuestion::LastSoTry { token } => {
-            return yes(so_prompter(person).and_then(|so_prompter| so_prompter.confirm_last_try(token)));
-        }
-        ClientQuestion::SoPin { token } => so_prompter(person).and_then(|so_prompter| so_prompter.so_pin(token)),
-        ClientQuestion::NewInstead { token, rule } => {
-            so_prompter(person).and_then(|so_prompter| so_prompter.new_pin(token, *rule))
-        }
-    };
-    match pin {
-        Ok(pin) if pin.is_attended() => ReplyValue::Pin(pin.as_str().as_bytes().into()),
-        Ok(pin) => ReplyValue::UnattendedPin(pin.as_str().as_bytes().into()),
-        Err(reason) => ReplyValue::No(reason),
-    }
-}
-
-fn yes(answer: Result<(), NoPin>) -> ReplyValue {
-    match answer {
-        Ok(()) => ReplyValue::Yes {},
-        Err(reason) => ReplyValue::No(reason),
-    }
-}
-
-fn so_prompter(person: &mut dyn UserPrompter) -> Result<&mut dyn SoPrompter, NoPin> {
-    person.so_prompter().ok_or_else(|| NoPin::Unavailable("no SO PIN is available here".to_owned()))
-}
-
-fn run_network_request(network_request: NetworkRequest, transport: &dyn Transport) -> ReplyValue {
-    let brought = match network_request {
-        NetworkRequest::Cmp(message) => transport.cmp(message.as_slice()),
-        NetworkRequest::CaCertificate {} => transport.ca_certificate(),
-        NetworkRequest::Instance {} => transport.instance(),
-        NetworkRequest::Statement(statement) => transport.statement(statement.as_slice()),
-        NetworkRequest::SearchCertificates(email) => {
-            return match transport.search_certificates(&email) {
-                Ok(found) => ReplyValue::Certificates(found.into_iter().map(Into::into).collect()),
-                Err(error) => ReplyValue::NetworkFailed(error),
-            };
-        }
-    };
-    match brought {
-        Ok(bytes) => ReplyValue::NetworkReply(bytes.into()),
-        Err(error) => ReplyValue::NetworkFailed(error),
-    }
-}
-
-/// For the operation that asks only for the SO PIN.
-struct SoPinOnly<'a>(&'a mut dyn SoPrompter);
-
-impl UserPrompter for SoPinOnly<'_> {
-    fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        Err(NoPin::Unavailable("this operation asks only for the SO PIN".to_owned()))
-    }
-
-    fn confirm_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
-        Err(NoPin::LastTry)
-    }
-
-    fn so_prompter(&mut self) -> Option<&mut dyn SoPrompter> {
-        Some(&mut *self.0)
-    }
-
-    fn watch_connection(&mut self, connection: &UnixStream) {
-        self.0.watch_connection(connection);
-    }
-}
-
-/// For operations that ask nothing.
-struct NoPrompter;
-
-impl UserPrompter for NoPrompter {
-    fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        Err(NoPin::Unavailable("this operation does not ask for a PIN".to_owned()))
-    }
-
-    fn confirm_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
-        Err(NoPin::LastTry)
     }
 }

@@ -15,6 +15,7 @@
 
 mod client;
 mod pins;
+mod requests;
 mod server;
 mod wire;
 
