@@ -86,7 +86,7 @@ fn it_serves_and_prompts_across_pid_namespaces() {
     machine.write("default.pub", offered);
     std::thread::scope(|scope| {
         let signing = scope.spawn(|| sign_file(machine, "default"));
-        terminal.expect("Asked by: a program unknown").expect("PIN:").type_line(TestUser::PIN);
+        terminal.expect("Asked by: an unknown program").expect("PIN:").type_line(TestUser::PIN);
         signing.join().unwrap().ok();
     });
     assert!(machine.file("message.sig").exists());

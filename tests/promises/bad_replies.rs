@@ -164,7 +164,7 @@ fn a_changed_or_cut_reply_leaves_the_token_as_it_was() {
             ProxyAction::Replace(changed)
         });
     }
-    attempt.refuses("cut off", |reply| ProxyAction::CutAfter(reply.der().len() / 2));
+    attempt.refuses("it is truncated", |reply| ProxyAction::CutAfter(reply.der().len() / 2));
     attempt.refuses("is unreadable", |reply| ProxyAction::Replace(reply.der()[..reply.der().len() - 1].to_vec()));
     attempt.refuses("the reply", |_| ProxyAction::Replace(Vec::new()));
     attempt.refuses("is unreadable", |reply| ProxyAction::Replace([reply.der(), b"\0"].concat()));
@@ -317,7 +317,7 @@ fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
     wire.tells(|reply| ProxyAction::CutAfter(reply.der().len() - 1));
     let cut = enroll();
     assert_eq!(wire.replies(), 2);
-    for (output, why) in [(swapped, "not the key of its certificate"), (cut, "cut off")] {
+    for (output, why) in [(swapped, "not the key of its certificate"), (cut, "it is truncated")] {
         output.fails_with(5).says("not enrolled").says(why);
     }
 

@@ -144,12 +144,12 @@ fn nobody_is_asked_on_another_shells_terminal() {
 fn says_where_it_asks(machine: &Machine, agent: &Agent) {
     let shown = machine.tokenkeep(&["agent", "--env"]).ok();
     says_all(&shown.out(), &["SSH_AUTH_SOCK=", &agent.ssh_socket().display().to_string()]);
-    says_all(&shown.err(), &["warning: the agent runs, but cannot ask ", "`prompter` in agent.toml"]);
-    machine.tokenkeep(&["agent", "status"]).ok().says("It cannot ask ").says("`prompter` in agent.toml");
+    says_all(&shown.err(), &["warning: the agent runs, but cannot prompt ", "`prompter` in agent.toml"]);
+    machine.tokenkeep(&["agent", "status"]).ok().says("It cannot prompt ").says("`prompter` in agent.toml");
     let status = machine.tokenkeep(&["agent", "status", "--json"]).ok().json();
     assert!(status["asks_by"].is_null() && status["cannot_ask"].is_string(), "{status}");
     let doctor = machine.tokenkeep(&["doctor"]).out();
-    says_all(&doctor, &["it cannot ask ", "uses that need a person are refused"]);
+    says_all(&doctor, &["it cannot prompt ", "uses that need a person are refused"]);
 }
 
 #[test]

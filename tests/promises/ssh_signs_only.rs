@@ -167,7 +167,7 @@ fn a_client_that_is_refused_without_end_does_not_fill_the_log() {
     refused(3);
     wait_for("a line for each", || (lines().len() == 3).then_some(()));
     for line in lines() {
-        assert!(line.contains("refused an SSH client: cannot take a private key"), "{line}");
+        assert!(line.contains("refused an SSH client: cannot add a private key"), "{line}");
     }
     for _ in 0..10 {
         refused(100);

@@ -382,7 +382,7 @@ fn enrollment_resumes_after_an_agent_crash() {
     user.machine.set_environment("TOKENKEEP_CRASH_AT", "");
     let machine = &user.machine;
     let line = ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
-    through(machine, &line).fails_with(1).says("cannot enroll: the agent ended").says("again");
+    through(machine, &line).fails_with(1).says("cannot enroll: the agent exited").says("again");
     // The supervisor starts another worker, which sends the stored request.
     wait_for("the enrollment is finished", || (through(machine, &line).code() == 0).then_some(()));
     assert!(agent.stop().success());

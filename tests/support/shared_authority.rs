@@ -31,7 +31,8 @@ impl SharedAuthority {
     }
 
     fn open() -> Self {
-        let deployment = Deployment::begin();
+        // RSA, because tests with their own authority use curves.
+        let deployment = Deployment::begin_with_encryption_keys("rsa-2048");
         end_at_the_end(&deployment);
         Self {
             http_address: deployment.authority.http_address(),
