@@ -205,7 +205,7 @@ fn completions_and_man_pages_are_generated() {
     machine.tokenkeep(&["completions", "no-such-shell"]).fails_with(2);
 
     let page = machine.tokenkeep(&["man"]).ok().out();
-    assert!(page.contains(".TH") && page.contains("130 interrupted"), "{page}");
+    assert!(page.contains(".TH") && page.contains("\\fB130\\fR\nInterrupted"), "{page}");
     machine.tokenkeep(&["man", "--out", "man"]).ok();
     let pages: Vec<_> = fs::read_dir(machine.file("man"))
         .unwrap()
