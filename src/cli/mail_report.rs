@@ -100,7 +100,7 @@ impl MailReport {
         lines.extend(self.no_mail.clone());
         match &self.sender {
             Some(sender) => lines.push(sender_line(sender)),
-            None if self.no_mail.is_none() => lines.push("No sender: the mail has no From field.".to_owned()),
+            None if self.no_mail.is_none() => lines.push("No sender named: there is no From field.".to_owned()),
             None => {}
         }
         lines.extend(self.fields.iter().filter(|field| field.name != "From").map(field_line));

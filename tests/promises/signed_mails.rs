@@ -193,7 +193,7 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         }
     }
     decrypt(mail.as_bytes(), &from).ok().does_not_say("Not integrity-protected");
-    decrypt(mail.as_bytes(), "").ok().says("No sender: ");
+    decrypt(mail.as_bytes(), "").ok().says("No sender named: ");
     // A From inside the encryption is checked like the one around it.
     for from in ["", &from] {
         let inside = format!("From: boss@example.org\nSubject: Please pay\n{mail}");
