@@ -9,6 +9,7 @@ use super::exit::{Exit, Failure};
 use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
 use super::output::line_of;
+use super::table::Column;
 use super::terminal_prompter::TerminalPrompter;
 use super::token;
 use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, KeysetRef, KeysetStatus, TokenSelector};
@@ -126,15 +127,24 @@ pub fn list(arguments: &KeysetListArguments, cx: &Context<'_>) -> Result<Exit, F
                 keyset.level.to_string(),
                 standing(&keyset.standing) + if is_hidden(keyset) { "; hidden" } else { "" },
                 keyset.encryption.len().to_string(),
+                keyset.token.label.clone(),
+                keyset.token.serial.clone(),
                 keyset.authority.name.clone(),
-                format!("{} {}", keyset.token.label, keyset.token.serial),
             ]
         })
         .collect();
-    let headings = ["keyset", "level", "status", "keys", "authority", "token, serial"];
+    let columns = [
+        Column::whole("keyset"),
+        Column::whole("level"),
+        Column::shortened("status"),
+        Column::whole("keys"),
+        Column::whole("token"),
+        Column::whole("serial"),
+        Column::shortened("authority"),
+    ];
     let value: Vec<_> =
         keysets.iter().map(|keyset| with_member(summary(keyset), "hidden", is_hidden(keyset).into())).collect();
-    cx.output.table(&headings, rows, &nothing, &value)
+    cx.output.table(&columns, rows, &nothing, &value)
 }
 
 fn show(arguments: KeysetShowArguments, cx: &Context<'_>) -> Result<Exit, Failure> {

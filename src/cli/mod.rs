@@ -40,6 +40,7 @@ mod person_name;
 mod pin;
 mod progress;
 mod sign;
+mod table;
 mod terminal_prompter;
 mod token;
 mod token_check;

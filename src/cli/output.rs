@@ -2,14 +2,14 @@
 //! everything else to stderr.
 
 use std::fmt::{Display, Write as _};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
-use comfy_table::presets;
-use comfy_table::{ContentArrangement, Table};
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
 use super::progress;
+use super::table::{self, Column, WIDTH};
 use crate::prompter::showable;
 
 /// Maximum width of a line, in characters.
@@ -46,11 +46,11 @@ impl Output {
         Ok(Exit::Done)
     }
 
-    /// Prints a table with these headings, or the value as JSON. A table without rows prints
+    /// Prints a table with these columns, or the value as JSON. A table without rows prints
     /// `nothing` instead.
     pub fn table(
         &self,
-        headings: &[&str],
+        columns: &[Column],
         rows: Vec<Vec<String>>,
         nothing: &str,
         value: &impl Serialize,
@@ -60,17 +60,7 @@ impl Output {
         }
         let rows: Vec<Vec<String>> =
             rows.into_iter().map(|row| row.into_iter().map(|cell| showable(&cell)).collect()).collect();
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
-        table.add_rows(&rows);
-        // The style pads each column on both sides, also at the edges.
-        let edge = |line: String| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned();
-        let lines = table.lines().map(edge).collect::<Vec<_>>();
-        if lines.iter().any(|line| line.chars().count() > MAX_WIDTH) {
-            return self.answer(paragraphs(headings, &rows), value);
-        }
-        self.answer(lines.join("\n"), value)
+        self.answer(table::lay_out(columns, &rows, terminal_width()), value)
     }
 
     /// Prints a note to stderr; not with `--json`.
@@ -108,15 +98,10 @@ impl Output {
     }
 }
 
-/// A table that is too wide: one paragraph per row, one line per column. A line that is still too
-/// wide is wrapped at spaces.
-fn paragraphs(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let width = headings.iter().map(|heading| heading.chars().count()).max().unwrap_or_default();
-    let paragraph = |row: &Vec<String>| {
-        let filled = headings.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
-        filled.map(|(heading, cell)| line_of(heading, cell, width)).collect::<Vec<_>>().join("\n")
-    };
-    rows.iter().map(paragraph).collect::<Vec<_>>().join("\n\n")
+/// The columns of the terminal that shows answers, at least [`WIDTH`]; `None` for a file or a pipe.
+fn terminal_width() -> Option<usize> {
+    let stdout = io::stdout();
+    stdout.is_terminal().then(|| tcgetwinsize(&stdout).map_or(WIDTH, |size| WIDTH.max(size.ws_col.into())))
 }
 
 /// A heading padded to `width` characters, and its value, wrapped at spaces and indented under its
@@ -154,17 +139,7 @@ pub fn print(stream: &mut impl Write, line: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_WIDTH, paragraphs, plain};
-
-    #[test]
-    fn a_row_that_is_too_wide_for_a_table_is_a_paragraph() {
-        let long = vec!["word ".repeat(30).trim().to_owned(), "short".to_owned(), String::new()];
-        let text = paragraphs(&["name", "position", "empty"], &[long.clone(), long]);
-        assert!(text.lines().all(|line| line.chars().count() <= MAX_WIDTH), "{text}");
-        assert_eq!(text.matches("position  short").count(), 2, "{text}");
-        assert!(!text.contains("empty"), "{text}");
-        assert_eq!(text.split_whitespace().filter(|word| *word == "word").count(), 60);
-    }
+    use super::plain;
 
     #[test]
     fn control_characters_are_not_shown() {

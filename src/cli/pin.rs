@@ -9,7 +9,8 @@ use serde_json::json;
 use super::arguments::{KeysetArguments, NewPinArguments, PinArguments};
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::terminal_prompter::{TerminalPrompter, no_pin, pin_state};
+use super::table::Column;
+use super::terminal_prompter::{TerminalPrompter, no_pin, pin_state, pin_words};
 use crate::keyset::{NoPin, SoPrompter, TokenSelector};
 use crate::prompter::{PinSource, Prompter};
 use crate::token::{Pin, PinRule, TokenInfo};
@@ -91,8 +92,8 @@ fn status(arguments: &PinStatusArguments, cx: &Context<'_>) -> Result<Exit, Fail
             vec![
                 token.label.clone(),
                 token.serial.clone(),
-                pin_state(token.pin_state).to_owned(),
-                pin_state(flags.so_pin_state).to_owned(),
+                pin_words(token.pin_state).to_owned(),
+                pin_words(flags.so_pin_state).to_owned(),
                 super::token::module_name(&token.module),
             ]
         })
@@ -111,7 +112,14 @@ fn status(arguments: &PinStatusArguments, cx: &Context<'_>) -> Result<Exit, Fail
             })
         })
         .collect();
-    cx.output.table(&["label", "serial", "PIN", "SO PIN", "module"], rows, "No token is present.", &value)
+    let columns = [
+        Column::whole("label"),
+        Column::whole("serial"),
+        Column::whole("PIN"),
+        Column::whole("SO PIN"),
+        Column::omitted_if_same("module"),
+    ];
+    cx.output.table(&columns, rows, "No token is present.", &value)
 }
 
 fn unblock(arguments: &PinUnblockArguments, cx: &Context<'_>) -> Result<Exit, Failure> {

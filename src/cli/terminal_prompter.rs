@@ -146,7 +146,7 @@ pub fn no_pin(error: &PrompterError) -> NoPin {
     }
 }
 
-/// The state of a PIN, for tables and JSON.
+/// The state of a PIN, for JSON.
 pub fn pin_state(state: PinState) -> &'static str {
     match state {
         PinState::Ok => "ok",
@@ -154,5 +154,16 @@ pub fn pin_state(state: PinState) -> &'static str {
         PinState::FinalTry => "final-try",
         PinState::Locked => "locked",
         PinState::NotSet => "not-set",
+    }
+}
+
+/// The state of a PIN, for tables.
+pub fn pin_words(state: PinState) -> &'static str {
+    match state {
+        PinState::Ok => "ok",
+        PinState::CountLow => "low on tries",
+        PinState::FinalTry => "last try",
+        PinState::Locked => "locked",
+        PinState::NotSet => "not set",
     }
 }

@@ -12,7 +12,8 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
 use super::interrupt;
-use super::terminal_prompter::pin_state;
+use super::table::Column;
+use super::terminal_prompter::{pin_state, pin_words};
 use crate::keyset::{Erasure, FoundKeyset, TokenSelector, UnreadableToken};
 use crate::prompter::showable;
 use crate::token::{self, SoftHsmConfiguration, TokenInfo, TokenUri, UnreadableTokenDirectory};
@@ -115,7 +116,7 @@ pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, F
                 token.label.clone(),
                 token.serial.clone(),
                 token.model.clone(),
-                pin_state(token.pin_state).to_owned(),
+                pin_words(token.pin_state).to_owned(),
                 on(token).join(", "),
                 module_name(&token.module),
             ]
@@ -137,8 +138,15 @@ pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, F
             })
         })
         .collect();
-    let headings = ["label", "serial", "model", "PIN", "keysets", "module"];
-    cx.output.table(&headings, rows, "No token is present.", &value)
+    let columns = [
+        Column::whole("label"),
+        Column::whole("serial"),
+        Column::omitted_if_same("model"),
+        Column::whole("PIN"),
+        Column::shortened("keysets"),
+        Column::omitted_if_same("module"),
+    ];
+    cx.output.table(&columns, rows, "No token is present.", &value)
 }
 
 /// Warns about tokens that a module skips silently, and about SoftHSM's configuration. The

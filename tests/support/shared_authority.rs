@@ -13,6 +13,7 @@ use super::deployment::Deployment;
 use super::machine::{Machine, TokenKind};
 use super::output::Output;
 use super::proxy::Proxy;
+use super::terminal::Terminal;
 
 /// The shared authority and its administrator's session. For tests that only enroll at the
 /// authority.
@@ -62,6 +63,13 @@ impl SharedAuthority {
     /// Runs an administrator's command.
     pub fn admin(&self, arguments: &[&str]) -> Output {
         self.admin_session().admin(arguments)
+    }
+
+    /// Runs an administrator's command at a terminal; its exit code and what the terminal shows.
+    pub fn admin_at_a_terminal(&self, arguments: &[&str]) -> (i32, String) {
+        let session = self.admin_session();
+        let source = ["--keyset", "admin", "--pin-source", "file:admin.pin"];
+        Terminal::tokenkeep(&session.machine, &[&["admin"], arguments, &source].concat()).finish()
     }
 
     /// The authority's log so far.

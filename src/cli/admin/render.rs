@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::table::Column;
 use crate::prompter::showable;
 use crate::statement::{CertificateEntry, UserDetails, UserSummary};
 
@@ -24,8 +25,8 @@ pub(super) fn list(
                 user.email.clone(),
                 user.name.clone(),
                 match (user.administrator, user.administrator_from) {
-                    (true, _) => "administrator".to_owned(),
-                    (false, Some(from)) => format!("administrator from {}", date(from)),
+                    (true, _) => "yes".to_owned(),
+                    (false, Some(from)) => format!("from {}", date(from)),
                     (false, None) => String::new(),
                 },
                 match (user.enrolled, user.certificate_expires) {
@@ -37,13 +38,19 @@ pub(super) fn list(
             ]
         })
         .collect();
-    let headings = ["e-mail", "name", "role", "enrolled until", "letter until"];
+    let columns = [
+        Column::whole("e-mail"),
+        Column::shortened("name"),
+        Column::whole("admin"),
+        Column::whole("enrolled until"),
+        Column::whole("letter until"),
+    ];
     let nothing = match after {
         None => "There are no users.".to_owned(),
         Some(after) => format!("There are no users after {}.", showable(after)),
     };
     let value = json!({ "users": users.iter().map(with_role).collect::<Vec<_>>(), "next": next });
-    let exit = cx.output.table(&headings, rows, &nothing, &value)?;
+    let exit = cx.output.table(&columns, rows, &nothing, &value)?;
     if let Some(next) = next {
         cx.output.note(format!("More users follow: add --after {}", quoted(next)));
     }
