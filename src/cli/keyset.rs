@@ -9,7 +9,7 @@ use super::exit::{Exit, Failure};
 use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
 use super::output::line_of;
-use super::table::Column;
+use super::table::TableColumn;
 use super::terminal_prompter::TerminalPrompter;
 use super::token;
 use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, KeysetRef, KeysetStatus, TokenSelector};
@@ -134,13 +134,13 @@ pub fn list(arguments: &KeysetListArguments, cx: &Context<'_>) -> Result<Exit, F
         })
         .collect();
     let columns = [
-        Column::whole("keyset"),
-        Column::whole("level"),
-        Column::shortened("status"),
-        Column::whole("keys"),
-        Column::whole("token"),
-        Column::whole("serial"),
-        Column::shortened("authority"),
+        TableColumn::whole("keyset"),
+        TableColumn::whole("level"),
+        TableColumn::shortened("status"),
+        TableColumn::whole("keys"),
+        TableColumn::whole("token"),
+        TableColumn::whole("serial"),
+        TableColumn::shortened("authority"),
     ];
     let value: Vec<_> =
         keysets.iter().map(|keyset| with_member(summary(keyset), "hidden", is_hidden(keyset).into())).collect();

@@ -156,6 +156,9 @@ impl Command {
 /// Runs the program and exits.
 pub fn main() -> ! {
     descriptors::remember_open();
+    if let Some(exit) = completions::answer(Cli::command) {
+        exit::end(exit);
+    }
     exit::end(match Cli::of_this_process() {
         Ok(cli) => outcome(cli),
         Err(error) => exit::usage(&without_pins(error)),
@@ -215,7 +218,7 @@ fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::AgentWorker(modules) => agent::run_worker(&modules, &cx),
         Command::TokenCheck => token_check::run(&cx),
         Command::Doctor(arguments) => doctor::run(&arguments, &cx),
-        Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
+        Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments, Cli::command()),
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::exit::{Exit, Failure};
 use super::progress;
-use super::table::{self, Column, WIDTH};
+use super::table::{self, TableColumn, WIDTH};
 use crate::prompter::showable;
 
 /// Maximum width of a line, in characters.
@@ -50,7 +50,7 @@ impl Output {
     /// `nothing` instead.
     pub fn table(
         &self,
-        columns: &[Column],
+        columns: &[TableColumn],
         rows: Vec<Vec<String>>,
         nothing: &str,
         value: &impl Serialize,

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::arguments::{KeysetArguments, NewPinArguments, PinArguments};
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::table::Column;
+use super::table::TableColumn;
 use super::terminal_prompter::{TerminalPrompter, no_pin, pin_state, pin_words};
 use crate::keyset::{NoPin, SoPrompter, TokenSelector};
 use crate::prompter::{PinSource, Prompter};
@@ -113,11 +113,11 @@ fn status(arguments: &PinStatusArguments, cx: &Context<'_>) -> Result<Exit, Fail
         })
         .collect();
     let columns = [
-        Column::whole("label"),
-        Column::whole("serial"),
-        Column::whole("PIN"),
-        Column::whole("SO PIN"),
-        Column::omitted_if_same("module"),
+        TableColumn::whole("label"),
+        TableColumn::whole("serial"),
+        TableColumn::whole("PIN"),
+        TableColumn::whole("SO PIN"),
+        TableColumn::omitted_if_same("module"),
     ];
     cx.output.table(&columns, rows, "No token is present.", &value)
 }

@@ -19,7 +19,7 @@ const SHORTEST: usize = 12;
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
-pub struct Column {
+pub struct TableColumn {
     heading: &'static str,
     fit: Fit,
 }
@@ -35,7 +35,7 @@ enum Fit {
     OmittedIfSame,
 }
 
-impl Column {
+impl TableColumn {
     /// A column whose values are always complete.
     pub const fn whole(heading: &'static str) -> Self {
         Self { heading, fit: Fit::Whole }
@@ -83,8 +83,8 @@ impl Filled {
 
 /// The table, without its last line break. Without a `width` (in columns) lines have any length.
 /// Rows that do not fit even if they are shortened become paragraphs, with full values.
-pub fn lay_out(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> String {
-    let fill = |(index, column): (usize, &Column)| Filled {
+pub fn lay_out(columns: &[TableColumn], rows: &[Vec<String>], width: Option<usize>) -> String {
+    let fill = |(index, column): (usize, &TableColumn)| Filled {
         heading: column.heading.to_uppercase(),
         fit: column.fit,
         cells: rows.iter().map(|row| row.get(index).cloned().unwrap_or_default()).collect(),
@@ -138,7 +138,7 @@ fn cut(value: &str, columns: usize) -> String {
 }
 
 /// Each row as a paragraph, with a line for each column that has a value.
-fn paragraphs(columns: &[Column], rows: &[Vec<String>]) -> String {
+fn paragraphs(columns: &[TableColumn], rows: &[Vec<String>]) -> String {
     let width = columns.iter().map(|column| column.heading.width()).max().unwrap_or_default();
     let paragraph = |row: &Vec<String>| {
         let filled = columns.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
@@ -151,11 +151,11 @@ fn paragraphs(columns: &[Column], rows: &[Vec<String>]) -> String {
 mod tests {
     use super::*;
 
-    const COLUMNS: [Column; 4] = [
-        Column::whole("keyset"),
-        Column::whole("serial"),
-        Column::shortened("authority"),
-        Column::omitted_if_same("module"),
+    const COLUMNS: [TableColumn; 4] = [
+        TableColumn::whole("keyset"),
+        TableColumn::whole("serial"),
+        TableColumn::shortened("authority"),
+        TableColumn::omitted_if_same("module"),
     ];
 
     fn row(cells: [&str; 4]) -> Vec<String> {

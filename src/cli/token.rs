@@ -12,7 +12,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
 use super::interrupt;
-use super::table::Column;
+use super::table::TableColumn;
 use super::terminal_prompter::{pin_state, pin_words};
 use crate::keyset::{Erasure, FoundKeyset, TokenSelector, UnreadableToken};
 use crate::prompter::showable;
@@ -139,12 +139,12 @@ pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, F
         })
         .collect();
     let columns = [
-        Column::whole("label"),
-        Column::whole("serial"),
-        Column::omitted_if_same("model"),
-        Column::whole("PIN"),
-        Column::shortened("keysets"),
-        Column::omitted_if_same("module"),
+        TableColumn::whole("label"),
+        TableColumn::whole("serial"),
+        TableColumn::omitted_if_same("model"),
+        TableColumn::whole("PIN"),
+        TableColumn::shortened("keysets"),
+        TableColumn::omitted_if_same("module"),
     ];
     cx.output.table(&columns, rows, "No token is present.", &value)
 }

@@ -194,16 +194,8 @@ fn binary_to_a_terminal_is_refused() {
 }
 
 #[test]
-fn completions_and_man_pages_are_generated() {
+fn manual_pages_are_generated() {
     let machine = Machine::new();
-    for shell in ["bash", "zsh", "fish"] {
-        let script = machine.tokenkeep(&["completions", shell]).ok();
-        script.says("tokenkeep").says("enroll").says("pin-source");
-    }
-    let script = machine.tokenkeep(&["completions", "bash"]).ok();
-    machine.run("bash", &["-n"], &script.stdout).ok();
-    machine.tokenkeep(&["completions", "no-such-shell"]).fails_with(2);
-
     let page = machine.tokenkeep(&["man"]).ok().out();
     assert!(page.contains(".TH") && page.contains("\\fB130\\fR\nInterrupted"), "{page}");
     machine.tokenkeep(&["man", "--out", "man"]).ok();
@@ -344,18 +336,28 @@ fn deleting_without_a_terminal_names_the_confirming_option() {
 fn tables_fit_into_80_columns() {
     let user = TestUser::enrolled();
     user.machine.make_token("a label of thirty-two characters", TestUser::PIN);
-    let listed = user.authority.admin(&["list"]).ok();
-    for output in [
-        listed.says(&user.email),
-        user.tokenkeep(&["tokens"]).ok().says("a label of thirty-two characters"),
-        user.tokenkeep(&["keysets"]).ok().says(&user.machine.listed_token("default").serial),
-        user.tokenkeep(&["pin", "status"]).ok().says("a label of thirty-two characters"),
-        user.tokenkeep(&["keyset", "show"]).ok().says("SHA-256"),
-    ] {
-        let too_wide: Vec<_> =
-            output.out().lines().filter(|line| line.chars().count() > 80).map(str::to_owned).collect();
-        assert!(too_wide.is_empty(), "{too_wide:#?}\n{output}");
+    let fits = |(code, screen): (i32, String), heading: &str| {
+        assert_eq!(code, 0, "{screen}");
+        let too_wide: Vec<_> = screen.lines().filter(|line| line.trim_end().chars().count() > 80).collect();
+        assert!(too_wide.is_empty(), "{too_wide:#?}\n{screen}");
+        assert!(screen.contains(heading), "{heading} is not in\n{screen}");
+    };
+    for (line, heading) in
+        [("tokens", "LABEL "), ("keysets", "KEYSET "), ("pin status", "SO PIN"), ("keyset show", "SHA-256")]
+    {
+        let arguments: Vec<_> = line.split(' ').collect();
+        fits(Terminal::tokenkeep(&user.machine, &arguments).finish(), heading);
+        // In a pipe each row is one line.
+        if line != "keyset show" {
+            let rows = user.tokenkeep(&[&arguments[..], &["--json"]].concat()).ok().json();
+            let piped = user.tokenkeep(&arguments).ok().out();
+            assert_eq!(piped.lines().count(), rows.as_array().unwrap().len() + 1, "{piped}");
+        }
     }
+    fits(user.authority.admin_at_a_terminal(&["list"]), "ENROLLED UNTIL");
+    user.tokenkeep(&["tokens"]).ok().says("a label of thirty-two characters").says("libsofthsm2.so");
+    user.tokenkeep(&["keysets"]).ok().says(&user.machine.listed_token("default").serial);
+    user.authority.admin(&["list"]).ok().says(&user.email);
 }
 
 #[test]

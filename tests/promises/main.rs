@@ -65,6 +65,7 @@ mod re_enrollment;
 mod readers;
 mod secrets;
 mod several_keysets;
+mod shell_completions;
 mod shut_in;
 mod signed_mails;
 mod softhsm_configuration;

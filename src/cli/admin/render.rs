@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::table::Column;
+use crate::cli::table::TableColumn;
 use crate::prompter::showable;
 use crate::statement::{CertificateEntry, UserDetails, UserSummary};
 
@@ -39,11 +39,11 @@ pub(super) fn list(
         })
         .collect();
     let columns = [
-        Column::whole("e-mail"),
-        Column::shortened("name"),
-        Column::whole("admin"),
-        Column::whole("enrolled until"),
-        Column::whole("letter until"),
+        TableColumn::whole("e-mail"),
+        TableColumn::shortened("name"),
+        TableColumn::whole("admin"),
+        TableColumn::whole("enrolled until"),
+        TableColumn::whole("letter until"),
     ];
     let nothing = match after {
         None => "There are no users.".to_owned(),

@@ -1,0 +1,138 @@
+//! A shell completes keysets, tokens and addresses of this machine: without a PIN, without starting
+//! an agent, silently, and within a second or two.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use crate::support::agent::Agent;
+use crate::support::faulty_module::FaultyModule;
+use crate::support::machine::Machine;
+use crate::support::shared_authority::TestUser;
+use crate::support::terminal::Terminal;
+
+/// Calls the function of the script as bash does when Tab is pressed at the end of the line.
+const PRESS_TAB: &str = r#"
+    source completions.bash
+    COMP_LINE=$1 COMP_POINT=${#1}
+    shift
+    COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+    _tokenkeep tokenkeep
+    printf '%s\n' "${COMPREPLY[@]}"
+"#;
+
+/// The candidates that bash inserts for the last word of this line, without options.
+fn offered(machine: &Machine, line: &str) -> Vec<String> {
+    let script = machine.tokenkeep(&["completions", "bash"]).ok();
+    machine.write("completions.bash", &script.stdout);
+    let pieces = line.replace(':', " : ").replace('=', " = ");
+    let mut pieces: Vec<_> = pieces.split(' ').collect();
+    let last = pieces.pop().unwrap();
+    pieces.retain(|piece| !piece.is_empty());
+    let arguments = [&["-c", PRESS_TAB, "bash", line][..], &pieces, &[last]].concat();
+    let output = machine.run("bash", &arguments, b"").ok();
+    assert_eq!(output.err(), "", "{line}");
+    output.out().lines().filter(|line| !line.is_empty() && !line.starts_with("--")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_shell_offers_what_is_on_this_machine() {
+    let user = TestUser::with_keyset();
+    let machine = &user.machine;
+    let token = machine.make_token("Grüne Karte", TestUser::PIN);
+    machine.write("message.txt", "a message\n");
+    let email = &user.shown("default")["certificates"][0]["emails"][0];
+    let email = email.as_str().unwrap();
+    let own = machine.listed_token("default").serial;
+
+    for line in ["sign --keyset ", "sign --keyset de", "keyset show ", "keyset delete d", "sign --keyset=d"] {
+        assert_eq!(offered(machine, &format!("tokenkeep {line}")), ["default"], "{line}");
+    }
+    assert_eq!(offered(machine, "tokenkeep pin status "), ["Grüne\\ Karte", "default"]);
+    for line in ["sign --token Gr", "token erase Gr", "pin unblock G"] {
+        assert_eq!(offered(machine, &format!("tokenkeep {line}")), ["Grüne\\ Karte"], "{line}");
+    }
+    assert_eq!(offered(machine, &format!("tokenkeep pin status {}", &token.serial[..8])), [token.serial.as_str()]);
+    let uris = offered(machine, "tokenkeep sign --token pkcs11:");
+    assert!(uris.len() == 2 && uris.iter().any(|uri| uri.contains(&own)), "{uris:?}");
+    for line in ["encrypt --to ", "admin show ", "git-sign --local-user some"] {
+        assert!(offered(machine, &format!("tokenkeep {line}")).contains(&email.to_owned()), "{line}");
+    }
+    assert_eq!(offered(machine, "tokenkeep enroll --level "), ["high", "medium", "low"]);
+    assert_eq!(offered(machine, "tokenkeep admin issue a@b --levels high,m"), ["high\\,medium"]);
+    assert_eq!(offered(machine, "tokenkeep sign --pin-source fi"), ["file:"]);
+    assert!(offered(machine, "tokenkeep sign --pin-source file:").contains(&"pin".to_owned()));
+    assert_eq!(offered(machine, "tokenkeep sign --in mess"), ["message.txt"]);
+    assert_eq!(offered(machine, "tokenkeep keyset f"), ["forget"]);
+    // Not the commands that only the program itself runs.
+    assert_eq!(offered(machine, "tokenkeep agen"), ["agent"]);
+    assert_eq!(offered(machine, "tokenkeep token"), ["token", "tokens"]);
+    // What bash itself makes of it, at a terminal.
+    let mut terminal = Terminal::shell(machine, "bash --norc --noprofile -i");
+    terminal.type_line("source completions.bash").type_line("tokenkeep keyset show def\t").expect("Signing key");
+    terminal.type_line("exit");
+    terminal.finish();
+
+    // A hidden keyset is offered only to show it again.
+    user.tokenkeep(&["keyset", "forget", "default"]).ok();
+    assert!(offered(machine, "tokenkeep sign --keyset d").is_empty());
+    assert_eq!(offered(machine, "tokenkeep keyset forget --undo "), ["default"]);
+    let pins = machine.tokenkeep(&["pin", "status", "--json"]).ok().json();
+    assert!(pins.as_array().unwrap().iter().all(|token| token["pin_state"] == "ok"), "{pins}");
+}
+
+#[test]
+fn completing_starts_no_agent_and_asks_one_that_runs() {
+    let user = TestUser::with_keyset();
+    let machine = &user.machine;
+    let directory = machine.file("runtime/tokenkeep/agent");
+    fs::create_dir_all(&directory).unwrap();
+    for private in [directory.parent().unwrap(), &directory] {
+        fs::set_permissions(private, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    // As systemd listens for an agent: the first connection would start it.
+    let socket = UnixListener::bind(directory.join("api.sock")).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    assert_eq!(offered(machine, "tokenkeep sign --keyset "), ["default"]);
+    assert_eq!(socket.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it connected");
+    drop(socket);
+    fs::remove_file(directory.join("api.sock")).unwrap();
+    Agent::configure(machine, "");
+    let agent = Agent::start(machine, &[]);
+    assert_eq!(offered(machine, "tokenkeep sign --keyset "), ["default"]);
+    assert_eq!(offered(machine, "tokenkeep token erase "), ["default"]);
+    agent.stop();
+}
+
+#[test]
+fn a_module_that_hangs_or_is_missing_holds_up_no_shell() {
+    let mut user = TestUser::with_keyset();
+    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    assert_eq!(offered(&user.machine, "tokenkeep sign --keyset "), ["default"]);
+    assert!(faulty.calls().is_empty(), "it used a PIN: {:?}", faulty.calls());
+    faulty.set_faults("delay C_GetSlotList 20000ms\n");
+    let started = Instant::now();
+    assert!(offered(&user.machine, "tokenkeep encrypt --to ").is_empty());
+    assert!(started.elapsed() < Duration::from_secs(6), "it took {:?}", started.elapsed());
+    let machine = Machine::new();
+    machine.write("config/tokenkeep/agent.toml", "modules = [\"/nowhere/module.so\"]\n");
+    assert!(offered(&machine, "tokenkeep sign --keyset ").is_empty());
+    machine.write("config/tokenkeep/agent.toml", "not a configuration\n");
+    assert!(offered(&machine, "tokenkeep sign --token ").is_empty());
+}
+
+#[test]
+fn the_scripts_are_ones_that_their_shells_read() {
+    let machine = Machine::new();
+    for (shell, options) in [("bash", &["-n"][..]), ("zsh", &["-n"]), ("fish", &["--no-execute"])] {
+        let script = machine.tokenkeep(&["completions", shell]).ok().says("TOKENKEEP_COMPLETE").stdout;
+        // Not every machine has the other two.
+        if shell == "bash" || std::process::Command::new(shell).arg("--version").output().is_ok() {
+            let file = machine.write(shell, &script);
+            machine.run(shell, &[options, &[file.to_str().unwrap()]].concat(), b"").ok();
+        }
+    }
+    machine.tokenkeep(&["completions", "powershell"]).ok().says("TOKENKEEP_COMPLETE");
+    machine.tokenkeep(&["completions", "no-such-shell"]).fails_with(2);
+}
