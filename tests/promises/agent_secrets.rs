@@ -82,7 +82,7 @@ fn no_secret_is_in_the_agents_log_at_trace_level() {
     let log = agent.log();
     // Both processes log at trace level, so the search would find a secret.
     for process in
-        ["the worker accepts connections", "connected door=\"api\"", "Inserted(TokenInfo { label: \"strict\""]
+        ["the worker accepts connections", "connected endpoint=\"api\"", "Inserted(TokenInfo { label: \"strict\""]
     {
         assert!(log.contains(process), "{process} is not in the log\n{log}");
     }
