@@ -34,19 +34,20 @@ fn main() {
 fn fill(path: &Path, users: u32) {
     let sql = format!(
         "PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF;
-         CREATE TEMP TABLE n AS WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {users}) SELECT i FROM c;
+         CREATE TEMP TABLE n AS WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {users})
+           SELECT i FROM c;
          BEGIN;
          INSERT INTO users SELECT printf('%032x', i * 7919), printf('user%09d@example.org', i),
            printf('user%09d@example.org', i), 'Example, User', 0, zeroblob(32) FROM n;
-         INSERT INTO certificates (serial, kind, user_id, state, keyset_name, level, tbs, certificate, sha256, not_before,
-             not_after, intended_at)
+         INSERT INTO certificates (serial, kind, user_id, state, keyset_name, level, tbs, certificate, sha256,
+             not_before, not_after, intended_at)
            SELECT printf('%040x', i * 104729 + k), CASE k WHEN 0 THEN 'signing' ELSE 'encryption' END,
              printf('%032x', i * 7919), 'current', 'default', 'high', zeroblob(500), zeroblob(900),
              CAST(printf('%032x', i * 2 + k) AS BLOB), 0, 4102444800, 0 FROM n, (SELECT 0 AS k UNION SELECT 1);
          INSERT INTO temporary_keys (reference, number, user_id, purpose, nonce, key_id, epoch, levels, lost, issued_at,
              expires_at, state, mac)
-           SELECT printf('E%012d', i * 2 + k), i * 2 + k, printf('%032x', i * 7919), 'enroll', zeroblob(16), zeroblob(8),
-             1, 'high', 0, 0, 4102444800, CASE k WHEN 0 THEN 'used' ELSE 'unused' END, zeroblob(32)
+           SELECT printf('E%012d', i * 2 + k), i * 2 + k, printf('%032x', i * 7919), 'enroll', zeroblob(16),
+             zeroblob(8), 1, 'high', 0, 0, 4102444800, CASE k WHEN 0 THEN 'used' ELSE 'unused' END, zeroblob(32)
            FROM n, (SELECT 0 AS k UNION SELECT 1);
          COMMIT;"
     );

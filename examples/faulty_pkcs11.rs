@@ -393,8 +393,8 @@ unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
     let Some(function) = wrapped().and_then(|wrapped| wrapped.C_GetTokenInfo) else {
         return CKR_FUNCTION_NOT_SUPPORTED;
     };
-    // SAFETY: the caller's own arguments go to the function that they were for. After success it has
-    // filled `info`, which may then be changed.
+    // SAFETY: the caller's own arguments go to the function that they were for. After success it
+    // has filled `info`, which may then be changed.
     unsafe {
         let answer = function(slot, info);
         if answer == CKR_OK {

@@ -6,8 +6,8 @@
 //! *supervisor* holds the sockets, identifies the clients and starts the programs that prompt a
 //! person. Its *worker* can neither read other processes nor start programs; it loads the PKCS#11
 //! modules, accepts connections and serves each in a thread. A module may have a worker of its own
-//! ([`module_worker`]) behind the main one. Both endpoints use the keystore: keysets, their security
-//! levels, and sessions.
+//! ([`module_worker`]) behind the main one. Both endpoints use the keystore: keysets, their
+//! security levels, and sessions.
 //!
 //! This module must never sign bytes without knowing what they are (an ordinary agent signs any
 //! bytes, a set of CMS attributes among them), never keep a PIN beyond the one use it was typed

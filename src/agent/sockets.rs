@@ -140,8 +140,8 @@ impl SocketDirectory {
     /// Creates the directory if necessary and takes the lock of this user's only agent.
     ///
     /// # Errors
-    /// [`AgentProcessError::SocketDirectory`] if other users can access it, [`AgentProcessError::Running`] if another
-    /// agent is running.
+    /// [`AgentProcessError::SocketDirectory`] if other users can access it,
+    /// [`AgentProcessError::Running`] if another agent is running.
     pub(super) fn lock_instance(&self) -> Result<InstanceLock, AgentProcessError> {
         let path = self.prepare()?.join(LOCK);
         let failed = |error: io::Error| AgentProcessError::Directory { path: path.clone(), reason: error.to_string() };

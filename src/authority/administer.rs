@@ -92,7 +92,10 @@ impl Authority {
             self.refuse_used(&verified)?;
             known_log = self.compare_log(verified.statement().known_log)?;
             if known_log == Some(LogVerdict::Contradicted) {
-                tracing::error!(by = %administrator.email, "an administrator's checkpoint contradicts the audit log of this database");
+                tracing::error!(
+                    by = %administrator.email,
+                    "an administrator's checkpoint contradicts the audit log of this database"
+                );
                 return Err(refuse(LOG_CONTRADICTED));
             }
             let accepted = self.consume_nonce(statement, verified, administrator, now)?;

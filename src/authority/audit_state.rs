@@ -2,10 +2,10 @@
 //! the audit log.
 //!
 //! Anybody who can write to the database can change its rows, but not the log, whose entries are
-//! chained and sealed. So this state is rebuilt from the log at the start ([`AuditState::apply`], entry
-//! by entry), updated with each new entry, and consulted at each use. Where a database row differs,
-//! the log is right: no row revives an ended record, and none hides a valid one. Nothing here is
-//! read from a row.
+//! chained and sealed. So this state is rebuilt from the log at the start ([`AuditState::apply`],
+//! entry by entry), updated with each new entry, and consulted at each use. Where a database row
+//! differs, the log is right: no row revives an ended record, and none hides a valid one. Nothing
+//! here is read from a row.
 //!
 //! Valid records are stored by user. A user has at most one open letter (a newer one voids it) and
 //! one current certificate of each kind: any other has ended, whether the log names it or not. That
@@ -203,8 +203,8 @@ impl AuditState {
     /// Applies one entry of the audit log. Call it for every entry, in order.
     ///
     /// # Errors
-    /// [`MalformedLogEntry`] if the entry lacks a required member. No entry that the authority wrote
-    /// is like that.
+    /// [`MalformedLogEntry`] if the entry lacks a required member. No entry that the authority
+    /// wrote is like that.
     pub(super) fn apply(&self, row: &AuditRow) -> Result<(), MalformedLogEntry> {
         let mut state = self.state();
         state.newest = state.newest.max(Some(row.at));

@@ -96,7 +96,11 @@ pub struct EnvironmentPaths {
 
 /// A refused configuration: file, line (if one line is at fault) and reason.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use the configuration {}{}: {reason}", file.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]
+#[error(
+    "cannot use the configuration {}{}: {reason}",
+    file.display(),
+    line.map(|line| format!(", line {line}")).unwrap_or_default()
+)]
 pub struct ConfigurationError {
     /// The file.
     pub file: PathBuf,

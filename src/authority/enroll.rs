@@ -221,7 +221,8 @@ fn check_usable(letter: &TemporaryKeyRecord, now: Timestamp) -> Result<(), Reque
         TemporaryKeyState::Used => "this letter was already used; ask your administrator for a new one".to_owned(),
         TemporaryKeyState::Voided => "this letter was replaced by a newer one; use that one".to_owned(),
         TemporaryKeyState::Claimed => {
-            "another enrollment with this letter is in progress; if it is yours, finish it or try again in a few minutes"
+            "another enrollment with this letter is in progress; if it is yours, finish it or try again in a few \
+             minutes"
                 .to_owned()
         }
         TemporaryKeyState::Unused if now < letter.issued_at => {

@@ -68,8 +68,8 @@ pub enum AuthorityError {
     Unfinished,
     /// Token and database do not belong together.
     #[error(
-        "cannot act as the authority: {0}; set `state` and `[token]` in the configuration to a database and a token that \
-         belong together, or restore both from one backup"
+        "cannot act as the authority: {0}; set `state` and `[token]` in the configuration to a database and a token \
+         that belong together, or restore both from one backup"
     )]
     Mismatch(String),
     /// A record of the database has no valid MAC of the token: it was altered.

@@ -264,7 +264,8 @@ impl StateDirectory {
         Ok(None)
     }
 
-    /// Makes the directory (mode 0700) and the marker, if [`StateDirectory::find_started_init`] refuses nothing.
+    /// Makes the directory (mode 0700) and the marker, if [`StateDirectory::find_started_init`]
+    /// refuses nothing.
     fn prepare(configuration: &Configuration) -> Result<Self, AuthorityError> {
         Self::find_started_init(configuration)?;
         let directory = configuration.state.clone();

@@ -104,7 +104,12 @@ impl Authority {
         let logged = self.audit_state.letter_state(&record.reference, &record.user_id);
         record.state = logged.unwrap_or(TemporaryKeyState::Used);
         if record.state != row {
-            tracing::error!(reference = record.reference, %row, log = %record.state, "a letter's state was altered in the database");
+            tracing::error!(
+                reference = record.reference,
+                %row,
+                log = %record.state,
+                "a letter's state was altered in the database"
+            );
         }
         Ok(record)
     }

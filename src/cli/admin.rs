@@ -152,7 +152,11 @@ pub struct UserListArguments {
     #[arg(long, value_name = "EMAIL")]
     after: Option<String>,
     /// List at most this many users [default: 500]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_USERS_PER_PAGE)))]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_USERS_PER_PAGE))
+    )]
     limit: Option<u32>,
     #[command(flatten)]
     identity: AdminIdentity,

@@ -29,7 +29,12 @@ pub struct EncryptArguments {
     /// E-mail address to encrypt to (may be repeated)
     ///
     /// The authority is asked for the certificate of the address.
-    #[arg(long = "to", value_name = "EMAIL", required_unless_present = "certificates", value_hint = ValueHint::EmailAddress)]
+    #[arg(
+        long = "to",
+        value_name = "EMAIL",
+        required_unless_present = "certificates",
+        value_hint = ValueHint::EmailAddress
+    )]
     to: Vec<EmailAddress>,
     /// Certificate to encrypt to, PEM or DER (may be repeated)
     ///

@@ -22,7 +22,8 @@ fn the_documented_commands_parse() {
         "tokenkeep authority init --config hsm-config/authority.toml --new-pin-source file:authority.pin \
          --first-administrator admin@example.org --letter-out admin.letter",
         "tokenkeep authority serve --config hsm-config/authority.toml --pin-source file:authority.pin",
-        "tokenkeep enroll --letter admin.letter --keyset admin --level high --new-token --new-pin-source file:admin.pin",
+        "tokenkeep enroll --letter admin.letter --keyset admin --level high --new-token --new-pin-source \
+         file:admin.pin",
         "tokenkeep admin issue user@example.org --name Example,_User --keyset admin --pin-source file:admin.pin \
          --letter-out user.letter",
         "tokenkeep enroll --letter user.letter --level high --new-token --new-pin-source file:pin1",

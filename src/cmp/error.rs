@@ -10,8 +10,8 @@ pub enum CmpError {
     /// The message is longer than [`super::MAX_MESSAGE_BYTES`].
     #[error("cannot read a CMP message of {0} bytes: the limit is {max} bytes", max = super::MAX_MESSAGE_BYTES)]
     TooLong(usize),
-    /// A mandatory part of this kind of message is missing or has an unexpected form; the text names
-    /// the part.
+    /// A mandatory part of this kind of message is missing or has an unexpected form; the text
+    /// names the part.
     #[error("cannot use the CMP message: {0}")]
     Malformed(&'static str),
     /// The system's random number generator failed.

@@ -26,9 +26,9 @@ use crate::crash_point;
 /// with the stored checkpoint. [`CommandResult::answer`] holds a refusal by the authority,
 /// [`CommandResult::alarm`] a mismatch of the log.
 ///
-/// `transport` must lead to [`FoundKeyset::authority`], pinned to [`FoundKeyset::authority_sha256`].
-/// Both come from the public index, so nothing is sent if the private index, read after login,
-/// differs.
+/// `transport` must lead to [`FoundKeyset::authority`], pinned to
+/// [`FoundKeyset::authority_sha256`]. Both come from the public index, so nothing is sent if the
+/// private index, read after login, differs.
 pub fn administer(
     tokens: &Tokens,
     keyset: &FoundKeyset,

@@ -259,7 +259,8 @@ impl Tokens {
         self.remote.iter().any(|remote| remote.module() == info.module)
     }
 
-    /// Reads the keysets of one token among many, with the short waiting time [`BUSY_TOKEN_TIMEOUT`].
+    /// Reads the keysets of one token among many, with the short waiting time
+    /// [`BUSY_TOKEN_TIMEOUT`].
     fn read_keysets_briefly(&self, info: &TokenInfo) -> Result<Listing<FoundKeyset>, KeysetError> {
         if self.is_remote(info) {
             return self.read_keysets_on(info, None);

@@ -5,9 +5,10 @@ use crate::token::SecurityLevel;
 use super::unlock::{open_session, read_private_index_for_use, require_usable};
 use super::{FoundKeyset, KeysetError, Tokens, UserPrompter};
 
-/// Starts a session on the keyset's token, if [`Tokens::with_persistent_sessions`] keeps sessions. Refuses
-/// level High before any prompt. With `verify_again`, the user supplies a PIN that is verified even in an
-/// active session, because an active session does not prove that this PIN is correct.
+/// Starts a session on the keyset's token, if [`Tokens::with_persistent_sessions`] keeps sessions.
+/// Refuses level High before any prompt. With `verify_again`, the user supplies a PIN that is
+/// verified even in an active session, because an active session does not prove that this PIN is
+/// correct.
 pub fn log_in(
     tokens: &Tokens,
     keyset: &FoundKeyset,

@@ -2,8 +2,8 @@
 //!
 //! A keyset is stored on its token and nowhere else: keys, certificates and two data objects. The
 //! public index is readable without a PIN and only helps to choose the token; after login, only the
-//! private index is trusted. Every operation takes one PIN from its [`UserPrompter`], after all checks
-//! that need no PIN.
+//! private index is trusted. Every operation takes one PIN from its [`UserPrompter`], after all
+//! checks that need no PIN.
 //!
 //! This module must never:
 //! - try a PIN twice, or keep one after the operation for which it was typed;

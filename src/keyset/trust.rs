@@ -50,8 +50,8 @@ fn gather(keysets: &[FoundKeyset]) -> Vec<Authority> {
 }
 
 impl Trust {
-    /// The authorities of these keysets, each once. `unreadable_tokens` appears in the error if there are
-    /// none.
+    /// The authorities of these keysets, each once. `unreadable_tokens` appears in the error if
+    /// there are none.
     pub fn of(keysets: &[FoundKeyset], unreadable_tokens: &[UnreadableToken]) -> Self {
         Self { authorities: gather(keysets), found: describe_found(keysets, unreadable_tokens) }
     }

@@ -65,7 +65,8 @@ impl FromStr for EmailAddress {
         }
         if !local.is_ascii() {
             return Err(refuse(
-                "the part before the @ is not ASCII, which mail programs do not match in certificates: use an ASCII address",
+                "the part before the @ is not ASCII, which mail programs do not match in certificates: use an ASCII \
+                 address",
             ));
         }
         if text.len() > 254 || local.len() > 64 {

@@ -1,8 +1,8 @@
 //! The object identifiers of tokenkeep, and those of the standards that are used often.
 //!
-//! Those of tokenkeep are under 2.25 (X.667: a UUID as an integer). They were made once with a random
-//! generator and need no registration. `const-oid` cannot hold such arcs, which have 128 bits while
-//! its limit is 32, so [`ContentType`] keeps the encoding.
+//! Those of tokenkeep are under 2.25 (X.667: a UUID as an integer). They were made once with a
+//! random generator and need no registration. `const-oid` cannot hold such arcs, which have 128
+//! bits while its limit is 32, so [`ContentType`] keeps the encoding.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -107,8 +107,8 @@ impl TryFrom<String> for ExtendedUsage {
             "cmcCA" => super::oid::ID_KP_CMC_CA,
             dotted => ObjectIdentifier::new(dotted).map_err(|_| {
                 format!(
-                    "{dotted:?} is not an extended key usage: use serverAuth, clientAuth, emailProtection, OCSPSigning, \
-                     cmcCA, or an object identifier like 1.3.6.1.5.5.7.3.4"
+                    "{dotted:?} is not an extended key usage: use serverAuth, clientAuth, emailProtection, \
+                     OCSPSigning, cmcCA, or an object identifier like 1.3.6.1.5.5.7.3.4"
                 )
             })?,
         }))

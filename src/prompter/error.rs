@@ -60,14 +60,18 @@ pub enum PrompterError {
     #[error(
         "cannot prompt the user: {reasons}; start the agent where it can open a window (DISPLAY or WAYLAND_DISPLAY, \
          and pinentry or SSH_ASKPASS), or run `tokenkeep agent` in a terminal of its own, or choose another method \
-         with `prompter` in agent.toml"
+         with `prompter` in \
+         agent.toml"
     )]
     NoMethod {
         /// The reason for each method that was checked.
         reasons: String,
     },
     /// The configured prompt method is not usable here.
-    #[error("cannot prompt with {method}: {reason}; fix that, or choose another method with `prompter` in agent.toml")]
+    #[error(
+        "cannot prompt with {method}: {reason}; fix that, or choose another method with `prompter` in \
+         agent.toml"
+    )]
     MethodUnavailable {
         /// The method as configured.
         method: String,
@@ -75,7 +79,10 @@ pub enum PrompterError {
         reason: String,
     },
     /// The prompt program failed.
-    #[error("cannot get an answer from {program}: {reason}; choose another method with `prompter` in agent.toml")]
+    #[error(
+        "cannot get an answer from {program}: {reason}; choose another method with `prompter` in \
+         agent.toml"
+    )]
     Program {
         /// The program.
         program: String,
@@ -84,7 +91,8 @@ pub enum PrompterError {
     },
     /// This method returns PINs only.
     #[error(
-        "cannot get a confirmation from {method}: it gives PINs only; choose another method with `prompter` in agent.toml"
+        "cannot get a confirmation from {method}: it gives PINs only; choose another method with `prompter` in \
+         agent.toml"
     )]
     PinsOnly {
         /// The method as configured.

@@ -57,8 +57,11 @@ pub(super) async fn accept(
                         tracing::debug!(%source, "too many connections: one was closed");
                         continue;
                     };
-                    let peer =
-                        ConnectionInfo { address: source, connection: permit.connection(), proxies: admission.proxies() };
+                    let peer = ConnectionInfo {
+                        address: source,
+                        connection: permit.connection(),
+                        proxies: admission.proxies(),
+                    };
                     let (tls, routes, state) = (tls.clone(), routes.clone(), state.clone());
                     connections.spawn(async move {
                         tokio::select! {

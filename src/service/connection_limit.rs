@@ -53,8 +53,8 @@ pub(super) struct ConnectionPermit {
 }
 
 impl ConnectionLimiter {
-    /// Admits a connection. Refuses it if its source already has `max_per_source`, or if the total is
-    /// reached and no source with at least the same share has an idle connection.
+    /// Admits a connection. Refuses it if its source already has `max_per_source`, or if the total
+    /// is reached and no source with at least the same share has an idle connection.
     pub(super) fn admit(&self, source: IpAddr, max_per_source: usize) -> Option<ConnectionPermit> {
         let source = network(source);
         let mut connections = lock(&self.0);
@@ -93,7 +93,10 @@ impl Connections {
         let (_, _, source, at) = self.sources.iter().filter_map(idlest).min()?;
         self.sources.get_mut(&source)?.open.remove(at).must_close.notify_one();
         self.total -= 1;
-        tracing::debug!(%source, "too many connections: closed the longest idle one of the source with the largest share");
+        tracing::debug!(
+            %source,
+            "too many connections: closed the longest idle one of the source with the largest share"
+        );
         Some(())
     }
 }

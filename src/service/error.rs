@@ -16,8 +16,8 @@ pub enum ServiceError {
     Authority(#[from] AuthorityError),
     /// Another program uses the address.
     #[error(
-        "cannot listen on {address}: another program already listens there; stop it, or choose another {listener} address \
-         in {}", file.display()
+        "cannot listen on {address}: another program already listens there; stop it, or choose another {listener} \
+         address in {}", file.display()
     )]
     AddressInUse {
         /// `http` or `https`.

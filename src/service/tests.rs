@@ -211,7 +211,8 @@ fn a_body_that_is_too_long_is_refused_announced_or_not() {
         let arguments = [&content_type[..], chunked, &["--data-binary", &long]].concat();
         assert!(service.curl(&arguments, "/.well-known/cmp").0.starts_with("413 "));
     }
-    let announced = b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/pkixcmp\r\ncontent-length: 99999999999\r\n\r\n";
+    let announced = b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+                      content-type: application/pkixcmp\r\ncontent-length: 99999999999\r\n\r\n";
     assert!(service.speak(announced).starts_with("HTTP/1.1 413 "));
 }
 
@@ -250,7 +251,10 @@ fn stopping_finishes_the_request_under_way_and_takes_no_more() {
     let mut service = TestService::new();
     let mut stream = TcpStream::connect(service.http).unwrap();
     stream
-        .write_all(b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\ncontent-type: application/pkixcmp\r\ncontent-length: 4\r\n\r\nwait")
+        .write_all(
+            b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\ncontent-type: application/pkixcmp\r\n\
+              content-length: 4\r\n\r\nwait",
+        )
         .unwrap();
     std::thread::sleep(Duration::from_millis(300));
     service.stop.stop();
@@ -271,7 +275,10 @@ fn stopping_twice_does_not_wait() {
     let mut service = TestService::new();
     let mut stream = TcpStream::connect(service.http).unwrap();
     stream
-        .write_all(b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\ncontent-type: application/pkixcmp\r\ncontent-length: 4\r\n\r\nwait")
+        .write_all(
+            b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\ncontent-type: application/pkixcmp\r\n\
+              content-length: 4\r\n\r\nwait",
+        )
         .unwrap();
     std::thread::sleep(Duration::from_millis(300));
     let begin = Instant::now();

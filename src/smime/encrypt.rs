@@ -31,8 +31,8 @@ pub enum Cipher {
 /// use ECDH with AES-256 key wrap.
 ///
 /// The caller must check in advance whether the certificates are trusted
-/// ([`crate::pki::path::verify`] with [`crate::pki::CertificatePurpose::Encryption`]). This function refuses
-/// certificates whose key or key usage does not allow encryption.
+/// ([`crate::pki::path::verify`] with [`crate::pki::CertificatePurpose::Encryption`]). This
+/// function refuses certificates whose key or key usage does not allow encryption.
 pub fn encrypt(content: &[u8], recipients: &[Certificate], cipher: Cipher) -> Result<Vec<u8>, SmimeError> {
     if recipients.is_empty() {
         return Err(SmimeError::NoRecipient);

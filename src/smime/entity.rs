@@ -238,7 +238,8 @@ mod tests {
 
     #[test]
     fn headers_are_read_as_mailers_write_them() {
-        let text = b"Subject: x\ncontent-TYPE: Multipart/Signed;\n\tprotocol=\"a;b\"; micalg=sha-256;\n boundary=\"q\\\"r\"\n\nbody";
+        let text = b"Subject: x\ncontent-TYPE: Multipart/Signed;\n\
+                     \tprotocol=\"a;b\"; micalg=sha-256;\n boundary=\"q\\\"r\"\n\nbody";
         let entity = Entity::parse(text).unwrap();
         let content_type = entity.content_type().unwrap().unwrap();
         assert_eq!(content_type.kind, "multipart/signed");

@@ -124,7 +124,8 @@ impl SignedStatement {
     /// # Errors
     /// [`StatementError::Signature`], [`StatementError::Form`], [`StatementError::OldVersion`],
     /// [`StatementError::OtherAuthority`], [`StatementError::WrongChannel`],
-    /// [`StatementError::ValidityTooLong`], [`StatementError::NotYetValid`], [`StatementError::Expired`].
+    /// [`StatementError::ValidityTooLong`], [`StatementError::NotYetValid`],
+    /// [`StatementError::Expired`].
     pub fn verify(
         &self,
         certificate: &Certificate,

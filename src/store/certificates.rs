@@ -75,7 +75,8 @@ impl Store {
         self.thread.transaction(move |database| {
             database.execute_one(
                 sqlx::query(
-                    "UPDATE certificates SET state = 'abandoned', ended_at = $2, end_reason = 'key lost before it was archived'
+                    "UPDATE certificates SET state = 'abandoned', ended_at = $2,
+                       end_reason = 'key lost before it was archived'
                      WHERE serial = $1 AND state IN ('intended', 'issued')",
                 )
                 .bind(serial)

@@ -30,7 +30,8 @@ impl Store {
         self.thread.transaction(move |database| {
             database.execute_one(
                 sqlx::query(
-                    "INSERT INTO key_archive (certificate_sha256, user_id, algorithm, mechanism, wrapped, archived_at, mac)
+                    "INSERT INTO key_archive (certificate_sha256, user_id, algorithm, mechanism, wrapped,
+                       archived_at, mac)
                      VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
                 )
                 .bind(record.certificate_sha256.to_vec())

@@ -78,8 +78,8 @@ impl Store {
     }
 
     /// Stores the reply to a transaction without one, before it is sent, and restarts the
-    /// confirmation deadline. An `transaction_end` is recorded atomically with it: a client with implicit
-    /// confirmation sends none.
+    /// confirmation deadline. An `transaction_end` is recorded atomically with it: a client with
+    /// implicit confirmation sends none.
     pub fn store_reply(
         &self,
         transaction_id: &[u8],
@@ -169,7 +169,8 @@ impl Database {
     pub(super) fn begin_transaction(&mut self, claim_request: &ClaimRequest) -> Result<(), StoreError> {
         self.execute_one(
             sqlx::query(
-                "INSERT INTO transactions (transaction_id, reference, user_id, message_hash, state, begun_at, confirm_until)
+                "INSERT INTO transactions (transaction_id, reference, user_id, message_hash, state, begun_at,
+                   confirm_until)
                  VALUES ($1, $2, (SELECT user_id FROM temporary_keys WHERE reference = $2), $3, 'begun', $4, $5)
                  ON CONFLICT (transaction_id) DO UPDATE SET state = 'begun', begun_at = $4, confirm_until = $5,
                    reply = NULL, confirmation_hash = NULL, confirmation_reply = NULL",

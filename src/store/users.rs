@@ -150,7 +150,8 @@ impl Store {
         self.thread.transaction(move |database| {
             database.query_one(
                 sqlx::query(
-                    "SELECT grants.*, grants_to_come.counts_from FROM grants LEFT JOIN grants_to_come USING (user_id, role)
+                    "SELECT grants.*, grants_to_come.counts_from
+                     FROM grants LEFT JOIN grants_to_come USING (user_id, role)
                      WHERE user_id = $1 AND role = $2",
                 )
                 .bind(user_id)

@@ -10,8 +10,8 @@
 //!
 //! Entry points: [`Module::load`] → [`Module::tokens`] → [`Module::open`] gives a [`Token`], which
 //! this process then owns. The user's side moves a typed [`Pin`] into [`Token::unlock`] and gets an
-//! [`PinSession`], valid for *one* operation. The authority's side calls [`Token::log_in`] and stays
-//! logged in.
+//! [`PinSession`], valid for *one* operation. The authority's side calls [`Token::log_in`] and
+//! stays logged in.
 
 mod algorithm;
 pub mod check;

@@ -15,8 +15,8 @@ pub use http::HttpTransport;
 
 /// Sends requests to the authority and returns the responses.
 ///
-/// [`HttpTransport`] is the transport of all online commands; tests use their own, which lose, truncate or
-/// modify messages.
+/// [`HttpTransport`] is the transport of all online commands; tests use their own, which lose,
+/// truncate or modify messages.
 pub trait Transport {
     /// Sends one `PKIMessage` in DER (RFC 9811) and returns the response's bytes unverified.
     fn cmp(&self, message: &[u8]) -> Result<Vec<u8>, TransportError>;

@@ -68,8 +68,8 @@ fn a_locked_database_is_reported() {
     let deployment = Deployment::begin();
     deployment.issue("user@example.org", "user.letter").ok();
     deployment.machine.write_secret("pin1", Deployment::USER_PIN);
-    let script = "import sqlite3,sys,time\nc=sqlite3.connect(sys.argv[1],isolation_level=None)\nc.execute('BEGIN EXCLUSIVE')\n\
-                  print('locked',flush=True)\nsys.stdin.read()";
+    let script = "import sqlite3,sys,time\nc=sqlite3.connect(sys.argv[1],isolation_level=None)\n\
+                  c.execute('BEGIN EXCLUSIVE')\nprint('locked',flush=True)\nsys.stdin.read()";
     let database = deployment.machine.file("state/authority.db");
     let database = if database.exists() { database } else { found(&deployment) };
     let mut holder = deployment.machine.command("python3");

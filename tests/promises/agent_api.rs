@@ -142,7 +142,9 @@ fn events_and_acts(caller: &Caller) {
     caller.posts("/v1/acts", &json!({ "sign-anything": {} }), 400);
 
     // Only the operation of that name signs a statement, and the prompt says that it is one.
-    let order = json!({ "administer": { "keyset": { "name": "strict" }, "order": { "list": {} }, "way": "file", "known_log": "compare" } });
+    let order = json!({
+        "administer": { "keyset": { "name": "strict" }, "order": { "list": {} }, "way": "file", "known_log": "compare" }
+    });
     let mut act = caller.follows("/v1/acts", Some(&order));
     next(&mut act);
     assert_eq!(next(&mut act)["ask"]["question"]["existing"]["operation"], "sign the command");

@@ -37,7 +37,8 @@ agent = subprocess.Popen(sys.argv[1:], stdout=2, stdin=subprocess.DEVNULL)
 other = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
 print(agent.pid, other.pid, os.getuid(), flush=True)
 for line in sys.stdin:
-    for what, act in [("debug", attach), ("memory", read("mem")), ("environment", read("environ")), ("maps", read("maps"))]:
+    for what, act in [("debug", attach), ("memory", read("mem")), ("environment", read("environ")),
+                      ("maps", read("maps"))]:
         try:
             act(int(line))
             print(what, "done", end=";")

@@ -30,8 +30,8 @@ fn a_shell_finds_it_by_one_line() {
     let machine = Machine::new();
     let _ended = BackgroundAgent(&machine);
     let line = "eval \"$(tokenkeep agent --env)\" && ssh-add -l; echo \"ssh-add $?\"; \
-                curl -s -o /dev/null --unix-socket \"$TOKENKEEP_AGENT_API\" http://localhost/v1/tokens && echo reached; \
-                eval \"$(tokenkeep agent --env)\" && tokenkeep agent status";
+                curl -s -o /dev/null --unix-socket \"$TOKENKEEP_AGENT_API\" http://localhost/v1/tokens && \
+                echo reached; eval \"$(tokenkeep agent --env)\" && tokenkeep agent status";
     let output = machine.shell(line).ok().says("no identities").says("ssh-add 1").says("reached").says("(live)");
     let process = output
         .out()

@@ -99,8 +99,8 @@ fn an_archive_record_swapped_between_users_is_not_delivered() {
     // The two records with swapped certificates.
     theft.gets_nothing(
         "DELETE FROM key_archive;
-         INSERT INTO key_archive SELECT other.certificate_sha256, one.user_id, one.algorithm, one.mechanism, one.wrapped,
-             one.archived_at, one.mac FROM kept AS one JOIN kept AS other ON one.user_id <> other.user_id
+         INSERT INTO key_archive SELECT other.certificate_sha256, one.user_id, one.algorithm, one.mechanism,
+             one.wrapped, one.archived_at, one.mac FROM kept AS one JOIN kept AS other ON one.user_id <> other.user_id
              WHERE one.user_id IN (SELECT id FROM of_thief UNION SELECT id FROM of_victim)
                  AND other.user_id IN (SELECT id FROM of_thief UNION SELECT id FROM of_victim)",
     );
@@ -111,7 +111,8 @@ fn an_archive_record_swapped_between_users_is_not_delivered() {
 fn a_changed_archive_record_is_noticed_and_not_delivered() {
     let theft = Theft::new();
     for change in [
-        "wrapped = substr(wrapped, 1, 99) || iif(substr(wrapped, 100, 1) = x'00', x'01', x'00') || substr(wrapped, 101)",
+        "wrapped = substr(wrapped, 1, 99) || iif(substr(wrapped, 100, 1) = x'00', x'01', x'00') || \
+         substr(wrapped, 101)",
         "wrapped = substr(wrapped, 1, length(wrapped) - 8)",
         "mac = zeroblob(32)",
         "algorithm = 'rsa-3072'",

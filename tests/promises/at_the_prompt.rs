@@ -133,8 +133,8 @@ fn an_unanswered_prompt_times_out_and_its_window_closes() {
 #[test]
 fn a_prompt_is_withdrawn_when_its_program_ends() {
     let mut user = TestUser::with_keyset();
-    let body = "echo \"$1\" >> $HERE/asked; case \"$1\" in *'\"first\"'*) sleep 654 & echo $! > $HERE/sleeper; wait ;; esac; \
-                cat $HERE/pin";
+    let body = "echo \"$1\" >> $HERE/asked; case \"$1\" in *'\"first\"'*) sleep 654 & echo $! > $HERE/sleeper; wait ;; \
+                esac; cat $HERE/pin";
     let program = script(&user.machine, "askpass", body);
     let _agent = agent(&mut user, &format!("askpass:{program}"), &[]);
     let machine = &user.machine;

@@ -285,7 +285,11 @@ fn agent_toml_saves_typing_and_never_reaches_an_authority() {
 
     // Its PIN source is for a user: it is not tried on an authority's token.
     machine.write("config/tokenkeep/agent.toml", agent);
-    machine.write("authority.toml", "name = \"Example\"\nstate = \"none\"\n[token]\nlabel = \"authority\"\n[listen]\nhttp = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\n");
+    machine.write(
+        "authority.toml",
+        "name = \"Example\"\nstate = \"none\"\n[token]\nlabel = \"authority\"\n\
+         [listen]\nhttp = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\n",
+    );
     let serve = ["authority", "serve", "--config", "authority.toml"];
     machine.tokenkeep_without_terminal(&serve).fails_with(4).says("there is no terminal");
 }

@@ -178,14 +178,16 @@ const COMMANDS: &[(&str, How)] = &[
     ("apt-get install ./tokenkeep_*.deb", Elsewhere("packaging/deb/try")),
     ("mkdir -p ~/.config/softhsm2 ~/.local/share/softhsm2/tokens", Elsewhere("packaging/deb/try")),
     (
-        "sed \"s|@TOKENDIR@|$HOME/.local/share/softhsm2/tokens|\" /usr/share/tokenkeep/hsm-config/softhsm2.conf > ~/.config/softhsm2/softhsm2.conf",
+        "sed \"s|@TOKENDIR@|$HOME/.local/share/softhsm2/tokens|\" /usr/share/tokenkeep/hsm-config/softhsm2.conf \
+         > ~/.config/softhsm2/softhsm2.conf",
         Elsewhere("packaging/deb/try"),
     ),
     ("cp -r /usr/share/tokenkeep/hsm-config .", Elsewhere("packaging/deb/try")),
     ("eval \"$(./softhsm-setup.sh)\"", Here),
     ("echo 'a message' > message.txt", Here),
     (
-        "tokenkeep authority init  --config hsm-config/authority.toml --first-administrator admin@example.org --letter-out admin.letter",
+        "tokenkeep authority init  --config hsm-config/authority.toml --first-administrator admin@example.org \
+         --letter-out admin.letter",
         Here,
     ),
     ("tokenkeep authority serve --config hsm-config/authority.toml", Serves),
@@ -194,7 +196,8 @@ const COMMANDS: &[(&str, How)] = &[
     ("tokenkeep enroll --letter user.letter --level high --new-token", Here),
     ("tokenkeep sign --keyset default message.txt -o signed.p7m && tokenkeep verify signed.p7m", Shows("a message")),
     (
-        "tokenkeep encrypt --to user@example.org message.txt -o secret.p7m && tokenkeep decrypt --keyset default secret.p7m",
+        "tokenkeep encrypt --to user@example.org message.txt -o secret.p7m && \
+         tokenkeep decrypt --keyset default secret.p7m",
         Shows("a message"),
     ),
     ("tokenkeep admin recover user@example.org --keyset admin --letter-out recovered.letter", Here),

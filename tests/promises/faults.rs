@@ -184,7 +184,8 @@ fn a_read_only_database_is_reported() {
     let before = state_of(&machine);
     // Drop root's capabilities, so that permissions apply.
     let script = "chmod 0444 state/tokenkeep/authority/*; chmod 0555 state/tokenkeep/authority; \
-                  if [ \"$(id -u)\" = 0 ]; then exec setpriv --inh-caps=-all --bounding-set=-all -- \"$@\"; fi; exec \"$@\"";
+                  if [ \"$(id -u)\" = 0 ]; then exec setpriv --inh-caps=-all --bounding-set=-all -- \"$@\"; fi; \
+                  exec \"$@\"";
     within(&machine, script).fails_with(1).says("authority.db").says("read-only").does_not_say("Serving");
     machine.run("chmod", &["-R", "u+w", "state"], b"").ok();
     assert_eq!(state_of(&machine), before);
@@ -196,9 +197,9 @@ fn a_full_disk_is_reported_and_nothing_is_lost() {
     drop(Authority::init(&machine));
     // A file system that is just as large as its content. Without the right to mount one the test
     // is skipped.
-    let script = "cp -a state/tokenkeep/authority kept && mount -t tmpfs -o size=1m none state/tokenkeep/authority || exit 99; \
-                  cp -a kept/. state/tokenkeep/authority/; dd if=/dev/zero of=state/tokenkeep/authority/full bs=4k 2>&1; \
-                  exec \"$@\"";
+    let script = "cp -a state/tokenkeep/authority kept && mount -t tmpfs -o size=1m none state/tokenkeep/authority || \
+                  exit 99; cp -a kept/. state/tokenkeep/authority/; \
+                  dd if=/dev/zero of=state/tokenkeep/authority/full bs=4k 2>&1; exec \"$@\"";
     let user = if rustix::process::getuid().is_root() { "" } else { "--map-root-user " };
     let script = format!("exec unshare {user}--mount -- sh -c '{script}' sh \"$@\"");
     let output = within(&machine, &script);

@@ -11,8 +11,9 @@ const TEXT: &str = "Dear Bob,\nthe contract is signed.\n";
 fn foreign() -> Machine {
     let machine = Machine::new();
     machine.write("message.txt", TEXT);
-    let ca = "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n\
-              subjectKeyIdentifier=hash\n[mail]\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=emailProtection\n\
+    let ca = "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n\
+              keyUsage=critical,keyCertSign\nsubjectKeyIdentifier=hash\n\
+              [mail]\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=emailProtection\n\
               subjectAltName=email:alice@example.org\nsubjectKeyIdentifier=hash\n";
     machine.write("o.cnf", ca);
     let line = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "30"];

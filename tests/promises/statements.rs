@@ -325,7 +325,8 @@ fn an_administrator_row_forged_in_the_database_has_no_effect() {
     );
     scene.database(&format!(
         "UPDATE certificates SET user_id = {USER} WHERE kind = 'signing' AND serial IN
-         (SELECT serial FROM certificates WHERE user_id = {ADMIN} AND kind = 'signing' ORDER BY intended_at DESC LIMIT 1)"
+         (SELECT serial FROM certificates WHERE user_id = {ADMIN} AND kind = 'signing'
+          ORDER BY intended_at DESC LIMIT 1)"
     ));
 
     // Everything is restored, and the administrator is accepted.

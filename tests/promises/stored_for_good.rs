@@ -70,13 +70,18 @@ fn on_a_full_disk_an_enrollment_works_or_the_letter_stays_good() {
     }
     let script = r#"
         mount -t tmpfs -o size=600k tmpfs tokens
-        enroll() { tokenkeep enroll --letter $1.letter --keyset k$1 --level high --new-token --new-pin-source file:pin; }
+        enroll() {
+            tokenkeep enroll --letter $1.letter --keyset k$1 --level high --new-token --new-pin-source file:pin
+        }
         for room in 0 40 72 96 120; do
             free=$(df --output=avail tokens | tail -1)
             head -c $(( (free - room) * 1024 )) /dev/zero > tokens/fill
             enroll $room 2> said; code=$?
             rm tokens/fill
-            [ $code = 0 ] || { echo "refused $(tr '\n' ' ' < said)"; enroll $room 2>> again || echo "LOST $room $(cat again)"; }
+            [ $code = 0 ] || {
+                echo "refused $(tr '\n' ' ' < said)"
+                enroll $room 2>> again || echo "LOST $room $(cat again)"
+            }
             echo text | tokenkeep sign --keyset k$room --pin-source file:pin > signed.p7m || echo "BROKEN $room"
             rm -rf tokens/* runtime/tokenkeep
         done"#;

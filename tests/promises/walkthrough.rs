@@ -105,8 +105,14 @@ fn the_whole_walkthrough_works() {
         "tokenkeep authority serve --config hsm-config/authority.toml --pin-source file:authority.pin",
         &addresses,
     );
-    shell.runs("tokenkeep enroll --letter admin.letter --keyset admin --level high --new-token --new-pin-source file:admin.pin");
-    shell.runs("tokenkeep admin issue user@example.org --name 'Example, User' --keyset admin --pin-source file:admin.pin --letter-out user.letter");
+    shell.runs(
+        "tokenkeep enroll --letter admin.letter --keyset admin --level high --new-token \
+         --new-pin-source file:admin.pin",
+    );
+    shell.runs(
+        "tokenkeep admin issue user@example.org --name 'Example, User' --keyset admin --pin-source file:admin.pin \
+         --letter-out user.letter",
+    );
     let letter = machine.read_text("user.letter");
     for part in ["Example, User", "user@example.org", "high", "tokenkeep enroll", &addresses[0], &addresses[1]] {
         assert!(letter.contains(part), "{part} is not in\n{letter}");
@@ -125,8 +131,14 @@ fn the_whole_walkthrough_works() {
         "tokenkeep admin issue user@example.org --keyset admin --pin-source file:admin.pin --letter-out again.letter",
     );
     shell.runs("tokenkeep enroll --letter again.letter --keyset default --level high --pin-source file:pin1");
-    shell.runs("tokenkeep admin recover user@example.org --keyset admin --pin-source file:admin.pin --letter-out recovered.letter");
-    shell.runs("tokenkeep enroll --letter recovered.letter --keyset second --level high --new-token --new-pin-source file:pin2");
+    shell.runs(
+        "tokenkeep admin recover user@example.org --keyset admin --pin-source file:admin.pin \
+         --letter-out recovered.letter",
+    );
+    shell.runs(
+        "tokenkeep enroll --letter recovered.letter --keyset second --level high --new-token \
+         --new-pin-source file:pin2",
+    );
     let read = shell.runs("tokenkeep decrypt --keyset second --pin-source file:pin2 --in secret.p7m");
     assert_eq!(read.out(), original, "old mail, new PIN");
     shell.runs("tokenkeep pin change --keyset second --pin-source file:pin2 --new-pin-source file:pin3");

@@ -35,7 +35,8 @@ impl Terminal {
     /// A shell command line, with `tokenkeep` in the path.
     pub fn shell(machine: &Machine, line: &str) -> Self {
         let mut child = machine
-            // What runs here ends with its terminal, also when the tests themselves run under `nohup`.
+            // What runs here ends with its terminal, also when the tests themselves run under
+            // `nohup`.
             .command("env")
             .args(["--default-signal=HUP", "script", "-q", "-e", "-f", "-c", line, "/dev/null"])
             .env("SHELL", "/bin/sh")

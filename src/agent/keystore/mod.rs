@@ -323,9 +323,9 @@ impl Keystore {
         self.inner.events.listen()
     }
 
-    /// Runs an operation on the keystore's tokens. `person` supplies PINs, `transport` sends requests
-    /// to an authority. Confirmations (level Medium) go through the agent's own prompter, with
-    /// `usage`.
+    /// Runs an operation on the keystore's tokens. `person` supplies PINs, `transport` sends
+    /// requests to an authority. Confirmations (level Medium) go through the agent's own prompter,
+    /// with `usage`.
     ///
     /// # Errors
     /// The keystore is locked, or the operation's own errors.

@@ -2,9 +2,9 @@
 //!
 //! A module that crashes takes its process with it. A module worker has one module and its own
 //! keystore, but no endpoint. Clients only see the main worker: it lists the inventory of the
-//! module workers ([`ModuleWorker`]) with its own tokens, and forwards each use, login and operation to
-//! the module worker that has the token ([`wire`]), with the client and its purpose. The module
-//! worker asks for the PIN itself, through its own link to the supervisor.
+//! module workers ([`ModuleWorker`]) with its own tokens, and forwards each use, login and
+//! operation to the module worker that has the token ([`wire`]), with the client and its purpose.
+//! The module worker asks for the PIN itself, through its own link to the supervisor.
 //!
 //! Main worker and module worker communicate over a socket pair that the supervisor creates, the
 //! *fd channel*: the main worker sends one end of each new connection through it. The channel has

@@ -3,11 +3,12 @@
 //!
 //! An [`OperationRequest`] describes the operation; [`run`] runs it with the functions of
 //! [`crate::keyset`]. The operation sends questions to a person and requests to the network back to
-//! the command over the same connection: the command is its [`UserPrompter`](crate::keyset::UserPrompter) and
-//! [`Transport`](crate::transport::Transport), and [`OperationSession`] is the wire between them. If a
-//! command reports that it cannot ask anybody, the agent's prompter asks for the PIN of a signature
-//! or a decryption. A command that disconnects has cancelled: no further question is asked, and an
-//! enrollment stays where the same letter resumes it.
+//! the command over the same connection: the command is its
+//! [`UserPrompter`](crate::keyset::UserPrompter) and [`Transport`](crate::transport::Transport),
+//! and [`OperationSession`] is the wire between them. If a command reports that it cannot ask
+//! anybody, the agent's prompter asks for the PIN of a signature or a decryption. A command that
+//! disconnects has cancelled: no further question is asked, and an enrollment stays where the same
+//! letter resumes it.
 //!
 //! This must never answer for a person, never send anything to the network itself, never show a
 //! secret in `Debug`, and never leave a secret in a buffer that is not wiped.

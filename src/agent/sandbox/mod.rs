@@ -41,8 +41,8 @@ pub struct SandboxConfig {
 /// `variable` reads the environment, which tells modules where their configuration is.
 ///
 /// # Errors
-/// [`AgentProcessError::Sandbox`] if the kernel has Landlock and refuses; a kernel without Landlock is no
-/// error.
+/// [`AgentProcessError::Sandbox`] if the kernel has Landlock and refuses; a kernel without Landlock
+/// is no error.
 pub fn enter(
     sandbox_config: &SandboxConfig,
     variable: impl Fn(&str) -> Option<PathBuf>,

@@ -2,9 +2,9 @@
 //! agent's first socket.
 //!
 //! A client lists keys, requests signatures, logs in to a token (`ssh-add -s`), logs off (`-D`,
-//! `-e`), locks and unlocks. [`SshRequest`] is the set of messages, [`SignedData`] the data that may
-//! be signed: an SSH login that names the signing key, or an SSHSIG blob. The session bindings tie
-//! the connection to the session that its client announced.
+//! `-e`), locks and unlocks. [`SshRequest`] is the set of messages, [`SignedData`] the data that
+//! may be signed: an SSH login that names the signing key, or an SSHSIG blob. The session bindings
+//! tie the connection to the session that its client announced.
 //!
 //! This endpoint must never sign bytes that it has not parsed completely as one of these two, never
 //! sign with SHA-1, never accept a private key, never let a client behind a forwarded connection

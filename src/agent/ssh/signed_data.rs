@@ -123,7 +123,8 @@ mod tests {
 
         #[test]
         fn what_is_read_is_what_was_written(
-            session_id in prop::sample::select(vec![20, 32, 48, 64]).prop_flat_map(|n| prop::collection::vec(any::<u8>(), n)),
+            session_id in prop::sample::select(vec![20, 32, 48, 64])
+                .prop_flat_map(|n| prop::collection::vec(any::<u8>(), n)),
             user in "[^\\p{Cc}]{0,40}",
             key_blob in prop::collection::vec(any::<u8>(), 0..200),
             host_key in prop::option::of(prop::collection::vec(any::<u8>(), 0..200)),

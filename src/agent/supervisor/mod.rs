@@ -83,7 +83,8 @@ pub struct StartupReport {
 /// first time.
 ///
 /// # Errors
-/// [`AgentProcessError`]: another agent is running, the sockets cannot be created, or no worker stays up.
+/// [`AgentProcessError`]: another agent is running, the sockets cannot be created, or no worker
+/// stays up.
 pub fn run(setup: SupervisorConfig, announce: impl FnOnce(&StartupReport)) -> Result<(), AgentProcessError> {
     let (sender, events) = channel();
     watch_signals(sender.clone())?;

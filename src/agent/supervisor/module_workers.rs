@@ -94,7 +94,10 @@ impl<'a> ModuleWorkers<'a> {
 
     /// Handles the exit of a module worker and schedules its restart, unless it failed too often.
     pub(super) fn handle_exit(&mut self, worker: u32, status: ExitStatus) {
-        let is_it = |one: &&mut ModuleWorkerSlot<'_>| matches!(&one.is, SlotState::Running(running, _) if running.id() == worker);
+        let is_it = |one: &&mut ModuleWorkerSlot<'_>| match &one.is {
+            SlotState::Running(running, _) => running.id() == worker,
+            _ => false,
+        };
         let Some(one) = self.all.iter_mut().find(is_it) else { return };
         if matches!(&one.is, SlotState::Running(_, since) if since.elapsed() > STABLE_AFTER) {
             one.failures = 0;

@@ -100,8 +100,9 @@ impl Authority {
             let record = temporary_key::new_record(&self.keys, &self.sealer, self.identity.epoch, wanted, now)?;
             let detail = json!({
                 "reference": record.reference, "purpose": record.purpose.as_str(), "user": to.record.id,
-                "email": to.record.email, "by": accepted.administrator.id, "lost": record.lost, "expires": record.expires_at.to_string(),
-                "statement": record.statement.map(hex::encode), "voids": voids,
+                "email": to.record.email, "by": accepted.administrator.id, "lost": record.lost,
+                "expires": record.expires_at.to_string(), "statement": record.statement.map(hex::encode),
+                "voids": voids,
             });
             let new_user = to.is_new.then(|| to.record.clone());
             let entry = audit::entry(now, "letter.issued", &detail);

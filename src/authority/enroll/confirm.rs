@@ -117,7 +117,10 @@ impl Authority {
                 continue;
             }
             if !self.audit_state.is_claimed_by(&transaction.reference, &transaction.transaction_id) {
-                tracing::error!(reference = %transaction.reference, "a transaction row contradicts the audit log (restored or forged)");
+                tracing::error!(
+                    reference = %transaction.reference,
+                    "a transaction row contradicts the audit log (restored or forged)"
+                );
                 continue;
             }
             let ending = TransactionEnd {
@@ -162,7 +165,10 @@ impl Authority {
         let stored = self.store.certificates_of_transaction(transaction_id)?.len();
         if !self.audit_state.is_claimed_by(&letter.reference, transaction_id) || made.len() != stored {
             // The row says that the transaction is open, and the log that it has ended.
-            tracing::error!(reference = %letter.reference, "a transaction row contradicts the audit log (restored or forged)");
+            tracing::error!(
+                reference = %letter.reference,
+                "a transaction row contradicts the audit log (restored or forged)"
+            );
             return Err(transaction_discarded());
         }
         let bytes = self.pki_conf(&request.reply_protection(), now)?;

@@ -67,10 +67,11 @@ fn the_list_is_paged_and_omits_records_with_a_broken_seal() {
     assert_eq!(page(&fixture, None, None), (names(&["a", "admin", "b", "c", "d"]), None));
 
     fixture.tamper(
-        "UPDATE users SET name = 'Mallory' WHERE email LIKE 'b@%'; UPDATE temporary_keys SET expires_at = expires_at + 1 \
-         WHERE user_id = (SELECT id FROM users WHERE email LIKE 'c@%'); INSERT INTO grants SELECT id, 'administrator', 0, \
-         (SELECT mac FROM grants) FROM users WHERE email LIKE 'd@%'; UPDATE certificates SET user_id = (SELECT id FROM \
-         users WHERE email LIKE 'd@%') WHERE kind = 'encryption'",
+        "UPDATE users SET name = 'Mallory' WHERE email LIKE 'b@%'; \
+         UPDATE temporary_keys SET expires_at = expires_at + 1 \
+         WHERE user_id = (SELECT id FROM users WHERE email LIKE 'c@%'); \
+         INSERT INTO grants SELECT id, 'administrator', 0, (SELECT mac FROM grants) FROM users WHERE email LIKE 'd@%'; \
+         UPDATE certificates SET user_id = (SELECT id FROM users WHERE email LIKE 'd@%') WHERE kind = 'encryption'",
     );
     assert_eq!(page(&fixture, None, None), (names(&["a", "admin", "c", "d"]), None));
     let user = |email: &str| match fixture.state(&administrator, show(email), now()).unwrap() {
@@ -385,12 +386,16 @@ fn a_role_or_a_user_made_in_the_database_is_worth_nothing() {
     let administrator = fixture.administrator();
     let user = TestClient::new();
     user.enroll(&fixture, &fixture.letter_for(&administrator, "user@example.org"), now());
-    fixture.tamper("INSERT INTO grants SELECT id, 'administrator', 0, (SELECT mac FROM grants) FROM users WHERE email LIKE 'user%'");
+    fixture.tamper(
+        "INSERT INTO grants SELECT id, 'administrator', 0, (SELECT mac FROM grants) FROM users \
+         WHERE email LIKE 'user%'",
+    );
     let reason = fixture.state(&user, AdminOperation::List, now()).unwrap_err();
     assert!(reason.contains("not an administrator"), "{reason}");
     fixture.state(&administrator, AdminOperation::List, now()).unwrap();
     fixture.tamper(
-        "UPDATE certificates SET user_id = (SELECT user_id FROM grants g JOIN users u ON u.id = g.user_id WHERE u.email LIKE 'admin%') WHERE kind = 'signing'",
+        "UPDATE certificates SET user_id = (SELECT user_id FROM grants g JOIN users u ON u.id = g.user_id \
+         WHERE u.email LIKE 'admin%') WHERE kind = 'signing'",
     );
     let reason = fixture.state(&user, AdminOperation::List, now()).unwrap_err();
     assert!(reason.contains("not an administrator"), "{reason}");

@@ -137,8 +137,8 @@ fn a_check_finds_what_is_gone_and_what_says_less() {
         ("DELETE FROM grants", "administrator of admin@example.org: recorded in the log, but the row is missing"),
         ("DELETE FROM temporary_keys WHERE state = 'voided'", "names the letter"),
         (
-            "INSERT INTO statements SELECT zeroblob(32), zeroblob(16), administrator, operation, received_at, not_after, \
-             message FROM statements LIMIT 1",
+            "INSERT INTO statements SELECT zeroblob(32), zeroblob(16), administrator, operation, received_at, \
+             not_after, message FROM statements LIMIT 1",
             ": not in the log",
         ),
         (

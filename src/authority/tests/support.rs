@@ -253,7 +253,8 @@ pub fn configuration(directory: &Path) -> Configuration {
     }
     let file = directory.join("authority.toml");
     let text = format!(
-        "name = \"Example Authority\"\nstate = \"state\"\n[token]\nlabel = \"{}\"\n[enrollment]\nprofiles = \"profiles\"\n",
+        "name = \"Example Authority\"\nstate = \"state\"\n[token]\nlabel = \"{}\"\n\
+         [enrollment]\nprofiles = \"profiles\"\n",
         fresh_label("authority")
     );
     std::fs::write(&file, text).unwrap();

@@ -59,8 +59,8 @@ fn no_row_lets_an_ended_enrollment_go_on() {
     let reply = fixture.post(&request, now()).bytes;
     assert_eq!(fixture.authority().sweep(later(60)).unwrap(), 1, "nobody confirmed");
     for tamper in [RUNNING, STOPPED] {
-        let rows = "UPDATE temporary_keys SET state = 'claimed'; UPDATE certificates SET state = 'issued' WHERE user_id \
-                    IS NOT NULL; UPDATE transactions SET state = 'answered', confirm_until = 4102444800";
+        let rows = "UPDATE temporary_keys SET state = 'claimed'; UPDATE certificates SET state = 'issued' WHERE \
+                    user_id IS NOT NULL; UPDATE transactions SET state = 'answered', confirm_until = 4102444800";
         tamper(&mut fixture, rows);
         let confirmation = TestClient::confirmation(&letter, &request, &reply, None, now());
         let (_, text) = refusal(&confirmation, &fixture.post(&confirmation, now()).bytes, &letter.temporary_key);

@@ -34,8 +34,9 @@ use super::{AuthorityAddress, ErrorKind, FoundKeyset, KeysetError, KeysetHolder,
 /// Enrolls with this letter: an `ir`, or a `krr` with a recovery letter. First finishes or rolls
 /// back an interrupted enrollment with the same letter.
 ///
-/// `transport` must lead to the letter's authority: [`crate::transport::HttpTransport::new`] with the addresses
-/// of the letter, or with those that replace them. `now` is the time in the messages' headers.
+/// `transport` must lead to the letter's authority: [`crate::transport::HttpTransport::new`] with
+/// the addresses of the letter, or with those that replace them. `now` is the time in the messages'
+/// headers.
 pub fn enroll(
     tokens: &Tokens,
     transport: &dyn Transport,

@@ -73,9 +73,11 @@ pub(super) fn choose(
         }
         None => (None, tokens.keysets_and(Some(&options.keyset))?),
     };
-    let (newer, unreadable_tokens): (Vec<_>, Vec<_>) = unreadable_tokens.into_iter().partition(
-        |unreadable_tokens| matches!(&unreadable_tokens.error, KeysetError::Newer { keyset, .. } if *keyset == options.keyset.as_str()),
-    );
+    let (newer, unreadable_tokens): (Vec<_>, Vec<_>) =
+        unreadable_tokens.into_iter().partition(|unreadable_tokens| match &unreadable_tokens.error {
+            KeysetError::Newer { keyset, .. } => *keyset == options.keyset.as_str(),
+            _ => false,
+        });
     if let Some(newer) = newer.into_iter().next() {
         return Err(newer.error);
     }

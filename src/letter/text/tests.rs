@@ -214,7 +214,10 @@ proptest! {
     fn any_name_leaves_the_rest_alone(name in any::<String>(), authority in any::<String>()) {
         let letter = Letter { user_name: format!("x{name}"), authority_name: format!("x{authority}"), ..example() };
         let read = Letter::parse(&letter.to_text()).unwrap();
-        prop_assert_eq!(Letter { user_name: letter.user_name.clone(), authority_name: letter.authority_name.clone(), ..read }, letter);
+        prop_assert_eq!(
+            Letter { user_name: letter.user_name.clone(), authority_name: letter.authority_name.clone(), ..read },
+            letter
+        );
     }
 
     #[test]

@@ -73,7 +73,8 @@ fn shown_as_rfc_4514_has_it_and_safe_for_a_terminal() {
     assert_eq!(hostile.to_string(), "CN=a\\1b[31m\\0ab");
 }
 
-/// The subject of a certificate made by OpenSSL with this `string_mask`, which selects string types.
+/// The subject of a certificate made by OpenSSL with this `string_mask`, which selects string
+/// types.
 fn by_openssl(subject: &str, string_mask: &str) -> DistinguishedName {
     let files = TestFiles::new();
     let key = files.put_key("key.pem", &SoftwareKey::p256());

@@ -324,7 +324,10 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
     #[test]
-    fn every_content_round_trips(content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), gcm: bool) {
+    fn every_content_round_trips(
+        content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        gcm: bool,
+    ) {
         let cipher = if gcm { Cipher::Aes256Gcm } else { Cipher::Aes256Cbc };
         let key = SoftwareKey::rsa();
         let certificate = CERTIFICATE.get_or_init(|| recipient(&SoftwareKey::rsa()));

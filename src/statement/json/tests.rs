@@ -236,7 +236,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_issue_round_trips(name in "[^\\p{C}]{1,80}", local in "[a-z0-9.+-]{1,20}", seconds in any::<Option<u64>>(), nonce: [u8; 16]) {
+    fn any_issue_round_trips(
+        name in "[^\\p{C}]{1,80}",
+        local in "[a-z0-9.+-]{1,20}",
+        seconds in any::<Option<u64>>(),
+        nonce: [u8; 16],
+    ) {
         let operation = AdminOperation::Issue {
             email: format!("{local}@example.org"),
             name: Some(format!("x{name}")),

@@ -7,8 +7,8 @@
 //!
 //! - [`PinLease::unlock`] logs out and in, which verifies the PIN even during an active session.
 //!   Afterwards it logs out, or an active session continues.
-//! - [`PinLease::unlock`] with a wrong PIN spends one try. The token is then logged out; if a session
-//!   was active, it has ended and the error says so.
+//! - [`PinLease::unlock`] with a wrong PIN spends one try. The token is then logged out; if a
+//!   session was active, it has ended and the error says so.
 //! - [`PinLease::open_session`] verifies the PIN in the same way, then wipes it. The session is
 //!   active until [`Token::log_out`], removal, or a wrong PIN.
 //!
@@ -64,8 +64,9 @@ impl PinQueue {
 }
 
 impl Token {
-    /// Waits for the right to use a PIN on this token. It waits while another [`PinLease`] lives, or an
-    /// [`PinSession`] that was made with a PIN. First come, first served; other tokens do not delay it.
+    /// Waits for the right to use a PIN on this token. It waits while another [`PinLease`] lives,
+    /// or an [`PinSession`] that was made with a PIN. First come, first served; other tokens do not
+    /// delay it.
     pub fn acquire_pin_lease(&self) -> PinLease {
         let pin_queue = self.pin_queue();
         let mut queue = pin_queue.queue();
@@ -78,8 +79,8 @@ impl Token {
         PinLease { slot: QueueSlot { token: self.clone() }, failures_seen, declined_seen }
     }
 
-    /// Like [`Token::acquire_pin_lease`] without waiting: [`TokenError::Busy`] if another caller has
-    /// the right.
+    /// Like [`Token::acquire_pin_lease`] without waiting: [`TokenError::Busy`] if another caller
+    /// has the right.
     fn try_pin_lease(&self) -> Result<PinLease, TokenError> {
         let mut queue = self.pin_queue().queue();
         if queue.next != queue.serving {
@@ -101,9 +102,9 @@ impl Token {
         self.active_session().is_some()
     }
 
-    /// Like [`Token::has_active_session`], but waits for a running login. During one the token is logged out,
-    /// and an active session continues afterwards. Code that ends sessions must use this function,
-    /// or it would miss such a session.
+    /// Like [`Token::has_active_session`], but waits for a running login. During one the token is
+    /// logged out, and an active session continues afterwards. Code that ends sessions must use
+    /// this function, or it would miss such a session.
     ///
     /// Does not wait for a module that does not respond.
     pub fn has_active_session_settled(&self) -> bool {

@@ -62,9 +62,9 @@ impl Module {
     }
 
     /// Like [`Module::create_token`], with a mark on the token that tells its purpose until
-    /// [`Token::finish_provisioning`]. A token of an earlier call that has a user PIN is resumed only if it
-    /// carries exactly this mark and nothing else, so that an emptied token with an unknown SO PIN
-    /// loses no try.
+    /// [`Token::finish_provisioning`]. A token of an earlier call that has a user PIN is resumed
+    /// only if it carries exactly this mark and nothing else, so that an emptied token with an
+    /// unknown SO PIN loses no try.
     pub fn create_token_for(
         &self,
         purpose: &str,

@@ -64,7 +64,8 @@ impl RawFunctions {
     /// Gets the function list of a library that cryptoki has loaded: the loader returns the same
     /// instance.
     pub(super) fn load(path: &Path) -> Result<Self> {
-        // SAFETY: loading runs the library's initializers, which cryptoki has just run for this file.
+        // SAFETY: loading runs the library's initializers, which cryptoki has just run for this
+        // file.
         let library = unsafe { cryptoki_sys::Pkcs11::new(path) }.map_err(Error::LibraryLoading)?;
         let Ok(get_function_list) = library.C_GetFunctionList.as_ref() else {
             return Err(Error::MissingSymbol("C_GetFunctionList"));
@@ -193,8 +194,8 @@ impl RawFunctions {
         let mut handle = 0;
         let wrapped_length = c_length(wrapped)?;
         let attribute_count = c_length(&attributes)?;
-        // SAFETY: the attributes point into `template`, which lives through the call; the module only
-        // reads it and `wrapped`.
+        // SAFETY: the attributes point into `template`, which lives through the call; the module
+        // only reads it and `wrapped`.
         let answer = unsafe {
             function(
                 session.handle(),
@@ -235,7 +236,8 @@ impl RawFunctions {
         });
         let (mut public_handle, mut private_handle) = (0, 0);
         let (public_count, private_count) = (c_length(&public)?, c_length(&private)?);
-        // SAFETY: all three arrays and their values live through the call; the module only reads them.
+        // SAFETY: all three arrays and their values live through the call; the module only reads
+        // them.
         let answer = unsafe {
             function(
                 session.handle(),

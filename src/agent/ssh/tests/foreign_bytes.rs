@@ -34,7 +34,8 @@ fn nothing_in_the_corpora_of_other_protocols_is_one() {
 fn what_other_protocols_sign_is_refused() {
     let key = SoftwareKey::p256();
     let (blob, digest) = (blob_of(&key.public_key_der()), [7_u8; 32]);
-    let attributes = b"\x31\x69\x30\x18\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x03\x31\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
+    let attributes = b"\x31\x69\x30\x18\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x03\x31\x0b\
+                       \x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
     let tls13 = [&[0x20; 64][..], b"TLS 1.3, client CertificateVerify", &[0], &digest].concat();
     let tls12 = [&b"\x01\x00\x00\x46\x03\x03"[..], &[0; 200]].concat();
     let hostbased = TestUserAuth { method: Some("hostbased"), ..TestUserAuth::with(&key) }.to_bytes();
