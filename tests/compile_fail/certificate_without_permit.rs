@@ -2,7 +2,7 @@
 //! verified request nor a signature of the CA is one.
 
 use tokenkeep::authority::AuthorityError;
-use tokenkeep::authority::certify::{IssuedCertificate, intend};
+use tokenkeep::authority::certify::{IssuedCertificate, certificate_intent};
 use tokenkeep::authority::decide::{EncryptionPermit, IssuancePermit};
 use tokenkeep::authority::verify::VerifiedRequest;
 use tokenkeep::pki::Certificate;
@@ -11,16 +11,16 @@ use tokenkeep::store::CertificateIntent;
 type Intent = Result<CertificateIntent, AuthorityError>;
 
 pub fn with_a_permit(permit: IssuancePermit, ca: &Certificate) -> Intent {
-    intend(permit, ca, ca.not_before())
+    certificate_intent(permit, ca, ca.not_before())
 }
 
 pub fn with_a_verified_request(request: VerifiedRequest, ca: &Certificate) -> Option<Intent> {
-    intend(request, ca, ca.not_before()); //~ E0308
+    certificate_intent(request, ca, ca.not_before()); //~ E0308
     None
 }
 
 pub fn with_a_permit_to_make_a_key(permit: EncryptionPermit, ca: &Certificate) -> Option<Intent> {
-    intend(permit, ca, ca.not_before()); //~ E0308
+    certificate_intent(permit, ca, ca.not_before()); //~ E0308
     None
 }
 

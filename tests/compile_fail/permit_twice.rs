@@ -1,16 +1,16 @@
 //! A permit is consumed by its use, and cannot be copied.
 
-use tokenkeep::authority::certify::intend;
+use tokenkeep::authority::certify::certificate_intent;
 use tokenkeep::authority::decide::{EncryptionPermit, IssuancePermit};
 use tokenkeep::pki::Certificate;
 
 pub fn once(permit: IssuancePermit, ca: &Certificate) {
-    drop(intend(permit, ca, ca.not_before()));
+    drop(certificate_intent(permit, ca, ca.not_before()));
 }
 
 pub fn twice(permit: IssuancePermit, ca: &Certificate) {
-    drop(intend(permit, ca, ca.not_before()));
-    drop(intend(permit, ca, ca.not_before())); //~ E0382
+    drop(certificate_intent(permit, ca, ca.not_before()));
+    drop(certificate_intent(permit, ca, ca.not_before())); //~ E0382
 }
 
 pub fn copied(permit: &IssuancePermit) {

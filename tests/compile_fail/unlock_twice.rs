@@ -1,6 +1,6 @@
 //! One PIN serves one operation: an unlock is consumed by its use, and cannot be copied.
 
-use tokenkeep::token::{KeyTransport, TokenKey, PinSession};
+use tokenkeep::token::{KeyTransport, PinSession, TokenKey};
 
 pub fn sign(unlock: PinSession, key: &TokenKey) {
     drop(unlock.sign(key, b"one"));
