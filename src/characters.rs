@@ -1,8 +1,10 @@
 //! Invisible characters, and characters that mark an address: one list each, used for PINs, names,
 //! addresses and terminal output.
 //!
-//! The list of invisible characters must contain only characters that Unicode shows as nothing or
-//! as a change of the surrounding text: no letter, no combining mark, no ordinary white space.
+//! The list of invisible characters must contain only characters that are shown as nothing, as a
+//! blank or as a change of the surrounding text. A few of them are letters or combining marks for
+//! Unicode, such as the Hangul filler U+115F and the combining grapheme joiner U+034F. No visible
+//! character and no ordinary white space is in the list.
 
 /// Whether the character has no width, fills space without being white space, or changes the
 /// direction or the lines of the surrounding text: zero-width characters and joiners, directional

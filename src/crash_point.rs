@@ -6,7 +6,8 @@
 //! otherwise proves nothing.
 
 /// Kills this process with SIGKILL if the environment variable `TOKENKEEP_CRASH_AT` names this
-/// point: `name`, or `name:N` for the N-th time that it is reached, counted from 1.
+/// point: `name`, or `name:N` for the N-th time that the process reaches it, counted from 1. An N
+/// that is not a number silently means 1; `name:0` never kills.
 #[cfg(feature = "crash-points")]
 pub fn reached(point: &str) {
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -21,6 +21,7 @@ const LAYERS: &[(&str, i8)] = &[
     ("pki", 1),
     ("prompter", 1),
     ("cmp", 2),
+    // These two do not exist yet.
     ("est", 2),
     ("ocsp", 2),
     ("smime", 2),

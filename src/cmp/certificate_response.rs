@@ -10,8 +10,8 @@ use super::status::PkiStatusInfo;
 /// `CertRepMessage` (RFC 9810 §5.3.4).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct CertRepMessage {
-    /// CA certificates. Only the message's MAC, which authenticates the authority, makes them
-    /// trusted.
+    /// CA certificates. A client may trust them only in a message that a shared secret protects by
+    /// a MAC (RFC 9810 §5.3.2). tokenkeep's client also requires the CA fingerprint of the letter.
     #[asn1(context_specific = "1", optional = "true")]
     pub ca_pubs: Option<Vec<CertificateDer>>,
     /// One response for each request.

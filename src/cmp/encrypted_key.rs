@@ -1,11 +1,12 @@
-//! `EncryptedKey` (RFC 4211 §2.1, §4.2): an encrypted private key.
+//! `EncryptedKey` (RFC 4211 §6.4, RFC 9810 §5.2.2): an encrypted private key or certificate.
 
 use cms::enveloped_data::EnvelopedData;
 use der::asn1::{BitString, OctetString};
 use der::{Choice, Sequence};
 use spki::AlgorithmIdentifierOwned;
 
-/// `EncryptedKey` (RFC 4211 §2.1). The tags are IMPLICIT, as in RFC 4211's module.
+/// `EncryptedKey` (RFC 4211 §6.4). The tags are IMPLICIT, as in RFC 4211's ASN.1 module (Appendix
+/// B).
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum EncryptedKey {
     /// The older form, used in pvno 2.
@@ -21,11 +22,11 @@ impl From<EncryptedValue> for EncryptedKey {
     }
 }
 
-/// `EncryptedValue` (RFC 4211 Appendix B).
+/// `EncryptedValue` (RFC 4211 §6.4, Appendix B).
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 #[asn1(tag_mode = "IMPLICIT")]
 pub struct EncryptedValue {
-    /// The algorithm of the key inside.
+    /// The algorithm for which the encrypted key is used.
     #[asn1(context_specific = "0", optional = "true")]
     pub intended_alg: Option<AlgorithmIdentifierOwned>,
     /// The algorithm that encrypts `enc_value`.
@@ -37,9 +38,10 @@ pub struct EncryptedValue {
     /// The algorithm that encrypts `enc_symm_key`.
     #[asn1(context_specific = "3", optional = "true")]
     pub key_alg: Option<AlgorithmIdentifierOwned>,
-    /// A hint that only the recipient can interpret.
+    /// A description or identifier of the content. It may be meaningful only to the sender, who may
+    /// examine the value again later.
     #[asn1(context_specific = "4", optional = "true")]
     pub value_hint: Option<OctetString>,
-    /// The encrypted private key.
+    /// The encrypted private key or certificate.
     pub enc_value: BitString,
 }

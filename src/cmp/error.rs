@@ -1,7 +1,7 @@
 //! The errors of this module: failures of encoding and signing ([`CmpError`]), and invalid
 //! protection ([`ProtectionError`]).
 
-/// An error in reading, making or protecting a message. Each text completes "cannot …".
+/// An error in reading, making or protecting a message. Each text begins with "cannot".
 #[derive(Debug, thiserror::Error)]
 pub enum CmpError {
     /// The bytes do not match RFC 9810 or RFC 4211, or a value cannot be encoded.

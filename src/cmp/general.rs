@@ -62,20 +62,24 @@ impl InfoTypeAndValue {
     }
 }
 
-/// Queries a list of information for the types that this module knows.
+/// Reads the types that tokenkeep uses from a list of information. If a type occurs more than once,
+/// the first one counts.
 pub trait GeneralInfoExt {
-    /// Whether the list has implicitConfirm.
+    /// Whether the list has implicitConfirm (RFC 9810 §5.1.1.1), with or without a value.
     fn has_implicit_confirm(&self) -> bool;
-    /// The value of confirmWaitTime; `None` if it is missing or malformed.
+    /// The value of confirmWaitTime (RFC 9810 §5.1.1.2): the time until which the authority waits
+    /// for certConf. `None` if it is missing or malformed.
     fn confirm_wait_time(&self) -> Option<jiff::Timestamp>;
     /// Whether the list has this type, with or without a value.
     fn asks_for(&self, info_type: ObjectIdentifier) -> bool;
-    /// The value of caCerts; `None` if it is missing.
+    /// The value of caCerts; `None` if the type or its value is missing, an error if it is
+    /// malformed.
     fn ca_certs(&self) -> Result<Option<Vec<CertificateDer>>, CmpError>;
-    /// The value of signKeyPairTypes; `None` if it is missing.
+    /// The value of signKeyPairTypes; `None` if the type or its value is missing, an error if it is
+    /// malformed.
     fn sign_key_pair_types(&self) -> Result<Option<Vec<AlgorithmIdentifierOwned>>, CmpError>;
     /// The length of an RSA key in certReqTemplate, in bits; `None` if there is no template or no
-    /// length in it.
+    /// length in it, an error if it is malformed.
     fn rsa_key_length(&self) -> Result<Option<u16>, CmpError>;
 }
 
@@ -132,10 +136,10 @@ struct CertReqTemplateContent {
 pub struct ErrorMsgContent {
     /// The status and the reason.
     pub status: PkiStatusInfo,
-    /// An implementation-specific number.
+    /// An implementation-specific error code.
     #[asn1(optional = "true")]
     pub error_code: Option<i64>,
-    /// Texts for people.
+    /// Implementation-specific details: texts for people.
     #[asn1(optional = "true")]
     pub error_details: Option<PkiFreeText>,
 }

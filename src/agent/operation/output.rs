@@ -31,9 +31,10 @@ pub enum OperationOutput {
         /// was the content encrypted with integrity protection?
         integrity_protected: bool,
     },
-    /// a content key for the client to decrypt with
+    /// a content key, with which the client itself decrypts the content
     ContentKey {
-        /// the key; random bytes if decryption failed
+        /// the key; a random one if the encrypted key does not decrypt or has the wrong length, so
+        /// that the client cannot tell
         key: Bytes,
         /// the keyset of the recipient
         keyset: KeysetName,
@@ -214,7 +215,7 @@ impl FoundKeysets {
     }
 }
 
-/// A [`UnreadableToken`] in JSON; the error becomes its kind and message.
+/// An [`UnreadableToken`] in JSON; the error becomes its kind and message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WireUnreadableToken {
@@ -266,7 +267,8 @@ impl WireKeyset {
         self.encryption.len() + self.certificates.len()
     }
 
-    /// The keyset's token, mutable: the main worker replaces its module path.
+    /// The keyset's token, mutable: in a module worker's report the main worker replaces the path
+    /// of the module.
     pub fn token_mut(&mut self) -> &mut TokenInfo {
         &mut self.token
     }

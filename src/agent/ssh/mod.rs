@@ -1,15 +1,20 @@
 //! The SSH agent protocol endpoint: draft-miller-ssh-agent as OpenSSH's clients use it, on the
-//! agent's first socket.
+//! socket
+//! `ssh.sock`.
 //!
-//! A client lists keys, requests signatures, logs in to a token (`ssh-add -s`), logs off (`-D`,
+//! A client lists keys, requests signatures, logs in to a token (`ssh-add -s`), logs off (`-d`,
+//! `-D`,
 //! `-e`), locks and unlocks. [`SshRequest`] is the set of messages, [`SignedData`] the data that
-//! may be signed: an SSH login that names the signing key, or an SSHSIG blob. The session bindings
-//! tie the connection to the session that its client announced.
+//! may be signed: an SSH login that names the signing key, or an SSHSIG blob. OpenSSH's clients
+//! announce the SSH sessions behind a connection (`session-bind@openssh.com`); a login on such a
+//! connection is signed only for the session announced last.
 //!
 //! This endpoint must never sign bytes that it has not parsed completely as one of these two, never
 //! sign with SHA-1, never accept a private key, never let a client behind a forwarded connection
-//! log in, lock or unlock, and never accept a constraint that it cannot enforce. It decides nothing
-//! about levels and PINs: the keystore does.
+//! log in, log off, lock or unlock, and never accept a constraint that it cannot enforce: it
+//! refuses
+//! `ssh-add -c` for a keyset at level Low. Everything else about levels and PINs is decided by the
+//! keystore.
 
 mod bindings;
 mod connection;
@@ -52,6 +57,6 @@ pub fn serve(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) {
         tracing::debug!(peer.pid, %error, "an SSH client's connection ended");
     }
     error_log::log_suppressed();
-    // Close the stream here, not in the caller: the client may wait for it.
+    // Close the connection before the caller releases its slot: the client may wait for the end.
     drop(stream);
 }

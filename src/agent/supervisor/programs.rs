@@ -1,5 +1,5 @@
-//! Describes the program behind a process id, as advice for a person. A process chooses its own
-//! command line and may have run another program before.
+//! Describes the program of a process, for prompts. The description is a hint, not a proof of
+//! identity: a process chooses its own command line, and may have run another program before.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,8 @@ fn describe_in(proc: &Path, pid: i32) -> Option<String> {
     }
     let directory = proc.join(pid.to_string());
     let program = fs::read_link(directory.join("exe")).ok().map(|path| path.to_string_lossy().into_owned());
-    // A process whose program is unreadable (ssh-agent is one) still has a name.
+    // `exe` is unreadable if the process has made itself undumpable, as ssh-agent does; its name in
+    // `comm` is not.
     let program = program.or_else(|| Some(fs::read_to_string(directory.join("comm")).ok()?.trim_end().to_owned()))?;
     let words = fs::read(directory.join("cmdline")).unwrap_or_default();
     let words: Vec<_> =
