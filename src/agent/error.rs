@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use crate::keyset::{ErrorKind, KeysetError, NoPin};
 use crate::token::{SignatureHash, TokenError};
 
-/// A failed use of a key, or a failed operation. Each message completes "cannot …" and names the
-/// next step.
+/// A failed use of a key, or a failed operation. Each message begins with "cannot"; where there is
+/// a next step, it names it.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// The operation's own error.

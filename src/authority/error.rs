@@ -10,7 +10,7 @@ use crate::statement::StatementError;
 use crate::store::StoreError;
 use crate::token::TokenError;
 
-/// A fault of the authority. Every message completes "cannot …".
+/// A fault of the authority. Every message begins with "cannot".
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// The configuration is invalid.

@@ -1,4 +1,4 @@
-//! The errors of this module. Each message completes a sentence that begins with "cannot".
+//! The errors of this module. Each message begins with "cannot".
 
 use std::path::PathBuf;
 

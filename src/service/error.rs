@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::authority::AuthorityError;
 
-/// A fault that keeps the service from running. Every message completes "cannot …".
+/// A fault that keeps the service from running. Every message begins with "cannot".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {

@@ -1,4 +1,4 @@
-//! The errors of this module. Each text completes a sentence that begins with "cannot".
+//! The errors of this module. Each text begins with "cannot".
 
 use crate::pki::PkiError;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// A fault of the authority's database. Every message completes "cannot …".
+/// A fault of the authority's database. Every message begins with "cannot".
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process holds the write lock (SQLite's BUSY, after the busy timeout).

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why no usable response arrived. Each message completes "cannot …".
+/// Why no usable response arrived. Each message begins with "cannot".
 #[derive(Debug, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TransportError {

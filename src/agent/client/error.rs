@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::keyset::{ErrorKind, KeysetError};
 
-/// A failed operation in the agent. Each message completes "cannot …", with the next step.
+/// A failed operation in the agent. Each message begins with "cannot", with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The operation's own error.

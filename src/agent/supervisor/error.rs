@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-/// Each message completes "cannot …".
+/// Errors of the supervisor, the worker and the agent's sockets. Each message begins with "cannot".
 #[derive(Debug, thiserror::Error)]
 pub enum AgentProcessError {
     /// The socket directory is accessible to others, or not the user's own.
