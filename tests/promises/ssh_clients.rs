@@ -198,7 +198,7 @@ fn refusals_are_logged_by_default() {
     let wrong = "wrong-123456";
     for (typed, arguments, what) in [
         (PIN, &["-s", "nobody"][..], "cannot tell which token \"nobody\" means"),
-        (PIN, &["-c", "-s", "curve"], "that uses be confirmed"),
+        (PIN, &["-c", "-s", "curve"], "cannot apply the constraint confirm"),
         (PIN, &["-t", "60", "-s", "strict"], "level high"),
         (PIN, &["-H", "known", "-h", "host.example.org", "-s", "curve"], "restrict-destination"),
         ("", &["software"], "cannot add a private key from a file"),

@@ -1,4 +1,5 @@
-//! The keystore behind the SSH endpoint, and the token that `ssh-add -s` selects.
+//! The SSH endpoint's interface to the keystore, and the selection of a token by the argument of
+//! `ssh-add -s` and `-e`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -41,10 +42,11 @@ impl KeyProvider for Keystore {
     ) -> Result<(), SshError> {
         let identities = self.identities();
         let meant = find_keyset(&identities, provider)?;
-        // Confirmation is a fixed property of the keyset: a session cannot add it.
+        // `ssh-add -c`. Whether uses are confirmed depends on the keyset's level: a session cannot
+        // add a confirmation.
         if constraints.confirm && meant.keyset.level == SecurityLevel::Low {
             return Err(SshError::Constraint(
-                "that uses be confirmed: the keyset's level is low, not medium".to_owned(),
+                "confirm (`-c`): the keyset's level is low, at which no use is confirmed".to_owned(),
             ));
         }
         let token = selector(&meant.keyset.token);
@@ -91,9 +93,12 @@ fn selector(token: &TokenInfo) -> TokenSelector {
     TokenSelector::Uri(Box::new(TokenUri::of(token)))
 }
 
-/// Selects the keyset with the lowest level on one token: by a module's path (the usual argument of
-/// `ssh-add -s`), a token's URI, a keyset's name, or a token's label or serial number. A PIN goes
-/// to one token only, so several matches are refused.
+/// Selects a token by the path of its PKCS#11 module (the usual argument of `ssh-add -s`), by its
+/// URI, label or serial number, or by the name of a keyset on it. Returns the matching keyset with
+/// the lowest level.
+///
+/// # Errors
+/// No token matches, or several do: a PIN must go to one token only.
 fn find_keyset<'i>(identities: &'i [Arc<SigningIdentity>], provider: &str) -> Result<&'i SigningIdentity, SshError> {
     let refused = |why| Err(SshError::Provider { provider: provider.chars().take(200).collect(), why });
     let uri: Option<TokenUri> = match provider.strip_prefix("pkcs11:").map(|_| provider.parse()) {
