@@ -29,10 +29,18 @@ use self::render::{list, show};
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
     /// Issue a letter with which a person enrolls
+    ///
+    /// --keyset selects the administrator's own keyset, which signs the command. A new letter voids
+    /// the user's earlier one.
     Issue(IssueArguments),
     /// Issue a letter that recovers all encryption keys of a user
     ///
-    /// The user enrolls with it into a new keyset with a new PIN.
+    /// The user enrolls with it into a new keyset with a new PIN. --keyset selects the
+    /// administrator's own keyset, which signs the command; it is not the user's.
+    ///
+    /// Without --lost nothing is revoked: the user's enrollment supersedes the old signing
+    /// certificate, and a current encryption key stays in use. With --lost all current certificates
+    /// are revoked at once, and the enrollment adds a new encryption key.
     Recover(RecoverArguments),
     /// Fetch again a letter that you ordered
     ///
@@ -48,6 +56,8 @@ pub enum AdminCommand {
     /// The authority's answers then no longer report that administrator to you.
     Acknowledge(AcknowledgeArguments),
     /// Open the authority's response to a statement file (--statement-out)
+    ///
+    /// --keyset selects the keyset that signed the statement.
     Open(statement_files::OpenResponseArguments),
 }
 
@@ -64,7 +74,8 @@ pub struct AdminIdentity {
     log: AuditLogArguments,
     /// Write the signed command to this new file and send nothing
     ///
-    /// The command is valid for 14 days; `tokenkeep authority answer` answers it.
+    /// The command is valid for 14 days. On the authority's machine `tokenkeep authority answer`
+    /// answers it; then `tokenkeep admin open` reads the answer here.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["http", "https"])]
     statement_out: Option<PathBuf>,
 }
@@ -90,10 +101,12 @@ impl AuditLogArguments {
 #[derive(Debug, clap::Args)]
 pub struct LetterOutput {
     /// Write the letter to this new file, mode 0600; - is stdout [default: stdout]
+    ///
+    /// The letter contains a secret, the temporary key. On stdout it is printed in plain text.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
           conflicts_with = "statement_out")]
     letter_out: Option<PathBuf>,
-    /// Validity of the letter: 90s, 30m, 36h, 14d, 2w [default: the authority's]
+    /// Validity, for example 90s, 30m, 36h, 14d or 2w [default: the authority's]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     valid_for: Option<u64>,
 }
@@ -120,9 +133,10 @@ pub struct IssueArguments {
 pub struct RecoverArguments {
     /// E-mail address of the user
     email: String,
-    /// Revoke the old token's certificates and create a new encryption key
+    /// Revoke the user's current certificates and create a new encryption key
     ///
-    /// For a token that other people may have.
+    /// For a token that other people may have. The authority revokes the certificates when it
+    /// receives the command, before the user enrolls.
     #[arg(long)]
     lost: bool,
     #[command(flatten)]
@@ -138,6 +152,8 @@ pub struct FetchLetterArguments {
     #[arg(value_name = "EMAIL|REFERENCE")]
     letter: String,
     /// Write the letter to this new file, mode 0600; - is stdout [default: stdout]
+    ///
+    /// The letter contains a secret, the temporary key. On stdout it is printed in plain text.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
           conflicts_with = "statement_out")]
     letter_out: Option<PathBuf>,

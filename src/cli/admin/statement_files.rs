@@ -25,6 +25,8 @@ pub struct OpenResponseArguments {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     statement: PathBuf,
     /// Write the letter to this new file, mode 0600; - is stdout [default: stdout]
+    ///
+    /// The letter contains a secret, the temporary key. On stdout it is printed in plain text.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     letter_out: Option<PathBuf>,
     #[command(flatten)]
