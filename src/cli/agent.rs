@@ -47,9 +47,10 @@ const SUCCESS: [u8; 5] = [0, 0, 0, 1, 6];
 /// Arguments of `tokenkeep agent`.
 #[derive(Debug, clap::Args)]
 pub struct AgentArguments {
-    /// Start in the background unless one runs, and print the shell's variables
+    /// Start in the background unless one runs, and print commands for the shell
     ///
-    /// Use in a shell: eval "$(tokenkeep agent --env)"
+    /// The commands export SSH_AUTH_SOCK and TOKENKEEP_AGENT_API, the paths of the sockets. Use in
+    /// a shell: eval "$(tokenkeep agent --env)"
     #[arg(long)]
     env: bool,
     /// Start a new session without the terminal

@@ -13,7 +13,7 @@ use crate::token::KeysetName;
 /// Options of every command.
 #[derive(Debug, Default, Args)]
 pub struct CommonArguments {
-    /// Print one JSON value; an error is one on stderr
+    /// Print one JSON value on stdout; errors are one JSON value on stderr
     #[arg(long, global = true)]
     pub json: bool,
     /// Log to stderr; -vv logs each step, -vvv everything

@@ -28,6 +28,8 @@ use crate::transport::HttpTransport;
                         An existing keyset of that name is re-enrolled after its PIN is verified.")]
 pub struct EnrollArguments {
     /// Letter to enroll with; - is stdin
+    ///
+    /// An administrator makes it with `tokenkeep admin issue` or `tokenkeep admin recover`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     letter: PathBuf,
     /// Keyset to create or to re-enroll
@@ -44,7 +46,8 @@ pub struct EnrollArguments {
     level: Option<SecurityLevel>,
     /// Create a new token for the keyset, in this module if one is given
     ///
-    /// Default: the only module that can create tokens.
+    /// MODULE is the path of a loaded PKCS#11 module (see --module). Default: the only module that
+    /// can create tokens.
     #[arg(long, value_name = "MODULE", num_args = 0..=1, require_equals = true, conflicts_with = "token")]
     #[allow(clippy::option_option, reason = "not given; given; given with a module")]
     new_token: Option<Option<PathBuf>>,
@@ -58,10 +61,13 @@ pub struct EnrollArguments {
     /// Source of an SO PIN for the new token [default: random, not kept]
     ///
     /// prompt, file:PATH, fd:N or credential:NAME. With an SO PIN, `tokenkeep pin unblock` can set
-    /// a new PIN.
+    /// a new PIN. With the default it cannot: nobody knows the SO PIN.
     #[arg(long, value_name = "SOURCE", requires = "new_token")]
     so_pin_source: Option<PinSource>,
-    /// Allow a letter for another person to replace the person of an existing keyset
+    /// Allow a letter for another person than the keyset's
+    ///
+    /// The keyset then belongs to the person of the letter. Its old signing key is destroyed. Its
+    /// old encryption keys stay, so the new person can decrypt the previous person's mail.
     #[arg(long)]
     replace_person: bool,
     #[command(flatten)]

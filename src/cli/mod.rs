@@ -87,10 +87,18 @@ enum Command {
     #[command(subcommand)]
     Admin(admin::AdminCommand),
     /// Enroll with a letter: create or renew a keyset, or recover lost keys
+    ///
+    /// Without --token and --new-token, the existing keyset of this name is re-enrolled on its
+    /// token. If there is none, the command fails before it asks for a PIN or sends anything.
     Enroll(enroll::EnrollArguments),
     /// Sign a file (CMS, S/MIME)
     Sign(sign::SignArguments),
     /// Verify a signed message (CMS, S/MIME)
+    ///
+    /// Certificates must be valid now; the signing time that the message claims does not count.
+    /// Revocation is not checked. The verified content goes to the file of --out, else to stdout;
+    /// with --content it is written only if --out is given. If the message is not verified, nothing
+    /// is written and the exit code is 8.
     Verify(verify::VerifyArguments),
     /// Encrypt to e-mail addresses or certificates (CMS, S/MIME)
     Encrypt(encrypt::EncryptArguments),
@@ -112,6 +120,8 @@ enum Command {
     /// List tokens (the same as `token list`)
     Tokens(token::TokenListArguments),
     /// Run the keystore service that owns the tokens for ssh, git and other programs
+    ///
+    /// It runs in the foreground until Ctrl-C. --env starts it in the background instead.
     Agent(agent::AgentArguments),
     /// The agent's worker, started by the agent; hidden from help, manual pages and completions
     #[command(skip)]

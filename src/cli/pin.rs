@@ -20,13 +20,16 @@ use crate::token::{Pin, PinRule, TokenInfo};
 pub enum PinCommand {
     /// Change the PIN of a keyset's token
     ///
-    /// The old PIN is tried once, before the new one is asked for.
+    /// The current PIN (--pin-source) is tried once, before the new one is asked for. The new PIN
+    /// applies to all keysets on the token.
     Change(PinChangeArguments),
-    /// Report which PINs are usable, low on tries or locked; tries none
+    /// Report which PINs are usable, low on tries or locked; uses no try
     Status(PinStatusArguments),
     /// Set a new PIN with the SO PIN (PUK), if the PIN is locked or forgotten
     ///
-    /// The SO PIN is tried once.
+    /// The SO PIN is tried once. All keys and certificates on the token are kept. The SO PIN of a
+    /// token that `tokenkeep enroll` created without --so-pin-source is unknown: such a token
+    /// cannot be unblocked.
     Unblock(PinUnblockArguments),
 }
 

@@ -23,6 +23,9 @@ pub struct VerifyArguments {
     #[command(flatten)]
     files: MessageFiles,
     /// Content of a detached signature
+    ///
+    /// For a signature in DER or PEM without content; a multipart/signed message has its own. If
+    /// the signature does not match the file, it is also tried with CR LF line ends, as in mail.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     content: Option<PathBuf>,
     /// Authority to trust, PEM or DER (may be repeated)
