@@ -1,9 +1,9 @@
 //! The user's operations on keysets: find, enroll, sign, decrypt, change the PIN, show, delete.
 //!
-//! A keyset is stored on its token and nowhere else: keys, certificates and two data objects. The
-//! public index is readable without a PIN and only helps to choose the token; after login, only the
-//! private index is trusted. Every operation takes one PIN from its [`UserPrompter`], after all
-//! checks that need no PIN.
+//! On the user's side a keyset is stored on its token and nowhere else: keys, certificates and two
+//! data objects. The public index is readable without a PIN and only helps to choose the token;
+//! after login, only the private index is trusted. Every operation takes one PIN from its
+//! [`UserPrompter`], after all checks that need no PIN.
 //!
 //! This module must never:
 //! - try a PIN twice, or keep one after the operation for which it was typed;
