@@ -1,11 +1,12 @@
 //! The command line: one file per command, and what the commands share: context, configuration,
 //! input and output, exit codes.
 //!
-//! Only this module prints. It reads the options' environment variables, the prompters' variables
-//! and the time of day, and passes them to the lower layers. Lower layers read only what belongs to
-//! their own work: `token` the variables that locate a PKCS#11 module's files and the lock
-//! directory, and the time for its records of wrong PINs and tried modules; the agent's supervisor
-//! the allocator's variables; the agent's keystore, `service` and `transport` the clock.
+//! Only this module prints. It reads the environment (options, prompters, directories) and the time
+//! of day, and passes them to the lower layers, with these exceptions:
+//! - `token` reads the variables that locate a PKCS#11 module's files and the lock directory, and
+//!   the time for its records of wrong PINs and of tried modules.
+//! - The agent's supervisor reads the allocator's variables, `crash_point` its own.
+//! - The agent's keystore, `authority check`, `service` and `transport` read the time.
 //!
 //! It must never hold a rule of the product (a client that enrolls another way must meet the same
 //! rules), never put a secret into an argument or the environment, and never end without an exit

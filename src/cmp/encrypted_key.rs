@@ -5,8 +5,7 @@ use der::asn1::{BitString, OctetString};
 use der::{Choice, Sequence};
 use spki::AlgorithmIdentifierOwned;
 
-/// `EncryptedKey` (RFC 4211 §6.4). The tags are IMPLICIT, as in RFC 4211's ASN.1 module (Appendix
-/// B).
+/// `EncryptedKey` (RFC 4211 §6.4). The tags are IMPLICIT, as in RFC 4211's ASN.1 module.
 #[derive(Clone, Debug, PartialEq, Eq, Choice)]
 pub enum EncryptedKey {
     /// The older form, used in pvno 2.
