@@ -46,7 +46,7 @@ impl KeyProvider for Keystore {
         // add a confirmation.
         if constraints.confirm && meant.keyset.level == SecurityLevel::Low {
             return Err(SshError::Constraint(
-                "confirm (`-c`): the keyset's level is low, at which no use is confirmed".to_owned(),
+                "confirm (`-c`): at the keyset's level, low, no use is confirmed".to_owned(),
             ));
         }
         let token = selector(&meant.keyset.token);

@@ -3,15 +3,15 @@
 //!
 //! A client lists keys, requests signatures, logs in to a token (`ssh-add -s`), logs off (`-d`,
 //! `-D`, `-e`), locks and unlocks. [`SshRequest`] is the set of messages, [`SignedData`] the data
-//! that may be signed: an SSH login that names the signing key, or an SSHSIG blob. OpenSSH's clients
-//! announce the SSH sessions behind a connection (`session-bind@openssh.com`); a login on such a
-//! connection is signed only for the session announced last.
+//! that may be signed: an SSH login that names the signing key, or an SSHSIG blob. OpenSSH's
+//! clients announce the SSH sessions behind a connection (`session-bind@openssh.com`); a login on
+//! such a connection is signed only for the session announced last.
 //!
 //! This endpoint must never sign bytes that it has not parsed completely as one of these two, never
 //! sign with SHA-1, never accept a private key, never let a client behind a forwarded connection
 //! log in, log off, lock or unlock, and never accept a constraint that it cannot enforce. So it
-//! refuses `ssh-add -c` for a keyset at level Low. The keystore decides everything else about levels
-//! and PINs.
+//! refuses `ssh-add -c` for a keyset at level Low. The keystore decides everything else about
+//! levels and PINs.
 
 mod bindings;
 mod connection;
