@@ -30,13 +30,12 @@ use self::render::{list, show};
 pub enum AdminCommand {
     /// Issue a letter with which a person enrolls
     ///
-    /// --keyset selects the administrator's own keyset, which signs the command. A new letter voids
-    /// the user's earlier one.
+    /// --keyset is the administrator's own keyset. A new letter voids the user's earlier one.
     Issue(IssueArguments),
     /// Issue a letter that recovers all encryption keys of a user
     ///
-    /// The user enrolls with it into a new keyset with a new PIN. --keyset selects the
-    /// administrator's own keyset, which signs the command; it is not the user's.
+    /// The user enrolls with it into a new keyset with a new PIN. --keyset is the administrator's
+    /// own keyset, which signs the command, not the user's.
     ///
     /// Without --lost nothing is revoked: the user's enrollment supersedes the old signing
     /// certificate, and a current encryption key stays in use. With --lost all current certificates
@@ -45,7 +44,7 @@ pub enum AdminCommand {
     /// Fetch again a letter that you ordered
     ///
     /// For an answer of the authority that was lost. A letter can be fetched until it is used or
-    /// expires.
+    /// expires. It contains a secret, which is printed in plain text on stdout.
     Letter(FetchLetterArguments),
     /// List the users, one page at a time
     List(UserListArguments),
@@ -135,8 +134,7 @@ pub struct RecoverArguments {
     email: String,
     /// Revoke the user's current certificates and create a new encryption key
     ///
-    /// For a token that other people may have. The authority revokes the certificates when it
-    /// receives the command, before the user enrolls.
+    /// For a token that other people may have. The certificates are revoked at once.
     #[arg(long)]
     lost: bool,
     #[command(flatten)]
@@ -152,8 +150,6 @@ pub struct FetchLetterArguments {
     #[arg(value_name = "EMAIL|REFERENCE")]
     letter: String,
     /// Write the letter to this new file, mode 0600; - is stdout [default: stdout]
-    ///
-    /// The letter contains a secret, the temporary key. On stdout it is printed in plain text.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
           conflicts_with = "statement_out")]
     letter_out: Option<PathBuf>,
@@ -255,8 +251,7 @@ fn send_operation(
     unless_refused(answered, |failure| clock::explain_clock_error(failure, &transport, cx.now()))
 }
 
-/// Turns a refusal into a failure. `told` completes the text of each failure, the authority's or
-/// not.
+/// Turns a refusal into a failure. `told` completes the text of each failure.
 fn unless_refused(
     answered: Result<CommandResult, Failure>,
     told: impl FnOnce(Failure) -> Failure,
