@@ -20,14 +20,14 @@ pub struct Plan {
 
 impl Plan {
     pub fn from_environment() -> Self {
-        let key_input = |name: &str| -> Option<u64> {
+        let number_from = |name: &str| -> Option<u64> {
             std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: not a number")))
         };
         Self {
-            rounds: usize::try_from(key_input("TOKENKEEP_BENCH_ROUNDS").unwrap_or(3)).unwrap().max(1),
-            slice: Duration::from_millis(key_input("TOKENKEEP_BENCH_SLICE_MS").unwrap_or(250)),
+            rounds: usize::try_from(number_from("TOKENKEEP_BENCH_ROUNDS").unwrap_or(3)).unwrap().max(1),
+            slice: Duration::from_millis(number_from("TOKENKEEP_BENCH_SLICE_MS").unwrap_or(250)),
             only: std::env::var("TOKENKEEP_BENCH_ONLY").ok(),
-            threads: key_input("TOKENKEEP_BENCH_THREADS").map(|threads| usize::try_from(threads).unwrap()),
+            threads: number_from("TOKENKEEP_BENCH_THREADS").map(|threads| usize::try_from(threads).unwrap()),
         }
     }
 }

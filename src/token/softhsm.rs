@@ -319,15 +319,16 @@ mod tests {
         assert!(find("softhsm2.conf").remedy.contains("absolute path"), "a relative one");
         assert!(find(home.path().to_str().unwrap()).remedy.contains("name the file"), "a directory");
         let file = home.path().join("its.conf");
-        let detect_altered_letter = |text: String| {
+        let with_text = |text: String| {
             fs::write(&file, text).unwrap();
             find(file.to_str().unwrap())
         };
-        let none = detect_altered_letter("# directories.tokendir = /srv\n".to_owned());
+        let none = with_text("# directories.tokendir = /srv\n".to_owned());
         assert!(none.what.contains("no directories.tokendir") && none.remedy.contains("its.conf"), "{none:?}");
-        assert!(detect_altered_letter("directories.tokendir = tokens\n".to_owned()).remedy.contains("absolute path"));
-        let apart = detect_altered_letter(format!("directories.tokendir = {}/it's here\n", home.path().display()));
-        assert!(apart.remedy.contains("/it'\\''s here'`"), "{apart:?}");
+        assert!(with_text("directories.tokendir = tokens\n".to_owned()).remedy.contains("absolute path"));
+        let apart = with_text(format!("directories.tokendir = {}/it's here\n", home.path().display()));
+        assert!(apart.remedy.starts_with("create it with `mkdir -p -m 700 '"), "{apart:?}");
+        assert!(apart.remedy.ends_with("/it'\\''s here'`"), "{apart:?}");
     }
 
     #[test]

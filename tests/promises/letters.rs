@@ -30,7 +30,7 @@ pub fn rewritten(user: &TestUser, letter: &str, copy: &str, changes: &[(&str, &s
     user.machine.write_secret(copy, &text);
 }
 
-/// The temporary key with another letter of the alphabet as its eighth character.
+/// The temporary key with another character of its alphabet at index 8.
 fn mistyped(key: &str) -> String {
     let mut characters: Vec<char> = key.chars().collect();
     characters[8] = if characters[8] == 'X' { 'Y' } else { 'X' };
@@ -333,7 +333,7 @@ fn the_authority_lists_the_users_with_letters() {
 }
 
 #[test]
-fn unknown_letter_fields_are_omitted() {
+fn the_state_of_a_letter_is_claimed_only_if_known() {
     let user = TestUser::enrolled();
     // The letter is used up; without a PIN the client does not ask the authority.
     let refused = user.re_enroll("first.letter", "no-such-file", &[]).fails_with(4);
