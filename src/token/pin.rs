@@ -112,14 +112,14 @@ fn find_invisible(text: &str) -> Option<PinError> {
         character if character.is_whitespace() => "an unusual space",
         _ => "an invisible character",
     };
-    let range = match at {
+    let position = match at {
         0 => "at its beginning",
         at if text.get(at..).is_some_and(|rest| rest.chars().all(|character| is_invisible_in_pin(character, None))) => {
             "at its end"
         }
         _ => "inside it",
     };
-    Some(PinError::InvisibleCharacter { what, range, code: u32::from(character) })
+    Some(PinError::InvisibleCharacter { what, position, code: u32::from(character) })
 }
 
 /// White space other than the ordinary space, and invisible characters.
@@ -185,12 +185,12 @@ pub enum PinError {
     #[error("this token takes PINs of {0} (a non-ASCII character counts as two or more)")]
     Length(PinRule),
     /// The PIN contains an invisible character, as copied from a file or a web page.
-    #[error("the PIN contains {what} (U+{code:04X}) {range}, which nobody sees or types; remove it")]
+    #[error("the PIN contains {what} (U+{code:04X}) {position}, which nobody sees or types; remove it")]
     InvisibleCharacter {
         /// the kind of character
         what: &'static str,
         /// at the beginning, at the end or inside
-        range: &'static str,
+        position: &'static str,
         /// the code point
         code: u32,
     },
@@ -319,7 +319,7 @@ mod tests {
             ('\u{fe00}', "an invisible character (U+FE00)"),
         ];
         for (character, what) in unseen {
-            for (text, range) in [
+            for (text, position) in [
                 (format!("{character}4711"), "at its beginning"),
                 (format!("4711{character}"), "at its end"),
                 (format!("4711{character}{character}"), "at its end"),
@@ -327,7 +327,7 @@ mod tests {
                 (format!("47{character}11{character}"), "inside it"),
             ] {
                 let said = Pin::new(text).unwrap_err().to_string();
-                assert!(said.contains(what) && said.contains(range), "{said}");
+                assert!(said.contains(what) && said.contains(position), "{said}");
                 assert!(!said.contains("47"), "{said}");
             }
         }
