@@ -94,7 +94,8 @@ impl EncryptedLetter {
             Message::read(encrypted).and_then(|message| EncryptedMessage::parse(&message)).map_err(unreadable)?;
         let recipient_match = match_recipient(keyset.clone(), message.recipients()).ok_or_else(|| {
             KeysetError::NotARecipient(format!(
-                "the letter is encrypted to another keyset than {}; select the statement's keyset (--keyset)",
+                "the letter is encrypted to another keyset than {}; select the one that signed \
+                 the statement (--keyset)",
                 keyset.described()
             ))
         })?;

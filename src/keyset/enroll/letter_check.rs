@@ -57,7 +57,8 @@ pub(super) fn check(transport: &dyn Transport, letter: &Letter, now: Timestamp) 
         }
         Ok(CheckedReply::UnauthenticatedError(error)) => {
             return Err(rejected(format!(
-                "the authority does not know this letter ({}); check reference, temporary key and address",
+                "the authority does not know this letter ({}); compare reference, temporary key and \
+                 address with the letter",
                 error.status
             )));
         }
