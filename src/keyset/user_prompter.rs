@@ -33,7 +33,7 @@ pub enum PinRequest<'a> {
     New {
         /// the label of the token
         label: &'a str,
-        /// the token's length and character rule, if known
+        /// the PIN lengths that the token accepts, if known
         rule: Option<PinRule>,
     },
     /// The SO PIN for a new token; requested only if the options ask for it.

@@ -9,7 +9,7 @@
 //! contents of certificates, of CMP, or of the requester.
 //!
 //! Entry points: [`Module::load`] → [`Module::tokens`] → [`Module::open`] gives a [`Token`], which
-//! this process then owns. The user's side moves a typed [`Pin`] into [`Token::unlock`] and gets an
+//! this process then owns. The user's side moves a typed [`Pin`] into [`Token::unlock`] and gets a
 //! [`PinSession`], valid for *one* operation. The authority's side calls [`Token::log_in`] and
 //! stays logged in.
 

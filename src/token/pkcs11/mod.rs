@@ -3,7 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | `module` | loads a module, lists and opens tokens |
-//! | `answering` | handles modules that respond slowly |
+//! | `responsiveness` | handles modules that respond slowly |
 //! | `provisioning` | makes and empties tokens |
 //! | `token` | shares a token among operations |
 //! | `log_in`, `pin_queue` | login, and the queue for PINs |

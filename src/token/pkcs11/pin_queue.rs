@@ -65,7 +65,7 @@ impl PinQueue {
 
 impl Token {
     /// Waits for the right to use a PIN on this token. It waits while another [`PinLease`] lives,
-    /// or an [`PinSession`] that was made with a PIN. First come, first served; other tokens do not
+    /// or a [`PinSession`] that was made with a PIN. First come, first served; other tokens do not
     /// delay it.
     pub fn acquire_pin_lease(&self) -> PinLease {
         let pin_queue = self.pin_queue();
@@ -117,7 +117,7 @@ impl Token {
         }
     }
 
-    /// An [`PinSession`] under the active session; `None` without one. Several may exist at once,
+    /// A [`PinSession`] under the active session; `None` without one. Several may exist at once,
     /// and dropping one does not log out. It holds no PIN, so a key that requires the PIN for each
     /// use is refused. It is invalid once that session has ended, even while another operation has
     /// the token unlocked.
