@@ -298,9 +298,9 @@ fn unknown_reference_and_bad_mac_answer_alike() {
     assert_eq!((&bad_mac.1, bad_mac.2), (&other.1, other.2));
     // A used reference gives the same answer to a sender without its key.
     user.enroll_new("right.letter", "default").ok();
-    let replayed = attempt("bad-mac.letter", "second");
-    assert_eq!(replayed.0.err().replace("\"second\"", "\"default\""), bad_mac.0.err());
-    assert_eq!((&replayed.1, replayed.2), (&bad_mac.1, bad_mac.2));
+    let after_use = attempt("bad-mac.letter", "second");
+    assert_eq!(after_use.0.err().replace("\"second\"", "\"default\""), bad_mac.0.err());
+    assert_eq!((&after_use.1, after_use.2), (&bad_mac.1, bad_mac.2));
 }
 
 /// An answer as `openssl asn1parse` shows it, without the parts that differ in any two answers:
