@@ -21,7 +21,7 @@ const THREADS: usize = 4;
 
 /// The two processes of the agent.
 pub struct Processes {
-    broker: u32,
+    supervisor: u32,
     worker: u32,
 }
 
@@ -29,8 +29,8 @@ impl Processes {
     /// The processes of the agent whose sockets are in this directory.
     pub fn of(directory: &Path) -> Self {
         let lock = fs::read_to_string(directory.join("lock")).unwrap();
-        let broker = lock.trim_start_matches("process ").trim().parse().unwrap();
-        Self { broker, worker: workers_of(broker)[0] }
+        let supervisor = lock.trim_start_matches("process ").trim().parse().unwrap();
+        Self { supervisor, worker: workers_of(supervisor)[0] }
     }
 
     /// Makes this number of signatures. Prints a line before, and after 1, 10, 50 and 100 percent
@@ -43,8 +43,8 @@ impl Processes {
             spent += self.worker_micros() - before;
             done = until;
             let each = spent / f64::from(u32::try_from(done.max(1)).unwrap());
-            let (broker, worker) = (memory(self.broker), memory(self.worker));
-            println!("{name} {who} signatures={done} supervisor {broker} worker {worker} {each:.1}");
+            let (supervisor, worker) = (memory(self.supervisor), memory(self.worker));
+            println!("{name} {who} signatures={done} supervisor {supervisor} worker {worker} {each:.1}");
         }
     }
 

@@ -114,7 +114,7 @@ fn no_process_of_the_same_user_looks_into_it() {
     let mut nosy = Nosy { child, stdin, lines: BufReader::new(stdout).lines() };
     let told = nosy.lines.next().unwrap().unwrap();
     let told: Vec<u32> = told.split(' ').map(|number| number.parse().unwrap()).collect();
-    let &[broker, other, uid] = told.as_slice() else { panic!("{told:?}") };
+    let &[supervisor, other, uid] = told.as_slice() else { panic!("{told:?}") };
     assert_ne!(uid, 0);
     wait_for("the agent serves", || machine.read_text("agent.log").contains("Serving SSH on").then_some(()));
     // Run as the user that the agent serves.
@@ -122,13 +122,13 @@ fn no_process_of_the_same_user_looks_into_it() {
         let mut stream = UnixStream::connect(machine.file("runtime/tokenkeep/agent/ssh.sock")).unwrap();
         assert_eq!(probe(&mut stream).unwrap(), LIST);
     }
-    let worker = wait_for("a worker", || workers_of(broker).first().copied());
+    let worker = wait_for("a worker", || workers_of(supervisor).first().copied());
 
     let control = nosy.tries(other);
     for what in ["memory", "environment", "maps"] {
         assert_eq!(control[what], "done", "{control:?}");
     }
-    for (name, process) in [("the broker", broker), ("the worker", worker)] {
+    for (name, process) in [("the supervisor", supervisor), ("the worker", worker)] {
         for (what, outcome) in nosy.tries(process) {
             assert_eq!(outcome, "denied", "{name}: {what}");
         }

@@ -279,8 +279,8 @@ fn an_idle_agent_has_little_memory_of_its_own() {
     answers(&agent);
     // Private memory only: code does not count, since an unoptimized build has several times as
     // much.
-    let (broker, worker) = (held(agent.id(), "RssAnon:"), held(agent.worker(), "RssAnon:"));
-    assert!(broker + worker < 6 * 1024, "{broker} KiB and {worker} KiB");
+    let (supervisor, worker) = (held(agent.id(), "RssAnon:"), held(agent.worker(), "RssAnon:"));
+    assert!(supervisor + worker < 6 * 1024, "{supervisor} KiB and {worker} KiB");
 }
 
 #[test]
@@ -309,8 +309,8 @@ fn only_the_worker_is_scheduled_as_batch() {
         let stats = threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).ok());
         stats.map(|stat| stat.rsplit(')').next().unwrap().split_whitespace().nth(41 - 3).unwrap().to_owned()).collect()
     };
-    let (broker, worker) = (policies(agent.id()), policies(agent.worker()));
-    assert!(broker.len() > 1 && broker.iter().all(|policy| policy == "0"), "{broker:?}");
+    let (supervisor, worker) = (policies(agent.id()), policies(agent.worker()));
+    assert!(supervisor.len() > 1 && supervisor.iter().all(|policy| policy == "0"), "{supervisor:?}");
     assert!(worker.len() > 3 && worker.iter().all(|policy| policy == "3"), "{worker:?}");
 }
 
