@@ -56,7 +56,7 @@ fn another_persons_letter_replaces_no_keyset() {
     let wallet = somebody(&double);
     let other = Letter { email: "other@example.org".into(), ..double.letter(LetterPurpose::Enroll) };
     let text = at_once(&double, &wallet, &other, &wallet.again("a"), ErrorKind::Refused);
-    for part in ["belongs to User <user@example.org>", "<other@example.org>", "--replace-person"] {
+    for part in ["it belongs to Example, User <user@example.org>", "<other@example.org>", "--replace-person"] {
         assert!(text.contains(part), "{text}");
     }
     // A different name or letter case is still the same person.
