@@ -80,7 +80,7 @@ impl Authority {
         self.check_signer(statement, channel, now)?;
         // One statement at a time: administrators are few, and the order of two letters for one
         // user matters.
-        let mut reference_lock = Some(self.administration_lock.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut lock = Some(self.administration_lock.lock().unwrap_or_else(PoisonError::into_inner));
         let mut known_log = None;
         let signed = signed.map_err(|error| refuse(error.to_string()));
         let heard = signed.and_then(|signed| self.verify_statement(&signed, channel, now));
@@ -102,7 +102,7 @@ impl Authority {
             if accepted.statement.statement().operation.only_reads() {
                 // Releases the lock, so that others need not wait while users are read and seals
                 // are checked.
-                reference_lock = None;
+                lock = None;
             }
             self.execute(&accepted, now)
         });
@@ -121,7 +121,7 @@ impl Authority {
                 StatementAnswer::Refused(failure_text(&error).into())
             }
         });
-        drop(reference_lock);
+        drop(lock);
         let response = |checkpoint| Response { statement: digest, answer, checkpoint, known_log, added, ending };
         self.respond(response, now).map_err(|error| no_response(&error))
     }

@@ -20,11 +20,11 @@ pub(super) struct ConnectionLimiter(Arc<Mutex<Connections>>);
 #[derive(Default)]
 struct Connections {
     total: usize,
-    sources: HashMap<IpAddr, SourceAddress>,
+    sources: HashMap<IpAddr, SourceConnections>,
 }
 
 /// The open connections of one source.
-struct SourceAddress {
+struct SourceConnections {
     open: Vec<Arc<TrackedConnection>>,
     /// The connection limit of this source.
     most: usize,
@@ -68,7 +68,7 @@ impl ConnectionLimiter {
         let connection = Arc::new(TrackedConnection::default());
         connections.total += 1;
         let of_source =
-            connections.sources.entry(source).or_insert(SourceAddress { open: Vec::new(), most: max_per_source });
+            connections.sources.entry(source).or_insert(SourceConnections { open: Vec::new(), most: max_per_source });
         of_source.open.push(connection.clone());
         Some(ConnectionPermit { source, connection, limiter: self.clone() })
     }
@@ -83,7 +83,7 @@ impl Connections {
     /// is at least `least` and has an idle connection. Its slot counts as free at once, even if its
     /// task ends later.
     fn close_an_idle_one(&mut self, least: usize) -> Option<()> {
-        let idlest = |(source, of_source): (&IpAddr, &SourceAddress)| {
+        let idlest = |(source, of_source): (&IpAddr, &SourceConnections)| {
             let share = of_source.share();
             let idle = of_source.open.iter().enumerate().filter(|(_, connection)| connection.is_idle());
             let (at, since) =
@@ -101,7 +101,7 @@ impl Connections {
     }
 }
 
-impl SourceAddress {
+impl SourceConnections {
     fn share(&self) -> usize {
         share(self.open.len(), self.most)
     }

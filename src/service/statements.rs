@@ -34,7 +34,7 @@ pub(super) async fn handle(
 ) -> Response {
     let statement = match statement_of(&headers, body).await {
         Ok(statement) => statement,
-        Err(text_response) => return text_response,
+        Err(refusal) => return refusal,
     };
     let cost = cost_of_bytes(&statement) + limits::COST_OF_STATEMENT;
     let left = match state.budget.take(source, cost, Instant::now()) {
@@ -52,7 +52,7 @@ pub(super) async fn handle_file(State(state): State<Arc<AppState>>, headers: Hea
             let job = Job { source: FILE_SOURCE, left: limits::BUDGET_CAPACITY, is_heavy: false };
             respond(StatementChannel::File, &state, job, statement).await
         }
-        Err(text_response) => text_response,
+        Err(refusal) => refusal,
     }
 }
 

@@ -44,13 +44,13 @@ impl Corpus {
     }
 
     /// All messages whose file names contain this text, with their names.
-    fn messages(beginning: &str) -> Vec<(String, Message)> {
+    fn messages(part: &str) -> Vec<(String, Message)> {
         let mut messages = Vec::new();
         for program in ["openssl", "gnutls", "gpgsm"] {
             for entry in std::fs::read_dir(directory().join(program)).unwrap() {
                 let path = entry.unwrap().path();
                 let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-                if name.contains(beginning) {
+                if name.contains(part) {
                     let message = Message::read(&std::fs::read(&path).unwrap());
                     messages
                         .push((format!("{program}/{name}"), message.unwrap_or_else(|error| panic!("{name}: {error}"))));

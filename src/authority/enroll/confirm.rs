@@ -106,7 +106,7 @@ impl Authority {
     /// it every minute. Returns the number of discarded transactions.
     pub fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {
         self.warn_of_expiring_certificates(now);
-        let mut audit_state = 0;
+        let mut discarded = 0;
         for overdue in self.store.overdue_transactions(now)? {
             let _turn = self.reference_locks.take(&overdue.reference);
             // The transaction may have been answered or confirmed while this thread waited for the
@@ -136,13 +136,13 @@ impl Authority {
             self.store.end_transaction(ending, audit::entry(now, "enrollment.unconfirmed", &detail))?;
             crash_point("authority.sweep.after_end");
             tracing::info!(reference = %transaction.reference, "discarded, not confirmed in time");
-            audit_state += 1;
+            discarded += 1;
         }
         let forgotten = self.store.forget_replies(now.checked_sub(REPLY_RETENTION).unwrap_or(Timestamp::MIN))?;
         if forgotten > 0 {
             tracing::info!(forgotten, "deleted the replies of old enrollments");
         }
-        Ok(audit_state)
+        Ok(discarded)
     }
 
     /// Returns the message's transaction, if it belongs to the same letter.

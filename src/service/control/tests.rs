@@ -8,7 +8,7 @@ use super::*;
 struct TestSocket {
     directory: tempfile::TempDir,
     path: PathBuf,
-    wait_for_close: watch::Sender<bool>,
+    closing: watch::Sender<bool>,
     runtime: tokio::runtime::Runtime,
     task: tokio::task::JoinHandle<()>,
     requests: Arc<AtomicUsize>,
@@ -25,10 +25,10 @@ impl TestSocket {
             counter.fetch_add(1, Ordering::SeqCst);
             body
         });
-        let (wait_for_close, closed) = watch::channel(false);
+        let (closing, closed) = watch::channel(false);
         let socket = runtime.block_on(async { ControlSocket::bind(&path) }).unwrap();
         let task = runtime.spawn(socket.accept(Router::new().route(CONTROL_STATEMENTS, echo), closed));
-        Self { directory, path, wait_for_close, runtime, task, requests }
+        Self { directory, path, closing, runtime, task, requests }
     }
 }
 
@@ -44,7 +44,7 @@ fn the_socket_serves_its_owner_and_is_removed_on_close() {
     assert_eq!(mode, 0o600);
     assert_eq!(forward_to(&served.path, b"this").unwrap().as_deref(), Some(&b"this"[..]));
     assert_eq!(served.requests.load(Ordering::SeqCst), 1);
-    served.wait_for_close.send(true).unwrap();
+    served.closing.send(true).unwrap();
     served.runtime.block_on(served.task).unwrap();
     assert_eq!(fs::read_dir(served.directory.path()).unwrap().count(), 0, "nothing is left");
     assert_eq!(forward_to(&served.path, b"this").unwrap(), None);
