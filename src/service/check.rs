@@ -23,7 +23,7 @@ pub(super) async fn handle(State(state): State<Arc<AppState>>) -> Response {
     match checked.and_then(|report| serde_json::to_vec(&report).map_err(|error| error.to_string())) {
         Ok(report) => ([(header::CONTENT_TYPE, "application/json")], report).into_response(),
         Err(error) => {
-            tracing::error!(%error, "the check panicked");
+            tracing::error!(%error, "the check failed");
             text_response(StatusCode::INTERNAL_SERVER_ERROR, &error)
         }
     }
