@@ -59,7 +59,7 @@ impl Authority {
     }
 
     /// Returns the record with its state according to the log. A certificate that the log does not
-    /// know has ended.
+    /// know counts as ended.
     pub(super) fn certificate_as_logged(&self, mut record: CertificateRecord) -> CertificateRecord {
         let Some(user) = &record.intent.user_id else { return record };
         let (serial, row) = (&record.intent.serial, record.state);
@@ -97,7 +97,7 @@ impl Authority {
     }
 
     /// Returns the letter's record, its seal checked, with its state according to the log. A letter
-    /// that the log does not know is used.
+    /// that the log does not know counts as used.
     pub(super) fn letter_as_logged(&self, record: TemporaryKeyRecord) -> Result<TemporaryKeyRecord, AuthorityError> {
         let mut record = self.sealer.check_temporary_key(record)?;
         let row = record.state;

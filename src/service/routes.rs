@@ -18,7 +18,8 @@ use super::connection::SourceAddress;
 use super::connection_limit::SearchLimit;
 use super::{check, cmp, limits, search, statements};
 
-/// The path for statement files on the control socket.
+/// The path for statement files on the control socket. The request log shows this path, which no
+/// listener has.
 pub(super) const CONTROL_STATEMENTS: &str = "/control/statements";
 /// The path for a database check on the control socket.
 pub(super) const CONTROL_CHECK: &str = "/control/check";

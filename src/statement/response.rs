@@ -283,7 +283,7 @@ impl SignedResponse {
     /// # Errors
     /// [`StatementError::UntrustedSigner`], if the CA did not issue the signer's certificate for
     /// responses; [`StatementError::WrongStatement`], [`StatementError::Signature`],
-    /// [`StatementError::ResponseJson`] and the like.
+    /// [`StatementError::Form`] and the like.
     pub fn verify(&self, ca: &Certificate, statement: [u8; 32], now: Timestamp) -> Result<Response, StatementError> {
         if self.0.len() > MAX_RESPONSE_BYTES {
             return Err(StatementError::TooLong { what: WHAT });

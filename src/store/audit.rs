@@ -93,7 +93,7 @@ pub trait LogSealer: Send {
     fn committed(&self, row: &AuditRow);
 }
 
-/// The keeper, and the entries appended in the open transaction.
+/// The sealer, and the entries appended in the open transaction.
 #[derive(Default)]
 pub(super) struct LogState {
     sealer: Option<Box<dyn LogSealer>>,
@@ -103,8 +103,8 @@ pub(super) struct LogState {
 }
 
 impl Store {
-    /// Sets the keeper, which seals every new entry. From here on the newest row must be the entry
-    /// that this process wrote last. Without a keeper nothing can be written.
+    /// Sets the sealer, which seals every new entry. From here on the newest row must be the entry
+    /// that this process wrote last. Without a sealer nothing can be written.
     pub fn set_log_sealer(&self, sealer: Box<dyn LogSealer>) -> Result<(), StoreError> {
         self.thread.transaction(move |database| {
             let head = database.audit_head()?;
@@ -319,13 +319,13 @@ impl Database {
 
     fn seal(&self, row: &AuditRow) -> Result<[u8; 32], StoreError> {
         let sealer = self.log_state.sealer.as_ref();
-        let sealer = sealer.ok_or_else(|| StoreError::Seal("the log has no keeper yet".into()))?;
+        let sealer = sealer.ok_or_else(|| StoreError::Seal("the log has no sealer yet".into()))?;
         sealer.seal(&AuditRow { mac: None, ..row.clone() }).map_err(|error| StoreError::Seal(error.to_string()))
     }
 }
 
 impl LogState {
-    /// The transaction was committed: passes the appended entries to the keeper.
+    /// The transaction was committed: passes the appended entries to the sealer.
     pub(super) fn committed(&mut self) {
         for row in self.appended.drain(..) {
             self.head = Some(AuditHead { number: row.number, hash: row.hash });

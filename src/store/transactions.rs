@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// Stores the reply to a transaction without one, before it is sent, and restarts the
-    /// confirmation deadline. An `transaction_end` is recorded atomically with it: a client with
+    /// confirmation deadline. A `transaction_end` is recorded atomically with it: a client with
     /// implicit confirmation sends none.
     pub fn store_reply(
         &self,
