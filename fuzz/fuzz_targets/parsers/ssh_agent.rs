@@ -1,7 +1,7 @@
 //! An SSH agent client's message from anyone. Parsing never panics, and the data to be signed has
 //! at most one meaning. The input is a conversation, as in `tests/corpus/ssh`: messages with length
 //! prefixes.
-use tokenkeep::agent::ssh::{SshRequest, SignedData};
+use tokenkeep::agent::ssh::{SignedData, SshRequest};
 
 pub fn run(data: &[u8]) {
     let mut rest = data;
