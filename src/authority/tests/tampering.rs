@@ -109,7 +109,7 @@ fn no_row_revives_a_certificate() {
 }
 
 #[test]
-fn a_moved_row_is_not_found_by_the_search() {
+fn a_user_with_a_broken_seal_is_not_found_by_the_search() {
     let mut fixture = AuthorityFixture::new();
     let administrator = fixture.administrator();
     TestClient::new().enroll(&fixture, &fixture.letter_for(&administrator, USER), now());
