@@ -127,7 +127,7 @@ impl SocketDirectory {
     /// Creates the directory if necessary.
     ///
     /// # Errors
-    /// [`AgentProcessError::SocketDirectory`] if other users can access it.
+    /// [`AgentProcessError::Directory`] if other users can access it.
     pub fn prepare(&self) -> Result<&Path, AgentProcessError> {
         for directory in [self.0.parent(), Some(&*self.0)].into_iter().flatten() {
             let refuse =
@@ -140,7 +140,7 @@ impl SocketDirectory {
     /// Creates the directory if necessary and takes the lock of this user's only agent.
     ///
     /// # Errors
-    /// [`AgentProcessError::SocketDirectory`] if other users can access it,
+    /// [`AgentProcessError::Directory`] if other users can access it,
     /// [`AgentProcessError::Running`] if another agent is running.
     pub(super) fn lock_instance(&self) -> Result<InstanceLock, AgentProcessError> {
         let path = self.prepare()?.join(LOCK);
