@@ -104,17 +104,17 @@ pub fn serve(
         let file = configuration.file.clone();
         let http = bind("http", listen.http, &file).await?;
         let https = bind("https", listen.https, &file).await?;
-        let doors = listen_addresses(&http, &https, &listen)?;
+        let addresses = listen_addresses(&http, &https, &listen)?;
         let control = configuration.control_socket();
         let authority =
             tokio::task::spawn_blocking(move || Authority::open(configuration, &pin, Timestamp::now())).await??;
         // The control socket comes last: token and database give better errors about their current
         // owner.
         let control = ControlSocket::bind(&control)?;
-        authority.set_public_urls(&doors.http_url, &doors.https_url);
+        authority.set_public_urls(&addresses.http_url, &addresses.https_url);
         let tls = tls::server_config(authority.tls_identity())?;
         let stop = stop.listen().map_err(ServiceError::Runtime)?;
-        announce(&doors);
+        announce(&addresses);
         // A service manager that waits for this (systemd, Type=notify) now starts the dependent
         // services.
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
@@ -144,7 +144,7 @@ async fn run(
     let (closing, closed) = watch::channel(false);
     let routes = routes::Routes::new(authority.clone(), workers.clone(), budget.clone(), listen.certificate_search);
     let admission = AdmissionControl::new(budget, listen.proxies.clone());
-    let doors = [
+    let tasks = [
         tokio::spawn(connection::accept(http, None, routes.http(), admission.clone(), closed.clone())),
         tokio::spawn(connection::accept(https, Some(tls), routes.https(), admission, closed.clone())),
         tokio::spawn(control.accept(routes.control(), closed.clone())),
@@ -159,8 +159,8 @@ async fn run(
     // All receivers are dropped only after everything has stopped.
     let _ = closing.send(true);
     let finish = async {
-        for listener in doors {
-            let _ = listener.await;
+        for task in tasks {
+            let _ = task.await;
         }
         if tokio::time::timeout(FINAL_WORK_TIMEOUT, workers.idle()).await.is_err() {
             tracing::warn!("stopping although the token is still busy");

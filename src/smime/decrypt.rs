@@ -138,7 +138,7 @@ pub struct EncryptedContentKey {
 
 impl fmt::Debug for EncryptedContentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EncryptedKey({} octets to {:?})", self.length, self.recipients)
+        write!(f, "EncryptedContentKey({} octets to {:?})", self.length, self.recipients)
     }
 }
 

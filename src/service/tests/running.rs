@@ -123,7 +123,7 @@ impl TestService {
         let authority =
             Arc::new(FakeAuthority { ca: ca.clone(), delay, release: release_at, log_faults: Mutex::default() });
         let (stop, stopped) = ShutdownSignal::on_request();
-        let (sender, doors) = channel();
+        let (sender, addresses) = channel();
         let socket = files.path("control.sock");
         let text = format!("name = \"a\"\nstate = \".\"\n[token]\nlabel = \"a\"\n[listen]\n{lines}\n");
         let file = files.put("authority.toml", text.as_bytes());
@@ -140,7 +140,7 @@ impl TestService {
             });
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
-        let (http, https) = doors.recv().unwrap();
+        let (http, https) = addresses.recv().unwrap();
         Self { http, https, files, ca, release, stop, thread: Some(thread) }
     }
 
