@@ -425,7 +425,7 @@ fn nobody_but_the_worker_can_reach_it() {
         .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()?.to_str().map(str::to_owned))
         .filter_map(|link| link.strip_prefix("socket:[")?.strip_suffix(']').map(str::to_owned))
         .collect();
-    assert!(own.len() >= 2, "the link and the corridor: {own:?}");
+    assert!(own.len() >= 2, "the link and the fd channel: {own:?}");
     for line in sockets.lines().skip(1) {
         // Num RefCount Protocol Flags Type St Inode Path
         let fields: Vec<&str> = line.split_whitespace().collect();

@@ -50,7 +50,7 @@ fn one_wrong_pin_costs_one_try_through_the_agent_too() {
     costs(&faulty, "an SSH log-in", 1, || {
         assert_eq!(RawAgentClient::connect(&agent.ssh_socket()).signs(&blob, &data, 0), None);
     });
-    costs(&faulty, "what the SSH door does not sign", 0, || {
+    costs(&faulty, "what the SSH endpoint does not sign", 0, || {
         assert_eq!(RawAgentClient::connect(&agent.ssh_socket()).signs(&blob, b"anything", 0), None);
     });
 }

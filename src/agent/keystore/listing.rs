@@ -1,5 +1,5 @@
-//! Listings for clients: without a PIN, without keysets hidden on this machine, and empty while the
-//! keystore is locked.
+//! Listings for clients: without a PIN, without keysets hidden on this machine, and nothing while
+//! the keystore is locked.
 
 use std::sync::Arc;
 

@@ -112,7 +112,7 @@ impl ModuleWorker {
             Ok((reply, _)) => Ok(reply),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 *self.unresponsive_since() = Some(Instant::now());
-                let reason = format!("the worker of the module {} does not respond", self.module.display());
+                let reason = format!("the worker of the module {} does not answer", self.module.display());
                 Err(AgentError::System { operation, reason })
             }
             Err(error) => {

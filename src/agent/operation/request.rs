@@ -200,7 +200,7 @@ pub enum WireAdminOperation {
         email: String,
         /// the full name
         name: Option<String>,
-        /// the allowed levels; none: those of the profile
+        /// the allowed levels; none: those of the authority's configuration
         levels: Option<Vec<SecurityLevel>>,
         /// validity of the letter in seconds; none: the authority's configured default
         valid_for_seconds: Option<u64>,
