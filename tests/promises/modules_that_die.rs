@@ -1,7 +1,7 @@
 //! A module that crashes, exits or asserts while it loads does not take a command with it: the
 //! command names it and uses the others, and `doctor` names it and the reason. The same holds for a
 //! SoftHSM token that was copied beside itself, and for a running agent. A module that others can
-//! write to is not loaded.
+//! write to is not loaded, and an agent.toml that they can write to is not used.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -144,7 +144,7 @@ fn the_last_so_pin_try_is_warned_of_and_never_unattended() {
     states_are(&user, "ok", "ok");
     user.signs_with("default", "other.pin");
 
-    // A wrong PIN, tried until the PIN locks, which is reported.
+    // Wrong SO PINs until the SO PIN locks, which is reported.
     for _ in 0..10 {
         tries_a_wrong_so_pin(&user);
     }

@@ -98,7 +98,7 @@ fn a_statement_is_taken_once() {
     scene.database("CREATE TABLE kept AS SELECT * FROM statements; DELETE FROM statements");
     scene.refused(&signed, "was already used");
     scene.database("INSERT INTO statements SELECT * FROM kept");
-    // Nor after a restart of the authority, which is another process then.
+    // Nor after a restart of the authority, which has another instance number then.
     let Scene { deployment: Deployment { authority, machine }, .. } = &mut *scene;
     authority.kill();
     authority.serve(machine);
