@@ -91,7 +91,7 @@ fn an_authoritys_token_is_never_used() {
     token.put_data(crate::token::AUTHORITY_MARK, "authority", b"{}", false).unwrap();
     let selector = TokenSelector::SerialOrLabel(label);
     let refused = other.log_in_with(&selector, pin(PIN), &usage("login")).unwrap_err();
-    assert!(refused.to_string().contains("authority"), "{refused}");
+    assert!(refused.to_string().contains("belongs to an authority"), "{refused}");
     drop(other);
     assert_eq!(keystore.identities().len(), 1);
 }
