@@ -73,7 +73,7 @@ pub fn run(arguments: &EncryptArguments, cx: &Context<'_>) -> Result<Exit, Failu
     let input = file_io::read(arguments.files.input())?;
     let names: Vec<_> = recipients.iter().map(Certificate::display_name).collect();
     if let Some(backend) = backend.filter(|_| !arguments.not_to_self)
-        && let Some(own) = authority_certificate(arguments, cx, &backend, &recipients)?
+        && let Some(own) = own_certificate(arguments, cx, &backend, &recipients)?
         && !recipients.contains(&own)
     {
         recipients.push(own);
@@ -165,7 +165,7 @@ fn anchors(trust: &Trust) -> Result<Vec<Certificate>, Failure> {
 /// whose keyset other commands would use by default, or of the only person with keysets here. If
 /// several people have keysets here, nobody is added: encryption needs no keyset, so it must not
 /// demand a name; and if one of them is a recipient, the message can be read here.
-fn authority_certificate(
+fn own_certificate(
     arguments: &EncryptArguments,
     cx: &Context<'_>,
     backend: &Backend,

@@ -19,7 +19,7 @@ const CONCERN: &str = "token";
 /// reports.
 pub fn check(modules: Vec<Module>, agent_report: &AgentReport, now: Timestamp) -> Vec<DoctorFinding> {
     let any = !modules.is_empty();
-    let mut stored: Vec<_> = modules.iter().flat_map(|module| module_paths(module.path())).collect();
+    let mut stored: Vec<_> = modules.iter().flat_map(|module| check_storage(module.path())).collect();
     let tokens = Tokens::new(modules);
     let listed = match tokens.list() {
         Ok(listed) => listed,
@@ -78,15 +78,15 @@ pub fn check(modules: Vec<Module>, agent_report: &AgentReport, now: Timestamp) -
 }
 
 /// Checks where a module stores its tokens: tokens that it skips silently, and the free space.
-fn module_paths(module: &Path) -> Vec<DoctorFinding> {
+fn check_storage(module: &Path) -> Vec<DoctorFinding> {
     let unreadable = token::unreadable_tokens(module).into_iter();
     let unreadable = unreadable.map(|token| {
         let what = format!("the token in {} cannot be used: {}", token.directory.display(), token.why);
         DoctorFinding::wrong(CONCERN, what, token.remedy)
     });
-    let full = token::lack_of_room(module).map(|check_token| {
+    let full = token::lack_of_room(module).map(|condition| {
         let remedy = "free space there, or fix the problem: until then no token there can be created or changed";
-        DoctorFinding::wrong(CONCERN, format!("nothing more can be stored: {check_token}"), remedy)
+        DoctorFinding::wrong(CONCERN, format!("nothing more can be stored: {condition}"), remedy)
     });
     unreadable.chain(full).collect()
 }
@@ -305,19 +305,15 @@ mod tests {
         let beside_an_agent = TokenContext { has_keyset: true, is_held_by_agent: true };
         let remedy = |state, flags, context| trouble_with(&token(state), flags, context)[0].lines();
         // Nobody knows the SO PIN of most tokens with a keyset.
-        let agent_report = remedy(PinState::Locked, WELL, has_keyset);
+        let told = remedy(PinState::Locked, WELL, has_keyset);
         assert!(
-            agent_report.contains("if you have its SO PIN: tokenkeep pin unblock a1b2")
-                && agent_report.contains(RECOVER),
-            "{agent_report}"
+            told.contains("if you have its SO PIN: tokenkeep pin unblock a1b2") && told.contains(RECOVER),
+            "{told}"
         );
         assert!(!remedy(PinState::Locked, WELL, TokenContext::default()).contains("recover"));
         for context in [has_keyset, TokenContext::default()] {
-            let agent_report = remedy(PinState::Locked, so_locked, context);
-            assert!(
-                !agent_report.contains("unblock") && agent_report.contains(RECOVER) == context.has_keyset,
-                "{agent_report}"
-            );
+            let told = remedy(PinState::Locked, so_locked, context);
+            assert!(!told.contains("unblock") && told.contains(RECOVER) == context.has_keyset, "{told}");
         }
         // A PIN that the agent does not ask for cannot be given to it.
         for state in [PinState::FinalTry, PinState::CountLow] {
