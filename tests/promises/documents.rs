@@ -138,7 +138,7 @@ fn every_test_beside_the_code_that_a_document_cites_exists() {
 
 /// The document on enrollment names every crash point, and no other.
 #[test]
-fn every_document_excerpt_names_where_it_was_cut() {
+fn the_enrollment_document_names_every_crash_point() {
     let text = fs::read_to_string(root().join("docs/ENROLLMENT.md")).unwrap();
     let all = [keyset::CRASH_POINTS, authority::CRASH_POINTS].concat();
     let is_of_an_enrollment = |point: &&str| {

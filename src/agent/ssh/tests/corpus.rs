@@ -184,7 +184,7 @@ fn ssh_add_logs_in_logs_off_locks_and_unlocks() {
 
 /// A recorded request is signed for its content, not because it was recorded.
 #[test]
-fn a_recorded_request_with_a_changed_frame_is_rejected() {
+fn a_truncated_recorded_request_is_rejected() {
     for (name, messages) in ["log-in-", "sshsig-"].into_iter().flat_map(conversations) {
         for (message, _) in messages.iter().filter(|(message, _)| message[0] == 13) {
             let SshRequest::Sign(request) = SshRequest::read(message).unwrap() else { panic!() };
