@@ -46,16 +46,20 @@ impl Output {
     /// of spaces.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
-        let one_line = |said: String| said.split_whitespace().collect::<Vec<_>>().join(" ");
-        let says = |said: String| said.contains(text) || one_line(said).contains(text);
-        assert!(says(self.out()) || says(self.err()), "should have said \"{text}\"\n{self}");
+        assert!(self.contains(text), "should have said \"{text}\"\n{self}");
         self
     }
 
+    /// The opposite of [`Self::says`]: not on several lines either.
     #[track_caller]
     pub fn does_not_say(self, text: &str) -> Self {
-        assert!(!self.out().contains(text) && !self.err().contains(text), "should not have said \"{text}\"\n{self}");
+        assert!(!self.contains(text), "should not have said \"{text}\"\n{self}");
         self
+    }
+
+    fn contains(&self, text: &str) -> bool {
+        let one_line = |said: &str| said.split_whitespace().collect::<Vec<_>>().join(" ");
+        [self.out(), self.err()].iter().any(|said| said.contains(text) || one_line(said).contains(text))
     }
 
     pub fn out(&self) -> String {

@@ -5,14 +5,16 @@
 //! | `module` | loads a module, lists and opens tokens |
 //! | `responsiveness` | handles modules that respond slowly |
 //! | `provisioning` | makes and empties tokens |
-//! | `token` | shares a token among operations |
-//! | `log_in`, `pin_queue` | login, and the queue for PINs |
+//! | `token`, `sessions` | share a token and its sessions among operations |
+//! | `log_in`, `so_pin`, `pin_queue` | login of user and security officer, and the queue for PINs |
+//! | `fresh_process` | asks a new process what this one's module may report wrongly |
 //! | `keys`, `always_authenticate` | find and make keys, also of level High |
-//! | `key_use`, `fast_signer` | use keys, once or repeatedly |
+//! | `key_use`, `fast_signer`, `signing_pool` | use keys, once or repeatedly |
 //! | `presence` | detects removed tokens |
 //! | `archive`, `transfer` | wrap on the authority's side, install on the user's |
 //! | `objects` | data objects and certificates |
-//! | `templates` | the permissions of each kind of key |
+//! | `templates`, `mechanisms` | the permissions of each kind of key; what a token supports |
+//! | `return_values` | interprets `CKR_…` |
 //! | `raw` | the only unsafe code |
 //!
 //! No code may bypass these files: a session of its own, outside the pool and the lock, would break
