@@ -186,7 +186,7 @@ fn serve(arguments: &ServeArguments, cx: &Context<'_>) -> Result<Exit, Failure> 
     let configuration = arguments.configuration.load()?;
     let pin = pin_of(&configuration, &arguments.pin, cx)?;
     interrupt::delegate_to_caller();
-    service::serve(configuration, pin, |doors| announce(doors, cx), ShutdownSignal::on_signal())?;
+    service::serve(configuration, pin, |addresses| announce(addresses, cx), ShutdownSignal::on_signal())?;
     cx.output.note("Stopped.");
     Ok(Exit::Done)
 }
@@ -251,17 +251,17 @@ fn answer_locally(
     })
 }
 
-fn announce(doors: &ListenAddresses, cx: &Context<'_>) {
+fn announce(addresses: &ListenAddresses, cx: &Context<'_>) {
     let line = if cx.output.is_json() {
         json!({
-            "http": doors.http.to_string(),
-            "https": doors.https.to_string(),
-            "http_url": doors.http_url,
-            "https_url": doors.https_url,
+            "http": addresses.http.to_string(),
+            "https": addresses.https.to_string(),
+            "http_url": addresses.http_url,
+            "https_url": addresses.https_url,
         })
         .to_string()
     } else {
-        format!("Serving on http {} and https {}. Press Ctrl-C to stop.", doors.http, doors.https)
+        format!("Serving on http {} and https {}. Press Ctrl-C to stop.", addresses.http, addresses.https)
     };
     // The service serves even if its starter has closed its output.
     let _ = output::print(&mut io::stdout().lock(), &line);

@@ -55,7 +55,7 @@ fn offers(asked: &PromptedUser, keyset: &str) -> bool {
 }
 
 /// The module worker that has loaded the isolated module.
-fn annex(asked: &PromptedUser) -> u32 {
+fn module_worker(asked: &PromptedUser) -> u32 {
     wait_for("the isolated module's worker", || {
         workers_of(asked.agent().id()).into_iter().find(|id| {
             fs::read(format!("/proc/{id}/cmdline"))
@@ -214,7 +214,7 @@ fn a_crash_ends_its_own_log_ins_and_nothing_else() {
         assert!(asked.signs(keyset, "one"), "{keyset}: {}", asked.agent().log());
     }
     asked.questions();
-    let (first, workers) = (annex(&asked), workers_of(asked.agent().id()));
+    let (first, workers) = (module_worker(&asked), workers_of(asked.agent().id()));
     assert_eq!(workers.len(), 2);
     // A connection that stays open, and has asked for a key of the other module before.
     let mut events = asked.user.machine.command("curl");
@@ -239,7 +239,7 @@ fn a_crash_ends_its_own_log_ins_and_nothing_else() {
     }
     assert!(asked.signs("other", "one-more"), "{}", asked.agent().log());
     faulty.clear_faults();
-    let second = wait_for("another worker", || Some(annex(&asked)).filter(|second| *second != first));
+    let second = wait_for("another worker", || Some(module_worker(&asked)).filter(|second| *second != first));
     assert!(!is_alive(first) && workers.iter().all(|id| *id == first || is_alive(*id)), "{second}: {workers:?}");
     // The other module's session is still active; this module asks again, and both continue.
     assert!(asked.signs("other", "two"), "{}", asked.agent().log());
@@ -267,13 +267,13 @@ fn a_crash_ends_its_own_log_ins_and_nothing_else() {
 fn requests_during_a_restart_are_served_by_the_next_worker() {
     let (asked, faulty) = with_both(&[("soft", "high")], &[]);
     assert!(offers(&asked, "soft"));
-    let first = annex(&asked);
+    let first = module_worker(&asked);
     asked.will(&[PIN]);
     let hold = asked.hold();
     let signing = asked.begin_signing("soft", "during");
     asked.until_asked(1);
     kill(first);
-    wait_for("another worker", || Some(annex(&asked)).filter(|second| *second != first));
+    wait_for("another worker", || Some(module_worker(&asked)).filter(|second| *second != first));
     drop(hold);
     assert!(!asked.has_signed(signing, "during"), "nobody has typed a PIN for the new one");
     // A PIN typed for the first use is discarded: it was not tried.
@@ -297,7 +297,7 @@ fn one_that_does_not_answer_keeps_nobody_else_waiting() {
     }
     tokenkeep(&asked, &["keysets"]).ok().says("other");
     assert!(hanging.try_wait().unwrap().is_none(), "it was to hang");
-    kill(annex(&asked));
+    kill(module_worker(&asked));
     assert!(!asked.has_signed(hanging, "two"));
     assert!(asked.signs("other", "four"));
 }
@@ -418,7 +418,7 @@ fn the_same_name_in_two_modules_is_refused_with_both_tokens() {
 fn nobody_but_the_worker_can_reach_it() {
     let (asked, _) = with_both(&[("soft", "low")], &[]);
     assert!(offers(&asked, "soft"));
-    let id = annex(&asked);
+    let id = module_worker(&asked);
     let sockets = fs::read_to_string("/proc/net/unix").unwrap();
     let own: Vec<String> = fs::read_dir(format!("/proc/{id}/fd"))
         .unwrap()

@@ -178,7 +178,7 @@ fn what_is_asked_and_refused_is_told_in_the_same_words() {
 }
 
 #[test]
-fn whoever_gives_no_pin_is_not_re_enrolled_and_nothing_is_sent() {
+fn without_a_pin_nothing_is_sent_and_nobody_is_re_enrolled() {
     let user = TestUser::enrolled();
     let machine = &user.machine;
     user.issue("again.letter");

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gives_an_annex_what_belongs_to_another_modules_token() {
+    fn a_module_worker_gets_no_pin_of_another_modules_token() {
         let mut giving = Giving::default();
         let mut person = ScopedPrompter { person: &mut giving, module: Path::new("/own.so") };
         assert_eq!(asked(&mut person, &token("/another.so")), [false; 6]);

@@ -120,7 +120,7 @@ fn only_a_yes_is_a_yes() {
 }
 
 #[test]
-fn whoever_waits_is_freed_when_the_broker_ends() {
+fn waiting_threads_are_freed_when_the_supervisor_exits() {
     let (link, mut supervisor) = pair();
     let waiting = link.clone();
     let asking = thread::spawn(move || with_question(|question| waiting.pin(question)));

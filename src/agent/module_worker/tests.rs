@@ -112,7 +112,7 @@ fn logged(act: impl FnOnce()) -> String {
 }
 
 #[test]
-fn what_an_honest_annex_tells_is_taken() {
+fn the_report_of_an_honest_module_worker_is_accepted() {
     let module_worker = saying_that_there_is(inventory(256, vec![keyset(15, 1500); 512]));
     let log = logged(|| module_worker.refresh(None));
     assert_eq!(module_worker.tokens().unwrap().len(), 256);

@@ -12,9 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::*;
 
 /// Tells the process to sandbox itself, with this directory and this home in it.
-const SANDBOX_VARIABLE: &str = "TOKENKEEP_TEST_SHUT_IN";
+const SANDBOX_VARIABLE: &str = "TOKENKEEP_TEST_SANDBOXED";
 const HOME: &str = "TOKENKEEP_TEST_HOME";
-const TEST: &str = "agent::sandbox::tests::what_is_shut_in_does_no_harm";
+const TEST: &str = "agent::sandbox::tests::sandboxed_code_does_no_harm";
 
 fn denied<T>(what: &str, result: io::Result<T>) {
     match result {
@@ -24,7 +24,7 @@ fn denied<T>(what: &str, result: io::Result<T>) {
 }
 
 #[test]
-fn what_is_shut_in_does_no_harm() {
+fn sandboxed_code_does_no_harm() {
     if let Some(directory) = std::env::var_os(SANDBOX_VARIABLE) {
         return sandboxed(Path::new(&directory), &std::env::var(HOME).unwrap());
     }

@@ -72,7 +72,7 @@ fn modules_without_readers_are_known_as_such() {
 }
 
 #[test]
-fn keys_that_an_annex_tells_of_and_takes_back_are_forgotten() {
+fn keys_that_a_module_worker_withdraws_are_forgotten() {
     let fixture = fixture(&[("a", SecurityLevel::Low), ("b", SecurityLevel::Low), ("c", SecurityLevel::Low)]);
     let (fd_channel, _other_end) = UnixStream::pair().unwrap();
     let module_worker = Arc::new(ModuleWorker::new("/own.so".into(), fd_channel));

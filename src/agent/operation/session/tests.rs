@@ -28,7 +28,7 @@ fn a_command_has_five_minutes_for_an_answer() {
 }
 
 #[test]
-fn whoever_does_not_answer_has_cancelled_and_is_waited_for_once() {
+fn a_timeout_cancels_and_is_waited_for_once() {
     let (session, theirs) = pair(SHORT);
     assert_eq!(asks(&session).unwrap_err(), NoPin::Cancelled);
     assert!(!session.is_open());
@@ -60,7 +60,7 @@ fn an_answer_to_another_question_gives_no_more_time() {
 }
 
 #[test]
-fn whoever_does_not_read_is_not_waited_for_either() {
+fn a_client_that_does_not_read_is_not_waited_for() {
     let (session, theirs) = pair(SHORT);
     // More than a socket buffers.
     let network_request = ClientTransport(&session).cmp(&vec![0; 16 * 1024 * 1024]);
@@ -69,7 +69,7 @@ fn whoever_does_not_read_is_not_waited_for_either() {
 }
 
 #[test]
-fn whoever_goes_takes_the_question_along_at_once() {
+fn a_disconnect_withdraws_the_question_at_once() {
     let (session, theirs) = pair(LONG);
     thread::scope(|scope| {
         let asking = scope.spawn(|| asks(&session));

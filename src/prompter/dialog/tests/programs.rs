@@ -33,7 +33,7 @@ fn askpass_is_given_the_question_and_gives_the_pin() {
 }
 
 #[test]
-fn whoever_cancels_askpass_has_cancelled() {
+fn cancelling_askpass_cancels() {
     let test_dir = TestDir::new();
     for body in ["exit 1", "exit 255", "echo 123456; exit 1", "echo", "true"] {
         let error = askpass(&test_dir, body).pin(&ask()).unwrap_err();
@@ -134,7 +134,7 @@ fn nobody_who_answers_has_cancelled_and_the_programs_are_ended() {
 }
 
 #[test]
-fn a_question_is_withdrawn_when_whoever_wanted_to_know_has_gone() {
+fn a_question_is_withdrawn_when_its_client_disconnects() {
     let test_dir = TestDir::new();
     let body = "sleep 987 & echo $$ $! > $PLACE/ids; wait";
     let mut requester = Started::new("sleep").arg("600").spawn().unwrap();

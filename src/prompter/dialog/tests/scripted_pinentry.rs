@@ -71,7 +71,7 @@ fn a_hostile_name_is_neither_a_command_nor_markup_nor_too_long() {
 }
 
 #[test]
-fn whoever_cancels_or_says_nothing_has_cancelled() {
+fn cancel_and_silence_both_cancel() {
     let test_dir = TestDir::new();
     for answer in [
         "echo 'ERR 83886179 Operation cancelled <Pinentry>'",
@@ -151,7 +151,7 @@ fn a_warning_stands_in_the_question_where_a_yes_is_asked_for() {
 }
 
 #[test]
-fn whoever_typed_a_wrong_pin_is_asked_again_by_the_same_program() {
+fn the_same_program_asks_again_after_a_wrong_pin() {
     let test_dir = TestDir::new();
     let answer = "echo $$ >> $PLACE/ids; printf 'D 123%s\\nOK\\n' $(grep -c GETPIN $PLACE/told)";
     let mut dialog = peer(&test_dir, answer);
