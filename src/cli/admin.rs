@@ -60,7 +60,7 @@ pub enum AdminCommand {
     Open(statement_files::OpenResponseArguments),
 }
 
-/// Who signs the statement, and how it reaches the authority.
+/// The signing keyset of a statement, and its way to the authority.
 #[derive(Debug, clap::Args)]
 pub struct AdminIdentity {
     #[command(flatten)]

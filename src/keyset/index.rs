@@ -1,7 +1,7 @@
 //! The two data objects that turn keys and certificates on a token into a keyset.
 //!
-//! Both are JSON with `CKA_APPLICATION` [`APPLICATION`], labelled with the keyset's name. Anyone
-//! who can write to the token can change the *public index*, so it only serves to choose the token
+//! Both are JSON with `CKA_APPLICATION` [`APPLICATION`], labelled with the keyset's name. Write
+//! access to the token suffices to change the *public index*, so it only serves to choose the token
 //! before login. The *private index* repeats its content and adds what is needed to finish an
 //! enrollment after a crash at any point; after login only this one is trusted. A token cannot
 //! replace an object atomically, so each index carries a revision: if a crash leaves two, the

@@ -19,8 +19,8 @@ const OPERATION: &str = "open the response";
 /// of the log.
 ///
 /// A response from an authority other than the public index names is refused before the PIN. The
-/// content is returned only if the private index names the same authority: whoever changed the
-/// public one must not choose what an administrator reads or passes on.
+/// content is returned only if the private index names the same authority: a change of the public
+/// one must not choose what an administrator reads or passes on.
 pub fn open_response(
     tokens: &Tokens,
     keyset: &FoundKeyset,

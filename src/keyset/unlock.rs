@@ -155,7 +155,7 @@ pub(super) fn check_before_pin(
 }
 
 /// Reads the private index of a keyset used under `unlock`, and refuses if the keyset was unlocked
-/// at too low a level: whoever changed the public index must not get several uses of a High key for
+/// at too low a level: a change of the public index must not yield several uses of a High key for
 /// one PIN.
 pub(super) fn read_private_index_for_use(
     tokens: &Tokens,

@@ -102,8 +102,8 @@ impl Pinentry {
         Ok(pin)
     }
 
-    /// Asks for a PIN, using the kept connection if possible, and returns the connection: a user
-    /// who typed a wrong PIN is asked again by the same program.
+    /// Asks for a PIN, using the kept connection if possible, and returns the connection: after a
+    /// wrong PIN the same program asks again.
     pub(super) fn pin_keeping(
         &self,
         kept: Option<AssuanClient>,

@@ -200,7 +200,7 @@ fn softhsm_setup_for_a_user_is_found_without_a_variable() {
     assert_eq!((listed.as_array().unwrap().len(), &listed[0]["label"]), (1, &"theirs".into()), "{listed}");
     assert_eq!(machine.tokenkeep(&["tokens", "--json"]).ok().json(), serde_json::json!([]), "another configuration's");
 
-    // An existing file stays unchanged, whoever wrote it.
+    // An existing file stays unchanged.
     let own = format!("{}# mine\n", machine.read_text(configuration));
     machine.write(configuration, &own);
     machine.shell("./softhsm-setup.sh --user").ok();

@@ -137,8 +137,7 @@ impl Inner {
         Ok(unreadable_tokens)
     }
 
-    /// Reuses the previous identity if it is unchanged, so that whoever holds it holds the current
-    /// one.
+    /// Reuses the previous identity if it is unchanged, so that references to it stay current.
     fn identity(&self, keyset: &FoundKeyset) -> Option<Arc<SigningIdentity>> {
         let identity = SigningIdentity::of(keyset, |spki| self.key_cache.cached_signer(spki))?;
         let before = self.key_cache.find(&identity.spki);

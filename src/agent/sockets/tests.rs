@@ -1,4 +1,4 @@
-//! Who may create the sockets, and what they may replace.
+//! Permission to create the sockets, and the files that they may replace.
 
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
