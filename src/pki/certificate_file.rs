@@ -212,7 +212,7 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, openssl};
+    use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, openssl};
 
     fn authority(name: &str) -> Certificate {
         TestAuthority::new(name, SoftwareKey::p256()).certificate

@@ -31,9 +31,9 @@ pub mod proof_of_possession;
 pub mod public_key;
 pub mod serial;
 pub mod signature;
-#[cfg(test)]
-pub(crate) mod software_keys;
 pub mod tbs;
+#[cfg(test)]
+pub(crate) mod test_support;
 pub mod time;
 pub mod verifying_key;
 pub mod work_left;

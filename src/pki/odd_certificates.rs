@@ -8,7 +8,7 @@ use signature::Signer;
 use super::cms::tlv::{
     BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context, context_constructed, element,
 };
-use super::software_keys::SoftwareKey;
+use super::test_support::SoftwareKey;
 
 pub(crate) const UTF8: u8 = 0x0c;
 pub(crate) const NUMERIC: u8 = 0x12;

@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use super::*;
-use crate::pki::software_keys::{SoftwareKey, TestAuthority};
+use crate::pki::test_support::{SoftwareKey, TestAuthority};
 
 mod floods;
 mod older_log;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::pki::Certificate;
 use crate::pki::oid::ContentType;
-use crate::pki::software_keys::SoftwareKey;
+use crate::pki::test_support::SoftwareKey;
 
 struct Corpus {
     people: BTreeMap<&'static str, (SoftwareKey, Certificate)>,
@@ -133,13 +133,13 @@ fn our_messages_verify_and_decrypt() {
         certificate,
         chain: std::slice::from_ref(&corpus.authority),
         placement: Placement::Attached,
-        signing_time: crate::pki::software_keys::now(),
+        signing_time: crate::pki::test_support::now(),
         content_type: ContentType::DATA,
     };
     let signed = sign(&corpus.content, &signing, key).unwrap();
     let encrypted = encrypt(&corpus.content, std::slice::from_ref(certificate), Cipher::Aes256Cbc).unwrap();
     let read = Message::read(&signed).unwrap();
-    assert!(verify(&read, None, &[], &[corpus.authority], crate::pki::software_keys::now()).unwrap().is_good());
+    assert!(verify(&read, None, &[], &[corpus.authority], crate::pki::test_support::now()).unwrap().is_good());
     assert!(EncryptedMessage::parse(&Message::read(&encrypted).unwrap()).unwrap().recipients()[0].is(certificate));
     if std::env::var_os("WRITE_CORPUS").is_none() {
         return;

@@ -4,7 +4,7 @@ use super::*;
 use crate::pki::Certificate;
 use crate::pki::cms::{ContentToSign, SigningCertificate, sign};
 use crate::pki::oid::ContentType;
-use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
+use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
 
 /// An authority, its response key, and an administrator's signing key.
 struct Parties {

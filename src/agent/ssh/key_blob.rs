@@ -219,7 +219,7 @@ pub(super) fn write_blob(spki_der: &[u8], writer: &mut Writer<'_>) -> Option<()>
 mod tests {
     use super::*;
     use crate::agent::ssh::tests::{KeyFile, blob_of};
-    use crate::pki::software_keys::SoftwareKey;
+    use crate::pki::test_support::SoftwareKey;
     use proptest::prelude::*;
 
     #[test]

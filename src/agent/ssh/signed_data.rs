@@ -57,7 +57,7 @@ impl<'a> SignedData<'a> {
 mod tests {
     use super::*;
     use crate::agent::ssh::tests::{KeyFile, TestUserAuth, blob_of, sshsig};
-    use crate::pki::software_keys::SoftwareKey;
+    use crate::pki::test_support::SoftwareKey;
     use crate::token::{KeyAlgorithm, RsaSize};
     use proptest::prelude::*;
 

@@ -1,7 +1,7 @@
 //! Which audit logs raise an alarm, and which checkpoints are stored.
 
 use super::*;
-use crate::pki::software_keys::SoftwareKey;
+use crate::pki::test_support::SoftwareKey;
 use crate::statement::signed_checkpoint;
 
 fn authority() -> Fingerprint {

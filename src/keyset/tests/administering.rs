@@ -1,7 +1,7 @@
 //! Administrators' commands, and the authorities known without a PIN.
 
 use super::*;
-use crate::pki::software_keys::SoftwareKey;
+use crate::pki::test_support::SoftwareKey;
 use crate::pki::{Certificate, Fingerprint};
 use crate::smime::{Cipher, encrypt};
 use crate::statement::{

@@ -16,7 +16,7 @@ use crate::cmp::{
     draft_reply, verify_mac,
 };
 use crate::letter::{Letter, LetterPurpose, Reference, TemporaryKey};
-use crate::pki::software_keys::{SoftwareKey, TestAuthority};
+use crate::pki::test_support::{SoftwareKey, TestAuthority};
 use crate::pki::{Certificate, DistinguishedName, Issuer, NewCertificate, Profile, SerialNumber, sign_tbs};
 use crate::token::test_support::{authority_token, softhsm};
 use crate::token::{KeyAlgorithm, KeyId, SecretKey, SecurityLevel, Token, WrappedKey};

@@ -9,7 +9,7 @@ use crate::cmp::{
     PkiMessage, PkiStatusInfo,
 };
 use crate::letter::TemporaryKey;
-use crate::pki::software_keys::{SoftwareKey, TestAuthority};
+use crate::pki::test_support::{SoftwareKey, TestAuthority};
 use crate::token::test_support::kryoptic;
 use crate::transport::TransportError;
 

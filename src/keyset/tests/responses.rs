@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pki::Certificate;
-use crate::pki::software_keys::SoftwareKey;
+use crate::pki::test_support::SoftwareKey;
 use crate::smime::{Cipher, encrypt};
 use crate::statement::{
     AdminOperation, LogPosition, LogVerdict, Response, SignedStatement, StatementAnswer, signed_checkpoint,

@@ -6,7 +6,7 @@ use crate::pki::odd_certificates::{
     BMP, CN, EMAIL, IA5, NUMERIC, OddCertificate, TELETEX, UNIVERSAL, UTC, UTF8, VISIBLE, alternative_names, email,
     extension, name,
 };
-use crate::pki::software_keys::{SoftwareKey, TestAuthority};
+use crate::pki::test_support::{SoftwareKey, TestAuthority};
 
 #[test]
 fn der_and_pem_of_any_shape_are_read() {
@@ -104,7 +104,7 @@ fn certificates_of_other_issuers_are_read() {
 
     let old = odd(|certificate| certificate.not_before = element(UTC, &[b"500101000000Z"])).unwrap();
     assert_eq!(old.not_before().to_string(), "1950-01-01T00:00:00Z");
-    assert!(old.is_valid_at(crate::pki::software_keys::now()));
+    assert!(old.is_valid_at(crate::pki::test_support::now()));
 }
 
 #[test]

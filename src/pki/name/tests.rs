@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pki::Certificate;
-use crate::pki::software_keys::{SoftwareKey, TestFiles, openssl};
+use crate::pki::test_support::{SoftwareKey, TestFiles, openssl};
 
 fn common_name(name: &str) -> String {
     DistinguishedName::of(name).unwrap().common_name().unwrap()

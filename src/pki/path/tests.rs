@@ -9,7 +9,7 @@ use crate::pki::cms::tlv::{SEQUENCE, context, context_constructed, element};
 use crate::pki::odd_certificates::{
     BMP, CN, EMAIL, IA5, O, OddCertificate, PRINTABLE, TELETEX, UTF8, alternative_names, email, extension, name,
 };
-use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, now, openssl};
+use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl};
 use crate::pki::{Issuer, NewCertificate, Profile, SerialNumber, sign_tbs};
 
 fn profile(text: &str) -> Profile {

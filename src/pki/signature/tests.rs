@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pki::Certificate;
-use crate::pki::software_keys::{SoftwareKey, TestFiles, openssl};
+use crate::pki::test_support::{SoftwareKey, TestFiles, openssl};
 use crate::token::KeyAlgorithm;
 use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;

@@ -1,7 +1,7 @@
 //! Tests of certificates with OpenSSL, and of contents that are refused.
 
 use super::*;
-use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
+use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
 
 fn text(certificate: &Certificate) -> String {
     let pem = certificate.to_pem().unwrap();

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use super::super::*;
 use crate::authority::{CmpReply, DatabaseCheckReport, EnvironmentPaths, UnsignedError};
-use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles};
+use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles};
 use crate::statement::{Instance, StatementChannel};
 use crate::store::StoreError;
 use crate::token::KeyAlgorithm;

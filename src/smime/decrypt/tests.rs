@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use super::*;
 use crate::pki::Certificate;
-use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, openssl, try_openssl};
+use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, openssl, try_openssl};
 use crate::smime::encrypt::encrypt_with;
 use crate::smime::{Cipher, MessageFormat, RecipientKind, encrypt};
 use crate::token::{KeyTransport, OaepHash};

@@ -5,7 +5,7 @@
 use super::super::{SenderReport, VerifiedMessage, from_entity, judge_sender, verify};
 use super::*;
 use crate::pki::Certificate;
-use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, now, openssl};
+use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl};
 use crate::smime::entity::decode_base64;
 
 const BODY: &[u8] = b"Content-Type: text/plain\r\n\r\nDear Bob,\r\nthe contract is signed.\r\n";

@@ -3,7 +3,7 @@
 use super::*;
 use crate::pki::Certificate;
 use crate::pki::oid::ContentType;
-use crate::pki::software_keys::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
+use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
 use crate::smime::{Cipher, Placement, SigningOptions, encrypt, sign, to_entity, verify};
 
 struct MailUser {

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::pki::odd_certificates::{CN, OddCertificate, OddSigner, UTF8, name};
-use crate::pki::software_keys::{SoftwareKey, TestAuthority, now};
+use crate::pki::test_support::{SoftwareKey, TestAuthority, now};
 use crate::smime::{Placement, SigningOptions, sign};
 
 struct SignedFixture {

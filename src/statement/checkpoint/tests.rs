@@ -3,7 +3,7 @@
 use ::signature::Signer;
 
 use super::*;
-use crate::pki::software_keys::SoftwareKey;
+use crate::pki::test_support::SoftwareKey;
 
 /// A checkpoint signed with this key.
 pub(crate) fn signed(key: &SoftwareKey, authority: Fingerprint, newest: LogPosition, at: Timestamp) -> Checkpoint {

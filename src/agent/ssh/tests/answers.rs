@@ -12,7 +12,7 @@ use crate::agent::UsagePurpose;
 use crate::agent::ssh::wire::Reader;
 use crate::pki::public_key::PublicKey;
 use crate::pki::signature::{Hash, Scheme, verify_with};
-use crate::pki::software_keys::SoftwareKey;
+use crate::pki::test_support::SoftwareKey;
 
 const FAILURE: &[u8] = &[5];
 const SUCCESS: &[u8] = &[6];

@@ -10,7 +10,7 @@ use crate::agent::ssh::key_blob::KeyBlob;
 use crate::agent::ssh::verification::is_valid_signature;
 use crate::agent::ssh::wire::Reader;
 use crate::agent::ssh::{SignedData, SshRequest};
-use crate::pki::software_keys::SoftwareKey;
+use crate::pki::test_support::SoftwareKey;
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{KeyFile, SoftwareKeys, TestUserAuth, blob_of, first_answer, sign_request, sshsig, written};
 use crate::agent::ssh::{SignedData, UserAuth};
-use crate::pki::software_keys::SoftwareKey;
+use crate::pki::test_support::SoftwareKey;
 
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());

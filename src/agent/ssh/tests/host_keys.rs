@@ -5,7 +5,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use super::{SoftwareKeys, TestUserAuth, answer, blob_of, connection, sign_request, written};
 use crate::agent::UsagePurpose;
 use crate::agent::ssh::connection::SshConnection;
-use crate::pki::software_keys::SoftwareKey;
+use crate::pki::test_support::SoftwareKey;
 use crate::token::{KeyAlgorithm, SignatureHash};
 
 const FAILURE: &[u8] = &[5];

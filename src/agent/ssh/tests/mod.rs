@@ -20,7 +20,7 @@ use super::key_provider::{KeyProvider, ListedKey};
 use super::smartcard::Constraints;
 use super::wire::Writer;
 use super::{AgentError, ClientConnection, PeerProcess, SshError, Usage, UsagePurpose};
-use crate::pki::software_keys::SoftwareKey;
+use crate::pki::test_support::SoftwareKey;
 use crate::token::{KeyAlgorithm, Pin, Signature, SignatureHash};
 
 /// A login to sign, as in RFC 4252 §7 unless a test changes a field.

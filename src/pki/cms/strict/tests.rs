@@ -4,7 +4,7 @@ use super::super::tlv::{element, set_of};
 use super::super::{ContentToSign, SigningCertificate, sign};
 use super::*;
 use crate::pki::oid::ContentType;
-use crate::pki::software_keys::{SoftwareKey, TestAuthority, now};
+use crate::pki::test_support::{SoftwareKey, TestAuthority, now};
 
 /// The parts of a message made by this crate, to be reassembled in other ways.
 struct Parts {
