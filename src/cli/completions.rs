@@ -10,15 +10,15 @@ mod known;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
 use clap::{Arg, ValueHint};
-use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, EnvCompleter, Shells};
 
 use super::exit::{Exit, Failure};
-use super::output;
+use super::{hardening, output};
 
 /// Names the shell in which a script asks for candidates.
 const VARIABLE: &str = "TOKENKEEP_COMPLETE";
@@ -39,7 +39,15 @@ pub struct CompletionsArguments {
     /// Shell to print the completions for
     ///
     /// Example: tokenkeep completions bash > ~/.local/share/bash-completion/completions/tokenkeep
-    shell: Shell,
+    shell: CompletionShell,
+}
+
+/// The shells whose scripts quote candidates: a token's label may be anything.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum CompletionShell {
+    Bash,
+    Fish,
+    Zsh,
 }
 
 /// Prints the script.
@@ -50,12 +58,12 @@ pub fn run(arguments: &CompletionsArguments) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn script(shell: Shell) -> io::Result<String> {
+fn script(shell: CompletionShell) -> io::Result<String> {
     match shell {
-        Shell::Bash => Ok(BASH.to_owned()),
-        Shell::Fish => Ok(FISH.to_owned()),
-        Shell::Zsh => {
-            let script = generated("zsh")?;
+        CompletionShell::Bash => Ok(BASH.to_owned()),
+        CompletionShell::Fish => Ok(FISH.to_owned()),
+        CompletionShell::Zsh => {
+            let script = generated_for_zsh()?;
             // Read from a directory of $fpath, the file is the function itself, at its first call.
             let (functions, register) = script.trim_end().rsplit_once('\n').unwrap_or_default();
             let function = register.split(' ').nth(1).unwrap_or_default();
@@ -64,21 +72,31 @@ fn script(shell: Shell) -> io::Result<String> {
                  {register}\nfi\n"
             ))
         }
-        other => generated(&other.to_string()),
     }
 }
 
-fn generated(shell: &str) -> io::Result<String> {
+fn generated_for_zsh() -> io::Result<String> {
     let shells = Shells::builtins();
-    let shell: &dyn EnvCompleter = shells.completer(shell).ok_or(io::ErrorKind::Unsupported)?;
+    let shell: &dyn EnvCompleter = shells.completer("zsh").ok_or(io::ErrorKind::Unsupported)?;
     let mut script = Vec::new();
     shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
     Ok(String::from_utf8_lossy(&script).into_owned())
 }
 
-/// Answers a script that asks for candidates. `None` if no script asks.
+/// Answers a script that asks for candidates. `None` if no script asks: with the variable set, any
+/// other command line is an ordinary one.
 pub fn answer(command: impl Fn() -> clap::Command) -> Option<Exit> {
-    env::var_os(VARIABLE)?;
+    let shell = env::var(VARIABLE).ok()?;
+    if !["bash", "fish", "zsh"].contains(&shell.as_str()) || env::args_os().nth(1)? != "--" {
+        return None;
+    }
+    if hardening::harden().is_err() {
+        return Some(Exit::Fault);
+    }
+    panic::catch_unwind(AssertUnwindSafe(|| complete(command))).unwrap_or(Some(Exit::Fault))
+}
+
+fn complete(command: impl Fn() -> clap::Command) -> Option<Exit> {
     let with_values = || with_values(command());
     let asked = CompleteEnv::with_factory(with_values).var(VARIABLE).bin(PROGRAM).completer(PROGRAM);
     let directory = env::current_dir().ok();
@@ -128,7 +146,7 @@ fn pin_sources(typed: &OsStr) -> Vec<CompletionCandidate> {
     };
     let (directory, begin) = file.rfind('/').map_or(("", file), |end| file.split_at(end + 1));
     let listed = Path::new(if directory.is_empty() { "." } else { directory }).read_dir();
-    let mut files: Vec<_> = listed
+    let files: Vec<_> = listed
         .into_iter()
         .flatten()
         .flatten()
@@ -139,6 +157,5 @@ fn pin_sources(typed: &OsStr) -> Vec<CompletionCandidate> {
             (name.starts_with(begin) && !is_hidden).then(|| format!("file:{directory}{name}{end}"))
         })
         .collect();
-    files.sort();
-    files.into_iter().map(CompletionCandidate::new).collect()
+    known::candidates(files.into_iter())
 }

@@ -90,9 +90,12 @@ impl<'a> Context<'a> {
         if self.common.no_agent || self.names_modules() {
             return Ok(None);
         }
-        let socket =
-            directory("TOKENKEEP_AGENT_API").unwrap_or_else(|| SocketDirectory::of_this_user().socket(Endpoint::Api));
-        Ok(AgentClient::at(&socket)?)
+        Ok(AgentClient::at(&Self::agent_socket())?)
+    }
+
+    /// The socket of the agent's API: `$TOKENKEEP_AGENT_API`, else this user's.
+    pub fn agent_socket() -> PathBuf {
+        directory("TOKENKEEP_AGENT_API").unwrap_or_else(|| SocketDirectory::of_this_user().socket(Endpoint::Api))
     }
 
     /// The backend for operations on keysets: the agent if it runs, else this process.

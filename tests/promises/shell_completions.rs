@@ -82,6 +82,47 @@ fn a_shell_offers_what_is_on_this_machine() {
     assert!(pins.as_array().unwrap().iter().all(|token| token["pin_state"] == "ok"), "{pins}");
 }
 
+/// A token's label may be anything, and a card may be anybody's.
+#[test]
+fn a_label_is_never_carried_out() {
+    let machine = Machine::new();
+    let labels = ["a$(touch made1)", "b`touch made2`", "c';touch made3;'", "d\";touch made4;\"", "e;touch made5"];
+    for label in labels {
+        machine.make_token(label, TestUser::PIN);
+    }
+    let script = machine.tokenkeep(&["completions", "bash"]).ok();
+    machine.write("completions.bash", &script.stdout);
+    let mut terminal = Terminal::shell(&machine, "bash --norc --noprofile -i");
+    terminal.type_line("source completions.bash");
+    for (label, open) in labels.iter().flat_map(|label| ["", "\"", "'"].map(|open| (label, open))) {
+        let close = if label.starts_with('e') { open } else { "" };
+        terminal.type_line(&format!("tokenkeep pin status {open}{}\t{close}; echo done", &label[..1]));
+        if open.is_empty() || !close.is_empty() {
+            terminal.expect("done");
+        } else {
+            // No candidate: the quote is still open.
+            terminal.interrupt();
+        }
+    }
+    terminal.type_line("exit");
+    terminal.finish();
+    let made = |name: &str| machine.file(name).exists();
+    assert!(!(1..=5).any(|number| made(&format!("made{number}"))), "a label was carried out");
+}
+
+#[test]
+fn the_variable_changes_no_ordinary_command() {
+    let mut machine = Machine::new();
+    for shell in ["bash", "zsh", "no such shell"] {
+        machine.set_environment("TOKENKEEP_COMPLETE", shell);
+        machine.tokenkeep(&["verify", "nothing.p7m"]).fails_with(2).says("nothing.p7m");
+        machine.tokenkeep(&["completions", "bash"]).ok().says("printf -v piece %q");
+    }
+    machine.set_environment("TOKENKEEP_COMPLETE", "bash");
+    let asked = machine.tokenkeep(&["--", "tokenkeep", "sign", "--keyset", ""]);
+    assert_eq!(asked.err(), "");
+}
+
 #[test]
 fn completing_starts_no_agent_and_asks_one_that_runs() {
     let user = TestUser::with_keyset();
@@ -133,6 +174,7 @@ fn the_scripts_are_ones_that_their_shells_read() {
             machine.run(shell, &[options, &[file.to_str().unwrap()]].concat(), b"").ok();
         }
     }
-    machine.tokenkeep(&["completions", "powershell"]).ok().says("TOKENKEEP_COMPLETE");
+    // Their scripts do not quote candidates.
+    machine.tokenkeep(&["completions", "powershell"]).fails_with(2);
     machine.tokenkeep(&["completions", "no-such-shell"]).fails_with(2);
 }

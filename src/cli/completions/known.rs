@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap_complete::engine::CompletionCandidate;
 
-use crate::agent::SocketDirectory;
+use crate::agent::{Endpoint, SocketDirectory};
 use crate::cli::arguments::CommonArguments;
 use crate::cli::backend::Backend;
 use crate::cli::context::Context;
@@ -22,7 +22,7 @@ use crate::prompter::showable;
 use crate::token::{TokenInfo, TokenUri};
 
 /// Time for which a person waits after Tab. A module that needs longer has no candidates.
-const PATIENCE: Duration = Duration::from_millis(900);
+const TIMEOUT: Duration = Duration::from_millis(900);
 
 /// What is present.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ pub fn addresses() -> Vec<CompletionCandidate> {
 }
 
 /// Sorted, each once. A name that a terminal cannot show as it is must be typed.
-fn candidates(names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
+pub(super) fn candidates(names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
     let mut names: Vec<_> = names.filter(|name| !name.is_empty() && showable(name) == *name).collect();
     names.sort();
     names.dedup();
@@ -79,17 +79,17 @@ fn known() -> &'static KnownNames {
         let (sender, found) = mpsc::channel();
         // A module that does not answer keeps its thread; the process ends without it.
         let reader = thread::Builder::new().spawn(move || drop(sender.send(read().unwrap_or_default())));
-        reader.ok().and_then(|_| found.recv_timeout(PATIENCE).ok()).unwrap_or_default()
+        reader.ok().and_then(|_| found.recv_timeout(TIMEOUT).ok()).unwrap_or_default()
     })
 }
 
 fn read() -> Option<KnownNames> {
     let output = Output::new(false);
     let cx = Context::new(CommonArguments::default(), &output);
-    let agent = match SocketDirectory::of_this_user().running() {
-        Some(_) => cx.agent().ok()?,
-        None => None,
-    };
+    // Only of this user's own agent it is known that it runs.
+    let own = SocketDirectory::of_this_user();
+    let is_running = own.running().is_some() && Context::agent_socket() == own.socket(Endpoint::Api);
+    let agent = if is_running { cx.agent().ok()? } else { None };
     let backend = match agent {
         Some(agent) => Backend::Agent(agent),
         // Without a warning for those that cannot be loaded.

@@ -17,17 +17,24 @@ _tokenkeep() {
     [\"\']*) quote=${word:0:1} word=${word:1} ;;
     *) word=${word//\\/} ;;
     esac
+    COMPREPLY=()
+    # A quote in the middle of the word: nothing is offered.
+    [[ $word == *[\"\']* ]] && return
     words[last]=$word
     # The part of the word that stays in the line before the candidate.
-    local before=${word%"${word##*[:=]}"}
-    [[ -n $quote ]] && before=
+    local breaks=${COMP_WORDBREAKS//[!:=]/} before=
+    [[ -z $quote && -n $breaks ]] && before=${word%"${word##*[$breaks]}"}
     mapfile -t found < <(TOKENKEEP_COMPLETE=bash _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$last \
         tokenkeep -- "${words[@]}" 2>/dev/null)
-    COMPREPLY=()
     for piece in "${found[@]}"; do
         piece=${piece#"$before"}
         [[ -z $piece ]] && continue
-        [[ -z $quote ]] && printf -v piece %q "$piece"
+        if [[ -z $quote ]]; then
+            printf -v piece %q "$piece"
+        elif [[ $piece == *[\'\"\\\`\$\!]* ]]; then
+            # Between quotes it could end them, or be carried out.
+            continue
+        fi
         COMPREPLY+=("$piece")
     done
     if ((${#COMPREPLY[@]} == 1)) && [[ ${COMPREPLY[0]} == *[/=:] ]]; then
