@@ -4,7 +4,7 @@
 //! A value that a person must be able to copy (a label, a serial number, an address) is never
 //! shortened.
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use super::output::line_of;
 
@@ -128,13 +128,11 @@ fn cut(value: &str, columns: usize) -> String {
     if value.width() <= columns {
         return value.to_owned();
     }
-    let mut taken = 0;
-    let fits = |c: &char| {
-        taken += c.width().unwrap_or_default();
-        taken < columns
-    };
-    let kept: String = value.chars().take_while(fits).collect();
-    format!("{}…", kept.trim_end())
+    // The width of a text is not the sum of its characters': a variation selector widens the one
+    // before it.
+    let ends = value.char_indices().map(|(end, _)| end);
+    let kept = ends.rev().filter_map(|end| value.get(..end)).find(|kept| kept.width() < columns);
+    format!("{}…", kept.unwrap_or_default().trim_end())
 }
 
 /// Each row as a paragraph, with a line for each column that has a value.
@@ -218,5 +216,10 @@ mod tests {
         assert_eq!(cut("a longer value", 12), "a longer va…");
         assert_eq!(cut("鍵鍵鍵鍵鍵鍵鍵", 12), "鍵鍵鍵鍵鍵…");
         assert_eq!(cut("twelve and more", 7), "twelve…");
+        // Base character and variation selector are two columns together.
+        let hearts = "\u{2764}\u{fe0f}".repeat(12);
+        assert!((6..=12).all(|columns| cut(&hearts, columns).width() <= columns));
+        let text = lay_out(&COLUMNS, &[row(["k", "s", &hearts.repeat(5), "a.so"])], Some(WIDTH));
+        assert!(text.lines().all(|line| line.width() <= WIDTH) && text.contains('…'), "{text}");
     }
 }
