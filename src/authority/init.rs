@@ -380,6 +380,13 @@ fn forget_so_pin(token: &Token, derived: &Pin) -> Result<(), AuthorityError> {
             tracing::info!("the SO PIN was replaced before the interruption");
             Ok(())
         }
+        Err(
+            error
+            @ (TokenError::SoPinLocked { .. } | TokenError::LastTry { .. } | TokenError::TooManyUnattended { .. }),
+        ) => {
+            tracing::warn!("the SO PIN is left as it is: {error}");
+            Ok(())
+        }
         Err(error) => Err(error.into()),
     }
 }

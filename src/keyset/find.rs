@@ -122,7 +122,7 @@ impl Tokens {
     }
 
     /// Lists the tokens of each module, and the modules that failed.
-    fn list_each(&self, look: TokenLister) -> Listing<TokenInfo> {
+    pub(super) fn list_each(&self, look: TokenLister) -> Listing<TokenInfo> {
         let mut tokens: Vec<TokenInfo> = Vec::new();
         let mut unreadable_tokens = Vec::new();
         let here = self.modules.iter().map(|module| {
@@ -310,10 +310,10 @@ impl Tokens {
 }
 
 /// Lists the tokens of a module.
-type TokenLister = fn(&Module) -> Result<Vec<TokenInfo>, TokenError>;
+pub(super) type TokenLister = fn(&Module) -> Result<Vec<TokenInfo>, TokenError>;
 
 /// The items found, and the tokens that could not be read.
-type Listing<T> = (Vec<T>, Vec<UnreadableToken>);
+pub(super) type Listing<T> = (Vec<T>, Vec<UnreadableToken>);
 
 /// Filters another process's report for one token.
 fn only_on(info: &TokenInfo, (keysets, unreadable_tokens): Listing<FoundKeyset>) -> Listing<FoundKeyset> {

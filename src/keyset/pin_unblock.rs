@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 
-use crate::token::{Pin, PinRule, PinState, TokenError, TokenFlags, TokenInfo};
+use crate::token::{Module, Pin, PinRule, PinState, TokenError, TokenFlags, TokenInfo};
 
 use super::choose::list_or;
 use super::{KeysetError, NoPin, TokenSelector, Tokens, UnreadableToken};
@@ -81,16 +81,20 @@ impl Tokens {
     /// As [`Tokens::pins`], but an empty result is not an error.
     ///
     /// # Errors
-    /// The selected token does not exist.
+    /// The selected token does not exist. Without a selector, and outside the agent: a module
+    /// cannot list its tokens.
     pub fn look_at_pins(
         &self,
         selector: Option<&TokenSelector>,
     ) -> Result<(Vec<TokenPins>, Vec<UnreadableToken>), KeysetError> {
-        let tokens = match selector {
-            Some(selector) => vec![self.token(selector)?],
-            None => self.list()?,
+        let (tokens, mut troubles) = match selector {
+            Some(selector) => (vec![self.token(selector)?], Vec::new()),
+            None => self.list_each(Module::tokens),
         };
-        let (mut pins, mut troubles) = (Vec::new(), Vec::new());
+        if !self.has_persistent_sessions() && !troubles.is_empty() {
+            return Err(troubles.swap_remove(0).error);
+        }
+        let mut pins = Vec::new();
         for token in tokens {
             let of_thread = token.clone();
             match self.asked(self.module_of(&token)?, move |module| module.flags(&of_thread)) {
@@ -102,15 +106,11 @@ impl Tokens {
         // reported at its start.
         for module in self.modules().iter().filter(|_| self.has_persistent_sessions()) {
             let own = pins.iter_mut().filter(|(token, _)| token.module == module.path());
-            let refreshed = module.refresh_flags(own.map(|(token, flags)| (token, Some(flags))));
-            let (not_seen, of_all) = match refreshed {
-                Ok(not_seen) => (not_seen, None),
-                Err(error) => (Vec::new(), Some(KeysetError::from(error))),
-            };
+            let not_seen = module.refresh_flags(own.map(|(token, flags)| (token, Some(flags))));
             let of_each: HashMap<String, KeysetError> =
                 not_seen.into_iter().map(|(serial, error)| (serial, error.into())).collect();
             pins.retain(|(token, _)| {
-                let why = of_each.get(&token.serial).or(of_all.as_ref()).filter(|_| token.module == module.path());
+                let why = of_each.get(&token.serial).filter(|_| token.module == module.path());
                 troubles.extend(why.map(|error| trouble_of(token, error)));
                 why.is_none()
             });

@@ -213,24 +213,13 @@ impl Tokens {
     fn list_and_read_pins(&self) -> Result<(Vec<TokenInfo>, HashSet<CacheKey>), KeysetError> {
         let (mut tokens, mut not_read) = (self.list()?, HashSet::new());
         for module in self.modules().iter().filter(|_| self.token_cache.is_some()) {
-            let all = |tokens: &[TokenInfo]| -> Vec<CacheKey> {
-                tokens.iter().filter(|token| token.module == module.path()).map(place).collect()
-            };
             if module.unresponsive_for().is_some() {
-                not_read.extend(all(&tokens));
+                not_read.extend(tokens.iter().filter(|token| token.module == module.path()).map(place));
                 continue;
             }
-            match module.refresh_pin_states(tokens.iter_mut()) {
-                Ok(not_seen) => {
-                    for (serial, error) in not_seen {
-                        tracing::warn!("{error}");
-                        not_read.insert((module.path().to_owned(), serial));
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!("{error}");
-                    not_read.extend(all(&tokens));
-                }
+            for (serial, error) in module.refresh_pin_states(tokens.iter_mut()) {
+                tracing::warn!("{error}");
+                not_read.insert((module.path().to_owned(), serial));
             }
         }
         Ok((tokens, not_read))

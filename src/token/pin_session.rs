@@ -17,8 +17,8 @@ use super::{
 /// A second operation without a second PIN does not compile:
 ///
 /// ```compile_fail,E0382
-/// # use tokenkeep::token::{TokenKey, Unlock};
-/// fn twice(unlock: Unlock, key: &TokenKey) {
+/// # use tokenkeep::token::{PinSession, TokenKey};
+/// fn twice(unlock: PinSession, key: &TokenKey) {
 ///     let _ = unlock.sign(key, b"one");
 ///     let _ = unlock.sign(key, b"two");
 /// }

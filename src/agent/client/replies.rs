@@ -1,8 +1,8 @@
 //! Replies to the agent on behalf of the command: a person's answers to its questions, and the
 //! authority's answers to its network requests.
 //!
-//! This must never answer a question without the person, and never send a request to an address of
-//! the agent's choice.
+//! This must never answer a question without the person. No event names an address: requests go
+//! only through the command's own transport.
 
 use std::os::unix::net::UnixStream;
 

@@ -209,8 +209,14 @@ impl Inner {
 
     fn all_pin_statuses(&self, usage: &Usage) -> Result<OperationOutput, AgentError> {
         let (mut all, mut troubles) = self.tokens.local_only().look_at_pins(None)?;
-        for module_worker in self.module_workers.iter().filter(|module_worker| module_worker.has_inventory()) {
-            let agent = AgentClient::in_module_worker(Arc::clone(module_worker), usage.peer);
+        for module_worker in &self.module_workers {
+            if let Err(error) = module_worker.tokens() {
+                let place = module_worker.module().display().to_string();
+                troubles.push(UnreadableToken { place, error });
+                continue;
+            }
+            let agent =
+                AgentClient::in_module_worker(Arc::clone(module_worker), usage.peer).for_client(usage.client.clone());
             match agent.pins(None) {
                 Ok((pins, unknown)) => {
                     all.extend(pins);

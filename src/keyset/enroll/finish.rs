@@ -87,7 +87,7 @@ fn activate(session: &mut EnrollmentSession, letter: &Letter, keys: KeysetKeyIds
 }
 
 /// Replaces the SO PIN derived from the letter. A wrong SO PIN means that an earlier, interrupted
-/// run has already changed it.
+/// run has already changed it; so does, as a rule, one that may not be tried any more.
 fn randomize_so_pin(
     session: EnrollmentSession,
     letter: &Letter,
@@ -105,6 +105,10 @@ fn randomize_so_pin(
     let lease = token.acquire_pin_lease();
     match token.set_so_pin(&so_pin::of_letter(letter)?, &new) {
         Ok(()) | Err(TokenError::SoPinIncorrect { .. }) => {}
+        Err(
+            error
+            @ (TokenError::SoPinLocked { .. } | TokenError::LastTry { .. } | TokenError::TooManyUnattended { .. }),
+        ) => tracing::warn!("the SO PIN is left as it is: {error}"),
         Err(error) => return Err(error.into()),
     }
     Ok(EnrollmentSession { token_enrollment: lease.unlock(pins.pin)?.begin_enrollment(), index })

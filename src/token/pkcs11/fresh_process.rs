@@ -44,37 +44,32 @@ impl Module {
     }
 
     /// Updates the PIN states of the tokens of this module. `tokens` may include tokens of other
-    /// modules. Returns the tokens that were not found; their states are unchanged.
-    ///
-    /// # Errors
-    /// [`TokenError::PinStateUnknown`] if no state could be read.
-    pub fn refresh_pin_states<'a>(
-        &self,
-        tokens: impl Iterator<Item = &'a mut TokenInfo>,
-    ) -> Result<NotSeen, TokenError> {
+    /// modules. Returns the tokens whose states could not be read and are unchanged.
+    pub fn refresh_pin_states<'a>(&self, tokens: impl Iterator<Item = &'a mut TokenInfo>) -> NotSeen {
         let own = |info: &&mut TokenInfo| info.module == self.path();
         self.refresh_flags(tokens.filter(own).map(|info| (info, None)))
     }
 
     /// Like [`Module::refresh_pin_states`], for the SO PINs too. All tokens must be of this module.
-    ///
-    /// # Errors
-    /// Those of [`Module::refresh_pin_states`].
     pub fn refresh_flags<'a>(
         &self,
         tokens: impl Iterator<Item = (&'a mut TokenInfo, Option<&'a mut TokenFlags>)>,
-    ) -> Result<NotSeen, TokenError> {
+    ) -> NotSeen {
         let mut tokens = tokens.peekable();
-        let Some((first, _)) = tokens.peek() else { return Ok(Vec::new()) };
-        let unknown = |token: TokenName, reason| {
-            let (operation, which) = ("read the state of the PIN", WhichPin::User);
-            TokenError::PinStateUnknown { operation, token, which, reason }
+        if tokens.peek().is_none() {
+            return Vec::new();
+        }
+        let (not_seen, reason) = match self.pin_states_seen_afresh() {
+            Ok(None) => return Vec::new(),
+            Ok(Some(seen)) => (take(&seen, tokens), NOT_SEEN_AFRESH.to_owned()),
+            Err(reason) => (tokens.map(|(info, _)| info.name()).collect(), reason),
         };
-        let seen = self.pin_states_seen_afresh().map_err(|reason| unknown(first.name(), reason))?;
-        let Some(seen) = seen else { return Ok(Vec::new()) };
-        let not_seen = take(&seen, tokens);
-        let unknown = |name: TokenName| (name.serial.clone(), unknown(name, NOT_SEEN_AFRESH.to_owned()));
-        Ok(not_seen.into_iter().map(unknown).collect())
+        let unknown = |token: TokenName| {
+            let (operation, which) = ("read the state of the PIN", WhichPin::User);
+            let serial = token.serial.clone();
+            (serial, TokenError::PinStateUnknown { operation, token, which, reason: reason.clone() })
+        };
+        not_seen.into_iter().map(unknown).collect()
     }
 
     /// Whether the module keeps reporting the PIN states of its initialization while other

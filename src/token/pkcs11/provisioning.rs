@@ -16,6 +16,9 @@ use crate::token::{Module, Pin, PinState, Token, TokenError, TokenErrorKind, Tok
 /// use the token.
 const EMPTY_SO_PIN: &str = "tokenkeep-empty-token";
 
+/// The operation in errors.
+const MAKE: &str = "create the token";
+
 /// Maximum length of a token label in bytes (PKCS#11 `CK_TOKEN_INFO`); SoftHSM refuses a longer
 /// one.
 const LABEL_BYTES: usize = 32;
@@ -102,7 +105,7 @@ impl Module {
         let free = slots.iter().find(|(_, info)| !info.token_initialized());
         let (slot, info) = free.ok_or_else(|| TokenError::NoFreeSlot { module: self.path().to_owned() })?;
         Self::check_lengths(info, label, so_pin, pin)?;
-        self.initialize_token(*slot, so_pin, label)?;
+        self.initialize_token(MAKE, &new, *slot, so_pin, label)?;
         self.finish(*slot, so_pin, pin, mark)
     }
 
@@ -118,13 +121,10 @@ impl Module {
         let _making = PROVISIONING_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let owner = OwnerLock::acquire(self.path(), &token.name())?;
         let (slot, _) = self.slot_of(operation, token)?;
-        self.refuse_the_last_try(operation, token, slot)?;
+        self.refuse_the_last_try(operation, &token.name(), slot)?;
         let wrong_pins = WrongPinCounter::of(WhichPin::SecurityOfficer, token);
         wrong_pins.refuse_unattended(so_pin, operation, token)?;
-        let emptied = self
-            .pkcs11()
-            .init_token(slot, &auth_pin(so_pin), EMPTY_LABEL)
-            .map_err(|error| self.explain(operation, &token.name(), &error, || PinState::CountLow));
+        let emptied = self.initialize_token(operation, &token.name(), slot, so_pin, EMPTY_LABEL);
         wrong_pins.note(so_pin, &emptied);
         emptied?;
         drop(owner);
@@ -183,31 +183,32 @@ impl Module {
         mark: Option<&str>,
     ) -> Result<Option<TokenInfo>, TokenError> {
         Self::check_lengths(info, label, so_pin, pin)?;
-        let left_alone = |why: &str| {
-            tracing::warn!(serial = info.serial_number(), "not using an emptied token: it {why}");
-            Ok(None)
+        let name = TokenName { label: label.to_owned(), serial: info.serial_number().trim_end().to_owned() };
+        let initialize = |so_pin: &Pin| {
+            self.refuse_the_last_try(MAKE, &name, slot)?;
+            self.initialize_token(MAKE, &name, slot, so_pin, label)
         };
         let old = empty_so_pin()?;
-        if !self.has_so_pin_tries_to_spare(slot) {
-            return left_alone("may have at most one try of its SO PIN left");
+        let by_old = initialize(&old);
+        let has_old = by_old.is_ok();
+        // Only a wrong SO PIN leads to the other one, not a fault.
+        let made = match by_old {
+            Err(TokenError::SoPinIncorrect { .. }) => initialize(so_pin),
+            made => made,
+        };
+        if let Err(error) = made {
+            tracing::warn!("not using an emptied token: {error}");
+            return Ok(None);
         }
-        if self.initialize_token(slot, &old, label).is_ok() {
-            let token = self.open(&self.token_in(slot)?)?;
-            token.set_so_pin(&old, so_pin)?;
-        } else if !self.has_so_pin_tries_to_spare(slot) || self.initialize_token(slot, so_pin, label).is_err() {
-            return left_alone("accepts no known SO PIN");
+        if has_old {
+            self.open(&self.token_in(slot)?)?.set_so_pin(&old, so_pin)?;
         }
         self.finish(slot, so_pin, pin, mark).map(Some)
     }
 
-    /// Whether one wrong SO PIN would not lock the token; false if that is unknown.
-    fn has_so_pin_tries_to_spare(&self, slot: Slot) -> bool {
-        self.so_pin_state_in(slot).is_ok_and(spares)
-    }
-
     /// Refuses if a wrong SO PIN could lock the token.
-    fn refuse_the_last_try(&self, operation: &'static str, token: &TokenInfo, slot: Slot) -> Result<(), TokenError> {
-        let (token, which) = (token.name(), WhichPin::SecurityOfficer);
+    fn refuse_the_last_try(&self, operation: &'static str, token: &TokenName, slot: Slot) -> Result<(), TokenError> {
+        let (token, which) = (token.clone(), WhichPin::SecurityOfficer);
         match self.so_pin_state_in(slot) {
             Ok(PinState::Locked) => Err(TokenError::SoPinLocked { operation, token }),
             Ok(PinState::FinalTry) => Err(TokenError::LastTry { operation, token, which }),
@@ -231,11 +232,24 @@ impl Module {
         self.token_in(slot)
     }
 
-    fn initialize_token(&self, slot: Slot, so_pin: &Pin, label: &str) -> Result<(), TokenError> {
-        let name = TokenName { label: label.to_owned(), serial: "new".to_owned() };
-        self.pkcs11()
-            .init_token(slot, &auth_pin(so_pin), label)
-            .map_err(|error| self.explain("create the token", &name, &error, || PinState::CountLow))
+    /// Calls `C_InitToken`. On a token that is initialized it is one try of the SO PIN.
+    fn initialize_token(
+        &self,
+        operation: &'static str,
+        name: &TokenName,
+        slot: Slot,
+        so_pin: &Pin,
+        label: &str,
+    ) -> Result<(), TokenError> {
+        let made = self.pkcs11().init_token(slot, &auth_pin(so_pin), label);
+        made.map_err(|error| match self.explain(operation, name, &error, || PinState::CountLow) {
+            TokenError::PinIncorrect { operation, token, .. } => {
+                let so_pin_state = self.so_pin_state_in(slot).unwrap_or(PinState::CountLow);
+                TokenError::SoPinIncorrect { operation, token, so_pin_state }
+            }
+            TokenError::PinLocked { operation, token } => TokenError::SoPinLocked { operation, token },
+            other => other,
+        })
     }
 
     fn check_lengths(info: &CkTokenInfo, label: &str, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
@@ -297,7 +311,8 @@ mod tests {
         let label = fresh_label("killed");
         let slots = module.slots().unwrap();
         let free = slots.iter().find(|(_, info)| !info.token_initialized()).unwrap();
-        module.initialize_token(free.0, &pin(so_pin), &label).unwrap();
+        let name = TokenName { label: label.clone(), serial: "new".to_owned() };
+        module.initialize_token(MAKE, &name, free.0, &pin(so_pin), &label).unwrap();
         label
     }
 

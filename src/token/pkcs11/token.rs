@@ -170,8 +170,11 @@ impl Token {
             return own.map(|(_, states)| states).ok_or_else(gone);
         }
         let said = pin_states_of(&self.inner.module.read_token_info(self.inner.slot).map_err(NotRead::Failed)?);
-        let is_new = self.inner.pin_is_new.load(Ordering::SeqCst);
-        Ok(if is_new { PinStates { pin: PinState::Ok, ..said } } else { said })
+        // Some modules report the old state after C_InitPIN until the next login. A warning is never
+        // replaced: another program may have spent tries of the new PIN.
+        let is_lifted =
+            matches!(said.pin, PinState::Locked | PinState::NotSet) && self.inner.pin_is_new.load(Ordering::SeqCst);
+        Ok(if is_lifted { PinStates { pin: PinState::Ok, ..said } } else { said })
     }
 
     /// Records that the SO has set a new PIN, or that it was tried.

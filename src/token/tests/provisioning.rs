@@ -130,7 +130,10 @@ fn a_discarded_token_holds_nothing_and_is_used_first() {
     token.put_data("test", "here", b"value", false).unwrap();
     assert!(matches!(module.discard_token(&info, &pin(SO_PIN)).unwrap_err(), TokenError::Busy { .. }));
     drop(token);
-    assert!(matches!(module.discard_token(&info, &pin("wrong so pin")).unwrap_err(), TokenError::PinIncorrect { .. }));
+    assert!(matches!(
+        module.discard_token(&info, &pin("wrong so pin")).unwrap_err(),
+        TokenError::SoPinIncorrect { .. }
+    ));
     module.discard_token(&info, &pin(SO_PIN)).unwrap();
     assert!(!module.tokens().unwrap().iter().any(|other| other.serial == info.serial));
     assert!(module.can_create_tokens().unwrap());
@@ -160,7 +163,7 @@ fn the_last_try_of_an_so_pin_is_not_spent_to_empty_a_token() {
     let info = new_token(&module);
     let empty = |so_pin: &str| module.discard_token(&info, &pin(so_pin)).unwrap_err();
     let refused =
-        (0..12).map(|_| empty("wrong so pin")).find(|error| !matches!(error, TokenError::PinIncorrect { .. }));
+        (0..12).map(|_| empty("wrong so pin")).find(|error| !matches!(error, TokenError::SoPinIncorrect { .. }));
     let refused = refused.expect("every try was spent");
     assert!(matches!(refused, TokenError::LastTry { which: WhichPin::SecurityOfficer, .. }), "{refused}");
     for so_pin in ["wrong so pin", SO_PIN] {
@@ -172,7 +175,7 @@ fn the_last_try_of_an_so_pin_is_not_spent_to_empty_a_token() {
     let info = new_token(&module);
     for _ in 0..3 {
         let wrong = module.discard_token(&info, &pin("wrong so pin").unattended()).unwrap_err();
-        assert!(matches!(wrong, TokenError::PinIncorrect { .. }), "{wrong}");
+        assert!(matches!(wrong, TokenError::SoPinIncorrect { .. }), "{wrong}");
     }
     let refused = module.discard_token(&info, &pin(SO_PIN).unattended()).unwrap_err();
     assert!(matches!(refused, TokenError::TooManyUnattended { .. }), "{refused}");
