@@ -137,7 +137,13 @@ pub const PAGES: &[Page] = &[
     },
     Page {
         name: "tokenkeep-demo",
-        exits: &[DONE, (Exit::Fault, "A step failed; the directory was kept."), USAGE, ABSENT, INTERRUPTED],
+        exits: &[
+            DONE,
+            (Exit::Fault, "A step failed. After any failure the directory is kept."),
+            USAGE,
+            ABSENT,
+            INTERRUPTED,
+        ],
         files: &[File {
             path: "DIR/",
             purpose: "Tokens, configurations, letters and messages of the demonstration, if --keep names a directory.",

@@ -138,7 +138,7 @@ pub const PAGES: &[Page] = &[
     },
     Page {
         name: "tokenkeep-pin-status",
-        exits: READS,
+        exits: &[DONE, FAULT, USAGE, ABSENT],
         files: TOKEN_FILES,
         examples: &[
             ("All tokens:", &["tokenkeep pin status"]),
