@@ -81,7 +81,7 @@ pub(super) fn rollback_token(
     let info = session.token().info().clone();
     drop(session);
     // Marked as unattended, because no user typed it.
-    if let Err(error) = module.discard_token(&info, &so_pin::of_letter(letter)?.unattended()) {
+    if let Err(error) = module.discard_token(&info, &so_pin::of_letter(letter)?) {
         person.notice(Notice::TokenLeft { token: info.name().to_string(), reason: error.to_string() });
     }
     Ok(())

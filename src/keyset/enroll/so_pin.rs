@@ -18,14 +18,14 @@ use super::super::KeysetError;
 const BYTES: usize = 16;
 
 /// Derives the SO PIN from the temporary key with HKDF-SHA-256 (RFC 5869), bound to this reference;
-/// 32 hexadecimal characters.
+/// 32 hexadecimal characters. No person types it: wrong tries count as unattended.
 pub(super) fn of_letter(letter: &Letter) -> Result<Pin, KeysetError> {
     let info = [b"tokenkeep SO PIN ".as_slice(), letter.reference.as_str().as_bytes()].concat();
     let mut bytes = Zeroizing::new([0; BYTES]);
     Hkdf::<Sha256>::new(None, letter.temporary_key.cmp_secret())
         .expand(&info, bytes.as_mut_slice())
         .map_err(|error| failed(&error.to_string()))?;
-    pin(&bytes)
+    Ok(pin(&bytes)?.unattended())
 }
 
 /// 128 random bits, not stored anywhere.

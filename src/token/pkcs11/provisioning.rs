@@ -10,7 +10,7 @@ use super::module::{EMPTY_LABEL, pin_bytes};
 use super::so_pin::pin_states_of;
 use crate::token::owner_lock::OwnerLock;
 use crate::token::wrong_pins::WrongPinCounter;
-use crate::token::{Module, Pin, PinState, Token, TokenError, TokenErrorKind, TokenInfo, TokenName, WhichPin};
+use crate::token::{Module, Pin, PinState, Token, TokenError, TokenInfo, TokenName, WhichPin};
 
 /// The SO PIN of an emptied token. It is not secret and protects nothing: it lets the next caller
 /// use the token.
@@ -121,12 +121,7 @@ impl Module {
         let _making = PROVISIONING_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let owner = OwnerLock::acquire(self.path(), &token.name())?;
         let (slot, _) = self.slot_of(operation, token)?;
-        self.refuse_the_last_try(operation, &token.name(), slot)?;
-        let wrong_pins = WrongPinCounter::of(WhichPin::SecurityOfficer, token);
-        wrong_pins.refuse_unattended(so_pin, operation, token)?;
-        let emptied = self.initialize_token(operation, &token.name(), slot, so_pin, EMPTY_LABEL);
-        wrong_pins.note(so_pin, &emptied);
-        emptied?;
+        self.initialize_again(operation, token, slot, so_pin, EMPTY_LABEL)?;
         drop(owner);
         // Kryoptic assigns a new serial number here.
         let empty = self.token_in(slot)?;
@@ -149,9 +144,7 @@ impl Module {
                 token.set_so_pin(&empty_so_pin()?, so_pin).map_err(|_| refusal())?;
                 token.init_pin_and_mark(so_pin, pin, mark)?;
             }
-            Err(error) if error.kind() == TokenErrorKind::Pin && !matches!(error, TokenError::PinLength { .. }) => {
-                return Err(refusal());
-            }
+            Err(TokenError::SoPinIncorrect { .. }) => return Err(refusal()),
             result => result?,
         }
         Ok(TokenInfo { pin_state: PinState::Ok, ..existing.clone() })
@@ -183,11 +176,8 @@ impl Module {
         mark: Option<&str>,
     ) -> Result<Option<TokenInfo>, TokenError> {
         Self::check_lengths(info, label, so_pin, pin)?;
-        let name = TokenName { label: label.to_owned(), serial: info.serial_number().trim_end().to_owned() };
-        let initialize = |so_pin: &Pin| {
-            self.refuse_the_last_try(MAKE, &name, slot)?;
-            self.initialize_token(MAKE, &name, slot, so_pin, label)
-        };
+        let emptied = self.token_in(slot)?;
+        let initialize = |so_pin: &Pin| self.initialize_again(MAKE, &emptied, slot, so_pin, label);
         let old = empty_so_pin()?;
         let by_old = initialize(&old);
         let has_old = by_old.is_ok();
@@ -204,6 +194,24 @@ impl Module {
             self.open(&self.token_in(slot)?)?.set_so_pin(&old, so_pin)?;
         }
         self.finish(slot, so_pin, pin, mark).map(Some)
+    }
+
+    /// Calls `C_InitToken` for a token that is initialized, with one try of its SO PIN and never the
+    /// last one.
+    fn initialize_again(
+        &self,
+        operation: &'static str,
+        token: &TokenInfo,
+        slot: Slot,
+        so_pin: &Pin,
+        label: &str,
+    ) -> Result<(), TokenError> {
+        self.refuse_the_last_try(operation, &token.name(), slot)?;
+        let wrong_pins = WrongPinCounter::of(WhichPin::SecurityOfficer, token);
+        wrong_pins.refuse_unattended(so_pin, operation, token)?;
+        let result = self.initialize_token(operation, &token.name(), slot, so_pin, label);
+        wrong_pins.note(so_pin, &result);
+        result
     }
 
     /// Refuses if a wrong SO PIN could lock the token.
@@ -232,7 +240,7 @@ impl Module {
         self.token_in(slot)
     }
 
-    /// Calls `C_InitToken`. On a token that is initialized it is one try of the SO PIN.
+    /// Calls `C_InitToken`. On an initialized token it spends one try of the SO PIN.
     fn initialize_token(
         &self,
         operation: &'static str,
@@ -297,7 +305,8 @@ fn is_discarded(info: &CkTokenInfo) -> bool {
 
 fn empty_so_pin() -> Result<Pin, TokenError> {
     // The constant is a valid PIN; this error only avoids a panic.
-    Pin::new(EMPTY_SO_PIN.to_owned()).map_err(|error| TokenError::NoRandom(error.to_string()))
+    let pin = Pin::new(EMPTY_SO_PIN.to_owned()).map_err(|error| TokenError::NoRandom(error.to_string()))?;
+    Ok(pin.unattended())
 }
 
 #[cfg(test)]
