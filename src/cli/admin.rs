@@ -257,11 +257,11 @@ fn unless_refused(
     told: impl FnOnce(Failure) -> Failure,
 ) -> Result<CommandResult, Failure> {
     match answered {
-        Ok(CommandResult { answer: OpenedResponse::Other(StatementAnswer::Refused(reason)), alarm }) => {
+        Ok(CommandResult { answer: OpenedResponse::Other(StatementAnswer::Refused(reason)), log_mismatch }) => {
             let refused = format!("refused by the authority: {reason}");
-            Err(told(match alarm {
+            Err(told(match log_mismatch {
                 None => Failure::new(Exit::Refused, refused),
-                Some(alarm) => log_mismatch_failure(&alarm, &refused),
+                Some(log_mismatch) => log_mismatch_failure(&log_mismatch, &refused),
             }))
         }
         answered => answered.map_err(told),
@@ -275,18 +275,18 @@ fn answer(
     answered: CommandResult,
     give: impl FnOnce(OpenedResponse) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
-    let CommandResult { answer, alarm } = unless_refused(Ok(answered), |failure| failure)?;
-    match (answer, alarm) {
+    let CommandResult { answer, log_mismatch } = unless_refused(Ok(answered), |failure| failure)?;
+    match (answer, log_mismatch) {
         (answer, None) => give(answer),
-        (answer, Some(alarm)) => {
+        (answer, Some(log_mismatch)) => {
             give(answer)?;
-            Err(log_mismatch_failure(&alarm, "the command was executed, and its result is shown"))
+            Err(log_mismatch_failure(&log_mismatch, "the command was executed, and its result is shown"))
         }
     }
 }
 
-fn log_mismatch_failure(alarm: &LogMismatch, outcome: &str) -> Failure {
-    Failure::new(Exit::NotVerified, format!("{alarm}; {outcome}")).with_remedy(
+fn log_mismatch_failure(log_mismatch: &LogMismatch, outcome: &str) -> Failure {
+    Failure::new(Exit::NotVerified, format!("{log_mismatch}; {outcome}")).with_remedy(
         "keep this text, and have the authority's database and log examined before you continue; \
          each command repeats this until somebody you trust tells you that the database was \
          restored from a backup, and you add --accept-log",
@@ -424,15 +424,17 @@ mod tests {
     #[test]
     fn an_authoritys_refusal_is_worded_like_any_other_failure() {
         let early = "cannot accept the statement: it is not valid before then; compare the clocks";
-        let refused =
-            CommandResult { answer: OpenedResponse::Other(StatementAnswer::Refused(early.to_owned())), alarm: None };
+        let refused = CommandResult {
+            answer: OpenedResponse::Other(StatementAnswer::Refused(early.to_owned())),
+            log_mismatch: None,
+        };
         let worded = |failure: Failure| Failure { message: format!("the clock; {}", failure.message), ..failure };
         let failure = unless_refused(Ok(refused), worded).unwrap_err();
         assert_eq!(failure.exit, Exit::Refused);
         assert_eq!(failure.message, format!("the clock; refused by the authority: {early}"));
         assert!(unless_refused(Err(Failure::fault("broken")), worded).unwrap_err().message.starts_with("the clock"));
         let answered =
-            || CommandResult { answer: OpenedResponse::Other(StatementAnswer::Acknowledged(7)), alarm: None };
+            || CommandResult { answer: OpenedResponse::Other(StatementAnswer::Acknowledged(7)), log_mismatch: None };
         assert!(unless_refused(Ok(answered()), worded).is_ok());
     }
 

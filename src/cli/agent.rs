@@ -257,8 +257,8 @@ fn environment(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Fa
         start_in_background(directory, cx)?;
     }
     // Warn while this can still be fixed: every use that needs a person would be refused.
-    if let Some(why) = agent_status(directory).and_then(|told| told.cannot_ask) {
-        cx.output.warning(format!("the agent runs, but {why}"));
+    if let Some(problem) = agent_status(directory).and_then(|status| status.prompter_problem) {
+        cx.output.warning(format!("the agent runs, but {problem}"));
     }
     let variables = [("SSH_AUTH_SOCK", Endpoint::Ssh), ("TOKENKEEP_AGENT_API", Endpoint::Api)]
         .map(|(name, endpoint)| (name, directory.socket(endpoint)));
@@ -328,20 +328,20 @@ fn status(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Failure
             (endpoint.name().to_owned(), json!({ "path": path.display().to_string(), "state": words(state) }))
         })
         .collect();
-    let told = process.and_then(|_| agent_status(directory));
-    let (locked, asks_by, cannot_ask) =
-        told.map(|told| (Some(told.locked), told.asks_by, told.cannot_ask)).unwrap_or_default();
+    let reported = process.and_then(|_| agent_status(directory));
+    let (locked, prompter, prompter_problem) =
+        reported.map(|status| (Some(status.locked), status.prompter, status.prompter_problem)).unwrap_or_default();
     if locked == Some(true) {
         lines.push("It is locked: no key can be used. `ssh-add -X` unlocks it.".to_owned());
     }
-    lines.extend(asks_by.iter().map(|way| format!("It asks a person by {way}.")));
-    lines.extend(cannot_ask.iter().map(|why| format!("It {why}.")));
+    lines.extend(prompter.iter().map(|prompter| format!("It asks a person by {prompter}.")));
+    lines.extend(prompter_problem.iter().map(|problem| format!("It {problem}.")));
     let value = json!({
         "process": process,
         "sockets": sockets,
         "locked": locked,
-        "asks_by": asks_by,
-        "cannot_ask": cannot_ask,
+        "prompter": prompter,
+        "prompter_problem": prompter_problem,
     });
     cx.output.answer(lines.join("\n"), &value)?;
     let all_live = states.iter().all(|(_, _, state)| *state == SocketState::Live);

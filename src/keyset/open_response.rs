@@ -15,7 +15,7 @@ const OPERATION: &str = "open the response";
 /// Verifies that the response comes from the keyset's authority and answers this statement, and
 /// compares the authority's audit log with the stored checkpoint. Always asks for one PIN. A letter
 /// is decrypted with the keyset's encryption key and returned as [`super::OpenedResponse::Letter`].
-/// [`CommandResult::answer`] holds a refusal by the authority, [`CommandResult::alarm`] a mismatch
+/// [`CommandResult::answer`] holds a refusal by the authority, [`CommandResult::log_mismatch`] a mismatch
 /// of the log.
 ///
 /// A response from an authority other than the public index names is refused before the PIN. The

@@ -56,8 +56,8 @@ impl Route {
             ["log-off"] => ("POST", Self::LogOff),
             ["lock"] => ("POST", Self::Lock),
             ["unlock"] => ("POST", Self::Unlock),
-            ["acts"] => ("POST", Self::Operations),
-            ["acts", id, "answer"] => ("POST", Self::OperationReply((*id).to_owned())),
+            ["operations"] => ("POST", Self::Operations),
+            ["operations", id, "answer"] => ("POST", Self::OperationReply((*id).to_owned())),
             _ => return Err(ApiError::no_such_path()),
         };
         if method == needed {

@@ -177,8 +177,9 @@ impl AgentClient {
         log_policy: LogPolicy,
         person: &mut dyn UserPrompter,
     ) -> Result<CommandResult, ClientError> {
-        let (keyset, order) = (WireKeysetChoice::of(keyset), operation.into());
-        let request = OperationRequest::Administer { keyset, order, way: WireStatementChannel::Online, log_policy };
+        let (keyset, admin_operation) = (WireKeysetChoice::of(keyset), operation.into());
+        let request =
+            OperationRequest::Administer { keyset, admin_operation, channel: WireStatementChannel::Online, log_policy };
         expect_answered(self.run_operation(&request, person, transport)?)
     }
 
@@ -190,8 +191,9 @@ impl AgentClient {
         log_policy: LogPolicy,
         person: &mut dyn UserPrompter,
     ) -> Result<SignedStatement, ClientError> {
-        let (keyset, order) = (WireKeysetChoice::of(keyset), operation.into());
-        let request = OperationRequest::Administer { keyset, order, way: WireStatementChannel::File, log_policy };
+        let (keyset, admin_operation) = (WireKeysetChoice::of(keyset), operation.into());
+        let request =
+            OperationRequest::Administer { keyset, admin_operation, channel: WireStatementChannel::File, log_policy };
         match self.run_operation(&request, person, &NoTransport)? {
             OperationOutput::Signed(statement) => {
                 SignedStatement::parse(statement.as_slice()).map_err(|_| ClientError::Unfitting)
@@ -290,7 +292,7 @@ impl AgentClient {
             ClientError::Ended { operation }
         };
         let stream = self.connect()?;
-        let begun = Exchange::begin(stream, &self.client, "/v1/acts", request);
+        let begun = Exchange::begin(stream, &self.client, "/v1/operations", request);
         let mut lines = begun.map_err(|error| self.unusable(&error))?;
         let mut answers = None;
         let mut name = None;
@@ -298,7 +300,7 @@ impl AgentClient {
             let reply = match lines.line::<OperationEvent>().map_err(ended)? {
                 OperationEvent::Begun { id } => {
                     lines.wait_for(None).map_err(ended)?;
-                    name = Some(format!("/v1/acts/{id}/answer"));
+                    name = Some(format!("/v1/operations/{id}/answer"));
                     continue;
                 }
                 OperationEvent::Progress(step) => {
@@ -315,8 +317,8 @@ impl AgentClient {
                     person.watch_connection(lines.connection());
                     ClientReply { number, reply: answer_question(&question, operation, person) }
                 }
-                OperationEvent::NetworkRequest { number, network_request } => {
-                    ClientReply { number, reply: run_network_request(network_request, transport) }
+                OperationEvent::NetworkRequest { number, request } => {
+                    ClientReply { number, reply: run_network_request(request, transport) }
                 }
             };
             let path = name.as_deref().ok_or(ClientError::Unfitting)?;
@@ -374,12 +376,12 @@ fn same_user(stream: &UnixStream, socket: &Path) -> Result<(), ClientError> {
 
 fn expect_answered(answer: OperationOutput) -> Result<CommandResult, ClientError> {
     match answer {
-        OperationOutput::Letter { text, alarm } => {
+        OperationOutput::Letter { text, log_mismatch } => {
             let answer = text.into_text().map(OpenedResponse::Letter).ok_or(ClientError::Unfitting)?;
-            Ok(CommandResult { answer, alarm })
+            Ok(CommandResult { answer, log_mismatch })
         }
-        OperationOutput::Answered { answer, alarm } => {
-            Ok(CommandResult { answer: OpenedResponse::Other(answer), alarm })
+        OperationOutput::Answered { answer, log_mismatch } => {
+            Ok(CommandResult { answer: OpenedResponse::Other(answer), log_mismatch })
         }
         _ => Err(ClientError::Unfitting),
     }

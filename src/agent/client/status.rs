@@ -9,8 +9,8 @@ pub struct AgentStatus {
     pub locked: bool,
     /// its prompt method
     #[serde(default)]
-    pub asks_by: Option<String>,
+    pub prompter: Option<String>,
     /// why it cannot prompt, with the remedy
     #[serde(default)]
-    pub cannot_ask: Option<String>,
+    pub prompter_problem: Option<String>,
 }

@@ -231,7 +231,7 @@ fn is_same(one: &SigningIdentity, other: &SigningIdentity) -> bool {
         && one.keyset.level == other.keyset.level
         && one.keyset.name == other.keyset.name
         && one.keyset.encryption == other.keyset.encryption
-        && one.keyset.standing == other.keyset.standing
+        && one.keyset.status == other.keyset.status
         && is_same_token(&one.keyset.token, &other.keyset.token)
 }
 

@@ -41,7 +41,7 @@ fn keyset(keys: usize, certificate_length: usize) -> FoundKeyset {
         name: "invented".parse().unwrap(),
         level: SecurityLevel::Low,
         authority: AuthorityAddress { name: "Example".to_owned(), http: text(), https: text() },
-        standing: KeysetStatus::Enrolled,
+        status: KeysetStatus::Enrolled,
         token: token(0, "card"),
         signing: None,
         encryption: vec![vec![7].into(); keys],

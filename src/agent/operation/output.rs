@@ -44,14 +44,14 @@ pub enum OperationOutput {
         /// its text, which holds a secret
         text: Bytes,
         /// the mismatch found in the authority's audit log
-        alarm: Option<Box<LogMismatch>>,
+        log_mismatch: Option<Box<LogMismatch>>,
     },
     /// any other response of the authority to a command
     Answered {
         /// the response
         answer: StatementAnswer,
         /// the mismatch found in the authority's audit log
-        alarm: Option<Box<LogMismatch>>,
+        log_mismatch: Option<Box<LogMismatch>>,
     },
     /// the PIN was changed
     PinChanged {},
@@ -81,10 +81,10 @@ impl From<Decrypted> for OperationOutput {
 }
 
 impl From<CommandResult> for OperationOutput {
-    fn from(CommandResult { answer, alarm }: CommandResult) -> Self {
+    fn from(CommandResult { answer, log_mismatch }: CommandResult) -> Self {
         match answer {
-            OpenedResponse::Letter(text) => Self::Letter { text: text.as_bytes().into(), alarm },
-            OpenedResponse::Other(answer) => Self::Answered { answer, alarm },
+            OpenedResponse::Letter(text) => Self::Letter { text: text.as_bytes().into(), log_mismatch },
+            OpenedResponse::Other(answer) => Self::Answered { answer, log_mismatch },
         }
     }
 }
@@ -129,7 +129,6 @@ pub struct FoundPins {
     /// the PIN states
     pub pins: Vec<WirePinStatus>,
     /// the tokens without a known state
-    #[serde(rename = "trouble")]
     pub unreadable_tokens: Vec<WireUnreadableToken>,
 }
 
@@ -192,7 +191,6 @@ pub struct FoundKeysets {
     /// the keysets
     pub keysets: Vec<WireKeyset>,
     /// the tokens that could not be read
-    #[serde(rename = "trouble")]
     pub unreadable_tokens: Vec<WireUnreadableToken>,
 }
 
@@ -248,7 +246,7 @@ pub struct WireKeyset {
     name: KeysetName,
     level: SecurityLevel,
     authority: AuthorityAddress,
-    standing: KeysetStatus,
+    status: KeysetStatus,
     token: TokenInfo,
     signing: Option<String>,
     encryption: Vec<String>,
@@ -293,7 +291,7 @@ impl From<FoundKeyset> for WireKeyset {
             name: keyset.name,
             level: keyset.level,
             authority: keyset.authority,
-            standing: keyset.standing,
+            status: keyset.status,
             token: keyset.token,
             signing: keyset.signing.map(|id| id.to_string()),
             encryption: keyset.encryption.iter().map(ToString::to_string).collect(),
@@ -315,7 +313,7 @@ impl TryFrom<WireKeyset> for FoundKeyset {
             name: keyset.name,
             level: keyset.level,
             authority: keyset.authority,
-            standing: keyset.standing,
+            status: keyset.status,
             token: keyset.token,
             signing: keyset.signing.as_ref().map(id).transpose()?,
             encryption: keyset.encryption.iter().map(id).collect::<Result<_, _>>()?,

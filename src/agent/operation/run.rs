@@ -41,14 +41,16 @@ pub fn run(
             let (mut key, keyset) = keyset::open_recipient(tokens, &choice, recipient_info, key_length, person)?;
             OperationOutput::ContentKey { key: std::mem::take(&mut *key).into(), keyset }
         }
-        OperationRequest::Administer { keyset, order, way, log_policy } => {
+        OperationRequest::Administer { keyset, admin_operation, channel, log_policy } => {
             let keyset = chosen(tokens, &keyset)?;
-            match way {
+            match channel {
                 WireStatementChannel::Online => {
-                    keyset::administer(tokens, &keyset, transport, order.into(), log_policy, person, now)?.into()
+                    keyset::administer(tokens, &keyset, transport, admin_operation.into(), log_policy, person, now)?
+                        .into()
                 }
                 WireStatementChannel::File => {
-                    let signed = keyset::sign_for_a_file(tokens, &keyset, order.into(), log_policy, person, now)?;
+                    let signed =
+                        keyset::sign_for_a_file(tokens, &keyset, admin_operation.into(), log_policy, person, now)?;
                     OperationOutput::Signed(signed.as_der().into())
                 }
             }

@@ -234,8 +234,8 @@ fn unexpected_reply() -> NoPin {
 pub struct ClientTransport<'a>(pub &'a OperationSession);
 
 impl ClientTransport<'_> {
-    fn send_request(&self, network_request: NetworkRequest) -> Result<ReplyValue, TransportError> {
-        match self.0.ask(|number| OperationEvent::NetworkRequest { number, network_request }) {
+    fn send_request(&self, request: NetworkRequest) -> Result<ReplyValue, TransportError> {
+        match self.0.ask(|number| OperationEvent::NetworkRequest { number, request }) {
             Ok(ReplyValue::NetworkFailed(error)) => Err(error),
             Ok(reply) => Ok(reply),
             // As when the command is killed: the request may have arrived, and the same letter
@@ -247,8 +247,8 @@ impl ClientTransport<'_> {
         }
     }
 
-    fn bytes(&self, network_request: NetworkRequest) -> Result<Vec<u8>, TransportError> {
-        match self.send_request(network_request)? {
+    fn bytes(&self, request: NetworkRequest) -> Result<Vec<u8>, TransportError> {
+        match self.send_request(request)? {
             ReplyValue::NetworkReply(bytes) => Ok(bytes.into_vec()),
             _ => Err(unexpected_network_reply()),
         }

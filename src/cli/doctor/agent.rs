@@ -59,11 +59,11 @@ fn take_or_report<T: Default>(answer: Result<T, ClientError>, findings: &mut Vec
 
 /// How the agent prompts. This depends on the agent's environment, not on that of this shell.
 fn prompter(status: &AgentStatus) -> Option<DoctorFinding> {
-    if let Some(way) = &status.asks_by {
-        return Some(DoctorFinding::ok(CONCERN, format!("it asks a person by {way}")));
+    if let Some(prompter) = &status.prompter {
+        return Some(DoctorFinding::ok(CONCERN, format!("it asks a person by {prompter}")));
     }
-    let why = status.cannot_ask.as_ref()?;
-    let (what, remedy) = why.rsplit_once("; ").unwrap_or((why, "set `prompter` in agent.toml"));
+    let problem = status.prompter_problem.as_ref()?;
+    let (what, remedy) = problem.rsplit_once("; ").unwrap_or((problem, "set `prompter` in agent.toml"));
     Some(DoctorFinding::note(CONCERN, format!("it {what}: uses that need a person are refused"), remedy))
 }
 

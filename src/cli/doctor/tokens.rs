@@ -193,7 +193,7 @@ fn trouble_with(token: &TokenInfo, flags: TokenFlags, context: TokenContext) -> 
 fn keyset_status(keyset: &FoundKeyset, now: Timestamp) -> DoctorFinding {
     let concern = "keyset";
     let shown = format!("{:?} on {}", keyset.name.as_str(), keyset.token.name());
-    if let KeysetStatus::Pending { reference } | KeysetStatus::ReenrollmentPending { reference } = &keyset.standing {
+    if let KeysetStatus::Pending { reference } | KeysetStatus::ReenrollmentPending { reference } = &keyset.status {
         let remedy = format!("run its `tokenkeep enroll` again with the letter {reference}");
         return DoctorFinding::note(concern, format!("{shown}: an enrollment is not finished"), remedy);
     }

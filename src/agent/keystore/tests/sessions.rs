@@ -232,8 +232,8 @@ fn the_agent_prompts_for_uses_when_the_command_cannot() {
     let purpose = UsagePurpose::Statement { operation: "list".to_owned(), target: None, opens_letter: false };
     let list = OperationRequest::Administer {
         keyset: choice(&fixture, "h"),
-        order: WireAdminOperation::List { after: None, limit: None },
-        way: WireStatementChannel::File,
+        admin_operation: WireAdminOperation::List { after: None, limit: None },
+        channel: WireStatementChannel::File,
         log_policy: LogPolicy::Accept,
     };
     fixture.keystore.run_operation(list, &mut nobody_here(), &NoTransport, &Usage { purpose, ..usage }).unwrap_err();
@@ -260,12 +260,12 @@ fn a_statement_needs_the_pin_despite_an_active_session() {
     let fixture = logged_in("l", SecurityLevel::Low);
     let state = || OperationRequest::Administer {
         keyset: choice(&fixture, "l"),
-        order: WireAdminOperation::Recover {
+        admin_operation: WireAdminOperation::Recover {
             email: "user@example.org".to_owned(),
             lost: true,
             valid_for_seconds: None,
         },
-        way: WireStatementChannel::File,
+        channel: WireStatementChannel::File,
         log_policy: LogPolicy::Accept,
     };
     let mut nobody = Script::without(NoPin::Cancelled);
