@@ -144,13 +144,15 @@ fn init(arguments: &InitArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
         }
         None => None,
     };
-    interrupt::says("the authority is not created yet: interrupted; run the same command with the same PIN to resume");
+    interrupt::set_message(
+        "the authority is not created yet: interrupted; run the same command with the same PIN to resume",
+    );
     // The letter is written before the authority counts as created. If the process dies before
     // that, the same command writes the letter.
     let letter = progress::during("creating the authority's token and keys", || {
         prepared.execute(&pin, so_pin.as_ref(), |letter| write_first_letter(letter, &arguments.letter_out))
     })?;
-    interrupt::says("the authority is created, but interrupted before the report");
+    interrupt::set_message("the authority is created, but interrupted before the report");
     cx.output.answer(
         format!(
             "Created the authority {:?} on the token {label:?}; its database is in {}.\n\

@@ -48,7 +48,7 @@ impl<'a> Context<'a> {
         Ok(self.configuration.get_or_init(|| configuration))
     }
 
-    /// Whether `--module` was given. An authority's module is in its configuration instead.
+    /// Returns true if `--module` was given. An authority's module is in its configuration instead.
     pub fn names_modules(&self) -> bool {
         !self.common.modules.is_empty()
     }

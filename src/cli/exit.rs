@@ -1,4 +1,4 @@
-//! How the program ends: an exit code, one line with the reason, and one with the next step.
+//! The end of the program: an exit code, one line with the reason, and one with the next step.
 
 use std::io::Write;
 use std::process::ExitStatus;
@@ -97,13 +97,13 @@ impl Serialize for Exit {
     }
 }
 
-/// Why the command failed.
+/// A failed command in JSON.
 #[derive(Debug, Serialize)]
 pub struct Failure {
     /// the exit code
     #[serde(rename = "code")]
     pub exit: Exit,
-    /// what could not be done, and why
+    /// the failed operation and the reason
     pub message: String,
     /// the next step, unless the message names it already
     #[serde(skip_serializing_if = "Option::is_none")]

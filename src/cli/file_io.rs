@@ -128,7 +128,7 @@ fn to_stdout(bytes: &[u8], content: Content) -> Result<(), Failure> {
     }
 }
 
-/// Whether the bytes are UTF-8 without control characters that could affect a terminal.
+/// Returns true if the bytes are UTF-8 without control characters that could affect a terminal.
 fn is_text(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes)
         .is_ok_and(|text| !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')))
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_leads_to_what_is_replaced() {
+    fn a_file_behind_a_link_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let (file, link) = (directory.path().join("file"), directory.path().join("link"));
         fs::write(&file, b"old").unwrap();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_written_to() {
+    fn a_device_is_written_directly() {
         write(Some(Path::new("/dev/null")), b"gone", Content::Binary).unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }

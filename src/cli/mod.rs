@@ -163,7 +163,7 @@ impl Cli {
 }
 
 impl Command {
-    /// Whether the command handles signals itself.
+    /// Returns true if the command handles signals itself.
     fn handles_signals(&self) -> bool {
         matches!(self, Self::Agent(_) | Self::AgentWorker(_))
     }

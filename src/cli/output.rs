@@ -26,7 +26,7 @@ impl Output {
         Self { json }
     }
 
-    /// Whether answers are JSON.
+    /// true if answers are JSON.
     pub fn is_json(&self) -> bool {
         self.json
     }
@@ -60,7 +60,7 @@ impl Output {
         }
         let rows: Vec<Vec<String>> =
             rows.into_iter().map(|row| row.into_iter().map(|cell| showable(&cell)).collect()).collect();
-        self.answer(table::lay_out(columns, &rows, terminal_width()), value)
+        self.answer(table::format_table(columns, &rows, terminal_width()), value)
     }
 
     /// Prints a note to stderr; not with `--json`.

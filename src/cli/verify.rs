@@ -90,14 +90,14 @@ pub fn malformed_message(error: SmimeError) -> Failure {
 }
 
 /// The authorities in the files of `--ca`.
-pub fn given_anchors(ca: &[PathBuf], cx: &Context<'_>) -> Result<Vec<Certificate>, Failure> {
+pub fn ca_anchors(ca: &[PathBuf], cx: &Context<'_>) -> Result<Vec<Certificate>, Failure> {
     let files = ca.iter().map(|path| trusted_files::read(path, cx.output)).collect::<Result<Vec<_>, _>>()?;
     Ok(files.into_iter().flatten().collect())
 }
 
 /// The authorities in the files of `--ca`, and those of all present keysets.
 pub fn anchors(ca: &[PathBuf], cx: &Context<'_>) -> Result<Vec<Certificate>, Failure> {
-    with_known_anchors(given_anchors(ca, cx)?, cx)
+    with_known_anchors(ca_anchors(ca, cx)?, cx)
 }
 
 /// These authorities, and those of all present keysets.

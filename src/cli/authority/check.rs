@@ -51,7 +51,7 @@ fn lines(report: &DatabaseCheckReport) -> String {
     for finding in &report.findings {
         lines.push(line_of(&format!("WRONG  {:<12}", finding.concern), &finding.what, 19));
     }
-    lines.extend(report.ending.iter().map(|told| line_of("SOON", &showable(told), 5)));
+    lines.extend(report.ending.iter().map(|warning| line_of("SOON", &showable(warning), 5)));
     lines.push(format!(
         "Checked {} entries of the log, {} users, {} letters,\n{} certificates and {} archived \
          keys (schema {}).",

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::prompter::showable;
 
-/// How severe the finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingState {
