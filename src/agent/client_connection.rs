@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_reads_no_more_has_hung_up() {
+    fn a_client_that_closed_its_reading_side_has_hung_up() {
         for how in [Shutdown::Read, Shutdown::Both] {
             let (client, _ours, theirs) = pair();
             theirs.shutdown(how).unwrap();

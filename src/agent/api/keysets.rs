@@ -85,8 +85,8 @@ pub struct WireToken<'a> {
     serial: &'a str,
 }
 
-fn unreadable_token_json(unreadable_tokens: &UnreadableToken) -> Value {
-    json!({ "place": unreadable_tokens.place, "message": unreadable_tokens.error.to_string() })
+fn unreadable_token_json(unreadable: &UnreadableToken) -> Value {
+    json!({ "place": unreadable.place, "message": unreadable.error.to_string() })
 }
 
 fn summary(keyset: &FoundKeyset) -> Value {

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_and_methods_lead_nowhere() {
+    fn unknown_paths_and_methods_are_refused() {
         for path in ["/", "/v1", "/v1/", "/v2/tokens", "/v1/tokens/", "/v1/keysets//certificates", "/v1/keysets/a/b"] {
             assert_eq!(Route::find("GET", path).unwrap_err().status.0, 404, "{path}");
         }

@@ -28,7 +28,7 @@ pub enum OperationOutput {
         content: Bytes,
         /// the keyset whose key opened it
         keyset: String,
-        /// was the content encrypted with integrity protection?
+        /// true if the content was encrypted with integrity protection
         integrity_protected: bool,
     },
     /// a content key, with which the client itself decrypts the content
@@ -154,9 +154,9 @@ impl FoundPins {
 pub struct EnrolledKeyset {
     /// the keyset
     pub keyset: WireKeyset,
-    /// was the keyset enrolled before?
+    /// true if the keyset was enrolled before
     pub reenrolled: bool,
-    /// was an interrupted enrollment completed?
+    /// true if an interrupted enrollment was completed
     pub resumed: bool,
     /// number of encryption keys installed
     pub encryption_keys: usize,
@@ -223,18 +223,14 @@ pub struct WireUnreadableToken {
 }
 
 impl From<UnreadableToken> for WireUnreadableToken {
-    fn from(unreadable_tokens: UnreadableToken) -> Self {
-        Self {
-            place: unreadable_tokens.place,
-            kind: unreadable_tokens.error.kind(),
-            message: unreadable_tokens.error.to_string(),
-        }
+    fn from(unreadable: UnreadableToken) -> Self {
+        Self { place: unreadable.place, kind: unreadable.error.kind(), message: unreadable.error.to_string() }
     }
 }
 
 impl From<WireUnreadableToken> for UnreadableToken {
-    fn from(unreadable_tokens: WireUnreadableToken) -> Self {
-        let WireUnreadableToken { place, kind, message } = unreadable_tokens;
+    fn from(unreadable: WireUnreadableToken) -> Self {
+        let WireUnreadableToken { place, kind, message } = unreadable;
         Self { place, error: KeysetError::Remote { kind, message } }
     }
 }

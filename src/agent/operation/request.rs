@@ -139,7 +139,7 @@ impl OperationRequest {
     }
 }
 
-/// How the command reaches the authority.
+/// The channel of a command to the authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WireStatementChannel {
@@ -208,7 +208,7 @@ pub enum WireAdminOperation {
     Recover {
         /// the user
         email: String,
-        /// may others have the old token?
+        /// true if others may have the old token
         lost: bool,
         /// validity of the letter in seconds; none: the authority's configured default
         valid_for_seconds: Option<u64>,
@@ -301,7 +301,7 @@ impl From<WireAdminOperation> for AdminOperation {
     }
 }
 
-/// Where to create a new token ([`NewToken`]).
+/// The module in which to create a new token ([`NewToken`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NewTokenTarget {
@@ -325,9 +325,9 @@ pub struct WireEnrollRequest {
     pub new_token: Option<NewTokenTarget>,
     /// use this token
     pub token: Option<String>,
-    /// is there an SO PIN for the new token?
+    /// true if there is an SO PIN for the new token
     pub so_pin: bool,
-    /// may the letter name another person than the keyset?
+    /// true if the letter may name another person than the keyset
     #[serde(default)]
     pub replace_person: bool,
 }

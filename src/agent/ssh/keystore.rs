@@ -100,7 +100,7 @@ fn selector(token: &TokenInfo) -> TokenSelector {
 /// # Errors
 /// No token matches, or several do: a PIN must go to one token only.
 fn find_keyset<'i>(identities: &'i [Arc<SigningIdentity>], provider: &str) -> Result<&'i SigningIdentity, SshError> {
-    let refused = |why| Err(SshError::Provider { provider: provider.chars().take(200).collect(), why });
+    let refused = |reason| Err(SshError::Provider { provider: provider.chars().take(200).collect(), reason });
     let uri: Option<TokenUri> = match provider.strip_prefix("pkcs11:").map(|_| provider.parse()) {
         Some(Ok(uri)) => Some(uri),
         Some(Err(_)) => return refused("it is not a valid PKCS#11 URI"),

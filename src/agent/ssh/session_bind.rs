@@ -48,8 +48,8 @@ impl<'a> SessionBind<'a> {
             Ok(BindingProof::HostVerified)
         } else {
             Err(SshError::Bound {
-                what: "bind this connection",
-                why: "the host key's signature over the session is invalid",
+                operation: "bind this connection",
+                reason: "the host key's signature over the session is invalid",
             })
         }
     }

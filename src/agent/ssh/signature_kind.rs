@@ -87,7 +87,7 @@ mod tests {
     const RSA: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits3072);
 
     #[test]
-    fn flags_choose_among_what_the_key_can() {
+    fn flags_choose_among_the_keys_algorithms() {
         for (key, flags, kind) in [
             (KeyAlgorithm::P256, 0, Some(SignatureKind::P256)),
             (KeyAlgorithm::P384, 0, Some(SignatureKind::P384)),

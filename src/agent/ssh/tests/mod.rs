@@ -169,7 +169,7 @@ pub(super) struct SoftwareKeys {
     pub asked: RefCell<Vec<String>>,
     pub purposes: RefCell<Vec<UsagePurpose>>,
     locked_with: Mutex<Option<Vec<u8>>>,
-    /// How often a key was looked up.
+    /// The number of key lookups.
     pub found: Cell<usize>,
 }
 
