@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use super::bindings::SessionBindings;
 use super::framing::{MessageReader, MessageWriter};
 use super::key_blob::{KeyBlob, write_blob};
-use super::key_provider::{KeyProvider, ListedKey};
+use super::keystore::{KeyProvider, ListedKey};
 use super::request::{EXTENSIONS, SignRequest, SshRequest};
 use super::signature_kind::SignatureKind;
 use super::wire::Writer;

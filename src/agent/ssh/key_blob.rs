@@ -8,7 +8,7 @@ use der::Decode;
 use spki::{EncodePublicKey, SubjectPublicKeyInfoRef};
 
 use super::SshError;
-use super::verification::is_valid_signature;
+use super::signature_kind::is_valid_signature;
 use super::wire::{Reader, Writer};
 use crate::pki::public_key::PublicKey;
 

@@ -7,7 +7,7 @@ use super::{SoftwareKeys, answer, connection};
 use crate::agent::UsagePurpose;
 use crate::agent::ssh::framing::MessageReader;
 use crate::agent::ssh::key_blob::KeyBlob;
-use crate::agent::ssh::verification::is_valid_signature;
+use crate::agent::ssh::signature_kind::is_valid_signature;
 use crate::agent::ssh::wire::Reader;
 use crate::agent::ssh::{SignedData, SshRequest};
 use crate::pki::test_support::SoftwareKey;

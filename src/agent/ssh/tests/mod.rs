@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::connection::SshConnection;
 use super::key_blob::write_blob;
-use super::key_provider::{KeyProvider, ListedKey};
+use super::keystore::{KeyProvider, ListedKey};
 use super::smartcard::Constraints;
 use super::wire::Writer;
 use super::{AgentError, ClientConnection, PeerProcess, SshError, Usage, UsagePurpose};
