@@ -9,9 +9,8 @@
 
 mod error;
 mod http;
-mod pins;
+mod queries;
 mod replies;
-mod status;
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
@@ -21,10 +20,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use error::ClientError;
-pub use status::AgentStatus;
+pub use queries::AgentStatus;
 
 use self::http::Exchange;
-use self::replies::{NoPrompter, SoPinOnly, answer_question, run_network_request};
+use self::replies::{SoPinOnly, answer_question, run_network_request};
 use super::operation::{
     ClientReply, NoTransport, OperationEvent, OperationOutput, OperationRequest, WireEnrollRequest, WireKeysetChoice,
     WireStatementChannel, selector_text,
@@ -32,7 +31,7 @@ use super::operation::{
 use super::{ClientConnection, ModuleWorker, PeerProcess};
 use crate::keyset::{
     CommandResult, Decrypted, Deleted, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, LogPolicy,
-    NoPin, OpenedResponse, RemoteTokens, SoPrompter, TokenSelector, UnreadableToken, UserPrompter,
+    NoPin, OpenedResponse, RemoteTokens, SoPrompter, TokenSelector, UserPrompter,
 };
 use crate::letter::Letter;
 use crate::statement::{AdminOperation, SignedStatement};
@@ -99,41 +98,6 @@ impl AgentClient {
     /// Limits requests to the lifetime of this client's connection.
     pub(super) fn for_client(self, client: ClientConnection) -> Self {
         Self { client, ..self }
-    }
-
-    /// The agent's status.
-    ///
-    /// # Errors
-    /// [`ClientError::Unusable`], also if an older agent has no status.
-    pub fn status(&self) -> Result<AgentStatus, ClientError> {
-        http::get(self.connect()?, "/v1/status").map_err(|error| self.unusable(&error))
-    }
-
-    /// The tokens that are present.
-    ///
-    /// # Errors
-    /// As for all functions below: the error of the operation or of the connection to the agent.
-    pub fn tokens(&self) -> Result<Vec<TokenInfo>, ClientError> {
-        match self.simple(&OperationRequest::ListTokens {})? {
-            OperationOutput::Tokens(tokens) => Ok(tokens),
-            _ => Err(ClientError::Unfitting),
-        }
-    }
-
-    /// The keysets that are present, and the tokens that could not be read.
-    pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), ClientError> {
-        match self.simple(&OperationRequest::ListKeysets {})? {
-            OperationOutput::Keysets(found) => found.read().map_err(|_| ClientError::Unfitting),
-            _ => Err(ClientError::Unfitting),
-        }
-    }
-
-    /// The one keyset that the choice selects.
-    pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, ClientError> {
-        match self.simple(&OperationRequest::ChooseKeyset(choice.into()))? {
-            OperationOutput::Keyset(keyset) => (*keyset).try_into().map_err(|_| ClientError::Unfitting),
-            _ => Err(ClientError::Unfitting),
-        }
     }
 
     /// Signs `content`; returns a CMS `ContentInfo` in DER.
@@ -270,10 +234,6 @@ impl AgentClient {
             OperationOutput::Enrolled(enrolled) => (*enrolled).try_into().map_err(|_| ClientError::Unfitting),
             _ => Err(ClientError::Unfitting),
         }
-    }
-
-    fn simple(&self, request: &OperationRequest) -> Result<OperationOutput, ClientError> {
-        self.run_operation(request, &mut NoPrompter, &NoTransport)
     }
 
     /// Runs one operation; `person` answers its questions, `transport` its network requests.
