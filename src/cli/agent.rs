@@ -20,7 +20,7 @@ use super::config::ModuleFiles;
 use super::context::{Context, directory};
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
-use super::{descriptors, output};
+use super::{output, startup};
 use crate::agent::client::{AgentClient, AgentStatus};
 use crate::agent::{
     self, AgentProcessError, Endpoint, Keystore, Link, MappedCode, ModuleWorker, ModuleWorkerConfig, PromptConfig,
@@ -108,7 +108,7 @@ fn serve(directory: SocketDirectory, background: bool, cx: &Context<'_>) -> Resu
     let mut worker: Vec<OsString> = vec![WORKER.into()];
     worker.extend(cx.common_arguments());
     let configuration = cx.configuration()?;
-    let mut environment = PromptEnvironment::new(env::vars_os()).with_descriptors(descriptors::open_at_start());
+    let mut environment = PromptEnvironment::new(env::vars_os()).with_descriptors(startup::descriptors_at_start());
     if let Some(timeout) = configuration.prompter_timeout {
         environment = environment.with_timeout(timeout);
     }

@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use super::arguments::{CommonArguments, KeysetArguments};
 use super::backend::Backend;
 use super::config::{AgentConfiguration, ModuleFiles, ModulePaths};
-use super::descriptors;
 use super::exit::Failure;
 use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
 use super::output::Output;
+use super::startup;
 use crate::agent::client::AgentClient;
 use crate::agent::{Endpoint, SocketDirectory};
 use crate::keyset::{FoundKeyset, KeysetChoice, Tokens};
@@ -138,7 +138,7 @@ impl<'a> Context<'a> {
         };
         let new_pin = new_pin.cloned().unwrap_or(PinSource::Prompt);
         let credentials = directory("CREDENTIALS_DIRECTORY");
-        Ok(Prompter::new(pin, new_pin).with_credentials(credentials).with_descriptors(descriptors::open_at_start()))
+        Ok(Prompter::new(pin, new_pin).with_credentials(credentials).with_descriptors(startup::descriptors_at_start()))
     }
 }
 

@@ -19,11 +19,11 @@ use jiff::Timestamp;
 use super::arguments::{KeysetArguments, PinArguments};
 use super::backend::Backend;
 use super::context::Context;
-use super::descriptors;
 use super::exit::{Exit, Failure};
 use super::expiry;
 use super::file_io::{self, Content};
 use super::person_name::without_addresses;
+use super::startup;
 use super::terminal_prompter::TerminalPrompter;
 use super::verify::{anchors, sentence};
 use crate::keyset::{self, FoundKeyset, KeysetError, SignOptions};
@@ -284,7 +284,7 @@ impl StatusLines {
             None => return Ok(Self(None)),
             Some(1) => Box::new(io::stdout()),
             Some(2) => Box::new(io::stderr()),
-            Some(number) if !descriptors::open_at_start().contains(&number) => {
+            Some(number) if !startup::descriptors_at_start().contains(&number) => {
                 return Err(Failure::usage(format!("cannot write status lines: descriptor {number} is not open")));
             }
             Some(number) => {

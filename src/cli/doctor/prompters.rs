@@ -4,14 +4,14 @@ use std::env;
 
 use super::finding::DoctorFinding;
 use crate::cli::config::AgentConfiguration;
-use crate::cli::descriptors;
+use crate::cli::startup;
 use crate::prompter::{Dialog, PinSource, PromptEnvironment, PromptMethod, PrompterError};
 
 const CONCERN: &str = "prompter";
 
 /// Finds out how a person would be prompted, without a prompt.
 pub fn check(configuration: &AgentConfiguration) -> Vec<DoctorFinding> {
-    let environment = PromptEnvironment::new(env::vars_os()).with_descriptors(descriptors::open_at_start());
+    let environment = PromptEnvironment::new(env::vars_os()).with_descriptors(startup::descriptors_at_start());
     let method = configuration.prompter.clone().unwrap_or(PromptMethod::Auto);
     let mut findings = vec![match Dialog::choose(&method, &environment) {
         Ok(dialog) => DoctorFinding::ok(CONCERN, format!("an agent started here prompts by {}", dialog.describe())),
