@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::exit::Failure;
-use super::progress;
+use super::output;
 
 /// Files being written and directories in use, removed when the program is interrupted.
 static CLEANUP: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -81,7 +81,7 @@ pub fn check_new(path: &Path) -> Result<(), Failure> {
 
 /// Writes all bytes to a file; `-` or `None` means stdout.
 pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), Failure> {
-    progress::clear();
+    output::clear_spinners();
     let Some(path) = to_file(file) else {
         return to_stdout(bytes, content);
     };

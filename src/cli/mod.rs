@@ -42,7 +42,6 @@ mod message;
 mod output;
 mod person_name;
 mod pin;
-mod progress;
 mod sign;
 mod startup;
 mod table;

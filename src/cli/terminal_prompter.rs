@@ -4,8 +4,7 @@ use std::os::unix::net::UnixStream;
 
 use indicatif::ProgressBar;
 
-use super::output::Output;
-use super::progress;
+use super::output::{self, Output};
 use crate::keyset::{NoPin, Notice, PinRequest, Step, UserPrompter};
 use crate::prompter::{Prompter, PrompterError};
 use crate::token::{Pin, PinState, TokenInfo};
@@ -104,7 +103,7 @@ impl UserPrompter for TerminalPrompter<'_> {
         };
         // Other output may have removed the spinner.
         self.spinner = self.spinner.take().filter(|spinner| !spinner.is_finished());
-        let spinner = self.spinner.get_or_insert_with(|| progress::spinner(label));
+        let spinner = self.spinner.get_or_insert_with(|| output::spinner(label));
         match step {
             Step::InstallingKey { number, of } => {
                 spinner.set_message(format!("installing encryption key {number} of {of}"));
