@@ -13,7 +13,6 @@ use super::exit::{Exit, Failure};
 use super::expiry;
 use super::file_io::{self, Content};
 use super::mail_report::{MailReport, SenderArguments, unsigned_notes};
-use super::message;
 use super::terminal_prompter::TerminalPrompter;
 use super::verify::{ca_anchors, malformed_message, report, sentence, with_known_anchors};
 use crate::keyset::KeysetChoice;
@@ -40,7 +39,7 @@ pub struct DecryptArguments {
 
 /// Decrypts, and verifies a signature inside.
 pub fn run(arguments: &DecryptArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
-    message::check(cx.output, arguments.files.out(), Content::Decrypted)?;
+    file_io::check_message(cx.output, arguments.files.out(), Content::Decrypted)?;
     let ca_certificates = ca_anchors(&arguments.ca, cx)?;
     let message = Message::read(&file_io::read(arguments.files.input())?)?;
     let backend = cx.backend()?;
@@ -64,8 +63,14 @@ pub fn run(arguments: &DecryptArguments, cx: &Context<'_>) -> Result<Exit, Failu
     facts.extend(inside.facts(&message));
     let mut value = json!({ "keyset": decrypted.keyset, "integrity_protected": decrypted.integrity_protected });
     inside.add_member(&mut value);
-    let done =
-        message::deliver(cx.output, arguments.files.out(), content, Content::Decrypted, &facts.join("\n"), value)?;
+    let done = file_io::deliver_message(
+        cx.output,
+        arguments.files.out(),
+        content,
+        Content::Decrypted,
+        &facts.join("\n"),
+        value,
+    )?;
     inside.check(arguments.sender).map(|()| done)
 }
 

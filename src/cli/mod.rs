@@ -38,7 +38,6 @@ mod interrupt;
 mod keyset;
 mod mail_report;
 mod man;
-mod message;
 mod output;
 mod person_name;
 mod pin;

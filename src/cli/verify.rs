@@ -11,7 +11,6 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::file_io::{self, Content};
 use super::mail_report::{self, MailReport};
-use super::message;
 use super::person_name::named_with_addresses;
 use super::trusted_files;
 use crate::pki::Certificate;
@@ -40,7 +39,7 @@ pub struct VerifyArguments {
 
 /// Verifies. If the verification fails, nothing is written, and the exit code is 8.
 pub fn run(arguments: &VerifyArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
-    message::check(cx.output, arguments.files.out(), Content::Decrypted)?;
+    file_io::check_message(cx.output, arguments.files.out(), Content::Decrypted)?;
     let anchors = anchors(&arguments.ca, cx)?;
     let message = Message::read(&file_io::read(arguments.files.input())?).map_err(malformed_message)?;
     let detached = arguments.content.as_deref().map(|path| file_io::read(Some(path))).transpose()?;
@@ -77,7 +76,7 @@ pub fn run(arguments: &VerifyArguments, cx: &Context<'_>) -> Result<Exit, Failur
         // The caller has the content already.
         return cx.output.answer(signers, &value);
     }
-    message::deliver(cx.output, arguments.files.out(), &content, Content::Binary, &signers, value)
+    file_io::deliver_message(cx.output, arguments.files.out(), &content, Content::Binary, &signers, value)
 }
 
 /// A truncated or malformed message counts as not verified, not as a fault.
