@@ -47,7 +47,6 @@ mod table;
 mod terminal_prompter;
 mod token;
 mod token_check;
-mod trusted_files;
 mod verify;
 
 use std::panic::{self, AssertUnwindSafe};

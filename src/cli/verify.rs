@@ -1,7 +1,8 @@
 //! `tokenkeep verify`: verifies a signed message, and writes its content and its signers. Needs no
 //! PIN and no keyset.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 use serde_json::{Value, json};
@@ -11,9 +12,10 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::file_io::{self, Content};
 use super::mail_report::{self, MailReport};
+use super::output::Output;
 use super::person_name::named_with_addresses;
-use super::trusted_files;
 use crate::pki::Certificate;
+use crate::pki::certificate_file::CertificateFile;
 use crate::smime::{self, Message, MessageFormat, SignatureVerdict, SignerReport, SmimeError};
 
 /// Arguments of `tokenkeep verify`.
@@ -90,8 +92,20 @@ pub fn malformed_message(error: SmimeError) -> Failure {
 
 /// The authorities in the files of `--ca`.
 pub fn ca_anchors(ca: &[PathBuf], cx: &Context<'_>) -> Result<Vec<Certificate>, Failure> {
-    let files = ca.iter().map(|path| trusted_files::read(path, cx.output)).collect::<Result<Vec<_>, _>>()?;
+    let files = ca.iter().map(|path| read_authorities(path, cx.output)).collect::<Result<Vec<_>, _>>()?;
     Ok(files.into_iter().flatten().collect())
+}
+
+/// The certificates of authorities to trust in a file (`--ca`). A file without a certificate is a usage error; an unreadable
+/// certificate beside readable ones is a warning.
+fn read_authorities(path: &Path, output: &Output) -> Result<Vec<Certificate>, Failure> {
+    let named = |reason: String| Failure::usage(format!("cannot read the authorities in {}: {reason}", path.display()));
+    let bytes = fs::read(path).map_err(|error| named(error.to_string()))?;
+    let file = CertificateFile::read(&bytes).map_err(|error| named(error.reason()))?;
+    for unreadable in &file.unreadable {
+        output.warning(format!("ignored an unreadable certificate in {}: {unreadable}", path.display()));
+    }
+    Ok(file.certificates)
 }
 
 /// The authorities in the files of `--ca`, and those of all present keysets.
