@@ -207,7 +207,7 @@ fn own_certificate(
     Ok(own)
 }
 
-/// Says why the user is unknown.
+/// The note for a user who cannot be identified.
 fn not_known(people: &[KeysetHolder]) -> String {
     if people.is_empty() {
         return "Not encrypted to yourself: no keyset here names its person.".to_owned();

@@ -190,8 +190,9 @@ pub fn unregister_cleanup(path: &Path) {
     }
 }
 
-/// The output of the four message commands: writes the bytes and reports the facts. With `--json` and no `--out`, the bytes are in the
-/// answer as `data` in base64. Without both, the bytes are the answer, and the facts go to stderr.
+/// The output of the four message commands: writes the bytes and reports the facts. With `--json`
+/// and no `--out`, the bytes are in the answer as `data` in base64. Without both, the bytes are the
+/// answer, and the facts go to stderr.
 pub fn deliver_message(
     output: &Output,
     out: Option<&Path>,

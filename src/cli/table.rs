@@ -64,7 +64,7 @@ impl Filled {
         self.cells.iter().map(|cell| cell.width()).max().unwrap_or_default().max(self.heading.width())
     }
 
-    /// The columns by which it can get narrower.
+    /// The number of columns that it can give up.
     fn slack(&self) -> usize {
         match self.fit {
             Fit::Shortened => self.width().saturating_sub(self.heading.width().max(SHORTEST)),

@@ -96,8 +96,8 @@ pub fn ca_anchors(ca: &[PathBuf], cx: &Context<'_>) -> Result<Vec<Certificate>, 
     Ok(files.into_iter().flatten().collect())
 }
 
-/// The certificates of authorities to trust in a file (`--ca`). A file without a certificate is a usage error; an unreadable
-/// certificate beside readable ones is a warning.
+/// The certificates of authorities to trust in a file (`--ca`). A file without a certificate is a
+/// usage error; an unreadable certificate beside readable ones is a warning.
 fn read_authorities(path: &Path, output: &Output) -> Result<Vec<Certificate>, Failure> {
     let named = |reason: String| Failure::usage(format!("cannot read the authorities in {}: {reason}", path.display()));
     let bytes = fs::read(path).map_err(|error| named(error.to_string()))?;

@@ -21,7 +21,7 @@ pub enum FindingState {
 pub struct DoctorFinding {
     /// what was checked: `module`, `token`, `agent` …
     pub concern: &'static str,
-    /// how severe the finding is
+    /// its severity
     pub state: FindingState,
     /// what was found
     pub what: String,
