@@ -48,8 +48,8 @@ fn stderr() -> io::Stderr {
     io::stderr()
 }
 
-/// Starts the log on stderr: warnings by default, events with `-v`, each step with `-vv`, everything
-/// with `-vvv`. `RUST_LOG` refines it.
+/// Starts the log on stderr: warnings by default, events with `-v`, each step with `-vv`,
+/// everything with `-vvv`. `RUST_LOG` refines it.
 pub fn start_log(verbosity: u8) {
     let level = match verbosity {
         0 => "warn",

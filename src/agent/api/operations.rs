@@ -1,5 +1,5 @@
-//! `/v1/operations`: runs an operation for one of tokenkeep's commands, which supplies PINs and network
-//! access.
+//! `/v1/operations`: runs an operation for one of tokenkeep's commands, which supplies PINs and
+//! network access.
 
 use std::collections::HashMap;
 use std::io::Write as _;

@@ -1,5 +1,5 @@
-//! Reasons for which the SSH endpoint refuses a request. The protocol has one failure code for all; the messages
-//! are for the log.
+//! Reasons for which the SSH endpoint refuses a request. The protocol has one failure code for all;
+//! the messages are for the log.
 
 use crate::agent::AgentError;
 
