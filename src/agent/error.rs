@@ -96,7 +96,7 @@ mod tests {
     use crate::token::TokenName;
 
     #[test]
-    fn errors_complete_a_sentence_and_lead_to_an_end() {
+    fn every_error_begins_with_cannot_and_has_its_kind() {
         let token = TokenName { label: "default".into(), serial: "a1b2".into() };
         for (error, kind) in [
             (AgentError::Locked { operation: "sign" }, ErrorKind::Refused),

@@ -50,7 +50,7 @@ pub(super) enum WorkerMessage {
         /// increasing
         number: u64,
         /// the question
-        what: WorkerQuestion,
+        question: WorkerQuestion,
     },
 }
 
@@ -72,8 +72,8 @@ pub(super) enum WorkerQuestion {
     Program(i32),
     /// the present prompt method
     Prompter,
-    /// whether a person types each PIN and so can be asked again after a wrong one, in this dialog
-    /// if it is open
+    /// whether a wrong PIN can be asked for again: a person types each PIN, in this dialog if it is
+    /// open
     IsTypedByPerson {
         /// the dialog that asked
         dialog: u64,
@@ -99,7 +99,7 @@ pub(super) struct SupervisorMessage {
 pub(super) enum SupervisorAnswer {
     /// the PIN is the frame's secret
     Pin {
-        /// did a person type it for this use?
+        /// true if a person typed it for this use
         attended: bool,
     },
     /// the person confirmed
@@ -158,7 +158,7 @@ impl Link {
 
     /// Reports that connections are accepted.
     pub(super) fn ready(&self, sandbox: String) -> io::Result<()> {
-        self.tell(&WorkerMessage::Ready { sandbox }, b"")
+        self.send(&WorkerMessage::Ready { sandbox }, b"")
     }
 
     /// Starts a thread that delivers answers to the threads that asked.
@@ -193,19 +193,19 @@ impl Link {
         self.changed.notify_all();
     }
 
-    fn tell(&self, message: &WorkerMessage, secret: &[u8]) -> io::Result<()> {
+    fn send(&self, message: &WorkerMessage, secret: &[u8]) -> io::Result<()> {
         write_frame(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner), message, secret)
     }
 
     /// Sends a question and waits for the answer while the client is connected.
-    fn ask(&self, what: WorkerQuestion, client: &ClientConnection) -> Option<AnswerWithSecret> {
-        self.ask_with_secret(what, b"", client)
+    fn ask(&self, question: WorkerQuestion, client: &ClientConnection) -> Option<AnswerWithSecret> {
+        self.ask_with_secret(question, b"", client)
     }
 
     /// Sends a question with a secret, the PIN that it needs.
     fn ask_with_secret(
         &self,
-        what: WorkerQuestion,
+        question: WorkerQuestion,
         secret: &[u8],
         client: &ClientConnection,
     ) -> Option<AnswerWithSecret> {
@@ -224,7 +224,7 @@ impl Link {
             open.waiting.insert(number, sender);
             number
         };
-        if self.tell(&WorkerMessage::Question { number, what }, secret).is_err() {
+        if self.send(&WorkerMessage::Question { number, question }, secret).is_err() {
             self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
             return None;
         }
@@ -238,7 +238,7 @@ impl Link {
                 // An answer that arrives as the client disconnects is dropped, too.
                 Ok(_) | Err(RecvTimeoutError::Timeout) if client.has_hung_up() => {
                     self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
-                    self.tell(&WorkerMessage::Withdrawn { number }, b"").ok()?;
+                    self.send(&WorkerMessage::Withdrawn { number }, b"").ok()?;
                     return withdrawn();
                 }
                 Ok(answered) => return Some(answered),
@@ -248,22 +248,22 @@ impl Link {
         }
     }
 
-    fn ask_for_pin(&self, what: WorkerQuestion, client: &ClientConnection) -> Result<Pin, NoPin> {
-        match self.ask(what, client) {
+    fn ask_for_pin(&self, question: WorkerQuestion, client: &ClientConnection) -> Result<Pin, NoPin> {
+        match self.ask(question, client) {
             Some((SupervisorAnswer::Pin { attended }, secret)) => {
                 let text = std::str::from_utf8(&secret).map_err(|_| unavailable("the answer is not UTF-8"))?;
                 let pin = Pin::new(text.to_owned()).map_err(|error| unavailable(&error.to_string()))?;
                 Ok(pin.attended_if(attended))
             }
-            other => Err(no(other)),
+            other => Err(no_pin(other)),
         }
     }
 }
 
 impl PromptBackend for Link {
     fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
-        let asked = WorkerQuestion::Pin { text: PromptText::for_pin(question), dialog: question.dialog };
-        self.ask_for_pin(asked, &question.usage.client)
+        let worker_question = WorkerQuestion::Pin { text: PromptText::for_pin(question), dialog: question.dialog };
+        self.ask_for_pin(worker_question, &question.usage.client)
     }
 
     fn new_pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
@@ -273,7 +273,7 @@ impl PromptBackend for Link {
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin> {
         match self.ask(WorkerQuestion::Confirmation(PromptText::for_confirmation(question)), &question.usage.client) {
             Some((SupervisorAnswer::Yes, _)) => Ok(()),
-            other => Err(no(other)),
+            other => Err(no_pin(other)),
         }
     }
 
@@ -286,7 +286,7 @@ impl PromptBackend for Link {
 
     fn end_dialog(&self, dialog: u64) {
         // Without a supervisor there is no dialog.
-        let _ = self.tell(&WorkerMessage::DialogEnded { dialog }, b"");
+        let _ = self.send(&WorkerMessage::DialogEnded { dialog }, b"");
     }
 
     fn prompter(&self) -> Result<String, String> {
@@ -323,7 +323,7 @@ impl CheckRunner for Arc<Link> {
     }
 }
 
-fn no(answer: Option<AnswerWithSecret>) -> NoPin {
+fn no_pin(answer: Option<AnswerWithSecret>) -> NoPin {
     match answer {
         Some((SupervisorAnswer::No, _)) => NoPin::Declined,
         Some((SupervisorAnswer::Cancelled, _)) => NoPin::Cancelled,

@@ -19,14 +19,14 @@ use rustix::mm::{Advice, madvise};
 pub struct MappedCode(Option<File>);
 
 impl MappedCode {
-    /// Opens the list; [`Self::give_back`] reads it.
+    /// Opens the list; [`Self::release`] reads it.
     pub fn of_this_process() -> Self {
         let list = File::open("/proc/self/smaps");
         Self(list.inspect_err(|error| tracing::debug!(%error, "cannot release the code needed for startup")).ok())
     }
 
     /// Releases the memory. No thread may load or unload libraries meanwhile.
-    pub fn give_back(self) {
+    pub fn release(self) {
         let mut list = String::new();
         let read = self.0.map(|mut file| file.read_to_string(&mut list));
         if let Some(Err(error)) = read {
@@ -54,14 +54,14 @@ fn unchanged(list: &str) -> Vec<Range<usize>> {
     for line in list.lines() {
         if let Some((range, is_code)) = mapping(line) {
             current = is_code.then_some((range, 0));
-        } else if PRIVATE_PAGES.iter().any(|of_its_own| line.starts_with(of_its_own))
-            && let Some((range, said)) = current.take()
+        } else if PRIVATE_PAGES.iter().any(|prefix| line.starts_with(prefix))
+            && let Some((range, zero_lines)) = current.take()
             && line.split_whitespace().nth(1) == Some("0")
         {
-            if said + 1 == PRIVATE_PAGES.len() {
+            if zero_lines + 1 == PRIVATE_PAGES.len() {
                 found.push(range);
             } else {
-                current = Some((range, said + 1));
+                current = Some((range, zero_lines + 1));
             }
         }
     }
@@ -75,11 +75,11 @@ const PRIVATE_PAGES: [&str; 2] = ["Anonymous:", "Swap:"];
 /// Parses a mapping's first line, `start-end rights offset device inode path`: its range, and
 /// whether it is a read-only mapping of a file. `None` for other lines.
 fn mapping(line: &str) -> Option<(Range<usize>, bool)> {
-    let mut words = line.split_whitespace();
-    let (start, end) = words.next()?.split_once('-')?;
+    let mut fields = line.split_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
     let address = |hex| usize::from_str_radix(hex, 16).ok();
     let range = address(start)?..address(end)?;
-    let (rights, inode) = (words.next()?, words.nth(2)?);
+    let (rights, inode) = (fields.next()?, fields.nth(2)?);
     let is_code = ["r-xp", "r--p"].contains(&rights) && inode != "0" && !range.is_empty();
     Some((range, is_code))
 }
@@ -152,12 +152,12 @@ VmFlags: rd mr mw me
 ";
 
     #[test]
-    fn only_files_that_are_as_they_were_are_given_back() {
+    fn only_unchanged_mappings_of_files_are_released() {
         assert_eq!(unchanged(LIST), [0x5581_d000_0000..0x5581_d001_0000, 0x5581_d001_0000..0x5581_d002_0000]);
     }
 
     #[test]
-    fn what_is_no_such_list_gives_nothing() {
+    fn a_malformed_list_releases_nothing() {
         const CLEAN: &str = "Anonymous: 0 kB\nSwap: 0 kB\n";
         for text in [
             String::new(),

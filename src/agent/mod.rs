@@ -25,7 +25,6 @@ mod link;
 mod mapped_code;
 mod module_worker;
 pub mod operation;
-mod peer;
 mod prompt_backend;
 mod prompt_text;
 mod sandbox;
@@ -38,7 +37,7 @@ mod usage;
 mod wiped_buffer;
 mod worker;
 
-pub use client_connection::ClientConnection;
+pub use client_connection::{ClientConnection, PeerProcess};
 pub use error::AgentError;
 pub use keystore::{
     AgentPrompter, Clock, Event, EventReceiver, Keystore, LogOffReason, Settings, SigningIdentity, SystemClock,
@@ -47,7 +46,6 @@ pub use keystore::{
 pub use link::Link;
 pub use mapped_code::MappedCode;
 pub use module_worker::{ModuleWorker, run as run_module_worker};
-pub use peer::PeerProcess;
 pub use prompt_backend::{PromptBackend, Question};
 pub use sandbox::{SandboxConfig, enter as enter_sandbox};
 pub use sockets::{Endpoint, SocketDirectory, SocketProblem, SocketState};

@@ -55,11 +55,11 @@ pub struct Question<'a> {
     pub keyset: Option<(&'a KeysetName, SecurityLevel)>,
     /// the token, with its current PIN state
     pub token: &'a TokenInfo,
-    /// is this the token's last try?
+    /// true if this is the token's last try
     pub last_try: bool,
-    /// was the previous PIN for this use wrong?
+    /// true if the previous PIN for this use was wrong
     pub was_wrong: bool,
-    /// was it the same wrong PIN again, which was not tried?
+    /// true if it was the same wrong PIN again, which was not tried
     pub was_repeated: bool,
     /// the number of the use; its questions share a dialog
     pub dialog: u64,

@@ -74,9 +74,9 @@ impl PromptText {
 /// With forwarding, the client program only relays the request of somebody at that host.
 fn forwarded(purpose: &UsagePurpose) -> Option<String> {
     match purpose {
-        UsagePurpose::SshLogIn { forwarded_by: Some(way), .. }
-        | UsagePurpose::SshSignature { forwarded_by: Some(way), .. } => {
-            Some(format!("Forwarded: requested from the host with the key {way}"))
+        UsagePurpose::SshLogIn { forwarded_by: Some(hosts), .. }
+        | UsagePurpose::SshSignature { forwarded_by: Some(hosts), .. } => {
+            Some(format!("Forwarded: requested from the host with the key {hosts}"))
         }
         _ => None,
     }
@@ -95,12 +95,12 @@ fn purpose(purpose: &UsagePurpose) -> String {
             format!("To sign in the namespace {namespace:?}: {name} {}", hex::encode(bytes))
         }
         UsagePurpose::SignContent { sha256, subject: Some(subject) } => {
-            let what = match subject {
+            let description = match subject {
                 Subject::Mail(subject) => format!("mail {subject:?}"),
                 Subject::Commit(message) => format!("git commit {message:?}"),
                 Subject::Tag(name) => format!("git tag {name:?}"),
             };
-            format!("To sign the {what}: SHA-256 {}", hex::encode(sha256))
+            format!("To sign the {description}: SHA-256 {}", hex::encode(sha256))
         }
         UsagePurpose::SignContent { sha256, subject: None } => {
             format!("To sign content: SHA-256 {}", hex::encode(sha256))
@@ -113,7 +113,7 @@ fn purpose(purpose: &UsagePurpose) -> String {
             format!("To sign the administrator's statement: {operation}{target}{letter}")
         }
         UsagePurpose::LogIn => "To log in, so that later uses need no PIN".to_owned(),
-        UsagePurpose::Operation(act) => format!("To {act}"),
+        UsagePurpose::Operation(operation) => format!("To {operation}"),
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_reads_what_for_with_which_keyset_on_which_token() {
+    fn a_prompt_names_purpose_keyset_and_token() {
         let usage = usage(UsagePurpose::SshLogIn {
             user: "git".into(),
             host_key: Some("SHA256:abc".into()),
@@ -143,28 +143,31 @@ mod tests {
         let token = token(PinState::Ok);
         let question =
             Question { keyset: Some((&name, SecurityLevel::High)), ..Question::without_a_keyset(&usage, &token) };
-        let words = PromptText::for_pin(&question);
-        let all = words.lines.join("\n");
+        let text = PromptText::for_pin(&question);
+        let all = text.lines.join("\n");
         for part in ["\"git\"", "SHA256:abc", "work (level high)", "serial 4711"] {
             assert!(all.contains(part), "{part} is missing: {all}");
         }
-        assert_eq!((words.warning, words.pid), (None, 7));
+        assert_eq!((text.warning, text.pid), (None, 7));
     }
 
     #[test]
-    fn a_person_is_told_that_somebody_elsewhere_asks() {
+    fn a_prompt_names_the_hosts_of_a_forwarded_request() {
         let (user, host) = (|| "git".to_owned(), |name: &str| Some(format!("SHA256:{name}")));
         let log_in = |forwarded_by| UsagePurpose::SshLogIn { user: user(), host_key: host("there"), forwarded_by };
         let hash = || ("sha512".to_owned(), vec![7; 64]);
         let sign = |forwarded_by| UsagePurpose::SshSignature { namespace: "git".into(), hash: hash(), forwarded_by };
         let token = token(PinState::Ok);
-        for (purpose, is_forwarded) in
-            [(log_in(None), false), (log_in(host("way")), true), (sign(None), false), (sign(host("way")), true)]
-        {
+        for (purpose, is_forwarded) in [
+            (log_in(None), false),
+            (log_in(host("forwarder")), true),
+            (sign(None), false),
+            (sign(host("forwarder")), true),
+        ] {
             let usage = usage(purpose);
             let all = PromptText::for_pin(&Question::without_a_keyset(&usage, &token)).lines.join("\n");
             assert_eq!(
-                all.contains("Forwarded: requested from the host with the key SHA256:way"),
+                all.contains("Forwarded: requested from the host with the key SHA256:forwarder"),
                 is_forwarded,
                 "{all}"
             );
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_that_were_lost_are_warned_of() {
+    fn a_prompt_warns_of_lost_tries() {
         let usage = usage(UsagePurpose::LogIn);
         for (state, last_try, expected) in [
             (PinState::Ok, false, None),
@@ -182,20 +185,20 @@ mod tests {
         ] {
             let token = token(state);
             let question = Question { last_try, ..Question::without_a_keyset(&usage, &token) };
-            let words = PromptText::for_pin(&question);
-            assert_eq!(words.warning.is_some(), expected.is_some(), "{state:?}");
-            assert!(words.warning.unwrap_or_default().contains(expected.unwrap_or_default()));
+            let text = PromptText::for_pin(&question);
+            assert_eq!(text.warning.is_some(), expected.is_some(), "{state:?}");
+            assert!(text.warning.unwrap_or_default().contains(expected.unwrap_or_default()));
         }
     }
 
     #[test]
-    fn a_statement_is_called_one() {
-        let words = |opens_letter| {
+    fn a_prompt_names_a_statement() {
+        let line = |opens_letter| {
             let target = Some("user@example.org".into());
             purpose(&UsagePurpose::Statement { operation: "issue".into(), target, opens_letter })
         };
         let statement = "To sign the administrator's statement: issue \"user@example.org\"";
-        assert_eq!(words(false), statement);
-        assert_eq!(words(true), format!("{statement}, and to open the letter in the response"));
+        assert_eq!(line(false), statement);
+        assert_eq!(line(true), format!("{statement}, and to open the letter in the response"));
     }
 }

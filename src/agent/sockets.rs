@@ -76,7 +76,7 @@ pub enum SocketState {
     Wrong(SocketProblem),
 }
 
-/// Why a socket or its directory is unusable.
+/// The problem of an unusable socket or socket directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketProblem {
     /// the problem

@@ -60,7 +60,7 @@ pub enum UsagePurpose {
         operation: String,
         /// the address or reference that it concerns
         target: Option<String>,
-        /// is the letter in the response opened, too?
+        /// true if the letter in the response is opened, too
         opens_letter: bool,
     },
     /// a session, so that later uses need no PIN (levels Medium and Low)
@@ -92,7 +92,7 @@ impl UsagePurpose {
             Self::Statement { opens_letter: false, .. } => "sign the command",
             Self::Statement { opens_letter: true, .. } => "sign the command and open its letter",
             Self::LogIn => "log in",
-            Self::Operation(act) => act,
+            Self::Operation(operation) => operation,
         }
     }
 }

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_and_read_is_in_it_in_order() {
+    fn writes_and_reads_are_kept_in_order() {
         let mut buffer = WipedBuffer::with_capacity(2);
         buffer.write_all(b"abc").unwrap();
         assert_eq!(buffer.read_from(&mut b"defg".as_slice(), 3).unwrap(), 3);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_goes_to_its_end_and_what_is_there_can_be_taken_away() {
+    fn base64_is_appended_and_a_suffix_can_be_removed() {
         for length in 0..10 {
             let bytes = &b"\0\xff secret"[..length];
             let mut buffer = WipedBuffer::with_capacity(1);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_empty_after_it_was_cleared_and_keeps_its_room() {
+    fn a_cleared_buffer_is_empty_and_keeps_its_capacity() {
         let mut buffer = WipedBuffer::with_capacity(16);
         buffer.write_all(b"secret").unwrap();
         buffer.clear();

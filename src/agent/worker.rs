@@ -44,7 +44,7 @@ pub fn run(
 ) -> Result<(), AgentProcessError> {
     allow_descriptors();
     // Before other threads use a module, because a module might load a library.
-    code.give_back();
+    code.release();
     let _watcher = keystore.watch().map_err(AgentProcessError::system("start a thread"))?;
     let connection_limit = ConnectionLimit::default();
     let [ssh, api] = listeners;
@@ -202,14 +202,14 @@ mod tests {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             refuse(&ours, endpoint);
             drop(ours);
-            let mut said = Vec::new();
-            theirs.read_to_end(&mut said).unwrap();
-            assert!(said.starts_with(expected), "{said:?}");
+            let mut answer_bytes = Vec::new();
+            theirs.read_to_end(&mut answer_bytes).unwrap();
+            assert!(answer_bytes.starts_with(expected), "{answer_bytes:?}");
         }
     }
 
     #[test]
-    fn a_process_of_this_user_is_known_by_the_kernels_word() {
+    fn a_process_of_this_user_is_identified_by_the_kernel() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let peer = same_user(&ours).unwrap();
         assert_eq!((peer.pid, peer.uid), (i32::try_from(std::process::id()).unwrap(), geteuid().as_raw()));

@@ -60,7 +60,7 @@ pub enum AdminCommand {
     Open(statement_files::OpenResponseArguments),
 }
 
-/// The signing keyset of a statement, and its way to the authority.
+/// The signing keyset of a statement, and its channel to the authority.
 #[derive(Debug, clap::Args)]
 pub struct AdminIdentity {
     #[command(flatten)]
@@ -79,7 +79,7 @@ pub struct AdminIdentity {
     statement_out: Option<PathBuf>,
 }
 
-/// How the authority's audit log is treated.
+/// The treatment of the authority's audit log.
 #[derive(Debug, clap::Args)]
 pub struct AuditLogArguments {
     /// Accept the authority's audit log even if it contradicts this keyset's checkpoint
@@ -91,12 +91,12 @@ pub struct AuditLogArguments {
 }
 
 impl AuditLogArguments {
-    fn known(&self) -> LogPolicy {
+    fn log_policy(&self) -> LogPolicy {
         if self.accept_log { LogPolicy::Accept } else { LogPolicy::Compare }
     }
 }
 
-/// Where a letter is written, and how long it is valid.
+/// The file and the validity of a letter.
 #[derive(Debug, clap::Args)]
 pub struct LetterOutput {
     /// Write the letter to this new file, mode 0600; - is stdout [default: stdout]
@@ -247,24 +247,24 @@ fn send_operation(
     let transport = HttpTransport::new(http, https, fingerprint)?;
     let prompter = cx.prompter(identity.pin.pin_source.as_ref(), None)?;
     let mut person = TerminalPrompter::new(prompter, cx.output);
-    let answered = backend.administer(&keyset, &transport, operation, identity.log.known(), &mut person, cx.now());
+    let answered = backend.administer(&keyset, &transport, operation, identity.log.log_policy(), &mut person, cx.now());
     unless_refused(answered, |failure| clock::explain_clock_error(failure, &transport, cx.now()))
 }
 
-/// Turns a refusal into a failure. `told` completes the text of each failure.
+/// Turns a refusal into a failure. `complete` completes the text of each failure.
 fn unless_refused(
     answered: Result<CommandResult, Failure>,
-    told: impl FnOnce(Failure) -> Failure,
+    complete: impl FnOnce(Failure) -> Failure,
 ) -> Result<CommandResult, Failure> {
     match answered {
-        Ok(CommandResult { answer: OpenedResponse::Other(StatementAnswer::Refused(reason)), alarm }) => {
+        Ok(CommandResult { answer: OpenedResponse::Other(StatementAnswer::Refused(reason)), log_mismatch }) => {
             let refused = format!("refused by the authority: {reason}");
-            Err(told(match alarm {
+            Err(complete(match log_mismatch {
                 None => Failure::new(Exit::Refused, refused),
-                Some(alarm) => log_mismatch_failure(&alarm, &refused),
+                Some(log_mismatch) => log_mismatch_failure(&log_mismatch, &refused),
             }))
         }
-        answered => answered.map_err(told),
+        answered => answered.map_err(complete),
     }
 }
 
@@ -275,18 +275,18 @@ fn answer(
     answered: CommandResult,
     give: impl FnOnce(OpenedResponse) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
-    let CommandResult { answer, alarm } = unless_refused(Ok(answered), |failure| failure)?;
-    match (answer, alarm) {
+    let CommandResult { answer, log_mismatch } = unless_refused(Ok(answered), |failure| failure)?;
+    match (answer, log_mismatch) {
         (answer, None) => give(answer),
-        (answer, Some(alarm)) => {
+        (answer, Some(log_mismatch)) => {
             give(answer)?;
-            Err(log_mismatch_failure(&alarm, "the command was executed, and its result is shown"))
+            Err(log_mismatch_failure(&log_mismatch, "the command was executed, and its result is shown"))
         }
     }
 }
 
-fn log_mismatch_failure(alarm: &LogMismatch, outcome: &str) -> Failure {
-    Failure::new(Exit::NotVerified, format!("{alarm}; {outcome}")).with_remedy(
+fn log_mismatch_failure(log_mismatch: &LogMismatch, outcome: &str) -> Failure {
+    Failure::new(Exit::NotVerified, format!("{log_mismatch}; {outcome}")).with_remedy(
         "keep this text, and have the authority's database and log examined before you continue; \
          each command repeats this until somebody you trust tells you that the database was \
          restored from a backup, and you add --accept-log",
@@ -344,7 +344,7 @@ fn request_letter(
     }
     let out = new_file(letter_out)?;
     let target = operation.target().unwrap_or_default().to_owned();
-    interrupt::says(format!(
+    interrupt::set_message(format!(
         "interrupted: it is unknown whether the command was executed; if it was, \
          `tokenkeep admin letter {target} --letter-out FILE` fetches the letter"
     ));
@@ -424,15 +424,17 @@ mod tests {
     #[test]
     fn an_authoritys_refusal_is_worded_like_any_other_failure() {
         let early = "cannot accept the statement: it is not valid before then; compare the clocks";
-        let refused =
-            CommandResult { answer: OpenedResponse::Other(StatementAnswer::Refused(early.to_owned())), alarm: None };
+        let refused = CommandResult {
+            answer: OpenedResponse::Other(StatementAnswer::Refused(early.to_owned())),
+            log_mismatch: None,
+        };
         let worded = |failure: Failure| Failure { message: format!("the clock; {}", failure.message), ..failure };
         let failure = unless_refused(Ok(refused), worded).unwrap_err();
         assert_eq!(failure.exit, Exit::Refused);
         assert_eq!(failure.message, format!("the clock; refused by the authority: {early}"));
         assert!(unless_refused(Err(Failure::fault("broken")), worded).unwrap_err().message.starts_with("the clock"));
         let answered =
-            || CommandResult { answer: OpenedResponse::Other(StatementAnswer::Acknowledged(7)), alarm: None };
+            || CommandResult { answer: OpenedResponse::Other(StatementAnswer::Acknowledged(7)), log_mismatch: None };
         assert!(unless_refused(Ok(answered()), worded).is_ok());
     }
 

@@ -20,7 +20,7 @@ use super::config::ModuleFiles;
 use super::context::{Context, directory};
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
-use super::{descriptors, output};
+use super::{output, startup};
 use crate::agent::client::{AgentClient, AgentStatus};
 use crate::agent::{
     self, AgentProcessError, Endpoint, Keystore, Link, MappedCode, ModuleWorker, ModuleWorkerConfig, PromptConfig,
@@ -108,7 +108,7 @@ fn serve(directory: SocketDirectory, background: bool, cx: &Context<'_>) -> Resu
     let mut worker: Vec<OsString> = vec![WORKER.into()];
     worker.extend(cx.common_arguments());
     let configuration = cx.configuration()?;
-    let mut environment = PromptEnvironment::new(env::vars_os()).with_descriptors(descriptors::open_at_start());
+    let mut environment = PromptEnvironment::new(env::vars_os()).with_descriptors(startup::descriptors_at_start());
     if let Some(timeout) = configuration.prompter_timeout {
         environment = environment.with_timeout(timeout);
     }
@@ -150,13 +150,13 @@ fn announce(open: &StartupReport, cx: &Context<'_>) {
 /// endpoint from the API endpoint.
 fn systemd_sockets() -> Result<[Option<UnixListener>; 2], Failure> {
     let failed = |error: io::Error| Failure::usage(format!("cannot use a passed socket: {error}"));
-    let mut given = listenfd::ListenFd::from_env();
+    let mut sockets = listenfd::ListenFd::from_env();
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
     let (mut ssh, mut api) = (None, None);
-    for index in 0..given.len() {
+    for index in 0..sockets.len() {
         let name = names.next().unwrap_or_default();
-        let Some(listener) = given.take_unix_listener(index).map_err(failed)? else { continue };
+        let Some(listener) = sockets.take_unix_listener(index).map_err(failed)? else { continue };
         listener.set_nonblocking(false).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let file = address.as_pathname().and_then(Path::file_stem).unwrap_or_default().to_string_lossy().into_owned();
@@ -216,7 +216,7 @@ pub fn run_worker(arguments: &WorkerArguments, cx: &Context<'_>) -> Result<Exit,
     let module_workers = module_workers.collect::<Result<_, AgentProcessError>>()?;
     let keystore = Keystore::with_module_workers(tokens, module_workers, link.clone(), settings, Arc::new(SystemClock));
     if let Some(file) = HiddenKeysets::of_this_user().file() {
-        keystore.hide_what_is_in(file);
+        keystore.set_hidden_list(file);
     }
     agent::run_worker(&link, listeners, sandbox, code, &keystore)?;
     Ok(Exit::Done)
@@ -257,8 +257,8 @@ fn environment(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Fa
         start_in_background(directory, cx)?;
     }
     // Warn while this can still be fixed: every use that needs a person would be refused.
-    if let Some(why) = agent_status(directory).and_then(|told| told.cannot_ask) {
-        cx.output.warning(format!("the agent runs, but {why}"));
+    if let Some(problem) = agent_status(directory).and_then(|status| status.prompter_problem) {
+        cx.output.warning(format!("the agent runs, but {problem}"));
     }
     let variables = [("SSH_AUTH_SOCK", Endpoint::Ssh), ("TOKENKEEP_AGENT_API", Endpoint::Api)]
         .map(|(name, endpoint)| (name, directory.socket(endpoint)));
@@ -299,10 +299,10 @@ fn start_in_background(directory: &SocketDirectory, cx: &Context<'_>) -> Result<
     }
     // It exited without serving; its log has the reason.
     let status = child.wait().map_err(failed)?;
-    let said = fs::read_to_string(&log_file).unwrap_or_default();
-    let reason = said.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it exited at once");
+    let log_text = fs::read_to_string(&log_file).unwrap_or_default();
+    let reason = log_text.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it exited at once");
     let failure = Failure::new(Exit::of_status(status), reason);
-    let remedy = said.lines().rev().find_map(|line| line.strip_prefix("help: "));
+    let remedy = log_text.lines().rev().find_map(|line| line.strip_prefix("help: "));
     Err(match remedy {
         Some(remedy) => failure.with_remedy(remedy),
         None => failure,
@@ -320,28 +320,28 @@ fn status(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Failure
     lines.extend(
         states
             .iter()
-            .map(|(endpoint, path, state)| format!("{}: {} ({})", endpoint.name(), path.display(), words(state))),
+            .map(|(endpoint, path, state)| format!("{}: {} ({})", endpoint.name(), path.display(), state_text(state))),
     );
     let sockets: serde_json::Map<_, _> = states
         .iter()
         .map(|(endpoint, path, state)| {
-            (endpoint.name().to_owned(), json!({ "path": path.display().to_string(), "state": words(state) }))
+            (endpoint.name().to_owned(), json!({ "path": path.display().to_string(), "state": state_text(state) }))
         })
         .collect();
-    let told = process.and_then(|_| agent_status(directory));
-    let (locked, asks_by, cannot_ask) =
-        told.map(|told| (Some(told.locked), told.asks_by, told.cannot_ask)).unwrap_or_default();
+    let reported = process.and_then(|_| agent_status(directory));
+    let (locked, prompter, prompter_problem) =
+        reported.map(|status| (Some(status.locked), status.prompter, status.prompter_problem)).unwrap_or_default();
     if locked == Some(true) {
         lines.push("It is locked: no key can be used. `ssh-add -X` unlocks it.".to_owned());
     }
-    lines.extend(asks_by.iter().map(|way| format!("It asks a person by {way}.")));
-    lines.extend(cannot_ask.iter().map(|why| format!("It {why}.")));
+    lines.extend(prompter.iter().map(|prompter| format!("It asks a person by {prompter}.")));
+    lines.extend(prompter_problem.iter().map(|problem| format!("It {problem}.")));
     let value = json!({
         "process": process,
         "sockets": sockets,
         "locked": locked,
-        "asks_by": asks_by,
-        "cannot_ask": cannot_ask,
+        "prompter": prompter,
+        "prompter_problem": prompter_problem,
     });
     cx.output.answer(lines.join("\n"), &value)?;
     let all_live = states.iter().all(|(_, _, state)| *state == SocketState::Live);
@@ -354,7 +354,7 @@ fn agent_status(directory: &SocketDirectory) -> Option<AgentStatus> {
     agent.status().inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 
-fn words(state: &SocketState) -> &str {
+fn state_text(state: &SocketState) -> &str {
     match state {
         SocketState::Absent => "absent",
         SocketState::Live => "live",
@@ -409,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_reads_back_what_is_quoted() {
+    fn a_shell_reads_quoted_paths_unchanged() {
         for path in ["/run/user/1000/tokenkeep/agent/ssh.sock", "/a b/$(id)/`x`/it's", "/\"quoted\"/\\n;&|"] {
             let output = Process::new("sh")
                 .args(["-c", &format!("SOCK={}; export SOCK; printf %s \"$SOCK\"", quoted(Path::new(path)))])

@@ -14,7 +14,6 @@ use serde_json::json;
 use super::arguments::{NewPinArguments, PinArguments};
 use super::context::{Context, directory};
 use super::exit::{Exit, Failure};
-use super::progress;
 use super::{file_io, interrupt, output};
 use crate::authority::{
     Authority, Configuration, EnvironmentPaths, PreparedInit, UnsignedError, token_at_last_pin_try,
@@ -144,13 +143,15 @@ fn init(arguments: &InitArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
         }
         None => None,
     };
-    interrupt::says("the authority is not created yet: interrupted; run the same command with the same PIN to resume");
+    interrupt::set_message(
+        "the authority is not created yet: interrupted; run the same command with the same PIN to resume",
+    );
     // The letter is written before the authority counts as created. If the process dies before
     // that, the same command writes the letter.
-    let letter = progress::during("creating the authority's token and keys", || {
+    let letter = output::with_spinner("creating the authority's token and keys", || {
         prepared.execute(&pin, so_pin.as_ref(), |letter| write_first_letter(letter, &arguments.letter_out))
     })?;
-    interrupt::says("the authority is created, but interrupted before the report");
+    interrupt::set_message("the authority is created, but interrupted before the report");
     cx.output.answer(
         format!(
             "Created the authority {:?} on the token {label:?}; its database is in {}.\n\
@@ -238,7 +239,7 @@ fn answer_locally(
     cx: &Context<'_>,
 ) -> Result<Vec<u8>, Failure> {
     let pin = pin_of(&configuration, pin, cx)?;
-    progress::during("answering the statement", || -> Result<_, Failure> {
+    output::with_spinner("answering the statement", || -> Result<_, Failure> {
         let authority = Authority::open(configuration, &pin, cx.now())?;
         authority.answer_statement(statement.as_der(), StatementChannel::File, cx.now()).map_err(
             |reason| match reason {

@@ -15,7 +15,7 @@ use crate::statement::{AdminOperation, SignedStatement};
 use crate::token::TokenInfo;
 use crate::transport::Transport;
 
-/// Where operations run.
+/// The process that runs operations: this one or the agent.
 #[derive(Debug)]
 pub enum Backend {
     /// this process, which opens the tokens itself

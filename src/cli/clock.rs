@@ -40,14 +40,14 @@ fn format_offset(offset: SignedDuration, now: Timestamp) -> Option<String> {
         return None;
     }
     let second = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
-    let there = now.checked_add(offset).unwrap_or(now);
+    let authority_time = now.checked_add(offset).unwrap_or(now);
     Some(format!(
         "this machine's clock is probably wrong, set it first: it is {} {} the authority's (here \
          {}, there {})",
         format_duration(offset.abs()),
         if offset.is_positive() { "behind" } else { "ahead of" },
         second(now),
-        second(there),
+        second(authority_time),
     ))
 }
 
@@ -80,7 +80,7 @@ mod tests {
         HttpTransport::new(&url, "https://127.0.0.1:1", [0; 32]).unwrap()
     }
 
-    fn said(exit: Exit, message: &str, offset: SignedDuration) -> String {
+    fn message_after(exit: Exit, message: &str, offset: SignedDuration) -> String {
         explain_clock_error(Failure::new(exit, message), &dated(offset), Timestamp::now()).message
     }
 
@@ -88,19 +88,19 @@ mod tests {
 
     #[test]
     fn a_wrong_clock_is_reported_first() {
-        let behind = said(Exit::Refused, EXPIRED, SignedDuration::from_hours(3 * 24 + 1));
+        let behind = message_after(Exit::Refused, EXPIRED, SignedDuration::from_hours(3 * 24 + 1));
         assert!(behind.starts_with("this machine's clock is probably wrong"), "{behind}");
         assert!(behind.contains("it is 3 days behind the authority's (here ") && behind.ends_with(EXPIRED), "{behind}");
-        let ahead = said(Exit::NotVerified, EXPIRED, -SignedDuration::from_mins(31));
+        let ahead = message_after(Exit::NotVerified, EXPIRED, -SignedDuration::from_mins(31));
         assert!(ahead.contains("it is 30 minutes ahead of") || ahead.contains("it is 31 minutes ahead of"), "{ahead}");
     }
 
     #[test]
     fn advice_that_would_not_help_is_left_out() {
         let expired = format!("{EXPIRED}, and this clock says later{UNLESS_THE_CLOCK_IS_WRONG}ask for a letter");
-        let ahead = said(Exit::Refused, &expired, -SignedDuration::from_hours(800 * 24));
+        let ahead = message_after(Exit::Refused, &expired, -SignedDuration::from_hours(800 * 24));
         assert!(ahead.ends_with("and this clock says later"), "{ahead}");
-        let right = said(Exit::Refused, &expired, SignedDuration::ZERO);
+        let right = message_after(Exit::Refused, &expired, SignedDuration::ZERO);
         assert!(right.ends_with("ask for a letter"), "{right}");
 
         let failure = Failure::new(Exit::Refused, EXPIRED).with_remedy("leave them out");
@@ -110,13 +110,13 @@ mod tests {
 
     #[test]
     fn a_right_clock_is_not_mentioned() {
-        assert_eq!(said(Exit::Refused, EXPIRED, SignedDuration::from_mins(2)), EXPIRED);
+        assert_eq!(message_after(Exit::Refused, EXPIRED, SignedDuration::from_mins(2)), EXPIRED);
         let wrong_pin = "wrong PIN: the certificate is valid";
-        assert_eq!(said(Exit::Pin, wrong_pin, SignedDuration::from_hours(24)), wrong_pin);
+        assert_eq!(message_after(Exit::Pin, wrong_pin, SignedDuration::from_hours(24)), wrong_pin);
         // Nothing was sent, and the failure is not about time: no request is made.
         let other = "cannot use the keyset: it is not enrolled";
-        assert_eq!(said(Exit::Refused, other, SignedDuration::from_hours(24)), other);
+        assert_eq!(message_after(Exit::Refused, other, SignedDuration::from_hours(24)), other);
         let invalid = "cannot verify the answer: the signature is invalid";
-        assert_eq!(said(Exit::Refused, invalid, SignedDuration::from_hours(24)), invalid);
+        assert_eq!(message_after(Exit::Refused, invalid, SignedDuration::from_hours(24)), invalid);
     }
 }

@@ -18,7 +18,7 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCan
 use clap_complete::env::{CompleteEnv, EnvCompleter, Shells};
 
 use super::exit::{Exit, Failure};
-use super::{hardening, output};
+use super::{output, startup};
 
 /// Names the shell in which a script asks for candidates.
 const VARIABLE: &str = "TOKENKEEP_COMPLETE";
@@ -90,7 +90,7 @@ pub fn answer(command: impl Fn() -> clap::Command) -> Option<Exit> {
     if !["bash", "fish", "zsh"].contains(&shell.as_str()) || env::args_os().nth(1)? != "--" {
         return None;
     }
-    if hardening::harden().is_err() {
+    if startup::harden().is_err() {
         return Some(Exit::Fault);
     }
     panic::catch_unwind(AssertUnwindSafe(|| complete(command))).unwrap_or(Some(Exit::Fault))

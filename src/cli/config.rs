@@ -217,9 +217,9 @@ fn module_of(text: &str) -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct ModuleFiles {
     paths: Vec<PathBuf>,
-    /// Whether the user named them; otherwise they were only registered with the system.
+    /// true if the user named them; otherwise they were only registered with the system
     named: bool,
-    /// How they were found, for messages.
+    /// The source of their names, for messages.
     origin: &'static str,
 }
 
@@ -240,12 +240,12 @@ impl ModuleFiles {
         Self { paths: usual.into_iter().collect(), named: false, origin: "the usual path of SoftHSM" }
     }
 
-    /// How they were found, for messages.
+    /// The source of their names, for messages.
     pub fn origin(&self) -> &'static str {
         self.origin
     }
 
-    /// Whether the user named them; otherwise they were only registered with the system.
+    /// Returns true if the user named them; otherwise they were only registered with the system.
     pub fn are_named(&self) -> bool {
         self.named
     }
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_file_says_nothing() {
+    fn the_shipped_file_sets_nothing() {
         let shipped = parse(include_str!("../../hsm-config/agent.toml")).unwrap();
         assert!(shipped.modules.is_empty() && shipped.keyset.is_none() && shipped.pin_source.is_none());
     }
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_to_be_isolated_is() {
+    fn only_modules_to_isolate_are_isolated() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().canonicalize().unwrap().join(name);
         for name in ["a.so", "b.so", "c.so"] {
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_more_particular_file_hides_the_later_ones() {
+    fn the_first_file_of_a_name_hides_the_later_ones() {
         let directory = tempfile::tempdir().unwrap();
         let (own, system) = (directory.path().join("own"), directory.path().join("system"));
         fs::create_dir_all(&own).unwrap();

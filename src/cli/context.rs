@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use super::arguments::{CommonArguments, KeysetArguments};
 use super::backend::Backend;
 use super::config::{AgentConfiguration, ModuleFiles, ModulePaths};
-use super::descriptors;
 use super::exit::Failure;
 use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
 use super::output::Output;
+use super::startup;
 use crate::agent::client::AgentClient;
 use crate::agent::{Endpoint, SocketDirectory};
 use crate::keyset::{FoundKeyset, KeysetChoice, Tokens};
@@ -48,7 +48,7 @@ impl<'a> Context<'a> {
         Ok(self.configuration.get_or_init(|| configuration))
     }
 
-    /// Whether `--module` was given. An authority's module is in its configuration instead.
+    /// Returns true if `--module` was given. An authority's module is in its configuration instead.
     pub fn names_modules(&self) -> bool {
         !self.common.modules.is_empty()
     }
@@ -138,7 +138,7 @@ impl<'a> Context<'a> {
         };
         let new_pin = new_pin.cloned().unwrap_or(PinSource::Prompt);
         let credentials = directory("CREDENTIALS_DIRECTORY");
-        Ok(Prompter::new(pin, new_pin).with_credentials(credentials).with_descriptors(descriptors::open_at_start()))
+        Ok(Prompter::new(pin, new_pin).with_credentials(credentials).with_descriptors(startup::descriptors_at_start()))
     }
 }
 

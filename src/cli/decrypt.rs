@@ -12,10 +12,9 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::expiry;
 use super::file_io::{self, Content};
-use super::mail_report::{MailReport, SenderArguments, told_unsigned};
-use super::message;
+use super::mail_report::{MailReport, SenderArguments, unsigned_notes};
 use super::terminal_prompter::TerminalPrompter;
-use super::verify::{given_anchors, malformed_message, report, sentence, with_known_anchors};
+use super::verify::{ca_anchors, malformed_message, report, sentence, with_known_anchors};
 use crate::keyset::KeysetChoice;
 use crate::pki::Certificate;
 use crate::smime::{self, Message, MessageFormat, MessageKind, SignatureVerdict, SmimeError, VerifiedMessage};
@@ -40,8 +39,8 @@ pub struct DecryptArguments {
 
 /// Decrypts, and verifies a signature inside.
 pub fn run(arguments: &DecryptArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
-    message::check(cx.output, arguments.files.out(), Content::Decrypted)?;
-    let given = given_anchors(&arguments.ca, cx)?;
+    file_io::check_message(cx.output, arguments.files.out(), Content::Decrypted)?;
+    let ca_certificates = ca_anchors(&arguments.ca, cx)?;
     let message = Message::read(&file_io::read(arguments.files.input())?)?;
     let backend = cx.backend()?;
     let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
@@ -56,7 +55,7 @@ pub fn run(arguments: &DecryptArguments, cx: &Context<'_>) -> Result<Exit, Failu
         MessageFormat::Der | MessageFormat::Pem => None,
     };
     let content = unpacked.as_ref().unwrap_or(&decrypted.content);
-    let inside = InnerSignature::read(&message, &decrypted.content, given, cx);
+    let inside = InnerSignature::read(&message, &decrypted.content, ca_certificates, cx);
     let mut facts = vec![format!("Decrypted with keyset {:?}.", decrypted.keyset)];
     if !decrypted.integrity_protected && !inside.is_good() {
         facts.push("Not integrity-protected: only a signature inside can prove the sender and the content.".to_owned());
@@ -64,8 +63,14 @@ pub fn run(arguments: &DecryptArguments, cx: &Context<'_>) -> Result<Exit, Failu
     facts.extend(inside.facts(&message));
     let mut value = json!({ "keyset": decrypted.keyset, "integrity_protected": decrypted.integrity_protected });
     inside.add_member(&mut value);
-    let done =
-        message::deliver(cx.output, arguments.files.out(), content, Content::Decrypted, &facts.join("\n"), value)?;
+    let done = file_io::deliver_message(
+        cx.output,
+        arguments.files.out(),
+        content,
+        Content::Decrypted,
+        &facts.join("\n"),
+        value,
+    )?;
     inside.check(arguments.sender).map(|()| done)
 }
 
@@ -83,13 +88,13 @@ enum InnerSignature {
 impl InnerSignature {
     /// Reads the decrypted content. Only its outermost structure decides whether it is signed: a
     /// body inside may quote a message that somebody else signed.
-    fn read(outer: &Message, content: &[u8], given: Vec<Certificate>, cx: &Context<'_>) -> Self {
+    fn read(outer: &Message, content: &[u8], ca_certificates: Vec<Certificate>, cx: &Context<'_>) -> Self {
         let message = match Message::read(content) {
             Ok(message) if message.kind == MessageKind::Signed => message,
             Ok(_) | Err(SmimeError::NoMessage(_)) => return Self::None,
             Err(error) => return Self::Unreadable(error.to_string()),
         };
-        let verified = with_known_anchors(given, cx)
+        let verified = with_known_anchors(ca_certificates, cx)
             .and_then(|anchors| smime::verify(&message, None, &[], &anchors, cx.now()).map_err(malformed_message));
         match verified {
             Ok(verified) => {
@@ -100,7 +105,7 @@ impl InnerSignature {
         }
     }
 
-    /// Whether a good signature covers the whole content.
+    /// Returns true if a good signature covers the whole content.
     fn is_good(&self) -> bool {
         matches!(self, Self::Read(read) if read.0.is_good() && read.1.is_whole())
     }
@@ -108,7 +113,7 @@ impl InnerSignature {
     /// The report for a person.
     fn facts(&self, outer: &Message) -> Vec<String> {
         match self {
-            Self::None => told_unsigned(outer),
+            Self::None => unsigned_notes(outer),
             Self::Unreadable(reason) => vec![format!("The signature inside cannot be checked: {reason}")],
             Self::Read(read) => {
                 let (verified, facts) = &**read;

@@ -13,7 +13,6 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::file_io::{self, Content};
 use super::hidden_keysets::HiddenKeysets;
-use super::message;
 use crate::keyset::{self, FoundKeyset, KeyUse, KeysetHolder, Trust};
 use crate::pki::path::{self, CertificatePurpose};
 use crate::pki::{Certificate, EmailAddress, PathProblem, same_address};
@@ -56,7 +55,7 @@ pub struct EncryptArguments {
 /// Encrypts to all recipients and, by default, to the own keyset.
 pub fn run(arguments: &EncryptArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let content = if arguments.format == FormatArgument::Der { Content::Binary } else { Content::Text };
-    message::check(cx.output, arguments.files.out(), content)?;
+    file_io::check_message(cx.output, arguments.files.out(), content)?;
     let mut recipients = Vec::new();
     for path in &arguments.certificates {
         recipients.extend(Certificate::read_all(&file_io::read(Some(path))?)?);
@@ -81,7 +80,7 @@ pub fn run(arguments: &EncryptArguments, cx: &Context<'_>) -> Result<Exit, Failu
     let input = if arguments.format == FormatArgument::Smime { smime::to_encryptable(&input) } else { input };
     let cms = smime::encrypt(&input, &recipients, Cipher::default())?;
     let encrypted = Message::write(&cms, arguments.format.into(), None)?;
-    message::deliver(
+    file_io::deliver_message(
         cx.output,
         arguments.files.out(),
         &encrypted,
@@ -208,7 +207,7 @@ fn own_certificate(
     Ok(own)
 }
 
-/// Says why the user is unknown.
+/// The note for a user who cannot be identified.
 fn not_known(people: &[KeysetHolder]) -> String {
     if people.is_empty() {
         return "Not encrypted to yourself: no keyset here names its person.".to_owned();

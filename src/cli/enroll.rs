@@ -100,12 +100,12 @@ pub fn run(arguments: &EnrollArguments, cx: &Context<'_>) -> Result<Exit, Failur
         letter.authority_name,
         arguments.keyset.as_str()
     )));
-    interrupt::says("not enrolled: interrupted; run the same command with the same letter to resume");
+    interrupt::set_message("not enrolled: interrupted; run the same command with the same letter to resume");
     let enrolled = backend
         .enroll(&transport, &letter, &options, &mut person, cx.now())
         .map_err(|failure| clock::explain_clock_error(failure, &transport, cx.now()))
         .map_err(|failure| if_hidden(failure, &arguments.keyset, &backend))?;
-    interrupt::says("enrolled, but interrupted before the report: `tokenkeep keysets` lists the keyset");
+    interrupt::set_message("enrolled, but interrupted before the report: `tokenkeep keysets` lists the keyset");
     show_again(&enrolled.keyset, cx);
     render(&enrolled, cx)
 }

@@ -1,11 +1,11 @@
-//! How the program ends: an exit code, one line with the reason, and one with the next step.
+//! The end of the program: an exit code, one line with the reason, and one with the next step.
 
 use std::io::Write;
 use std::process::ExitStatus;
 
 use serde::{Serialize, Serializer};
 
-use super::progress;
+use super::output;
 use crate::agent::AgentProcessError;
 use crate::agent::client::ClientError;
 use crate::authority::{AuthorityError, ConfigurationError};
@@ -84,7 +84,7 @@ impl Exit {
 /// what other threads may still use (a pending module call, the service's last request), and have
 /// crashed programs that had finished.
 pub fn end(exit: Exit) -> ! {
-    progress::clear();
+    output::clear_spinners();
     // A failed flush cannot be reported any more.
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();
@@ -97,13 +97,13 @@ impl Serialize for Exit {
     }
 }
 
-/// Why the command failed.
+/// A failed command in JSON.
 #[derive(Debug, Serialize)]
 pub struct Failure {
     /// the exit code
     #[serde(rename = "code")]
     pub exit: Exit,
-    /// what could not be done, and why
+    /// the failed operation and the reason
     pub message: String,
     /// the next step, unless the message names it already
     #[serde(skip_serializing_if = "Option::is_none")]

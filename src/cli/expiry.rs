@@ -7,7 +7,7 @@ use super::output::Output;
 use crate::keyset::FoundKeyset;
 use crate::pki::Certificate;
 
-/// How long before a certificate expires the warnings begin: 60 days.
+/// Time before the end of a certificate's validity from which commands warn: 60 days.
 pub const WARNING_PERIOD: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 /// Warns if a certificate that the keyset uses expires soon. One that has expired is refused where
@@ -32,8 +32,8 @@ fn line(keyset: &FoundKeyset, now: Timestamp) -> Option<String> {
     ))
 }
 
-/// When the keyset's signing certificate or the newest of its encryption certificates expires,
-/// whichever is first. Older encryption certificates only decrypt old messages.
+/// The earlier end of validity: of the keyset's signing certificate, or of the newest of its
+/// encryption certificates. Older encryption certificates only decrypt old messages.
 pub fn end_of_use(keyset: &FoundKeyset) -> Option<Timestamp> {
     let end = |id| Certificate::from_der(&keyset.certificate_of(id)?.der).ok().map(|found| found.not_after());
     let signing = keyset.signing.as_ref().and_then(end);

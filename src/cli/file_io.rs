@@ -7,8 +7,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::exit::Failure;
-use super::progress;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::exit::{Exit, Failure};
+use super::output::{self, Output};
 
 /// Files being written and directories in use, removed when the program is interrupted.
 static CLEANUP: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -81,7 +85,7 @@ pub fn check_new(path: &Path) -> Result<(), Failure> {
 
 /// Writes all bytes to a file; `-` or `None` means stdout.
 pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), Failure> {
-    progress::clear();
+    output::clear_spinners();
     let Some(path) = to_file(file) else {
         return to_stdout(bytes, content);
     };
@@ -128,7 +132,7 @@ fn to_stdout(bytes: &[u8], content: Content) -> Result<(), Failure> {
     }
 }
 
-/// Whether the bytes are UTF-8 without control characters that could affect a terminal.
+/// Returns true if the bytes are UTF-8 without control characters that could affect a terminal.
 fn is_text(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes)
         .is_ok_and(|text| !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')))
@@ -186,6 +190,45 @@ pub fn unregister_cleanup(path: &Path) {
     }
 }
 
+/// The output of the four message commands: writes the bytes and reports the facts. With `--json`
+/// and no `--out`, the bytes are in the answer as `data` in base64. Without both, the bytes are the
+/// answer, and the facts go to stderr.
+pub fn deliver_message(
+    output: &Output,
+    out: Option<&Path>,
+    bytes: &[u8],
+    content: Content,
+    facts: &str,
+    value: Value,
+) -> Result<Exit, Failure> {
+    let to_file = out.filter(|path| *path != Path::new("-"));
+    match (output.is_json(), to_file) {
+        (true, None) => output.answer(facts, &with(value, "data", STANDARD.encode(bytes))),
+        (true, Some(path)) => {
+            write(out, bytes, content)?;
+            output.answer(facts, &with(value, "out", path.display().to_string()))
+        }
+        (false, _) => {
+            write(out, bytes, content)?;
+            output.note(facts);
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn with(mut value: Value, name: &str, member: String) -> Value {
+    if let Some(members) = value.as_object_mut() {
+        members.insert(name.to_owned(), Value::String(member));
+    }
+    value
+}
+
+/// Refuses what [`deliver_message`] would refuse, before any PIN is asked for.
+pub fn check_message(output: &Output, out: Option<&Path>, content: Content) -> Result<(), Failure> {
+    let in_json = output.is_json() && out.is_none_or(|path| path == Path::new("-"));
+    if in_json { Ok(()) } else { check(out, content) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -219,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_leads_to_what_is_replaced() {
+    fn a_file_behind_a_link_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let (file, link) = (directory.path().join("file"), directory.path().join("link"));
         fs::write(&file, b"old").unwrap();
@@ -230,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_written_to() {
+    fn a_device_is_written_directly() {
         write(Some(Path::new("/dev/null")), b"gone", Content::Binary).unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }

@@ -19,11 +19,11 @@ use jiff::Timestamp;
 use super::arguments::{KeysetArguments, PinArguments};
 use super::backend::Backend;
 use super::context::Context;
-use super::descriptors;
 use super::exit::{Exit, Failure};
 use super::expiry;
 use super::file_io::{self, Content};
 use super::person_name::without_addresses;
+use super::startup;
 use super::terminal_prompter::TerminalPrompter;
 use super::verify::{anchors, sentence};
 use crate::keyset::{self, FoundKeyset, KeysetError, SignOptions};
@@ -93,8 +93,8 @@ pub fn run(arguments: &GitSignArguments, cx: &Context<'_>) -> Result<Exit, Failu
 fn sign(arguments: &GitSignArguments, status: &mut StatusLines, cx: &Context<'_>) -> Result<Exit, Failure> {
     let backend = cx.backend()?;
     let keyset = match &arguments.local_user {
-        Some(wanted) => {
-            let keyset = keyset_of(wanted, &backend, cx)?;
+        Some(signer) => {
+            let keyset = keyset_of(signer, &backend, cx)?;
             expiry::warn(&keyset, cx.output, cx.now());
             keyset
         }
@@ -139,11 +139,11 @@ fn verify(
     for line in verified.worst().map(lines_of).unwrap_or_default() {
         status.say(&line)?;
     }
-    let said = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
+    let report = verified.signers.iter().map(sentence).collect::<Vec<_>>().join("\n");
     if !verified.is_good() {
-        return Err(Failure::new(Exit::NotVerified, format!("not verified: {said}")));
+        return Err(Failure::new(Exit::NotVerified, format!("not verified: {report}")));
     }
-    cx.output.note(said);
+    cx.output.note(report);
     Ok(Exit::Done)
 }
 
@@ -201,9 +201,9 @@ fn date(signer: &SignerReport) -> String {
 }
 
 /// The keyset that git's KEYID selects by e-mail address, keyset name or certificate fingerprint.
-fn keyset_of(wanted: &str, backend: &Backend, cx: &Context<'_>) -> Result<FoundKeyset, Failure> {
+fn keyset_of(signer: &str, backend: &Backend, cx: &Context<'_>) -> Result<FoundKeyset, Failure> {
     let (keysets, troubles) = backend.keysets()?;
-    let mut fitting: Vec<_> = keysets.iter().filter(|keyset| keyset.is_usable() && is_meant(wanted, keyset)).collect();
+    let mut fitting: Vec<_> = keysets.iter().filter(|keyset| keyset.is_usable() && is_meant(signer, keyset)).collect();
     if fitting.len() > 1 {
         // If several have this address, take the one that other commands use.
         let default = cx.choice(&KeysetArguments { keyset: None, token: None })?.default;
@@ -218,7 +218,7 @@ fn keyset_of(wanted: &str, backend: &Backend, cx: &Context<'_>) -> Result<FoundK
         [] => {
             super::token::warn(cx, &troubles);
             let message =
-                format!("cannot sign for {wanted:?}: no present keyset has this address, name or fingerprint");
+                format!("cannot sign for {signer:?}: no present keyset has this address, name or fingerprint");
             Err(Failure::absent(message)
                 .with_remedy("insert its token, or set user.signingkey (git config) to one of `tokenkeep keysets`"))
         }
@@ -237,19 +237,19 @@ fn keyset_of(wanted: &str, backend: &Backend, cx: &Context<'_>) -> Result<FoundK
     }
 }
 
-fn is_meant(wanted: &str, keyset: &FoundKeyset) -> bool {
+fn is_meant(signer: &str, keyset: &FoundKeyset) -> bool {
     let certificate = signing_certificate(keyset);
     // Without user.signingkey git passes `Name <address>`.
-    let address = wanted.rsplit_once('<').and_then(|(_, rest)| rest.strip_suffix('>')).unwrap_or(wanted);
+    let address = signer.rsplit_once('<').and_then(|(_, rest)| rest.strip_suffix('>')).unwrap_or(signer);
     if address.contains('@') {
         let emails = certificate.map(|certificate| certificate.emails()).unwrap_or_default();
         return emails.iter().any(|email| same_address(email, address));
     }
-    if wanted.parse::<KeysetName>().is_ok_and(|name| name == keyset.name) {
+    if signer.parse::<KeysetName>().is_ok_and(|name| name == keyset.name) {
         return true;
     }
-    let fingerprint: Option<Fingerprint> = wanted.trim_start_matches("0x").parse().ok();
-    certificate.zip(fingerprint).is_some_and(|(certificate, wanted)| certificate.fingerprint() == wanted)
+    let fingerprint: Option<Fingerprint> = signer.trim_start_matches("0x").parse().ok();
+    certificate.zip(fingerprint).is_some_and(|(certificate, signer)| certificate.fingerprint() == signer)
 }
 
 /// The signing certificate that the public index names. The signature uses the one that the private
@@ -284,7 +284,7 @@ impl StatusLines {
             None => return Ok(Self(None)),
             Some(1) => Box::new(io::stdout()),
             Some(2) => Box::new(io::stderr()),
-            Some(number) if !descriptors::open_at_start().contains(&number) => {
+            Some(number) if !startup::descriptors_at_start().contains(&number) => {
                 return Err(Failure::usage(format!("cannot write status lines: descriptor {number} is not open")));
             }
             Some(number) => {
@@ -307,19 +307,19 @@ impl StatusLines {
 mod tests {
     use super::*;
 
-    fn words(line: &[&str]) -> Vec<String> {
+    fn called_as(line: &[&str]) -> Vec<String> {
         with_verb(line.iter().map(OsString::from)).into_iter().map(|word| word.into_string().unwrap()).collect()
     }
 
     #[test]
-    fn the_name_it_is_called_by_is_the_verb() {
+    fn the_programs_name_selects_the_command() {
         let git = ["--status-fd=2", "-bsau", "user@example.org"];
-        let called = |name: &str| words(&[&[name][..], &git].concat());
+        let called = |name: &str| called_as(&[&[name][..], &git].concat());
         assert_eq!(called("/usr/bin/tokenkeep-git-sign")[1..], [&["git-sign"][..], &git].concat());
         assert_eq!(called("git-sign")[1], "git-sign");
         assert_eq!(called("/opt/git-sign/tokenkeep")[1], "--status-fd=2");
-        assert_eq!(words(&["tokenkeep", "git-sign"]), ["tokenkeep", "git-sign"]);
-        assert!(words(&[]).is_empty());
+        assert_eq!(called_as(&["tokenkeep", "git-sign"]), ["tokenkeep", "git-sign"]);
+        assert!(called_as(&[]).is_empty());
     }
 
     fn signer(verdict: SignatureVerdict) -> SignerReport {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn only_good_signatures_are_good_and_names_add_no_line() {
+    fn only_good_signatures_are_reported_good_and_names_add_no_line() {
         let wrong = signer(SignatureVerdict::SignatureWrong { reason: "changed".into() });
         let unchecked = signer(SignatureVerdict::Unchecked { reason: "SHA-1".into() });
         for (signer, first) in [

@@ -42,7 +42,7 @@ impl HiddenKeysets {
         KeysetRef::read_hidden(path).map_err(unreadable)
     }
 
-    /// Whether the list contains this keyset.
+    /// Returns true if the list contains this keyset.
     pub fn is_hidden(list: &[KeysetRef], keyset: &FoundKeyset) -> bool {
         list.iter().any(|hidden| hidden.is(keyset))
     }

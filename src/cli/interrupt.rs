@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::exit::{self, Exit, Failure};
-use super::{file_io, progress};
+use super::{file_io, output};
 use crate::prompter::showable;
 
 /// Time that the program may continue after Ctrl-C before it is ended.
@@ -23,12 +23,12 @@ static HANDLED_BY_CALLER: AtomicBool = AtomicBool::new(false);
 static TERMINAL: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// The message for an interrupt now.
-static WORDS: Mutex<Option<String>> = Mutex::new(None);
+static MESSAGE: Mutex<Option<String>> = Mutex::new(None);
 
 /// Sets the message that Ctrl-C prints from now on: which operation is unfinished, and how to
 /// resume it.
-pub fn says(words: impl Into<String>) {
-    *WORDS.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.into());
+pub fn set_message(message: impl Into<String>) {
+    *MESSAGE.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.into());
 }
 
 /// Saves the terminal's settings and starts the thread that waits for Ctrl-C.
@@ -61,7 +61,7 @@ pub fn delegate_to_caller() {
 
 fn end() -> ! {
     file_io::discard_unfinished();
-    progress::clear();
+    output::clear_spinners();
     if let (Ok(terminal), Ok(saved)) = (File::options().write(true).open("/dev/tty"), TERMINAL.lock())
         && let Some(saved) = saved.as_ref()
     {
@@ -69,7 +69,7 @@ fn end() -> ! {
         let _ = tcsetattr(&terminal, OptionalActions::Now, saved);
     }
     // No thread holds this lock for long: messages are set before their operation begins.
-    let words = WORDS.lock().unwrap_or_else(PoisonError::into_inner).take();
-    eprintln!("{}", words.as_deref().map_or_else(|| "interrupted".to_owned(), showable));
+    let message = MESSAGE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    eprintln!("{}", message.as_deref().map_or_else(|| "interrupted".to_owned(), showable));
     exit::end(Exit::Interrupted)
 }

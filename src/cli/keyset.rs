@@ -125,7 +125,7 @@ pub fn list(arguments: &KeysetListArguments, cx: &Context<'_>) -> Result<Exit, F
             vec![
                 keyset.name.as_str().to_owned(),
                 keyset.level.to_string(),
-                standing(&keyset.standing) + if is_hidden(keyset) { "; hidden" } else { "" },
+                status(&keyset.status) + if is_hidden(keyset) { "; hidden" } else { "" },
                 keyset.encryption.len().to_string(),
                 keyset.token.label.clone(),
                 keyset.token.serial.clone(),
@@ -154,7 +154,7 @@ fn show(arguments: KeysetShowArguments, cx: &Context<'_>) -> Result<Exit, Failur
     let mut lines = vec![
         field("Keyset", keyset.name.as_str()),
         field("Level", &keyset.level.to_string()),
-        field("Status", &standing(&keyset.standing)),
+        field("Status", &status(&keyset.status)),
         field("Token", &keyset.token.name().to_string()),
         // From the public index, which anybody can write on some tokens.
         field(
@@ -243,8 +243,8 @@ fn delete(arguments: DeleteArguments, cx: &Context<'_>) -> Result<Exit, Failure>
     )
 }
 
-fn standing(standing: &KeysetStatus) -> String {
-    match standing {
+fn status(status: &KeysetStatus) -> String {
+    match status {
         KeysetStatus::Enrolled => "enrolled".to_owned(),
         KeysetStatus::Pending { reference } => format!("not finished (letter {reference})"),
         KeysetStatus::ReenrollmentPending { reference } => {
@@ -254,7 +254,7 @@ fn standing(standing: &KeysetStatus) -> String {
 }
 
 fn summary(keyset: &FoundKeyset) -> Value {
-    let (standing, reference) = match &keyset.standing {
+    let (status, reference) = match &keyset.status {
         KeysetStatus::Enrolled => ("enrolled", None),
         KeysetStatus::Pending { reference } => ("pending", Some(reference)),
         KeysetStatus::ReenrollmentPending { reference } => ("reenrollment-pending", Some(reference)),
@@ -262,7 +262,7 @@ fn summary(keyset: &FoundKeyset) -> Value {
     json!({
         "keyset": keyset.name.as_str(),
         "level": keyset.level.to_string(),
-        "standing": standing,
+        "status": status,
         "reference": reference,
         "authority": { "name": keyset.authority.name, "http": keyset.authority.http, "https": keyset.authority.https },
         "token": { "label": keyset.token.label, "serial": keyset.token.serial },

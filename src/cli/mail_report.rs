@@ -15,7 +15,7 @@ const MAX_VALUE_CHARACTERS: usize = 200;
 /// Maximum number of unsigned parts that are listed.
 const MAX_NAMED_PARTS: usize = 8;
 
-/// Whether a mail's sender may differ from its signer.
+/// The option that allows a mail's sender to differ from its signer.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct SenderArguments {
     /// Accept a signed mail whose From does not name its signer
@@ -70,7 +70,7 @@ impl MailReport {
         }
     }
 
-    /// Whether the message has no unsigned parts.
+    /// Returns true if the message has no unsigned parts.
     pub fn is_whole(&self) -> bool {
         self.outside.is_empty() && self.beside.is_empty()
     }
@@ -107,7 +107,7 @@ impl MailReport {
         if !self.beside.is_empty() {
             lines.push(format!("In the output, but not signed: {}.", list(&self.beside)));
         }
-        lines.extend(told_outside(&self.outside));
+        lines.extend(outside_note(&self.outside));
         lines.push("Revocation: not checked.".to_owned());
         lines.join("\n")
     }
@@ -132,12 +132,12 @@ impl MailReport {
 }
 
 /// The header fields of an unsigned mail, one a line, and the parts beside the encrypted part.
-pub fn told_unsigned(message: &Message) -> Vec<String> {
+pub fn unsigned_notes(message: &Message) -> Vec<String> {
     let fields = shown_fields(&message.headers().collect::<Vec<_>>(), None);
-    fields.iter().map(field_line).chain(told_outside(&message.outside)).collect()
+    fields.iter().map(field_line).chain(outside_note(&message.outside)).collect()
 }
 
-fn told_outside(outside: &[String]) -> Option<String> {
+fn outside_note(outside: &[String]) -> Option<String> {
     (!outside.is_empty()).then(|| format!("Not in the output, and not signed: {}.", list(outside)))
 }
 
@@ -192,17 +192,17 @@ mod tests {
             (ContentType::AUDIT_CHECKPOINT, "audit log"),
             (ContentType::from_contents(&[0x2a, 3]), "1.2.3"),
         ] {
-            let said = no_mail(&content_type).unwrap();
-            assert!(said.starts_with("This is not mail") && said.contains(what), "{said}");
+            let text = no_mail(&content_type).unwrap();
+            assert!(text.starts_with("This is not mail") && text.contains(what), "{text}");
         }
     }
 
     #[test]
     fn a_field_is_one_line_and_marked() {
         let value = format!("x\u{85}y\u{202e}{}", "z".repeat(1000));
-        let told = field_line(&ShownField { name: "Subject", value, is_signed: false });
-        assert!(told.ends_with("(not signed)") && told.len() < 300, "{told}");
-        assert!(!told.contains(['\u{85}', '\u{202e}']), "{told}");
+        let line = field_line(&ShownField { name: "Subject", value, is_signed: false });
+        assert!(line.ends_with("(not signed)") && line.len() < 300, "{line}");
+        assert!(!line.contains(['\u{85}', '\u{202e}']), "{line}");
         assert_eq!(list(&["a".to_owned(), "b".to_owned()]), "a, b");
         assert!(list(&vec!["part".to_owned(); 20]).ends_with("and 12 more"));
     }

@@ -26,7 +26,6 @@ mod config;
 mod context;
 mod decrypt;
 mod demo;
-mod descriptors;
 mod doctor;
 mod encrypt;
 mod enroll;
@@ -34,24 +33,20 @@ mod exit;
 mod expiry;
 mod file_io;
 mod git_sign;
-mod hardening;
 mod hidden_keysets;
 mod interrupt;
 mod keyset;
 mod mail_report;
 mod man;
-mod message;
 mod output;
 mod person_name;
 mod pin;
-mod progress;
 mod sign;
+mod startup;
 mod table;
 mod terminal_prompter;
 mod token;
 mod token_check;
-mod trace;
-mod trusted_files;
 mod verify;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -163,7 +158,7 @@ impl Cli {
 }
 
 impl Command {
-    /// Whether the command handles signals itself.
+    /// Returns true if the command handles signals itself.
     fn handles_signals(&self) -> bool {
         matches!(self, Self::Agent(_) | Self::AgentWorker(_))
     }
@@ -171,7 +166,7 @@ impl Command {
 
 /// Runs the program and exits.
 pub fn main() -> ! {
-    descriptors::remember_open();
+    startup::record_descriptors();
     if let Some(exit) = completions::answer(Cli::command) {
         exit::end(exit);
     }
@@ -184,14 +179,14 @@ pub fn main() -> ! {
 /// Runs the command and reports its failure.
 fn outcome(cli: Cli) -> Exit {
     let output = Output::new(cli.common.json);
-    trace::start(cli.common.verbose);
+    startup::start_log(cli.common.verbose);
     let watch = if cli.command.handles_signals() { || Ok(()) } else { interrupt::watch };
     // The sandboxed worker cannot start programs, and a child that answers a check runs none
     // itself.
     if !matches!(cli.command, Command::AgentWorker(_) | Command::TokenCheck) {
         run_checks_by(CheckProcess);
     }
-    let result = hardening::harden().and_then(|()| watch()).and_then(|()| {
+    let result = startup::harden().and_then(|()| watch()).and_then(|()| {
         // A panic ends with the exit code of a fault, and leaves no half-written files.
         panic::catch_unwind(AssertUnwindSafe(|| run(cli, &output))).unwrap_or_else(|_| {
             file_io::discard_unfinished();

@@ -1,19 +1,24 @@
 //! The program's output: text by default, one JSON value with `--json`. Answers go to stdout,
-//! everything else to stderr.
+//! everything else to stderr, also the spinner during long steps, such as generating keys.
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
-use super::progress;
 use super::table::{self, TableColumn, WIDTH};
 use crate::prompter::showable;
 
 /// Maximum width of a line, in characters.
 const MAX_WIDTH: usize = 80;
+
+/// The visible spinners.
+static SPINNERS: Mutex<Vec<ProgressBar>> = Mutex::new(Vec::new());
 
 /// Prints answers, warnings and failures as text or JSON.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ impl Output {
         Self { json }
     }
 
-    /// Whether answers are JSON.
+    /// true if answers are JSON.
     pub fn is_json(&self) -> bool {
         self.json
     }
@@ -39,7 +44,7 @@ impl Output {
         } else {
             plain(&text.to_string())
         };
-        progress::clear();
+        clear_spinners();
         if !line.is_empty() {
             print(&mut io::stdout().lock(), &line)?;
         }
@@ -60,12 +65,12 @@ impl Output {
         }
         let rows: Vec<Vec<String>> =
             rows.into_iter().map(|row| row.into_iter().map(|cell| showable(&cell)).collect()).collect();
-        self.answer(table::lay_out(columns, &rows, terminal_width()), value)
+        self.answer(table::format_table(columns, &rows, terminal_width()), value)
     }
 
     /// Prints a note to stderr; not with `--json`.
     pub fn note(&self, text: impl Display) {
-        progress::clear();
+        clear_spinners();
         if !self.json {
             eprintln!("{}", plain(&text.to_string()));
         }
@@ -73,7 +78,7 @@ impl Output {
 
     /// Prints a warning to stderr, also with `--json`.
     pub fn warning(&self, text: impl Display) {
-        progress::clear();
+        clear_spinners();
         if self.json {
             eprintln!("{}", serde_json::json!({ "warning": text.to_string() }));
         } else {
@@ -83,7 +88,7 @@ impl Output {
 
     /// Prints a failure and its remedy to stderr. [`Exit::Done`] prints nothing.
     pub fn failure(&self, failure: &Failure) {
-        progress::clear();
+        clear_spinners();
         if failure.exit == Exit::Done {
             return;
         }
@@ -135,6 +140,36 @@ pub fn print(stream: &mut impl Write, line: &str) -> Result<(), Failure> {
         Err(error) => Err(Failure::fault(format!("cannot write to stdout: {error}"))),
         Ok(()) => Ok(()),
     }
+}
+
+/// Removes all spinners from the terminal. Called before any other output and at every exit.
+pub fn clear_spinners() {
+    let shown = std::mem::take(&mut *SPINNERS.lock().unwrap_or_else(PoisonError::into_inner));
+    for spinner in shown {
+        spinner.finish_and_clear();
+    }
+}
+
+/// Runs `work` with a spinner and this label on stderr, if stderr is a terminal.
+pub fn with_spinner<T>(label: &'static str, work: impl FnOnce() -> T) -> T {
+    let spinner = spinner(label);
+    let result = work();
+    spinner.finish_and_clear();
+    result
+}
+
+/// A spinner on stderr, which the caller can stop during a prompt. Hidden if stderr is not a
+/// terminal.
+pub fn spinner(label: &'static str) -> ProgressBar {
+    let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let spinner = ProgressBar::with_draw_target(None, target);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        spinner.set_style(style);
+    }
+    spinner.set_message(label);
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    SPINNERS.lock().unwrap_or_else(PoisonError::into_inner).push(spinner.clone());
+    spinner
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub fn named(name: &str) -> String {
     format!("\"{}\"", shown.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Whether the character is a combining mark (U+0300 to U+036F).
+/// Returns true if the character is a combining mark (U+0300 to U+036F).
 fn is_mark(char: char) -> bool {
     matches!(char, '\u{300}'..='\u{36f}')
 }

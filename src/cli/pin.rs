@@ -10,7 +10,7 @@ use super::arguments::{KeysetArguments, NewPinArguments, PinArguments};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::table::TableColumn;
-use super::terminal_prompter::{TerminalPrompter, no_pin, pin_state, pin_words};
+use super::terminal_prompter::{TerminalPrompter, no_pin, pin_state, pin_state_text};
 use crate::keyset::{NoPin, SoPrompter, TokenSelector};
 use crate::prompter::{PinSource, Prompter};
 use crate::token::{Pin, PinRule, TokenInfo};
@@ -95,8 +95,8 @@ fn status(arguments: &PinStatusArguments, cx: &Context<'_>) -> Result<Exit, Fail
             vec![
                 token.label.clone(),
                 token.serial.clone(),
-                pin_words(token.pin_state).to_owned(),
-                pin_words(flags.so_pin_state).to_owned(),
+                pin_state_text(token.pin_state).to_owned(),
+                pin_state_text(flags.so_pin_state).to_owned(),
                 super::token::module_name(&token.module),
             ]
         })

@@ -6,7 +6,6 @@ use super::arguments::{FormatArgument, KeysetArguments, MessageFiles, PinArgumen
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::file_io::{self, Content};
-use super::message;
 use super::terminal_prompter::TerminalPrompter;
 use crate::keyset::SignOptions;
 use crate::smime::{self, Message};
@@ -33,7 +32,7 @@ pub struct SignArguments {
 /// Signs one file.
 pub fn run(arguments: &SignArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let content = if arguments.format == FormatArgument::Der { Content::Binary } else { Content::Text };
-    message::check(cx.output, arguments.files.out(), content)?;
+    file_io::check_message(cx.output, arguments.files.out(), content)?;
     let backend = cx.backend()?;
     let keyset = cx.keyset(&backend, &arguments.which)?;
     let mut input = file_io::read(arguments.files.input())?;
@@ -45,7 +44,7 @@ pub fn run(arguments: &SignArguments, cx: &Context<'_>) -> Result<Exit, Failure>
     let cms = backend.sign(&keyset, &input, options, &mut person, cx.now())?;
     let detached = arguments.detached.then_some(input.as_slice());
     let signed = Message::write(&cms, arguments.format.into(), detached)?;
-    message::deliver(
+    file_io::deliver_message(
         cx.output,
         arguments.files.out(),
         &signed,

@@ -24,7 +24,7 @@ pub struct TableColumn {
     fit: Fit,
 }
 
-/// How a column adapts to a terminal that is too narrow.
+/// The behavior of a column on a narrow terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fit {
     /// its values stay complete
@@ -64,7 +64,7 @@ impl Filled {
         self.cells.iter().map(|cell| cell.width()).max().unwrap_or_default().max(self.heading.width())
     }
 
-    /// The columns by which it can get narrower.
+    /// The number of columns that it can give up.
     fn slack(&self) -> usize {
         match self.fit {
             Fit::Shortened => self.width().saturating_sub(self.heading.width().max(SHORTEST)),
@@ -72,7 +72,7 @@ impl Filled {
         }
     }
 
-    fn says_nothing(&self) -> bool {
+    fn is_omitted(&self) -> bool {
         self.fit == Fit::OmittedIfSame && self.cells.windows(2).all(|pair| matches!(pair, [one, next] if one == next))
     }
 
@@ -83,7 +83,7 @@ impl Filled {
 
 /// The table, without its last line break. Without a `width` (in columns) lines have any length.
 /// Rows that do not fit even if they are shortened become paragraphs, with full values.
-pub fn lay_out(columns: &[TableColumn], rows: &[Vec<String>], width: Option<usize>) -> String {
+pub fn format_table(columns: &[TableColumn], rows: &[Vec<String>], width: Option<usize>) -> String {
     let fill = |(index, column): (usize, &TableColumn)| Filled {
         heading: column.heading.to_uppercase(),
         fit: column.fit,
@@ -92,7 +92,7 @@ pub fn lay_out(columns: &[TableColumn], rows: &[Vec<String>], width: Option<usiz
     let mut filled: Vec<_> = columns.iter().enumerate().map(fill).collect();
     let Some(width) = width else { return lines(&filled, rows.len()) };
     if total(&filled) > width {
-        filled.retain(|column| !column.says_nothing());
+        filled.retain(|column| !column.is_omitted());
     }
     while let excess @ 1.. = total(&filled).saturating_sub(width) {
         let widest = filled.iter_mut().filter(|column| column.slack() > 0).max_by_key(|column| column.width());
@@ -131,8 +131,8 @@ fn cut(value: &str, columns: usize) -> String {
     // The width of a text is not the sum of its characters': a variation selector widens the one
     // before it.
     let ends = value.char_indices().map(|(end, _)| end);
-    let kept = ends.rev().filter_map(|end| value.get(..end)).find(|kept| kept.width() < columns);
-    format!("{}…", kept.unwrap_or_default().trim_end())
+    let prefix = ends.rev().filter_map(|end| value.get(..end)).find(|prefix| prefix.width() < columns);
+    format!("{}…", prefix.unwrap_or_default().trim_end())
 }
 
 /// Each row as a paragraph, with a line for each column that has a value.
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_pipe_gets_full_values_in_one_line_a_row() {
         let long = "Authority ".repeat(12);
-        let text = lay_out(&COLUMNS, &[row(["Schlüssel", "c9287ce204e481cd", &long, "a.so"])], None);
+        let text = format_table(&COLUMNS, &[row(["Schlüssel", "c9287ce204e481cd", &long, "a.so"])], None);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
         assert!(lines[0].starts_with("KEYSET     SERIAL            AUTHORITY  "), "{text}");
@@ -177,14 +177,14 @@ mod tests {
             row(["Grüße an alle, die das hier lesen", "c9287ce204e481cd", &"Ä".repeat(60), "a.so"]),
             row([&name, "0000000000000000", "short", "a.so"]),
         ];
-        let text = lay_out(&COLUMNS, &rows, Some(WIDTH));
+        let text = format_table(&COLUMNS, &rows, Some(WIDTH));
         assert!(text.lines().all(|line| line.width() <= WIDTH), "{text}");
         assert!(text.contains("Grüße an alle, die das hier lesen  c9287ce204e481cd  ÄÄÄ"), "{text}");
         assert!(text.contains("Ä…") && !text.contains("MODULE"), "{text}");
         // Wide characters take two columns.
         assert!(text.contains(&format!("{name}{}0000000000000000", " ".repeat(33 - 22 + 2))), "{text}");
         // A wider terminal shows all of it.
-        let wide = lay_out(&COLUMNS, &rows, Some(200));
+        let wide = format_table(&COLUMNS, &rows, Some(200));
         assert!(wide.contains(&"Ä".repeat(60)) && wide.contains("MODULE"), "{wide}");
     }
 
@@ -195,7 +195,7 @@ mod tests {
             row(["one", "c9287ce204e481cd", &authority, "a.so"]),
             row(["one", "c9287ce204e481cd", &authority, "b.so"]),
         ];
-        let text = lay_out(&COLUMNS, &rows, Some(WIDTH));
+        let text = format_table(&COLUMNS, &rows, Some(WIDTH));
         assert!(text.contains("…  a.so\n") && text.ends_with("…  b.so"), "{text}");
     }
 
@@ -203,7 +203,7 @@ mod tests {
     fn rows_that_cannot_be_shortened_are_paragraphs() {
         let long = "word ".repeat(30).trim().to_owned();
         let rows = [row([&long, "serial", "", "a.so"]), row([&long, "serial", "", "b.so"])];
-        let text = lay_out(&COLUMNS, &rows, Some(WIDTH));
+        let text = format_table(&COLUMNS, &rows, Some(WIDTH));
         assert!(text.lines().all(|line| line.width() <= WIDTH), "{text}");
         assert_eq!(text.matches("serial     serial").count(), 2, "{text}");
         assert!(!text.contains("authority"), "{text}");
@@ -219,7 +219,7 @@ mod tests {
         // Base character and variation selector are two columns together.
         let hearts = "\u{2764}\u{fe0f}".repeat(12);
         assert!((6..=12).all(|columns| cut(&hearts, columns).width() <= columns));
-        let text = lay_out(&COLUMNS, &[row(["k", "s", &hearts.repeat(5), "a.so"])], Some(WIDTH));
+        let text = format_table(&COLUMNS, &[row(["k", "s", &hearts.repeat(5), "a.so"])], Some(WIDTH));
         assert!(text.lines().all(|line| line.width() <= WIDTH) && text.contains('…'), "{text}");
     }
 }

@@ -4,8 +4,7 @@ use std::os::unix::net::UnixStream;
 
 use indicatif::ProgressBar;
 
-use super::output::Output;
-use super::progress;
+use super::output::{self, Output};
 use crate::keyset::{NoPin, Notice, PinRequest, Step, UserPrompter};
 use crate::prompter::{Prompter, PrompterError};
 use crate::token::{Pin, PinState, TokenInfo};
@@ -93,7 +92,7 @@ impl UserPrompter for TerminalPrompter<'_> {
     }
 
     fn progress(&mut self, step: Step) {
-        let words = match step {
+        let label = match step {
             Step::CheckingLetter => "asking the authority about the letter",
             Step::CreatingToken => "creating a new token",
             Step::MakingKeys => "generating keys on the token",
@@ -104,12 +103,12 @@ impl UserPrompter for TerminalPrompter<'_> {
         };
         // Other output may have removed the spinner.
         self.spinner = self.spinner.take().filter(|spinner| !spinner.is_finished());
-        let spinner = self.spinner.get_or_insert_with(|| progress::spinner(words));
+        let spinner = self.spinner.get_or_insert_with(|| output::spinner(label));
         match step {
             Step::InstallingKey { number, of } => {
                 spinner.set_message(format!("installing encryption key {number} of {of}"));
             }
-            _ => spinner.set_message(words),
+            _ => spinner.set_message(label),
         }
     }
 
@@ -135,7 +134,7 @@ impl Drop for TerminalPrompter<'_> {
     }
 }
 
-/// Why the prompter gave no PIN.
+/// The reason for which the prompter gave no PIN.
 pub fn no_pin(error: &PrompterError) -> NoPin {
     match error {
         PrompterError::NoTerminal { .. } => NoPin::NotInteractive(error.to_string()),
@@ -158,7 +157,7 @@ pub fn pin_state(state: PinState) -> &'static str {
 }
 
 /// The state of a PIN, for tables.
-pub fn pin_words(state: PinState) -> &'static str {
+pub fn pin_state_text(state: PinState) -> &'static str {
     match state {
         PinState::Ok => "ok",
         PinState::CountLow => "low on tries",

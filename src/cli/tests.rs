@@ -12,7 +12,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 #[test]
-fn the_definitions_hold_together() {
+fn the_command_definitions_are_valid() {
     Cli::command().debug_assert();
 }
 
@@ -86,7 +86,7 @@ fn invalid_command_lines_are_refused() {
 }
 
 #[test]
-fn keyset_names_are_judged_by_their_own_rules() {
+fn keyset_names_follow_their_own_rules() {
     let long = "a".repeat(33);
     for bad in ["", " a", "a\u{7}b", "\u{202e}a", &long] {
         let error = Cli::try_parse_from(["tokenkeep", "enroll", "--letter", "x", "--keyset", bad]).unwrap_err();

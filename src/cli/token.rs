@@ -13,7 +13,7 @@ use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
 use super::interrupt;
 use super::table::TableColumn;
-use super::terminal_prompter::{pin_state, pin_words};
+use super::terminal_prompter::{pin_state, pin_state_text};
 use crate::keyset::{Erasure, FoundKeyset, TokenSelector, UnreadableToken};
 use crate::prompter::showable;
 use crate::token::{self, SoftHsmConfiguration, TokenInfo, TokenUri, UnreadableTokenDirectory};
@@ -67,7 +67,7 @@ fn erase(arguments: &EraseArguments, cx: &Context<'_>) -> Result<Exit, Failure> 
         let why = format!("not erased: the token {:?} has another serial number", info.label);
         return Err(Failure::new(Exit::Refused, why));
     }
-    interrupt::says(format!("interrupted while {} was being erased; run the same command again", info.name()));
+    interrupt::set_message(format!("interrupted while {} was being erased; run the same command again", info.name()));
     erasure.erase()?;
     let hidden = HiddenKeysets::of_this_user();
     for keyset in hidden.list()?.into_iter().filter(|keyset| keyset.serial == info.serial) {
@@ -93,7 +93,7 @@ fn ask_for_serial(info: &TokenInfo, keysets: &[String]) -> Result<String, Failur
     let question = format!("Erase {}? {lost}\nType its serial number to erase it: ", info.name());
     let shown = question.split('\n').map(showable).collect::<Vec<_>>().join("\n");
     terminal.write_all(shown.as_bytes()).and_then(|()| terminal.flush()).map_err(|_| nobody())?;
-    interrupt::says(format!("not erased: interrupted; {} is unchanged", info.name()));
+    interrupt::set_message(format!("not erased: interrupted; {} is unchanged", info.name()));
     let mut line = String::new();
     BufReader::new(terminal).take(1_024).read_line(&mut line).map_err(|_| nobody())?;
     Ok(line)
@@ -103,9 +103,9 @@ fn ask_for_serial(info: &TokenInfo, keysets: &[String]) -> Result<String, Failur
 pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let backend = cx.backend()?;
     let infos = backend.tokens()?;
-    let (keysets, troubles) = backend.keysets()?;
-    warn(cx, &troubles);
-    warn_of_places(cx, &backend)?;
+    let (keysets, unreadable) = backend.keysets()?;
+    warn(cx, &unreadable);
+    warn_about_storage(cx, &backend)?;
     let on = |token: &TokenInfo| -> Vec<String> {
         keysets.iter().filter(|keyset| is_on(keyset, token)).map(|keyset| keyset.name.as_str().to_owned()).collect()
     };
@@ -116,7 +116,7 @@ pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, F
                 token.label.clone(),
                 token.serial.clone(),
                 token.model.clone(),
-                pin_words(token.pin_state).to_owned(),
+                pin_state_text(token.pin_state).to_owned(),
                 on(token).join(", "),
                 module_name(&token.module),
             ]
@@ -151,7 +151,7 @@ pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, F
 
 /// Warns about tokens that a module skips silently, and about SoftHSM's configuration. The
 /// configuration of the agent's SoftHSM is not known here.
-fn warn_of_places(cx: &Context<'_>, backend: &Backend) -> Result<(), Failure> {
+fn warn_about_storage(cx: &Context<'_>, backend: &Backend) -> Result<(), Failure> {
     let modules = cx.modules()?;
     for unreadable in modules.paths().iter().flat_map(|path| token::unreadable_tokens(path)) {
         let UnreadableTokenDirectory { directory, why, remedy } = unreadable;
@@ -173,14 +173,14 @@ pub fn module_name(module: &Path) -> String {
 }
 
 /// Warns about tokens that could not be read.
-pub fn warn(cx: &Context<'_>, troubles: &[UnreadableToken]) {
-    for unreadable_tokens in troubles {
-        let error = unreadable_tokens.error.to_string();
+pub fn warn(cx: &Context<'_>, unreadable: &[UnreadableToken]) {
+    for token in unreadable {
+        let error = token.error.to_string();
         // Most errors name their token already.
-        if error.contains(&unreadable_tokens.place) {
+        if error.contains(&token.place) {
             cx.output.warning(error);
         } else {
-            cx.output.warning(format_args!("{}: {error}", unreadable_tokens.place));
+            cx.output.warning(format_args!("{}: {error}", token.place));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `tokenkeep verify`: verifies a signed message, and writes its content and its signers. Needs no
 //! PIN and no keyset.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 use serde_json::{Value, json};
@@ -11,10 +12,10 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::file_io::{self, Content};
 use super::mail_report::{self, MailReport};
-use super::message;
+use super::output::Output;
 use super::person_name::named_with_addresses;
-use super::trusted_files;
 use crate::pki::Certificate;
+use crate::pki::certificate_file::CertificateFile;
 use crate::smime::{self, Message, MessageFormat, SignatureVerdict, SignerReport, SmimeError};
 
 /// Arguments of `tokenkeep verify`.
@@ -40,7 +41,7 @@ pub struct VerifyArguments {
 
 /// Verifies. If the verification fails, nothing is written, and the exit code is 8.
 pub fn run(arguments: &VerifyArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
-    message::check(cx.output, arguments.files.out(), Content::Decrypted)?;
+    file_io::check_message(cx.output, arguments.files.out(), Content::Decrypted)?;
     let anchors = anchors(&arguments.ca, cx)?;
     let message = Message::read(&file_io::read(arguments.files.input())?).map_err(malformed_message)?;
     let detached = arguments.content.as_deref().map(|path| file_io::read(Some(path))).transpose()?;
@@ -77,7 +78,7 @@ pub fn run(arguments: &VerifyArguments, cx: &Context<'_>) -> Result<Exit, Failur
         // The caller has the content already.
         return cx.output.answer(signers, &value);
     }
-    message::deliver(cx.output, arguments.files.out(), &content, Content::Binary, &signers, value)
+    file_io::deliver_message(cx.output, arguments.files.out(), &content, Content::Binary, &signers, value)
 }
 
 /// A truncated or malformed message counts as not verified, not as a fault.
@@ -90,14 +91,26 @@ pub fn malformed_message(error: SmimeError) -> Failure {
 }
 
 /// The authorities in the files of `--ca`.
-pub fn given_anchors(ca: &[PathBuf], cx: &Context<'_>) -> Result<Vec<Certificate>, Failure> {
-    let files = ca.iter().map(|path| trusted_files::read(path, cx.output)).collect::<Result<Vec<_>, _>>()?;
+pub fn ca_anchors(ca: &[PathBuf], cx: &Context<'_>) -> Result<Vec<Certificate>, Failure> {
+    let files = ca.iter().map(|path| read_authorities(path, cx.output)).collect::<Result<Vec<_>, _>>()?;
     Ok(files.into_iter().flatten().collect())
+}
+
+/// The certificates of authorities to trust in a file (`--ca`). A file without a certificate is a
+/// usage error; an unreadable certificate beside readable ones is a warning.
+fn read_authorities(path: &Path, output: &Output) -> Result<Vec<Certificate>, Failure> {
+    let named = |reason: String| Failure::usage(format!("cannot read the authorities in {}: {reason}", path.display()));
+    let bytes = fs::read(path).map_err(|error| named(error.to_string()))?;
+    let file = CertificateFile::read(&bytes).map_err(|error| named(error.reason()))?;
+    for unreadable in &file.unreadable {
+        output.warning(format!("ignored an unreadable certificate in {}: {unreadable}", path.display()));
+    }
+    Ok(file.certificates)
 }
 
 /// The authorities in the files of `--ca`, and those of all present keysets.
 pub fn anchors(ca: &[PathBuf], cx: &Context<'_>) -> Result<Vec<Certificate>, Failure> {
-    with_known_anchors(given_anchors(ca, cx)?, cx)
+    with_known_anchors(ca_anchors(ca, cx)?, cx)
 }
 
 /// These authorities, and those of all present keysets.

@@ -24,7 +24,7 @@ use crate::crash_point;
 /// Signs the command, sends it to the authority and processes the response: verifies that this
 /// authority signed it for this statement, opens its letter, and compares the authority's audit log
 /// with the stored checkpoint. [`CommandResult::answer`] holds a refusal by the authority,
-/// [`CommandResult::alarm`] a mismatch of the log.
+/// [`CommandResult::log_mismatch`] a mismatch of the log.
 ///
 /// `transport` must lead to [`FoundKeyset::authority`], pinned to
 /// [`FoundKeyset::authority_sha256`]. Both come from the public index, so nothing is sent if the

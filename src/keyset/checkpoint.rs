@@ -35,7 +35,7 @@ pub struct CommandResult {
     /// the outcome of the command
     pub answer: OpenedResponse,
     /// why the log cannot be trusted; the answer is authentic nevertheless
-    pub alarm: Option<Box<LogMismatch>>,
+    pub log_mismatch: Option<Box<LogMismatch>>,
 }
 
 /// The outcome of a command, its letter opened.
@@ -62,7 +62,7 @@ impl fmt::Debug for OpenedResponse {
 #[serde(deny_unknown_fields)]
 #[error(
     "the authority's audit log was truncated or rewritten: {finding}; known here: {}; reported now: {}",
-    described(.known.as_ref()), described(Some(.told))
+    described(.known.as_ref()), described(Some(.received))
 )]
 pub struct LogMismatch {
     /// The mismatch.
@@ -70,7 +70,7 @@ pub struct LogMismatch {
     /// The stored checkpoint, if there was one.
     pub known: Option<Checkpoint>,
     /// The checkpoint in the response.
-    pub told: Checkpoint,
+    pub received: Checkpoint,
 }
 
 /// How the log differs from the stored checkpoint.
@@ -82,14 +82,12 @@ pub enum LogMismatchKind {
     Shorter,
     /// The same number of entries, but a different last entry.
     #[error("its last entry has changed")]
-    #[serde(rename = "other-end")]
     DifferentLastEntry,
     /// The authority itself reports that its log lacks the known entry.
     #[error("the authority itself reports that it lacks the entry {0} that is known here")]
     Contradicted(u64),
     /// The statement named a position, and the response does not say whether the log still has it.
     #[error("the authority does not say whether it still has the entry {0} that is known here")]
-    #[serde(rename = "not-said")]
     Unconfirmed(u64),
     /// A different audit key signed the checkpoint.
     #[error("a different audit key signed its checkpoint")]
@@ -112,30 +110,32 @@ pub(super) fn judge(
     authority: Fingerprint,
     log_policy: LogPolicy,
 ) -> Result<Option<Checkpoint>, Box<LogMismatch>> {
-    let told = &response.checkpoint;
+    let received = &response.checkpoint;
     let kept = kept.filter(|_| log_policy == LogPolicy::Compare);
-    let alarm = |finding| Err(Box::new(LogMismatch { finding, known: kept.cloned(), told: told.clone() }));
-    if let Err(error) = told.verify(authority) {
-        return alarm(LogMismatchKind::Signature(error.to_string()));
+    let mismatch = |finding| Err(Box::new(LogMismatch { finding, known: kept.cloned(), received: received.clone() }));
+    if let Err(error) = received.verify(authority) {
+        return mismatch(LogMismatchKind::Signature(error.to_string()));
     }
-    let Some(known) = kept else { return Ok(Some(told.clone())) };
-    if told.key != known.key {
-        return alarm(LogMismatchKind::OtherKey);
+    let Some(known) = kept else { return Ok(Some(received.clone())) };
+    if received.key != known.key {
+        return mismatch(LogMismatchKind::OtherKey);
     }
     let is_continued = match (stated, response.known_log) {
         (None, _) => false,
         (Some(_), Some(LogVerdict::Continued)) => true,
-        (Some(stated), Some(LogVerdict::Contradicted)) => return alarm(LogMismatchKind::Contradicted(stated.sequence)),
+        (Some(stated), Some(LogVerdict::Contradicted)) => {
+            return mismatch(LogMismatchKind::Contradicted(stated.sequence));
+        }
         // The authority refuses some statements before it reads the log, so a refusal may carry no
         // verdict.
         (Some(_), None) if matches!(response.answer, StatementAnswer::Refused(_)) => false,
-        (Some(stated), None) => return alarm(LogMismatchKind::Unconfirmed(stated.sequence)),
+        (Some(stated), None) => return mismatch(LogMismatchKind::Unconfirmed(stated.sequence)),
     };
-    let is_later = stated == Some(known.position()) || told.at > known.at;
-    match told.sequence.cmp(&known.sequence) {
-        std::cmp::Ordering::Less if is_later => alarm(LogMismatchKind::Shorter),
-        std::cmp::Ordering::Equal if told.head != known.head => alarm(LogMismatchKind::DifferentLastEntry),
-        std::cmp::Ordering::Greater if is_continued && stated == Some(known.position()) => Ok(Some(told.clone())),
+    let is_later = stated == Some(known.position()) || received.at > known.at;
+    match received.sequence.cmp(&known.sequence) {
+        std::cmp::Ordering::Less if is_later => mismatch(LogMismatchKind::Shorter),
+        std::cmp::Ordering::Equal if received.head != known.head => mismatch(LogMismatchKind::DifferentLastEntry),
+        std::cmp::Ordering::Greater if is_continued && stated == Some(known.position()) => Ok(Some(received.clone())),
         _ => Ok(None),
     }
 }
@@ -148,16 +148,16 @@ pub(super) fn answered(
     judged: Result<Option<Checkpoint>, Box<LogMismatch>>,
     person: &mut dyn UserPrompter,
 ) -> CommandResult {
-    let alarm = match judged {
+    let log_mismatch = match judged {
         Ok(checkpoint) => {
             if let Some(checkpoint) = checkpoint {
                 keep(token, index, checkpoint, person);
             }
             None
         }
-        Err(alarm) => Some(alarm),
+        Err(mismatch) => Some(mismatch),
     };
-    CommandResult { answer, alarm }
+    CommandResult { answer, log_mismatch }
 }
 
 /// Replaces the checkpoint on the unlocked token that `judged_by` carries. A failure is only a

@@ -38,7 +38,7 @@ pub struct FoundKeyset {
     /// the addresses of its authority
     pub authority: AuthorityAddress,
     /// the enrollment state
-    pub standing: KeysetStatus,
+    pub status: KeysetStatus,
     /// the token that stores it
     pub token: TokenInfo,
     /// `CKA_ID` of the signing key; `None` before the first enrollment is finished
@@ -55,7 +55,7 @@ impl FoundKeyset {
     pub(super) fn from_index(index: PublicIndex, token: &TokenInfo, certificates: &[StoredCertificate]) -> Self {
         let record = index.keyset;
         let reference = index.pending.map(|pending| pending.reference);
-        let standing = match (&record.keys, reference) {
+        let status = match (&record.keys, reference) {
             (None, reference) => KeysetStatus::Pending { reference: reference.unwrap_or_default() },
             (Some(_), Some(reference)) => KeysetStatus::ReenrollmentPending { reference },
             (Some(_), None) => KeysetStatus::Enrolled,
@@ -74,7 +74,7 @@ impl FoundKeyset {
             name: record.name,
             level: record.level,
             authority: record.authority,
-            standing,
+            status,
             token: token.clone(),
             signing: signing.as_ref().map(Hex::key_id),
             encryption: encryption.iter().map(Hex::key_id).collect(),
@@ -90,7 +90,7 @@ impl FoundKeyset {
 
     /// The reference of the letter of an unfinished enrollment.
     pub fn pending_reference(&self) -> Option<&str> {
-        match &self.standing {
+        match &self.status {
             KeysetStatus::Enrolled => None,
             KeysetStatus::Pending { reference } | KeysetStatus::ReenrollmentPending { reference } => Some(reference),
         }

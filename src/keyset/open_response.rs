@@ -15,8 +15,8 @@ const OPERATION: &str = "open the response";
 /// Verifies that the response comes from the keyset's authority and answers this statement, and
 /// compares the authority's audit log with the stored checkpoint. Always asks for one PIN. A letter
 /// is decrypted with the keyset's encryption key and returned as [`super::OpenedResponse::Letter`].
-/// [`CommandResult::answer`] holds a refusal by the authority, [`CommandResult::alarm`] a mismatch
-/// of the log.
+/// [`CommandResult::answer`] holds a refusal by the authority, [`CommandResult::log_mismatch`] a
+/// mismatch of the log.
 ///
 /// A response from an authority other than the public index names is refused before the PIN. The
 /// content is returned only if the private index names the same authority: a change of the public

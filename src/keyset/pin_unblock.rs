@@ -68,7 +68,7 @@ impl Tokens {
         &self,
         selector: Option<&TokenSelector>,
     ) -> Result<(Vec<TokenPins>, Vec<UnreadableToken>), KeysetError> {
-        let (pins, mut troubles) = self.look_at_pins(selector)?;
+        let (pins, mut troubles) = self.pin_states(selector)?;
         match troubles.pop() {
             Some(unreadable_tokens) if pins.is_empty() => Err(unreadable_tokens.error),
             last => {
@@ -83,7 +83,7 @@ impl Tokens {
     /// # Errors
     /// The selected token does not exist. Without a selector, and outside the agent: a module
     /// cannot list its tokens.
-    pub fn look_at_pins(
+    pub fn pin_states(
         &self,
         selector: Option<&TokenSelector>,
     ) -> Result<(Vec<TokenPins>, Vec<UnreadableToken>), KeysetError> {

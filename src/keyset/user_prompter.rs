@@ -65,7 +65,6 @@ pub enum NoPin {
     /// As [`NoPin::Unavailable`], but only because this process cannot prompt: the caller may
     /// prompt elsewhere.
     #[error("{0}")]
-    #[serde(rename = "nobody-here")]
     NotInteractive(String),
     /// One try is left, and no user at a terminal accepted the risk.
     #[error("one try is left on this token, and no user can be warned; run this at a terminal")]
@@ -117,7 +116,6 @@ pub enum Notice {
     },
     /// The objects of an interrupted enrollment are removed first.
     #[error("removing an unfinished enrollment into the keyset {:?}", keyset.as_str())]
-    #[serde(rename = "abandoning")]
     RollingBack {
         /// the keyset's name
         keyset: KeysetName,
@@ -163,10 +161,10 @@ pub enum Notice {
         entry: u64,
     },
     /// A certificate in use at the authority expires soon; the text is part of its signed response.
-    #[error("the authority says: {told}")]
+    #[error("the authority says: {text}")]
     CertificateEnding {
         /// the certificate, its expiry, and the remedy
-        told: String,
+        text: String,
     },
     /// The authority's audit checkpoint could not be stored on the token; the previous one stays.
     #[error(

@@ -21,7 +21,6 @@ pub enum TransportError {
         "cannot use the response from {url}: {reason}; check that this is the authority's address, not a proxy's, and \
          try again"
     )]
-    #[serde(rename = "bad-answer")]
     BadResponse {
         /// The requested URL.
         url: String,
@@ -50,7 +49,6 @@ pub enum TransportError {
         "cannot trust the authority at {url}: its certificate has the fingerprint {found}, expected {known}; \
          check the address, and the fingerprint in the letter"
     )]
-    #[serde(rename = "other-authority")]
     WrongAuthority {
         /// The URL of the certificate.
         url: String,

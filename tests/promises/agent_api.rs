@@ -90,13 +90,13 @@ fn every_answer_is_as_described() {
     assert_eq!(caller.posts("/v1/unlock", &wrong, 403)["error"]["kind"], "pin");
     caller.posts("/v1/unlock", &right, 204);
 
-    events_and_acts(&caller);
+    events_and_operations(&caller);
     let done = caller.called.borrow();
     let missing: Vec<_> = caller.description.operations().into_iter().filter(|one| !done.contains(one)).collect();
     assert!(missing.is_empty(), "not called: {missing:?}");
 }
 
-fn events_and_acts(caller: &Caller) {
+fn events_and_operations(caller: &Caller) {
     let mut events = EventStream::events(&caller.user.machine, &caller.agent);
     caller.called.borrow_mut().insert("GET /v1/events".to_owned());
     caller.posts("/v1/log-in", &json!({ "keyset": "default" }), 200);
@@ -111,44 +111,49 @@ fn events_and_acts(caller: &Caller) {
 
     // An operation as a command runs it: the API asks the client for the PIN, and nobody else.
     let questions = caller.user.machine.read_text("questions");
-    let line_schema = caller.description.component("ActLine");
-    let next = |act: &mut EventStream| {
-        let line = act.line();
+    let line_schema = caller.description.component("OperationEvent");
+    let next = |events: &mut EventStream| {
+        let line = events.line();
         let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         schema::fits(&caller.description, line_schema, &line);
         line
     };
     let request = json!({ "sign": { "keyset": { "name": "strict" }, "content": b64(b"content"), "detached": false } });
-    schema::fits(&caller.description, caller.description.request("POST", "/v1/acts"), &request);
-    let mut act = caller.follows("/v1/acts", Some(&request));
-    let id = next(&mut act)["begun"]["id"].as_str().unwrap().to_owned();
-    let ask = next(&mut act);
+    schema::fits(&caller.description, caller.description.request("POST", "/v1/operations"), &request);
+    let mut events = caller.follows("/v1/operations", Some(&request));
+    let id = next(&mut events)["begun"]["id"].as_str().unwrap().to_owned();
+    let ask = next(&mut events);
     assert_eq!(ask["ask"]["question"]["existing"]["operation"], "sign");
-    let (template, actual) = ("/v1/acts/{id}/answer", format!("/v1/acts/{id}/answer"));
+    let (template, actual) = ("/v1/operations/{id}/answer", format!("/v1/operations/{id}/answer"));
     let answers = |number: u32, status: u16| {
         let reply = json!({ "number": number, "reply": { "pin": b64(TestUser::PIN.as_bytes()) } });
         caller.calls("POST", template, &actual, Some(&reply), status)
     };
     answers(2, 409);
     answers(1, 204);
-    let done = next(&mut act);
+    let done = next(&mut events);
     assert!(done["done"]["signed"].is_string(), "{done}");
-    wait_for("the act's name is forgotten", || {
+    wait_for("the operation's ID is forgotten", || {
         let reply = json!({ "number": 1, "reply": { "yes": {} } }).to_string();
         (caller.curl(&actual, &["-d", &reply]).status == 404).then_some(())
     });
     answers(1, 404);
-    caller.called.borrow_mut().insert("POST /v1/acts".to_owned());
-    caller.posts("/v1/acts", &json!({ "sign-anything": {} }), 400);
+    caller.called.borrow_mut().insert("POST /v1/operations".to_owned());
+    caller.posts("/v1/operations", &json!({ "sign-anything": {} }), 400);
 
     // Only the operation of that name signs a statement, and the prompt says that it is one.
-    let order = json!({
-        "administer": { "keyset": { "name": "strict" }, "order": { "list": {} }, "way": "file", "known_log": "compare" }
+    let administer = json!({
+        "administer": {
+            "keyset": { "name": "strict" },
+            "admin_operation": { "list": {} },
+            "channel": "file",
+            "log_policy": "compare"
+        }
     });
-    let mut act = caller.follows("/v1/acts", Some(&order));
-    next(&mut act);
-    assert_eq!(next(&mut act)["ask"]["question"]["existing"]["operation"], "sign the command");
-    act.kill();
+    let mut events = caller.follows("/v1/operations", Some(&administer));
+    next(&mut events);
+    assert_eq!(next(&mut events)["ask"]["question"]["existing"]["operation"], "sign the command");
+    events.kill();
 
     // Lists need no person; a failure is reported at the end.
     for (request, end) in [
@@ -156,11 +161,11 @@ fn events_and_acts(caller: &Caller) {
         (json!({ "list-keysets": {} }), "done"),
         (json!({ "choose-keyset": { "name": "nobody" } }), "failed"),
     ] {
-        let mut act = caller.follows("/v1/acts", Some(&request));
-        next(&mut act);
-        let last = next(&mut act);
+        let mut events = caller.follows("/v1/operations", Some(&request));
+        next(&mut events);
+        let last = next(&mut events);
         assert!(last[end].is_object(), "{last}");
-        assert_eq!(act.rest(), "", "nothing follows");
+        assert_eq!(events.rest(), "", "nothing follows");
     }
     assert_eq!(caller.user.machine.read_text("questions"), questions, "the prompter was asked in the command's place");
 }
@@ -294,7 +299,9 @@ fn nothing_is_served_that_is_not_described() {
             assert_eq!(caller.curl(&beyond, &["--path-as-is"]).status, 404, "{beyond}");
         }
     }
-    for path in ["/", "/v1", "/v1/", "/v1/sign-digest", "/v1/statements", "/v1/acts/00", "/v1/keysets/default/keys"] {
+    for path in
+        ["/", "/v1", "/v1/", "/v1/sign-digest", "/v1/statements", "/v1/operations/00", "/v1/keysets/default/keys"]
+    {
         assert_eq!(caller.curl(path, &[]).status, 404, "{path}");
     }
 }

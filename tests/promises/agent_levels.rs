@@ -57,7 +57,7 @@ fn serial_of(asked: &PromptedUser, label: &str) -> String {
 }
 
 #[test]
-fn two_at_once_are_two_prompts_in_order_each_for_its_own_use() {
+fn concurrent_uses_get_one_prompt_each_in_order() {
     let asked = asked(&[("strict", "high")]);
     asked.offered();
     asked.will(&["no", PIN]);

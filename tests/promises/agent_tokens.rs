@@ -189,7 +189,7 @@ fn listeners_receive_token_events_in_order() {
     assert!(is_x(&events.event("logged-in")));
     faulty.set_faults("removed\n");
     let over = events.event("logged-off");
-    assert!(is_x(&over) && over["why"] == "removed", "{over}");
+    assert!(is_x(&over) && over["reason"] == "removed", "{over}");
     assert!(is_x(&events.event("removed")));
     faulty.clear_faults();
     assert!(is_x(&events.event("inserted")));

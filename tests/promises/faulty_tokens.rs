@@ -356,7 +356,7 @@ impl By {
 fn is_enrolled(somebody: &TestUser, name: &str) -> bool {
     let listed = somebody.tokenkeep(&["keysets", "--json"]).ok().json();
     let keysets = listed.as_array().or_else(|| listed["keysets"].as_array()).expect("a list").clone();
-    keysets.iter().any(|keyset| keyset["keyset"] == name && keyset["standing"] == "enrolled")
+    keysets.iter().any(|keyset| keyset["keyset"] == name && keyset["status"] == "enrolled")
 }
 
 #[test]

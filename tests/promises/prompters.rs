@@ -147,7 +147,7 @@ fn says_where_it_asks(machine: &Machine, agent: &Agent) {
     says_all(&shown.err(), &["warning: the agent runs, but cannot prompt ", "`prompter` in agent.toml"]);
     machine.tokenkeep(&["agent", "status"]).ok().says("It cannot prompt ").says("`prompter` in agent.toml");
     let status = machine.tokenkeep(&["agent", "status", "--json"]).ok().json();
-    assert!(status["asks_by"].is_null() && status["cannot_ask"].is_string(), "{status}");
+    assert!(status["prompter"].is_null() && status["prompter_problem"].is_string(), "{status}");
     let doctor = machine.tokenkeep(&["doctor"]).out();
     says_all(&doctor, &["it cannot prompt ", "uses that need a person are refused"]);
 }
@@ -165,7 +165,7 @@ fn it_asks_on_its_own_terminal_while_in_the_foreground() {
     let keys = machine.run("ssh-add", &["-L"], b"").ok().out();
     machine.write("key.pub", keys);
     let status = || machine.tokenkeep(&["agent", "status", "--json"]).ok().json();
-    assert_eq!(status()["asks_by"], "terminal /dev/tty");
+    assert_eq!(status()["prompter"], "terminal /dev/tty");
     std::thread::scope(|scope| {
         scope.spawn(|| signs(machine, "git"));
         terminal.expect("ssh-keygen").expect("PIN: ").type_line(TestUser::PIN);
@@ -173,11 +173,11 @@ fn it_asks_on_its_own_terminal_while_in_the_foreground() {
     // While the agent is in the background, the shell has the terminal, and input goes to the
     // shell.
     terminal.press("\x1a").expect("$ ").type_line("bg").expect("$ ");
-    wait_for("it is in the background", || status()["asks_by"].is_null().then_some(()));
+    wait_for("it is in the background", || status()["prompter"].is_null().then_some(()));
     sign(machine, "git").fails_with(255).says("refused");
     assert_eq!(pin_state(machine), "ok");
     terminal.type_line("fg").expect("tokenkeep agent");
-    wait_for("it is in the foreground", || status()["asks_by"].is_string().then_some(()));
+    wait_for("it is in the foreground", || status()["prompter"].is_string().then_some(()));
     std::thread::scope(|scope| {
         scope.spawn(|| signs(machine, "git"));
         terminal.expect("PIN: ").type_line(TestUser::PIN);

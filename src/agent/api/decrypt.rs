@@ -12,7 +12,7 @@ impl ApiSession<'_> {
     /// Decrypts as the keyset's level requires.
     pub fn decrypt(&self, request: bodies::Decrypt) -> Result<ApiResponse, ApiError> {
         let keyset = WireKeysetChoice::from(&choice(request.keyset.as_ref(), request.token.as_deref())?);
-        let (act, purpose) = match (request.message, request.recipient_info, request.key_length) {
+        let (operation, purpose) = match (request.message, request.recipient_info, request.key_length) {
             (Some(message), None, None) => {
                 let purpose = purpose(message.as_slice());
                 (OperationRequest::Decrypt { keyset, message }, purpose)
@@ -28,7 +28,7 @@ impl ApiSession<'_> {
             }
         };
         let usage = self.usage(purpose);
-        match self.keystore.run_operation(act, &mut self.keystore.person(&usage), &NoTransport, &usage)? {
+        match self.keystore.run_operation(operation, &mut self.keystore.person(&usage), &NoTransport, &usage)? {
             OperationOutput::Decrypted { content, keyset, integrity_protected } => {
                 let from = DecryptResponse { keyset, integrity_protected };
                 ApiResponse::json_and_bytes(&from, "content", content.as_slice())

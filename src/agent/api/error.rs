@@ -144,13 +144,13 @@ mod tests {
         for what in ["keyset", "token"] {
             let candidates = "one, other".to_owned();
             let error = KeysetError::Ambiguous { what, candidates, remedy: "add `--token SERIAL`".to_owned() };
-            let told = ApiError::from(AgentError::from(error));
+            let error = ApiError::from(AgentError::from(error));
             assert!(
-                told.message.starts_with(&format!("cannot tell which {what} is meant: one, other; name ")),
-                "{told:?}"
+                error.message.starts_with(&format!("cannot tell which {what} is meant: one, other; name ")),
+                "{error:?}"
             );
-            assert!(told.message.contains("`token`") && !told.message.contains("--"), "{told:?}");
-            assert_eq!(told.status, HttpStatus::CONFLICT);
+            assert!(error.message.contains("`token`") && !error.message.contains("--"), "{error:?}");
+            assert_eq!(error.status, HttpStatus::CONFLICT);
         }
     }
 }

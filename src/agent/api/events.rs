@@ -26,11 +26,11 @@ pub fn serve(mut stream: &UnixStream, keystore: &Keystore) {
         return;
     }
     let mut silent = 0;
-    while is_there(stream) {
-        let told = match events.next(EVENT_POLL_INTERVAL) {
+    while is_connected(stream) {
+        let sent = match events.next(EVENT_POLL_INTERVAL) {
             Some(event) => {
                 silent = 0;
-                tell(&mut stream, &event)
+                send(&mut stream, &event)
             }
             None if silent + 1 >= HEARTBEAT => {
                 silent = 0;
@@ -41,19 +41,19 @@ pub fn serve(mut stream: &UnixStream, keystore: &Keystore) {
                 Ok(())
             }
         };
-        if told.is_err() {
+        if sent.is_err() {
             return;
         }
     }
 }
 
 /// A listener sends nothing, so a readable stream means that it closed.
-fn is_there(stream: &UnixStream) -> bool {
+fn is_connected(stream: &UnixStream) -> bool {
     let mut descriptors = [PollFd::new(stream, PollFlags::IN | PollFlags::HUP)];
     poll(&mut descriptors, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready == 0)
 }
 
-fn tell(stream: &mut &UnixStream, event: &Event) -> io::Result<()> {
+fn send(stream: &mut &UnixStream, event: &Event) -> io::Result<()> {
     let (name, data) = to_json(event);
     stream.write_all(format!("event: {name}\ndata: {data}\n\n").as_bytes())
 }
@@ -66,7 +66,9 @@ fn to_json(event: &Event) -> (&'static str, Value) {
         Event::Changed(token) => ("changed", json!({ "token": name_of(token) })),
         Event::PinLocked(token) => ("pin-locked", json!({ "token": name_of(token) })),
         Event::LoggedIn(token) => ("logged-in", json!({ "token": name_of(token) })),
-        Event::LoggedOff { token, why } => ("logged-off", json!({ "token": name_of(token), "why": reason(*why) })),
+        Event::LoggedOff { token, reason } => {
+            ("logged-off", json!({ "token": name_of(token), "reason": reason_name(*reason) }))
+        }
         Event::Locked => ("locked", json!({})),
         Event::Unlocked => ("unlocked", json!({})),
         Event::Expiring { keyset, token, not_after } => {
@@ -76,9 +78,9 @@ fn to_json(event: &Event) -> (&'static str, Value) {
     }
 }
 
-fn reason(why: LogOffReason) -> &'static str {
-    match why {
-        LogOffReason::Asked => "asked",
+fn reason_name(reason: LogOffReason) -> &'static str {
+    match reason {
+        LogOffReason::Requested => "requested",
         LogOffReason::Idle => "idle",
         LogOffReason::Removed => "removed",
         LogOffReason::Suspend => "suspend",
@@ -115,20 +117,20 @@ mod tests {
         let not_after = "2030-01-01T00:00:00Z".parse().unwrap();
         let mut all = vec![Event::Inserted(token.clone())];
         while let Some(last) = all.last() {
-            let off = |why| Event::LoggedOff { token: token.clone(), why };
+            let off = |reason| Event::LoggedOff { token: token.clone(), reason };
             let next = match last {
                 Event::Inserted(_) => Event::Removed(token.clone()),
                 Event::Removed(_) => Event::Changed(token.clone()),
                 Event::Changed(_) => Event::PinLocked(token.clone()),
                 Event::PinLocked(_) => Event::LoggedIn(token.clone()),
-                Event::LoggedIn(_) => off(LogOffReason::Asked),
-                Event::LoggedOff { why: LogOffReason::Asked, .. } => off(LogOffReason::Idle),
-                Event::LoggedOff { why: LogOffReason::Idle, .. } => off(LogOffReason::Removed),
-                Event::LoggedOff { why: LogOffReason::Removed, .. } => off(LogOffReason::Suspend),
-                Event::LoggedOff { why: LogOffReason::Suspend, .. } => off(LogOffReason::Locked),
-                Event::LoggedOff { why: LogOffReason::Locked, .. } => off(LogOffReason::Changed),
-                Event::LoggedOff { why: LogOffReason::Changed, .. } => off(LogOffReason::Rescan),
-                Event::LoggedOff { why: LogOffReason::Rescan, .. } => Event::Locked,
+                Event::LoggedIn(_) => off(LogOffReason::Requested),
+                Event::LoggedOff { reason: LogOffReason::Requested, .. } => off(LogOffReason::Idle),
+                Event::LoggedOff { reason: LogOffReason::Idle, .. } => off(LogOffReason::Removed),
+                Event::LoggedOff { reason: LogOffReason::Removed, .. } => off(LogOffReason::Suspend),
+                Event::LoggedOff { reason: LogOffReason::Suspend, .. } => off(LogOffReason::Locked),
+                Event::LoggedOff { reason: LogOffReason::Locked, .. } => off(LogOffReason::Changed),
+                Event::LoggedOff { reason: LogOffReason::Changed, .. } => off(LogOffReason::Rescan),
+                Event::LoggedOff { reason: LogOffReason::Rescan, .. } => Event::Locked,
                 Event::Locked => Event::Unlocked,
                 Event::Unlocked => Event::Expiring { keyset: keyset.clone(), token: token.clone(), not_after },
                 Event::Expiring { .. } => Event::Missed(1),
@@ -150,12 +152,12 @@ mod tests {
             fits(&description, data, &json!({ name: value }));
             assert!(!value.to_string().contains('\n'), "an event's data is one line: {value}");
             names.push(name);
-            reasons.extend(value.get("why").cloned());
+            reasons.extend(value.get("reason").cloned());
         }
         for name in data["properties"].as_object().unwrap().keys() {
             assert!(names.contains(&name.as_str()), "{name} is described, and no event");
         }
-        let described = &data["properties"]["logged-off"]["properties"]["why"]["enum"];
+        let described = &data["properties"]["logged-off"]["properties"]["reason"]["enum"];
         assert_eq!(&Value::from(reasons), described);
     }
 }

@@ -159,9 +159,9 @@ impl HttpConnection {
     /// Closing a socket with unread bytes discards the last response for a peer that is still
     /// sending. So read a limited amount first.
     fn drain(&mut self) {
-        let patience = std::time::Duration::from_millis(200);
+        let timeout = std::time::Duration::from_millis(200);
         if self.stream.shutdown(std::net::Shutdown::Write).is_err()
-            || self.stream.set_read_timeout(Some(patience)).is_err()
+            || self.stream.set_read_timeout(Some(timeout)).is_err()
         {
             return;
         }

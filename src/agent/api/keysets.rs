@@ -35,7 +35,7 @@ pub fn keysets(keystore: &Keystore) -> Result<ApiResponse, ApiError> {
     let (keysets, unreadable_tokens) = keystore.keysets()?;
     let unreadable_tokens: Vec<Value> = unreadable_tokens.iter().map(unreadable_token_json).collect();
     let keysets: Vec<Value> = keysets.iter().map(summary).collect();
-    ApiResponse::json(&json!({ "keysets": keysets, "not_looked_at": unreadable_tokens }))
+    ApiResponse::json(&json!({ "keysets": keysets, "unreadable_tokens": unreadable_tokens }))
 }
 
 pub fn keyset(keystore: &Keystore, name: &str, query: &Query) -> Result<ApiResponse, ApiError> {
@@ -85,12 +85,12 @@ pub struct WireToken<'a> {
     serial: &'a str,
 }
 
-fn unreadable_token_json(unreadable_tokens: &UnreadableToken) -> Value {
-    json!({ "place": unreadable_tokens.place, "message": unreadable_tokens.error.to_string() })
+fn unreadable_token_json(unreadable: &UnreadableToken) -> Value {
+    json!({ "place": unreadable.place, "message": unreadable.error.to_string() })
 }
 
 fn summary(keyset: &FoundKeyset) -> Value {
-    let (standing, reference) = match &keyset.standing {
+    let (status, reference) = match &keyset.status {
         KeysetStatus::Enrolled => ("enrolled", None),
         KeysetStatus::Pending { reference } => ("pending", Some(reference)),
         KeysetStatus::ReenrollmentPending { reference } => ("reenrollment-pending", Some(reference)),
@@ -98,7 +98,7 @@ fn summary(keyset: &FoundKeyset) -> Value {
     json!({
         "keyset": keyset.name,
         "level": keyset.level,
-        "standing": standing,
+        "status": status,
         "reference": reference,
         "authority": keyset.authority,
         "token": name_of(&keyset.token),

@@ -55,9 +55,9 @@ pub fn serve(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) {
         let answer = match route {
             Route::Events => return events::serve(&connection.into_stream(), keystore),
             Route::Operations => match bodies::read(connection.content(&request)) {
-                Ok(act) => {
+                Ok(operation) => {
                     connection.wipe_request(&request);
-                    return operations::serve(&connection.into_stream(), act, peer, keystore);
+                    return operations::serve(&connection.into_stream(), operation, peer, keystore);
                 }
                 Err(error) => Err(error),
             },

@@ -1,5 +1,5 @@
-//! `/v1/acts`: runs an operation for one of tokenkeep's commands, which supplies PINs and network
-//! access.
+//! `/v1/operations`: runs an operation for one of tokenkeep's commands, which supplies PINs and
+//! network access.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -43,9 +43,9 @@ pub fn serve(stream: &Arc<UnixStream>, request: OperationRequest, peer: PeerProc
     session.end(&line);
 }
 
-/// `POST /v1/acts/{id}/answer`
+/// `POST /v1/operations/{id}/answer`
 pub fn answer(id: &str, answer: ClientReply) -> Result<ApiResponse, ApiError> {
-    let session = running_operations().as_ref().and_then(|acts| acts.get(id).cloned()).ok_or_else(|| {
+    let session = running_operations().as_ref().and_then(|running| running.get(id).cloned()).ok_or_else(|| {
         ApiError::new(HttpStatus::NOT_FOUND, ErrorKind::Absent, "cannot answer: no such operation is running")
     })?;
     session.answer(answer).map_err(|reason| {
@@ -59,10 +59,10 @@ fn purpose(request: &OperationRequest) -> UsagePurpose {
     match request {
         OperationRequest::Sign { content, .. } => super::sign::purpose(content.as_slice()),
         OperationRequest::Decrypt { message, .. } => super::decrypt::purpose(message.as_slice()),
-        OperationRequest::Administer { order, way, .. } => UsagePurpose::Statement {
-            operation: order.name().to_owned(),
-            target: order.target().map(str::to_owned),
-            opens_letter: *way == WireStatementChannel::Online && order.returns_letter(),
+        OperationRequest::Administer { admin_operation, channel, .. } => UsagePurpose::Statement {
+            operation: admin_operation.name().to_owned(),
+            target: admin_operation.target().map(str::to_owned),
+            opens_letter: *channel == WireStatementChannel::Online && admin_operation.returns_letter(),
         },
         other => UsagePurpose::Operation(other.operation()),
     }
@@ -83,8 +83,8 @@ impl RunningOperation {
 
 impl Drop for RunningOperation {
     fn drop(&mut self) {
-        if let Some(acts) = running_operations().as_mut() {
-            acts.remove(&self.0);
+        if let Some(running) = running_operations().as_mut() {
+            running.remove(&self.0);
         }
     }
 }

@@ -56,8 +56,8 @@ impl Route {
             ["log-off"] => ("POST", Self::LogOff),
             ["lock"] => ("POST", Self::Lock),
             ["unlock"] => ("POST", Self::Unlock),
-            ["acts"] => ("POST", Self::Operations),
-            ["acts", id, "answer"] => ("POST", Self::OperationReply((*id).to_owned())),
+            ["operations"] => ("POST", Self::Operations),
+            ["operations", id, "answer"] => ("POST", Self::OperationReply((*id).to_owned())),
             _ => return Err(ApiError::no_such_path()),
         };
         if method == needed {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_and_methods_lead_nowhere() {
+    fn unknown_paths_and_methods_are_refused() {
         for path in ["/", "/v1", "/v1/", "/v2/tokens", "/v1/tokens/", "/v1/keysets//certificates", "/v1/keysets/a/b"] {
             assert_eq!(Route::find("GET", path).unwrap_err().status.0, 404, "{path}");
         }

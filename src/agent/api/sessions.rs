@@ -14,12 +14,12 @@ use crate::keyset::TokenSelector;
 impl ApiSession<'_> {
     /// Works while the agent is locked, so that a user can learn why nothing else does.
     pub fn status(&self) -> Result<ApiResponse, ApiError> {
-        let (asks_by, cannot_ask) = match self.keystore.prompter() {
-            Ok(way) => (Some(way), None),
-            Err(why) => (None, Some(why)),
+        let (prompter, prompter_problem) = match self.keystore.prompter() {
+            Ok(prompter) => (Some(prompter), None),
+            Err(problem) => (None, Some(problem)),
         };
         let locked = self.keystore.is_locked();
-        ApiResponse::json(&json!({ "locked": locked, "asks_by": asks_by, "cannot_ask": cannot_ask }))
+        ApiResponse::json(&json!({ "locked": locked, "prompter": prompter, "prompter_problem": prompter_problem }))
     }
 
     /// Starts a session; the agent's prompter asks for the PIN.

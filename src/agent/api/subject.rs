@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_of_a_mail_is_told() {
+    fn the_subject_of_a_mail_is_found() {
         let mail =
             b"From: a@example.org\r\nSUBJECT: Offer\r\n of today\r\nTo: b@example.org\r\n\r\nSubject: not this\r\n";
         assert_eq!(of(mail), Some(mail_about("Offer of today")));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mail_has_no_subject() {
+    fn content_that_is_not_mail_has_no_subject() {
         for content in [
             &b""[..],
             b"Subject: never ends",
@@ -101,7 +101,7 @@ mod tests {
     const WHO: &str = "Somebody <user@example.org> 1700000000 +0000";
 
     #[test]
-    fn a_commit_and_a_tag_are_told_as_what_they_are() {
+    fn commits_and_tags_are_recognized() {
         let commit = |parents: usize, message: &str| {
             let parents = format!("parent {NAME}\n").repeat(parents);
             of(format!("tree {NAME}\n{parents}author {WHO}\ncommitter {WHO}\nencoding x\n\n{message}").as_bytes())
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_begins_like_one_is_none() {
+    fn content_that_only_begins_like_a_commit_has_no_subject() {
         let (tree, author) = (format!("tree {NAME}\n"), format!("author {WHO}\n"));
         for content in [
             format!("{tree}{author}committer {WHO}\n"),

@@ -1,4 +1,4 @@
-//! Why the agent did not run an operation for a command.
+//! Errors of operations that a command runs in the agent.
 
 use std::path::PathBuf;
 

@@ -123,7 +123,7 @@ pub fn get<T: DeserializeOwned>(mut stream: UnixStream, path: &str) -> io::Resul
 /// # Errors
 /// The connection failed.
 pub fn probe(mut stream: UnixStream) -> io::Result<()> {
-    stream.write_all(b"GET /v1/acts HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(b"GET /v1/operations HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
     read_head(&mut stream, &mut WipedBuffer::default()).map(drop)
 }
 

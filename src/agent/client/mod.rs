@@ -9,9 +9,8 @@
 
 mod error;
 mod http;
-mod pins;
+mod queries;
 mod replies;
-mod status;
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
@@ -21,10 +20,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use error::ClientError;
-pub use status::AgentStatus;
+pub use queries::AgentStatus;
 
 use self::http::Exchange;
-use self::replies::{NoPrompter, SoPinOnly, answer_question, run_network_request};
+use self::replies::{SoPinOnly, answer_question, run_network_request};
 use super::operation::{
     ClientReply, NoTransport, OperationEvent, OperationOutput, OperationRequest, WireEnrollRequest, WireKeysetChoice,
     WireStatementChannel, selector_text,
@@ -32,7 +31,7 @@ use super::operation::{
 use super::{ClientConnection, ModuleWorker, PeerProcess};
 use crate::keyset::{
     CommandResult, Decrypted, Deleted, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, LogPolicy,
-    NoPin, OpenedResponse, RemoteTokens, SoPrompter, TokenSelector, UnreadableToken, UserPrompter,
+    NoPin, OpenedResponse, RemoteTokens, SoPrompter, TokenSelector, UserPrompter,
 };
 use crate::letter::Letter;
 use crate::statement::{AdminOperation, SignedStatement};
@@ -101,41 +100,6 @@ impl AgentClient {
         Self { client, ..self }
     }
 
-    /// The agent's status.
-    ///
-    /// # Errors
-    /// [`ClientError::Unusable`], also if an older agent has no status.
-    pub fn status(&self) -> Result<AgentStatus, ClientError> {
-        http::get(self.connect()?, "/v1/status").map_err(|error| self.unusable(&error))
-    }
-
-    /// The tokens that are present.
-    ///
-    /// # Errors
-    /// As for all functions below: the error of the operation or of the connection to the agent.
-    pub fn tokens(&self) -> Result<Vec<TokenInfo>, ClientError> {
-        match self.simple(&OperationRequest::ListTokens {})? {
-            OperationOutput::Tokens(tokens) => Ok(tokens),
-            _ => Err(ClientError::Unfitting),
-        }
-    }
-
-    /// The keysets that are present, and the tokens that could not be read.
-    pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), ClientError> {
-        match self.simple(&OperationRequest::ListKeysets {})? {
-            OperationOutput::Keysets(found) => found.read().map_err(|_| ClientError::Unfitting),
-            _ => Err(ClientError::Unfitting),
-        }
-    }
-
-    /// The one keyset that the choice selects.
-    pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, ClientError> {
-        match self.simple(&OperationRequest::ChooseKeyset(choice.into()))? {
-            OperationOutput::Keyset(keyset) => (*keyset).try_into().map_err(|_| ClientError::Unfitting),
-            _ => Err(ClientError::Unfitting),
-        }
-    }
-
     /// Signs `content`; returns a CMS `ContentInfo` in DER.
     pub fn sign(
         &self,
@@ -177,8 +141,9 @@ impl AgentClient {
         log_policy: LogPolicy,
         person: &mut dyn UserPrompter,
     ) -> Result<CommandResult, ClientError> {
-        let (keyset, order) = (WireKeysetChoice::of(keyset), operation.into());
-        let request = OperationRequest::Administer { keyset, order, way: WireStatementChannel::Online, log_policy };
+        let (keyset, admin_operation) = (WireKeysetChoice::of(keyset), operation.into());
+        let request =
+            OperationRequest::Administer { keyset, admin_operation, channel: WireStatementChannel::Online, log_policy };
         expect_answered(self.run_operation(&request, person, transport)?)
     }
 
@@ -190,8 +155,9 @@ impl AgentClient {
         log_policy: LogPolicy,
         person: &mut dyn UserPrompter,
     ) -> Result<SignedStatement, ClientError> {
-        let (keyset, order) = (WireKeysetChoice::of(keyset), operation.into());
-        let request = OperationRequest::Administer { keyset, order, way: WireStatementChannel::File, log_policy };
+        let (keyset, admin_operation) = (WireKeysetChoice::of(keyset), operation.into());
+        let request =
+            OperationRequest::Administer { keyset, admin_operation, channel: WireStatementChannel::File, log_policy };
         match self.run_operation(&request, person, &NoTransport)? {
             OperationOutput::Signed(statement) => {
                 SignedStatement::parse(statement.as_slice()).map_err(|_| ClientError::Unfitting)
@@ -270,10 +236,6 @@ impl AgentClient {
         }
     }
 
-    fn simple(&self, request: &OperationRequest) -> Result<OperationOutput, ClientError> {
-        self.run_operation(request, &mut NoPrompter, &NoTransport)
-    }
-
     /// Runs one operation; `person` answers its questions, `transport` its network requests.
     pub(super) fn run_operation(
         &self,
@@ -290,7 +252,7 @@ impl AgentClient {
             ClientError::Ended { operation }
         };
         let stream = self.connect()?;
-        let begun = Exchange::begin(stream, &self.client, "/v1/acts", request);
+        let begun = Exchange::begin(stream, &self.client, "/v1/operations", request);
         let mut lines = begun.map_err(|error| self.unusable(&error))?;
         let mut answers = None;
         let mut name = None;
@@ -298,7 +260,7 @@ impl AgentClient {
             let reply = match lines.line::<OperationEvent>().map_err(ended)? {
                 OperationEvent::Begun { id } => {
                     lines.wait_for(None).map_err(ended)?;
-                    name = Some(format!("/v1/acts/{id}/answer"));
+                    name = Some(format!("/v1/operations/{id}/answer"));
                     continue;
                 }
                 OperationEvent::Progress(step) => {
@@ -315,8 +277,8 @@ impl AgentClient {
                     person.watch_connection(lines.connection());
                     ClientReply { number, reply: answer_question(&question, operation, person) }
                 }
-                OperationEvent::NetworkRequest { number, network_request } => {
-                    ClientReply { number, reply: run_network_request(network_request, transport) }
+                OperationEvent::NetworkRequest { number, request } => {
+                    ClientReply { number, reply: run_network_request(request, transport) }
                 }
             };
             let path = name.as_deref().ok_or(ClientError::Unfitting)?;
@@ -374,12 +336,12 @@ fn same_user(stream: &UnixStream, socket: &Path) -> Result<(), ClientError> {
 
 fn expect_answered(answer: OperationOutput) -> Result<CommandResult, ClientError> {
     match answer {
-        OperationOutput::Letter { text, alarm } => {
+        OperationOutput::Letter { text, log_mismatch } => {
             let answer = text.into_text().map(OpenedResponse::Letter).ok_or(ClientError::Unfitting)?;
-            Ok(CommandResult { answer, alarm })
+            Ok(CommandResult { answer, log_mismatch })
         }
-        OperationOutput::Answered { answer, alarm } => {
-            Ok(CommandResult { answer: OpenedResponse::Other(answer), alarm })
+        OperationOutput::Answered { answer, log_mismatch } => {
+            Ok(CommandResult { answer: OpenedResponse::Other(answer), log_mismatch })
         }
         _ => Err(ClientError::Unfitting),
     }

@@ -49,8 +49,8 @@ fn so_prompter(person: &mut dyn UserPrompter) -> Result<&mut dyn SoPrompter, NoP
     person.so_prompter().ok_or_else(|| NoPin::Unavailable("no SO PIN is available here".to_owned()))
 }
 
-pub fn run_network_request(network_request: NetworkRequest, transport: &dyn Transport) -> ReplyValue {
-    let brought = match network_request {
+pub fn run_network_request(request: NetworkRequest, transport: &dyn Transport) -> ReplyValue {
+    let reply = match request {
         NetworkRequest::Cmp(message) => transport.cmp(message.as_slice()),
         NetworkRequest::CaCertificate {} => transport.ca_certificate(),
         NetworkRequest::Instance {} => transport.instance(),
@@ -62,7 +62,7 @@ pub fn run_network_request(network_request: NetworkRequest, transport: &dyn Tran
             };
         }
     };
-    match brought {
+    match reply {
         Ok(bytes) => ReplyValue::NetworkReply(bytes.into()),
         Err(error) => ReplyValue::NetworkFailed(error),
     }

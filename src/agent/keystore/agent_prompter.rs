@@ -17,7 +17,7 @@ pub struct AgentPrompter<'a> {
     usage: &'a Usage,
     keyset: Option<(KeysetName, SecurityLevel)>,
     // A PIN that the client supplied (`ssh-add -s` asks for it itself), for the first question.
-    given: Option<Pin>,
+    supplied_pin: Option<Pin>,
     last_try: bool,
     /// the PINs typed at the prompter for this use
     typed: TypedPins,
@@ -94,12 +94,12 @@ impl<'a> AgentPrompter<'a> {
     /// For this use, without a PIN.
     pub fn new(prompt_backend: &'a dyn PromptBackend, usage: &'a Usage) -> Self {
         let (typed, dialog) = (TypedPins::default(), UseDialog::new(prompt_backend));
-        Self { prompt_backend, usage, keyset: None, given: None, last_try: false, typed, dialog }
+        Self { prompt_backend, usage, keyset: None, supplied_pin: None, last_try: false, typed, dialog }
     }
 
     /// With a PIN that was typed elsewhere for this use.
     pub fn with_pin(prompt_backend: &'a dyn PromptBackend, usage: &'a Usage, pin: Pin) -> Self {
-        Self { given: Some(pin), ..Self::new(prompt_backend, usage) }
+        Self { supplied_pin: Some(pin), ..Self::new(prompt_backend, usage) }
     }
 
     /// Prompts until the PIN differs from the wrong one, within the limit. A prompter that is a
@@ -134,7 +134,7 @@ impl UserPrompter for AgentPrompter<'_> {
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
         match request {
             PinRequest::Existing { token, .. } | PinRequest::Resumed { token } => {
-                if let Some(pin) = self.given.take() {
+                if let Some(pin) = self.supplied_pin.take() {
                     return Ok(pin);
                 }
                 self.dialog.has_asked = true;
@@ -194,13 +194,13 @@ impl<'a> ConfirmingPrompter<'a> {
         Self { command, prompter: AgentPrompter::new(prompt_backend, usage), used_prompter: false, locked, token: None }
     }
 
-    fn unless_locked<T>(&self, given: T) -> Result<T, NoPin> {
+    fn unless_locked<T>(&self, value: T) -> Result<T, NoPin> {
         if self.locked.is_locked() {
             return Err(NoPin::Unavailable(
                 "the agent was locked in the meantime; unlock it with `ssh-add -X`".to_owned(),
             ));
         }
-        Ok(given)
+        Ok(value)
     }
 
     /// Returns the command's answer. If the command cannot ask a person, asks with the agent's
@@ -208,26 +208,26 @@ impl<'a> ConfirmingPrompter<'a> {
     /// request, too.
     fn or_ask_prompter<T>(
         &mut self,
-        said: Result<T, NoPin>,
+        answer: Result<T, NoPin>,
         ask: impl FnOnce(&mut AgentPrompter<'a>) -> Result<T, NoPin>,
     ) -> Result<T, NoPin> {
         let is_a_use =
             matches!(self.prompter.usage.purpose, UsagePurpose::SignContent { .. } | UsagePurpose::Decrypt { .. });
-        match said {
-            Err(NoPin::NotInteractive(here)) if is_a_use => ask(&mut self.prompter).map_err(|there| match there {
-                NoPin::Unavailable(there) => {
-                    NoPin::Unavailable(format!("{here}; the agent cannot ask either: {there}"))
+        match answer {
+            Err(NoPin::NotInteractive(reason)) if is_a_use => ask(&mut self.prompter).map_err(|no| match no {
+                NoPin::Unavailable(agent_reason) => {
+                    NoPin::Unavailable(format!("{reason}; the agent cannot ask either: {agent_reason}"))
                 }
                 no => no,
             }),
-            said => said,
+            answer => answer,
         }
     }
 }
 
 /// Users who typed the command, perhaps with `--pin-source`, do not see why a PIN is not enough.
-fn with_remedy(no_yes: NoPin) -> NoPin {
-    match no_yes {
+fn with_remedy(no_confirmation: NoPin) -> NoPin {
+    match no_confirmation {
         NoPin::Unavailable(reason) => NoPin::Unavailable(format!(
             "at level medium the agent asks for the confirmation with its own prompter: {reason}; or stop the agent \
              (`tokenkeep agent stop`), and the command asks for the PIN and opens the token itself"
@@ -238,9 +238,9 @@ fn with_remedy(no_yes: NoPin) -> NoPin {
 
 impl UserPrompter for ConfirmingPrompter<'_> {
     fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        let said = self.command.pin(request);
-        self.used_prompter = matches!(said, Err(NoPin::NotInteractive(_)));
-        let pin = self.or_ask_prompter(said, |person| person.pin(request))?;
+        let answer = self.command.pin(request);
+        self.used_prompter = matches!(answer, Err(NoPin::NotInteractive(_)));
+        let pin = self.or_ask_prompter(answer, |person| person.pin(request))?;
         self.unless_locked(pin)
     }
 
@@ -249,8 +249,8 @@ impl UserPrompter for ConfirmingPrompter<'_> {
     }
 
     fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
-        let said = self.command.confirm_last_try(token);
-        self.or_ask_prompter(said, |person| person.confirm_last_try(token))
+        let answer = self.command.confirm_last_try(token);
+        self.or_ask_prompter(answer, |person| person.confirm_last_try(token))
     }
 
     fn set_keyset(&mut self, keyset: &FoundKeyset) {

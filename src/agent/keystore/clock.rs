@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_goes_on_and_sleep_counts_in_one_of_them() {
+    fn both_clocks_advance_and_one_includes_sleep() {
         let clock = SystemClock;
         let (awake, elapsed) = (clock.awake(), clock.elapsed());
         assert!(elapsed >= awake, "{elapsed:?} {awake:?}");

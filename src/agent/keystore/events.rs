@@ -31,7 +31,7 @@ pub enum Event {
         /// the token
         token: TokenInfo,
         /// the reason
-        why: LogOffReason,
+        reason: LogOffReason,
     },
     /// The keystore is locked with a pass phrase.
     Locked,
@@ -53,11 +53,11 @@ pub enum Event {
     Missed(u64),
 }
 
-/// Why a session ended.
+/// The reason for the end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogOffReason {
     /// A client requested it.
-    Asked,
+    Requested,
     /// The session was unused for too long, or its time limit passed.
     Idle,
     /// The token was removed.
@@ -103,7 +103,7 @@ impl Events {
         EventReceiver { queue }
     }
 
-    pub fn tell(&self, event: &Event) {
+    pub fn publish(&self, event: &Event) {
         tracing::debug!(?event, "keystore");
         lock(&self.listeners).retain(|listener| {
             let Some(queue) = listener.upgrade() else { return false };
@@ -152,11 +152,11 @@ mod tests {
     const NOW: Duration = Duration::ZERO;
 
     #[test]
-    fn every_listener_hears_what_happens_after_it_began() {
+    fn every_listener_receives_the_events_after_its_creation() {
         let events = Events::default();
-        events.tell(&Event::Locked);
+        events.publish(&Event::Locked);
         let (one, other) = (events.listen(), events.listen());
-        events.tell(&Event::Unlocked);
+        events.publish(&Event::Unlocked);
         for listener in [&one, &other] {
             assert_eq!(listener.next(NOW), Some(Event::Unlocked));
             assert_eq!(listener.next(NOW), None);
@@ -164,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_slow_loses_the_oldest_and_is_told() {
+    fn a_slow_listener_loses_the_oldest_and_receives_their_number() {
         let events = Events::default();
         let slow = events.listen();
         for _ in 0..MAX_QUEUED_EVENTS {
-            events.tell(&Event::Locked);
+            events.publish(&Event::Locked);
         }
-        events.tell(&Event::Unlocked);
-        events.tell(&Event::Unlocked);
+        events.publish(&Event::Unlocked);
+        events.publish(&Event::Unlocked);
         assert_eq!(slow.next(NOW), Some(Event::Missed(2)));
         let rest: Vec<_> = std::iter::from_fn(|| slow.next(NOW)).collect();
         assert_eq!(rest.len(), MAX_QUEUED_EVENTS);
@@ -180,20 +180,20 @@ mod tests {
     }
 
     #[test]
-    fn who_has_gone_is_forgotten() {
+    fn a_dropped_listener_is_removed() {
         let events = Events::default();
         drop(events.listen());
-        events.tell(&Event::Locked);
+        events.publish(&Event::Locked);
         assert!(lock(&events.listeners).is_empty());
     }
 
     #[test]
-    fn waiting_ends_when_something_happens() {
+    fn an_event_ends_the_wait() {
         let events = Arc::new(Events::default());
         let listener = events.listen();
-        let teller = Arc::clone(&events);
-        let telling = std::thread::spawn(move || teller.tell(&Event::Locked));
+        let publisher = Arc::clone(&events);
+        let publishing = std::thread::spawn(move || publisher.publish(&Event::Locked));
         assert_eq!(listener.next(Duration::from_secs(20)), Some(Event::Locked));
-        telling.join().unwrap();
+        publishing.join().unwrap();
     }
 }

@@ -71,7 +71,7 @@ impl Inner {
 
 impl Keystore {
     /// Hides the keysets that this file names, now and after each change.
-    pub fn hide_what_is_in(&self, file: PathBuf) {
+    pub fn set_hidden_list(&self, file: PathBuf) {
         // Set once, at startup.
         let _ = self.inner.hidden.file.set(file);
     }

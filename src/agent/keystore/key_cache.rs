@@ -27,11 +27,11 @@ pub(super) struct KeyCache {
     // One thread reads the tokens at a time; the others then use its result.
     reading: Mutex<()>,
     // By public key: keys that are present or whose identity is held.
-    cached_signer: Mutex<HashMap<Vec<u8>, Arc<CachedSigner>>>,
+    cached_signers: Mutex<HashMap<Vec<u8>, Arc<CachedSigner>>>,
     // The certificates whose expiry was reported.
     notified: Mutex<VecDeque<Vec<u8>>>,
     // The logged reasons why tokens cannot be read.
-    said: Mutex<Vec<String>>,
+    logged_problems: Mutex<Vec<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -75,22 +75,22 @@ impl KeyCache {
         let on = |cached_signer: &&Arc<CachedSigner>| {
             cached_signer.signer().is_some_and(|signer| is_same_token(signer.key().token().info(), token))
         };
-        lock(&self.cached_signer).values().filter(on).map(Arc::clone).collect()
+        lock(&self.cached_signers).values().filter(on).map(Arc::clone).collect()
     }
 
     fn cached_signer(&self, spki: &[u8]) -> Arc<CachedSigner> {
-        Arc::clone(lock(&self.cached_signer).entry(spki.to_vec()).or_default())
+        Arc::clone(lock(&self.cached_signers).entry(spki.to_vec()).or_default())
     }
 
     #[cfg(test)]
     pub fn cached_key_count(&self) -> usize {
-        lock(&self.cached_signer).len()
+        lock(&self.cached_signers).len()
     }
 
     /// Drops entries without a signer that nobody else holds; otherwise the map would grow without
     /// limit.
     fn forget_unused(&self) {
-        lock(&self.cached_signer)
+        lock(&self.cached_signers)
             .retain(|_, cached_signer| Arc::strong_count(cached_signer) > 1 || cached_signer.signer().is_some());
     }
 }
@@ -118,20 +118,20 @@ impl Inner {
         self.log_unreadable_tokens(&unreadable_tokens);
         let has_tokens_in_use = unreadable_tokens
             .iter()
-            .any(|unreadable_tokens| matches!(unreadable_tokens.error, KeysetError::Token(TokenError::Owned { .. })));
+            .any(|unreadable| matches!(unreadable.error, KeysetError::Token(TokenError::Owned { .. })));
         let changed = changed_keysets(&self.key_cache.list(), &list);
         let at = Some(self.clock.elapsed());
         let snapshot = Snapshot { at, tokens: tokens.clone(), list, by_key, has_tokens_in_use };
         *self.key_cache.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.key_cache.forget_unused();
         for token in tokens.iter().filter(|token| !before.iter().any(|other| is_same_token(other, token))) {
-            self.events.tell(&Event::Inserted(token.clone()));
+            self.events.publish(&Event::Inserted(token.clone()));
         }
         // Inserted and removed tokens have events of their own.
-        let stayed =
+        let is_in_both =
             |token: &TokenInfo| [&before, &tokens].iter().all(|all| all.iter().any(|one| is_same_token(one, token)));
-        for token in changed.into_iter().filter(stayed) {
-            self.events.tell(&Event::Changed(token));
+        for token in changed.into_iter().filter(is_in_both) {
+            self.events.publish(&Event::Changed(token));
         }
         self.warn_of_expiry(&keysets);
         Ok(unreadable_tokens)
@@ -150,17 +150,17 @@ impl Inner {
                 None => {
                     self.end_local_session(token, LogOffReason::Removed);
                     self.tokens.forget(token);
-                    self.events.tell(&Event::Removed(token.clone()));
+                    self.events.publish(&Event::Removed(token.clone()));
                 }
                 Some(other) if is_replaced(token, other) => {
                     self.end_local_session(token, LogOffReason::Changed);
                     self.tokens.forget(token);
-                    self.events.tell(&Event::Changed(other.clone()));
+                    self.events.publish(&Event::Changed(other.clone()));
                 }
                 Some(other) if other.pin_state == PinState::Locked && token.pin_state != PinState::Locked => {
                     // The token is unusable until the PIN is unblocked with the SO PIN.
                     self.tokens.forget(token);
-                    self.events.tell(&Event::PinLocked(other.clone()));
+                    self.events.publish(&Event::PinLocked(other.clone()));
                 }
                 Some(_) => {}
             }
@@ -168,21 +168,20 @@ impl Inner {
     }
 
     /// A module worker ends its sessions itself.
-    fn end_local_session(&self, token: &TokenInfo, why: LogOffReason) {
+    fn end_local_session(&self, token: &TokenInfo, reason: LogOffReason) {
         if self.module_worker_of(token).is_none() {
-            self.end_session(token, why);
+            self.end_session(token, reason);
         }
     }
 
     /// Logs each problem once. A client that lists keys only sees that a key is missing.
     fn log_unreadable_tokens(&self, unreadable_tokens: &[UnreadableToken]) {
-        let now: Vec<String> =
-            unreadable_tokens.iter().map(|unreadable_tokens| unreadable_tokens.error.to_string()).collect();
-        let mut said = lock(&self.key_cache.said);
-        for text in now.iter().filter(|text| !said.contains(text)) {
+        let now: Vec<String> = unreadable_tokens.iter().map(|unreadable| unreadable.error.to_string()).collect();
+        let mut logged_problems = lock(&self.key_cache.logged_problems);
+        for text in now.iter().filter(|text| !logged_problems.contains(text)) {
             tracing::warn!("{text}");
         }
-        *said = now;
+        *logged_problems = now;
     }
 
     fn warn_of_expiry(&self, keysets: &[FoundKeyset]) {
@@ -209,7 +208,7 @@ impl Inner {
                     %not_after,
                     "a certificate in use expires soon"
                 );
-                self.events.tell(&Event::Expiring { keyset, token, not_after });
+                self.events.publish(&Event::Expiring { keyset, token, not_after });
             }
         }
     }
@@ -231,7 +230,7 @@ fn is_same(one: &SigningIdentity, other: &SigningIdentity) -> bool {
         && one.keyset.level == other.keyset.level
         && one.keyset.name == other.keyset.name
         && one.keyset.encryption == other.keyset.encryption
-        && one.keyset.standing == other.keyset.standing
+        && one.keyset.status == other.keyset.status
         && is_same_token(&one.keyset.token, &other.keyset.token)
 }
 
@@ -240,8 +239,8 @@ fn changed_keysets(before: &[Arc<SigningIdentity>], now: &[Arc<SigningIdentity>]
     let mut changed: Vec<TokenInfo> = Vec::new();
     let missing =
         |one: &[Arc<SigningIdentity>], other: &Arc<SigningIdentity>| !one.iter().any(|same| Arc::ptr_eq(same, other));
-    let gone = before.iter().filter(|identity| missing(now, identity));
-    for identity in gone.chain(now.iter().filter(|identity| missing(before, identity))) {
+    let removed = before.iter().filter(|identity| missing(now, identity));
+    for identity in removed.chain(now.iter().filter(|identity| missing(before, identity))) {
         if !changed.iter().any(|token| is_same_token(token, &identity.keyset.token)) {
             changed.push(identity.keyset.token.clone());
         }

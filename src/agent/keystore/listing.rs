@@ -63,7 +63,7 @@ impl Keystore {
         self.inner.refuse_if_locked("list the tokens")?;
         let _using = OperationGuard::begin(&self.inner.uses);
         self.inner.scan_tokens_if_stale();
-        self.inner.look_at_pins_elsewhere();
+        self.inner.refresh_remote_pin_states();
         let listed = self.inner.tokens.list_as_of_now()?;
         // Read the sessions afterwards: listing takes a while, and a session may end meanwhile.
         let active_sessions = self.inner.tokens.active_sessions();

@@ -23,12 +23,12 @@ mod listing;
 mod module_workers;
 mod pass_phrase;
 mod presence;
+mod recovered_module;
 mod remote_operations;
 mod rescan;
 mod scoped_prompter;
 mod sessions;
 mod sign;
-mod well_again;
 
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
@@ -103,7 +103,7 @@ struct Inner {
     // this worker.
     uses: AtomicUsize,
     // The last warning about modules that cannot be restarted.
-    said: Mutex<String>,
+    last_warning: Mutex<String>,
     module_workers: Vec<Arc<ModuleWorker>>,
     hidden: HiddenKeysetCache,
 }
@@ -143,7 +143,7 @@ impl Keystore {
             operations: AtomicUsize::new(0),
             remote_operations: AtomicUsize::new(0),
             uses: AtomicUsize::new(0),
-            said: Mutex::default(),
+            last_warning: Mutex::default(),
             module_workers,
             hidden: HiddenKeysetCache::default(),
         };
@@ -234,15 +234,15 @@ impl Keystore {
     /// No token matches the selector.
     pub fn log_off(&self, token: Option<&TokenSelector>) -> Result<usize, AgentError> {
         let token = token.map(|selector| self.inner.tokens.token(selector)).transpose()?;
-        Ok(self.end_sessions(token.as_ref(), LogOffReason::Asked))
+        Ok(self.end_sessions(token.as_ref(), LogOffReason::Requested))
     }
 
-    /// Ends all sessions, or the session on this token, for the reason `why`. Returns their number.
-    pub(super) fn end_sessions(&self, token: Option<&TokenInfo>, why: LogOffReason) -> usize {
+    /// Ends all sessions, or the session on this token, for this reason. Returns their number.
+    pub(super) fn end_sessions(&self, token: Option<&TokenInfo>, reason: LogOffReason) -> usize {
         let before = self.inner.tokens.active_sessions().len();
         let remote = match token {
-            Some(token) => self.inner.end_session(token, why),
-            None => self.inner.end_all_sessions(why),
+            Some(token) => self.inner.end_session(token, reason),
+            None => self.inner.end_all_sessions(reason),
         };
         remote + before.saturating_sub(self.inner.tokens.active_sessions().len())
     }
@@ -293,7 +293,7 @@ impl Keystore {
         self.inner.locked.lock(pass_phrase)?;
         self.inner.propagate_lock();
         self.inner.end_all_sessions(LogOffReason::Locked);
-        self.inner.events.tell(&Event::Locked);
+        self.inner.events.publish(&Event::Locked);
         Ok(())
     }
 
@@ -304,7 +304,7 @@ impl Keystore {
     pub fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         self.inner.locked.unlock(pass_phrase)?;
         self.inner.propagate_lock();
-        self.inner.events.tell(&Event::Unlocked);
+        self.inner.events.publish(&Event::Unlocked);
         Ok(())
     }
 
@@ -372,7 +372,7 @@ impl Inner {
             self.ensure_present(&choice);
         }
         if matches!(request, OperationRequest::ListTokens {}) {
-            self.look_at_pins_elsewhere();
+            self.refresh_remote_pin_states();
         }
         if let Some(result) = self.run_remotely(&mut request, person, transport, usage) {
             return result;

@@ -30,8 +30,8 @@ impl Inner {
     }
 
     fn handle_update(&self, module_worker: &ModuleWorker, update: StateUpdate) {
-        if let Some(LogInChange::Ended(token, why)) = &update.log_in {
-            self.events.tell(&Event::LoggedOff { token: token.clone(), why: *why });
+        if let Some(LogInChange::Ended(token, reason)) = &update.log_in {
+            self.events.publish(&Event::LoggedOff { token: token.clone(), reason: *reason });
         }
         if let Some(LogInChange::Begun(token)) = &update.log_in {
             module_worker.forget_pin(token);
@@ -40,13 +40,13 @@ impl Inner {
         module_worker.lock(self.locked.is_locked());
         self.refresh_or_log();
         if let Some(LogInChange::Begun(token)) = update.log_in {
-            self.events.tell(&Event::LoggedIn(token));
+            self.events.publish(&Event::LoggedIn(token));
         }
     }
 
     fn handle_exit(&self, module_worker: &ModuleWorker) {
         for token in module_worker.note_end() {
-            self.events.tell(&Event::LoggedOff { token, why: LogOffReason::Removed });
+            self.events.publish(&Event::LoggedOff { token, reason: LogOffReason::Removed });
         }
         self.refresh_or_log();
     }
@@ -60,9 +60,9 @@ impl Inner {
     }
 
     /// Makes the module workers report the current PIN states of their tokens.
-    pub fn look_at_pins_elsewhere(&self) {
+    pub fn refresh_remote_pin_states(&self) {
         for module_worker in &self.module_workers {
-            module_worker.look_at_pins();
+            module_worker.refresh_pin_states();
         }
     }
 

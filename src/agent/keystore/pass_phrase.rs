@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_pass_phrase_it_was_locked_with_unlocks() {
+    fn only_the_same_pass_phrase_unlocks() {
         let lock = PassPhraseLock::default();
         assert!(matches!(lock.unlock(b"a"), Err(AgentError::LockState { .. })));
         lock.lock(b"a").unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::key_cache::{is_replaced, is_same_token};
-use super::well_again::Trial;
+use super::recovered_module::Trial;
 use super::{Inner, LogOffReason};
 use crate::token::{Module, PinState, TokenInfo};
 
@@ -54,7 +54,7 @@ impl Drop for TokenWatcher {
 
 fn watch(inner: &Weak<Inner>, ended: &(Mutex<bool>, Condvar)) {
     let mut trial = Trial::default();
-    for look in 1_u32.. {
+    for poll_number in 1_u32.. {
         {
             let end = ended.0.lock().unwrap_or_else(PoisonError::into_inner);
             let end =
@@ -64,7 +64,7 @@ fn watch(inner: &Weak<Inner>, ended: &(Mutex<bool>, Condvar)) {
             }
         }
         let Some(inner) = inner.upgrade() else { return };
-        let thorough = look % THOROUGH_POLL_EVERY == 0;
+        let thorough = poll_number % THOROUGH_POLL_EVERY == 0;
         inner.poll(thorough);
         inner.restart_for_hung_module();
         if thorough {
@@ -138,8 +138,8 @@ impl Inner {
     fn restart_for_hung_module(&self) {
         let Some(module) = self.tokens.modules().iter().find(|module| module.is_hung(HUNG_AFTER)) else { return };
         let operations = self.operations.load(Ordering::SeqCst) + self.remote_operations.load(Ordering::SeqCst);
-        let operation_guard = operations > 0 && !module.is_hung(OPERATION_HUNG_AFTER);
-        if operation_guard || !self.tokens.active_sessions().is_empty() || self.has_remote_session() {
+        let is_operation_running = operations > 0 && !module.is_hung(OPERATION_HUNG_AFTER);
+        if is_operation_running || !self.tokens.active_sessions().is_empty() || self.has_remote_session() {
             return;
         }
         tracing::warn!(

@@ -73,7 +73,7 @@ impl Inner {
         }
         if !request.is_read_only() {
             if matches!(request, OperationRequest::ChangePin { .. } | OperationRequest::UnblockPin { .. }) {
-                module_worker.look_at_pins();
+                module_worker.refresh_pin_states();
             } else {
                 module_worker.refresh(None);
             }
@@ -121,11 +121,11 @@ impl Inner {
                 }
                 // Several keysets of one name are refused, with the list.
                 let choice = KeysetChoice { name: Some(options.keyset), ..KeysetChoice::default() };
-                let place = match &options.token {
+                let token = match &options.token {
                     Some(selector) => self.tokens.token(selector),
                     None => self.tokens.choose(&choice).map(|keyset| keyset.token),
                 };
-                let Some(found) = place.ok().filter(|token| self.module_worker_of(token).is_some()) else {
+                let Some(found) = token.ok().filter(|token| self.module_worker_of(token).is_some()) else {
                     return Ok(None);
                 };
                 enroll.token = Some(TokenUri::of(&found).to_string());
@@ -184,19 +184,19 @@ impl Inner {
 
     /// The module worker that can create a token, if no other module can.
     fn only_module_with_free_slot(&self) -> Result<Option<&Arc<ModuleWorker>>, AgentError> {
-        let here = self.tokens.modules_with_free_slot()?;
-        let mut there: Vec<&Arc<ModuleWorker>> = Vec::new();
+        let local = self.tokens.modules_with_free_slot()?;
+        let mut remote: Vec<&Arc<ModuleWorker>> = Vec::new();
         for module_worker in &self.module_workers {
             if module_worker.has_free_slot()? {
-                there.push(module_worker);
+                remote.push(module_worker);
             }
         }
-        match (here.is_empty(), there.as_slice()) {
+        match (local.is_empty(), remote.as_slice()) {
             (_, []) => Ok(None),
             (true, [module_worker]) => Ok(Some(module_worker)),
             _ => {
-                let there = there.iter().map(|module_worker| module_worker.module().to_owned());
-                let all: Vec<_> = here.into_iter().chain(there).map(|path| path.display().to_string()).collect();
+                let remote = remote.iter().map(|module_worker| module_worker.module().to_owned());
+                let all: Vec<_> = local.into_iter().chain(remote).map(|path| path.display().to_string()).collect();
                 Err(KeysetError::Ambiguous {
                     what: "module",
                     candidates: all.join(", "),
@@ -208,11 +208,11 @@ impl Inner {
     }
 
     fn all_pin_statuses(&self, usage: &Usage) -> Result<OperationOutput, AgentError> {
-        let (mut all, mut troubles) = self.tokens.local_only().look_at_pins(None)?;
+        let (mut all, mut unreadable) = self.tokens.local_only().pin_states(None)?;
         for module_worker in &self.module_workers {
             if let Err(error) = module_worker.tokens() {
                 let place = module_worker.module().display().to_string();
-                troubles.push(UnreadableToken { place, error });
+                unreadable.push(UnreadableToken { place, error });
                 continue;
             }
             let agent =
@@ -220,18 +220,18 @@ impl Inner {
             match agent.pins(None) {
                 Ok((pins, unknown)) => {
                     all.extend(pins);
-                    troubles.extend(unknown);
+                    unreadable.extend(unknown);
                 }
                 Err(error) => {
-                    troubles.extend(of_each_token(module_worker, &of_client(module_worker, "check the PINs", error)));
+                    unreadable.extend(of_each_token(module_worker, &of_client(module_worker, "check the PINs", error)));
                 }
             }
         }
-        match troubles.pop() {
-            Some(unreadable_tokens) if all.is_empty() => Err(unreadable_tokens.error.into()),
+        match unreadable.pop() {
+            Some(one) if all.is_empty() => Err(one.error.into()),
             last => {
-                troubles.extend(last);
-                Ok(OperationOutput::Pins(FoundPins::new((all, troubles))))
+                unreadable.extend(last);
+                Ok(OperationOutput::Pins(FoundPins::new((all, unreadable))))
             }
         }
     }
@@ -244,8 +244,8 @@ fn of_each_token(module_worker: &ModuleWorker, error: &AgentError) -> Vec<Unread
     if places.is_empty() {
         places.push(module_worker.module().display().to_string());
     }
-    let told = || KeysetError::Remote { kind: error.kind(), message: error.to_string() };
-    places.into_iter().map(|place| UnreadableToken { place, error: told() }).collect()
+    let remote_error = || KeysetError::Remote { kind: error.kind(), message: error.to_string() };
+    places.into_iter().map(|place| UnreadableToken { place, error: remote_error() }).collect()
 }
 
 fn of_client(module_worker: &ModuleWorker, operation: &'static str, error: ClientError) -> AgentError {

@@ -84,10 +84,10 @@ impl Inner {
 
     /// Every poll fails the same way until somebody fixes the cause: warn once.
     fn warn_once(&self, error: &str) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if *said != error {
+        let mut last_warning = self.last_warning.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last_warning != error {
             tracing::warn!(error, "cannot restart a module");
-            error.clone_into(&mut said);
+            error.clone_into(&mut last_warning);
         }
     }
 
@@ -102,12 +102,12 @@ impl Inner {
             return;
         }
         self.rescan_modules(true);
-        let operation_guard =
+        let is_operation_running =
             self.operations.load(Ordering::SeqCst) + self.remote_operations.load(Ordering::SeqCst) > 0;
         // The missing object may be in a module worker that is restarting: do not end other
         // sessions for it.
         if !self.is_missing(choice)
-            || operation_guard
+            || is_operation_running
             || !self.module_workers.iter().all(|module_worker| module_worker.has_inventory())
         {
             return;

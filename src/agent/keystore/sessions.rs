@@ -29,15 +29,15 @@ impl Inner {
         let (mut begun, mut ended) = (Vec::new(), Vec::new());
         {
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-            sessions.retain(|log_in| {
-                let is_active = active_sessions.iter().any(|token| is_same_token(token, &log_in.token));
+            sessions.retain(|session| {
+                let is_active = active_sessions.iter().any(|token| is_same_token(token, &session.token));
                 if !is_active {
-                    ended.push(log_in.token.clone());
+                    ended.push(session.token.clone());
                 }
                 is_active
             });
             for token in active_sessions {
-                if !sessions.iter().any(|log_in| is_same_token(&log_in.token, &token)) {
+                if !sessions.iter().any(|session| is_same_token(&session.token, &token)) {
                     begun.push(token.clone());
                     sessions.push(ActiveSession { token, used: now, ends: None });
                 }
@@ -45,10 +45,10 @@ impl Inner {
         }
         for token in ended {
             self.clear(&token);
-            self.events.tell(&Event::LoggedOff { token, why: LogOffReason::Changed });
+            self.events.publish(&Event::LoggedOff { token, reason: LogOffReason::Changed });
         }
         for token in begun {
-            self.events.tell(&Event::LoggedIn(token));
+            self.events.publish(&Event::LoggedIn(token));
         }
         // A lock or sleep may have happened while a person typed.
         if self.locked.is_locked() {
@@ -60,8 +60,8 @@ impl Inner {
     pub fn note_use(&self, token: &TokenInfo) {
         let now = self.clock.elapsed();
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log_in) = sessions.iter_mut().find(|log_in| is_same_token(&log_in.token, token)) {
-            log_in.used = now;
+        if let Some(session) = sessions.iter_mut().find(|session| is_same_token(&session.token, token)) {
+            session.used = now;
         }
     }
 
@@ -71,8 +71,8 @@ impl Inner {
     pub fn limit_session(&self, token: &TokenInfo, longest: Duration) {
         let ends = self.clock.elapsed().saturating_add(longest);
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log_in) = sessions.iter_mut().find(|log_in| is_same_token(&log_in.token, token)) {
-            log_in.ends = Some(log_in.ends.map_or(ends, |earlier| earlier.min(ends)));
+        if let Some(session) = sessions.iter_mut().find(|session| is_same_token(&session.token, token)) {
+            session.ends = Some(session.ends.map_or(ends, |earlier| earlier.min(ends)));
         }
     }
 
@@ -80,14 +80,14 @@ impl Inner {
     pub fn end_idle_sessions(&self) {
         let now = self.clock.elapsed();
         let mut idle = Vec::new();
-        for log_in in self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
-            let cached_signer = self.key_cache.cached_signers_on(&log_in.token);
+        for session in self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            let cached_signer = self.key_cache.cached_signers_on(&session.token);
             if cached_signer.iter().filter(|cached_signer| cached_signer.take_use()).count() > 0 {
-                log_in.used = now;
+                session.used = now;
             }
-            let is_over = log_in.ends.is_some_and(|ends| now >= ends);
-            if is_over || now.saturating_sub(log_in.used) >= self.settings.idle_timeout {
-                idle.push(log_in.token.clone());
+            let is_over = session.ends.is_some_and(|ends| now >= ends);
+            if is_over || now.saturating_sub(session.used) >= self.settings.idle_timeout {
+                idle.push(session.token.clone());
             }
         }
         for token in idle {
@@ -97,45 +97,45 @@ impl Inner {
 
     /// Ends the session on this token, if one is active; returns the number ended in a module
     /// worker. An operation that has the token unlocked ends with it.
-    pub fn end_session(&self, token: &TokenInfo, why: LogOffReason) -> usize {
+    pub fn end_session(&self, token: &TokenInfo, reason: LogOffReason) -> usize {
         if let Some(module_worker) = self.module_worker_of(token) {
-            return module_worker.log_off(Some(token), why);
+            return module_worker.log_off(Some(token), reason);
         }
         self.clear(token);
-        let stood = {
+        let was_active = {
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
             let before = sessions.len();
-            sessions.retain(|log_in| !is_same_token(&log_in.token, token));
+            sessions.retain(|session| !is_same_token(&session.token, token));
             before != sessions.len()
         };
-        for open in self.tokens.active_sessions().iter().filter(|open| is_same_token(open.info(), token)) {
-            log_out(open);
+        for active in self.tokens.active_sessions().iter().filter(|active| is_same_token(active.info(), token)) {
+            log_out(active);
         }
-        if stood {
-            self.events.tell(&Event::LoggedOff { token: token.clone(), why });
+        if was_active {
+            self.events.publish(&Event::LoggedOff { token: token.clone(), reason });
         }
         0
     }
 
     /// Ends all sessions; returns the number ended in module workers.
-    pub fn end_all_sessions(&self, why: LogOffReason) -> usize {
-        self.end_all_local_sessions(why);
-        self.module_workers.iter().map(|module_worker| module_worker.log_off(None, why)).sum()
+    pub fn end_all_sessions(&self, reason: LogOffReason) -> usize {
+        self.end_all_local_sessions(reason);
+        self.module_workers.iter().map(|module_worker| module_worker.log_off(None, reason)).sum()
     }
 
-    fn end_all_local_sessions(&self, why: LogOffReason) {
+    fn end_all_local_sessions(&self, reason: LogOffReason) {
         let announced: Vec<TokenInfo> = self
             .sessions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
-            .map(|log_in| log_in.token.clone())
+            .map(|session| session.token.clone())
             .collect();
         for token in announced {
-            self.end_session(&token, why);
+            self.end_session(&token, reason);
         }
-        for open in self.tokens.active_sessions() {
-            log_out(&open);
+        for active in self.tokens.active_sessions() {
+            log_out(&active);
         }
     }
 

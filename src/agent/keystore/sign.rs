@@ -82,7 +82,7 @@ impl Inner {
     /// Updates the keystore after a failure: an absent token loses its session and is searched for
     /// again.
     fn failed(&self, identity: &SigningIdentity, error: AgentError) -> AgentError {
-        let gone = match &error {
+        let is_absent = match &error {
             AgentError::Keyset(error) if error.is_token_absent() => true,
             AgentError::Keyset(KeysetError::Token(error)) if error.kind() == TokenErrorKind::Absent => {
                 self.tokens.forget_keysets(&identity.keyset.token);
@@ -94,7 +94,7 @@ impl Inner {
             }
             _ => return error,
         };
-        if gone {
+        if is_absent {
             self.mark_lost(&identity.keyset.token);
         } else if let Err(error) = self.refresh() {
             tracing::debug!(%error, "cannot list the tokens");

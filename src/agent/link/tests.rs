@@ -29,7 +29,7 @@ fn with_question_of<T>(client: ClientConnection, ask: impl FnOnce(&Question<'_>)
 
 fn next(supervisor: &mut UnixStream) -> (u64, WorkerQuestion) {
     match read_frame(supervisor).unwrap().0 {
-        WorkerMessage::Question { number, what } => (number, what),
+        WorkerMessage::Question { number, question } => (number, question),
         other => panic!("{other:?}"),
     }
 }
@@ -45,8 +45,8 @@ fn concurrent_questions_get_their_own_answers() {
         .collect();
     let mut open: Vec<_> = (0..8).map(|_| next(&mut supervisor)).collect();
     open.reverse();
-    for (number, what) in open {
-        let WorkerQuestion::Program(pid) = what else { panic!("{what:?}") };
+    for (number, question) in open {
+        let WorkerQuestion::Program(pid) = question else { panic!("{question:?}") };
         let answer = SupervisorAnswer::Program(Some(format!("program {pid}")));
         write_frame(&mut supervisor, &SupervisorMessage { number, answer }, b"").unwrap();
     }
@@ -57,19 +57,19 @@ fn concurrent_questions_get_their_own_answers() {
 }
 
 #[test]
-fn a_pin_goes_beside_the_json_and_arrives() {
+fn a_pin_arrives_outside_the_json() {
     let (link, mut supervisor) = pair();
     let asking = thread::spawn(move || with_question(|question| link.pin(question)));
-    let (number, what) = next(&mut supervisor);
-    assert!(matches!(what, WorkerQuestion::Pin { text, dialog: 5 } if text.pid == 7));
+    let (number, question) = next(&mut supervisor);
+    assert!(matches!(question, WorkerQuestion::Pin { text, dialog: 5 } if text.pid == 7));
     let answer = SupervisorAnswer::Pin { attended: true };
     write_frame(&mut supervisor, &SupervisorMessage { number, answer }, "gehe\"im\\4711".as_bytes()).unwrap();
     let pin = asking.join().unwrap().unwrap();
     assert!(pin.as_str() == "gehe\"im\\4711" && pin.is_attended());
     let (link, mut supervisor) = pair();
     let asking = thread::spawn(move || with_question(|question| link.new_pin(question)));
-    let (number, what) = next(&mut supervisor);
-    assert!(matches!(what, WorkerQuestion::NewPin(_)));
+    let (number, question) = next(&mut supervisor);
+    assert!(matches!(question, WorkerQuestion::NewPin(_)));
     let answer = SupervisorAnswer::Pin { attended: false };
     write_frame(&mut supervisor, &SupervisorMessage { number, answer }, b"a-new-one").unwrap();
     let pin = asking.join().unwrap().unwrap();
@@ -85,7 +85,7 @@ fn a_pin_goes_beside_the_json_and_arrives() {
 }
 
 #[test]
-fn no_pin_is_told_as_what_it_is() {
+fn each_reason_for_no_pin_arrives_as_itself() {
     for (answer, expected) in [
         (SupervisorAnswer::No, NoPin::Declined),
         (SupervisorAnswer::Cancelled, NoPin::Cancelled),
@@ -100,7 +100,7 @@ fn no_pin_is_told_as_what_it_is() {
 }
 
 #[test]
-fn only_a_yes_is_a_yes() {
+fn only_yes_confirms() {
     for (answer, expected) in [
         (SupervisorAnswer::Yes, true),
         (SupervisorAnswer::No, false),
@@ -111,8 +111,8 @@ fn only_a_yes_is_a_yes() {
     ] {
         let (link, mut supervisor) = pair();
         let asking = thread::spawn(move || with_question(|question| link.confirm(question)));
-        let (number, what) = next(&mut supervisor);
-        assert!(matches!(what, WorkerQuestion::Confirmation(_)));
+        let (number, question) = next(&mut supervisor);
+        assert!(matches!(question, WorkerQuestion::Confirmation(_)));
         let shown = format!("{answer:?}");
         write_frame(&mut supervisor, &SupervisorMessage { number, answer }, b"1234").unwrap();
         assert_eq!(asking.join().unwrap().is_ok(), expected, "{shown}");
@@ -159,7 +159,7 @@ fn a_question_is_withdrawn_when_its_client_hangs_up() {
 }
 
 #[test]
-fn what_is_too_long_is_neither_sent_nor_taken() {
+fn oversized_frames_are_neither_sent_nor_received() {
     let mut sent = Vec::new();
     assert!(write_frame(&mut sent, &"x".repeat(MAX_HEAD_BYTES), b"").is_err());
     assert!(write_frame(&mut sent, &"x", &[b'1'; Pin::MAX_BYTES + 1]).is_err());
@@ -173,7 +173,7 @@ fn what_is_too_long_is_neither_sent_nor_taken() {
 }
 
 #[test]
-fn a_frame_that_is_cut_off_is_none() {
+fn a_truncated_frame_is_an_error() {
     let mut frame = Vec::new();
     write_frame(&mut frame, &"head", b"secret").unwrap();
     let (head, secret): (String, _) = read_frame(&mut &frame[..]).unwrap();
@@ -184,7 +184,7 @@ fn a_frame_that_is_cut_off_is_none() {
 }
 
 #[test]
-fn the_listeners_go_over_the_link() {
+fn the_listeners_are_passed_over_the_link() {
     let directory = tempfile::tempdir().unwrap();
     let listeners = ["ssh", "api"].map(|name| UnixListener::bind(directory.path().join(name)).unwrap());
     let (ours, theirs) = UnixStream::pair().unwrap();

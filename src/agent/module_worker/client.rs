@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::pins::PinsSeen;
+use super::pins::KnownPinStates;
 use super::requests::ANSWER_TIMEOUT;
 use super::wire::{Inventory, MAX_REQUEST_BYTES, StateUpdate, WorkerReply, WorkerRequest};
 use crate::agent::operation::WireKeysetChoice;
@@ -16,7 +16,7 @@ use crate::keyset::{self, FoundKeyset, KeysetError, RemoteTokens, UnreadableToke
 use crate::token::{Pin, Signature, SignatureHash, TokenInfo};
 
 /// Timeout if it starts a process to read its tokens' PIN states, which may take half a minute.
-const PATIENCE_WITH_PINS: Duration = Duration::from_secs(40);
+const PIN_STATES_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Time after a timeout in which a module worker is not asked again for a listing.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ pub struct ModuleWorker {
     pub(super) module: PathBuf,
     pub(super) fd_channel: UnixStream,
     inventory: RwLock<InventoryState>,
-    pins: Mutex<PinsSeen>,
+    pins: Mutex<KnownPinStates>,
     idle: Mutex<Vec<UnixStream>>,
     // The time of its last timeout.
     unresponsive_since: Mutex<Option<Instant>>,
@@ -69,7 +69,7 @@ impl ModuleWorker {
     }
 
     /// Receives updates until the module worker exits. Returns false if it will not be restarted.
-    pub(in crate::agent) fn follow(&self, mut told: impl FnMut(&Self, StateUpdate)) -> bool {
+    pub(in crate::agent) fn follow(&self, mut handle: impl FnMut(&Self, StateUpdate)) -> bool {
         let mut stream = match self.open_connection() {
             Ok(stream) => stream,
             // The supervisor closed the fd channel; other errors are temporary.
@@ -81,7 +81,7 @@ impl ModuleWorker {
                 match frame::read::<StateUpdate>(&mut stream, watch.max_reply_bytes()) {
                     Ok((StateUpdate { inventory, log_in }, _)) => {
                         let log_in = log_in.and_then(|change| change.of_module(&self.module));
-                        told(self, StateUpdate { inventory, log_in });
+                        handle(self, StateUpdate { inventory, log_in });
                     }
                     Err(error) => {
                         self.log_if_too_long(&error);
@@ -116,10 +116,10 @@ impl ModuleWorker {
 
     fn bounded(&self, inventory: Inventory) -> Inventory {
         let locked = inventory.locked;
-        inventory.of_module(&self.module).bounded().unwrap_or_else(|what| {
-            self.log_excess(&what);
+        inventory.of_module(&self.module).bounded().unwrap_or_else(|excess| {
+            self.log_excess(&excess);
             let message = format!(
-                "cannot list the tokens of the module {}: its worker reported {what}; remove the module from \
+                "cannot list the tokens of the module {}: its worker reported {excess}; remove the module from \
                  agent.toml if you do not trust it",
                 self.module.display()
             );
@@ -133,12 +133,12 @@ impl ModuleWorker {
         self.ended.fetch_add(1, Ordering::SeqCst);
         self.idle().clear();
         let mut pins = self.pins();
-        *pins = PinsSeen::default();
-        let told = std::mem::replace(
+        *pins = KnownPinStates::default();
+        let last = std::mem::replace(
             &mut *self.inventory.write().unwrap_or_else(PoisonError::into_inner),
             InventoryState::Ended,
         );
-        match told {
+        match last {
             InventoryState::This(inventory) => inventory.logged_in.clone(),
             InventoryState::Nothing | InventoryState::Ended | InventoryState::GivenUp => Vec::new(),
         }
@@ -157,17 +157,17 @@ impl ModuleWorker {
     /// Requests an inventory. `again` requests a new search first, with `true` also of modules with
     /// readers.
     pub(in crate::agent) fn refresh(&self, again: Option<bool>) {
-        self.look_for(ANSWER_TIMEOUT, &WorkerRequest::Look { again, pins: false }, Self::note);
+        self.request_inventory(ANSWER_TIMEOUT, &WorkerRequest::Look { again, pins: false }, Self::note);
     }
 
     /// Requests an inventory and then the current PIN states, for a listing of tokens.
-    pub(in crate::agent) fn look_at_pins(&self) {
+    pub(in crate::agent) fn refresh_pin_states(&self) {
         // A worker that does not respond at all delays this by the shorter timeout only.
         self.refresh(None);
-        self.look_for(PATIENCE_WITH_PINS, &WorkerRequest::Look { again: None, pins: true }, Self::note_pins);
+        self.request_inventory(PIN_STATES_TIMEOUT, &WorkerRequest::Look { again: None, pins: true }, Self::note_pins);
     }
 
-    fn look_for(&self, patience: Duration, request: &WorkerRequest, note: impl FnOnce(&Self, Inventory)) {
+    fn request_inventory(&self, timeout: Duration, request: &WorkerRequest, note: impl FnOnce(&Self, Inventory)) {
         // A restarted worker sends its inventory itself.
         if matches!(
             *self.inventory.read().unwrap_or_else(PoisonError::into_inner),
@@ -180,7 +180,7 @@ impl ModuleWorker {
             return;
         }
         let ended = self.ended.load(Ordering::SeqCst);
-        match self.ask_within(patience, "list the tokens", request) {
+        match self.ask_within(timeout, "list the tokens", request) {
             Ok(WorkerReply::Inventory(inventory)) if ended == self.ended.load(Ordering::SeqCst) => {
                 note(self, inventory);
             }
@@ -248,11 +248,11 @@ impl ModuleWorker {
     }
 
     /// Ends the session on this token, or all; returns the number ended.
-    pub(in crate::agent) fn log_off(&self, token: Option<&TokenInfo>, why: LogOffReason) -> usize {
+    pub(in crate::agent) fn log_off(&self, token: Option<&TokenInfo>, reason: LogOffReason) -> usize {
         if self.current_inventory().is_none() {
             return 0;
         }
-        let reply = self.ask_soon("log off", &WorkerRequest::LogOff { token: token.cloned(), why });
+        let reply = self.ask_soon("log off", &WorkerRequest::LogOff { token: token.cloned(), reason });
         let ended = ok_or_log(reply).map_or(0, |reply| if let WorkerReply::Ended(count) = reply { count } else { 0 });
         self.refresh(None);
         ended
@@ -294,9 +294,9 @@ impl ModuleWorker {
     }
 
     /// Logs an oversized inventory once.
-    fn log_excess(&self, what: &str) {
+    fn log_excess(&self, excess: &str) {
         if !self.has_logged_excess.swap(true, Ordering::Relaxed) {
-            tracing::warn!(module = %self.module.display(), "a module worker reported {what}: rejected");
+            tracing::warn!(module = %self.module.display(), "a module worker reported {excess}: rejected");
         }
     }
 
@@ -313,7 +313,7 @@ impl ModuleWorker {
         }
     }
 
-    fn pins(&self) -> MutexGuard<'_, PinsSeen> {
+    fn pins(&self) -> MutexGuard<'_, KnownPinStates> {
         self.pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -336,7 +336,7 @@ impl RemoteTokens for ModuleWorker {
     }
 
     fn tokens(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        let why = match &*self.inventory.read().unwrap_or_else(PoisonError::into_inner) {
+        let reason = match &*self.inventory.read().unwrap_or_else(PoisonError::into_inner) {
             InventoryState::This(inventory) => return inventory.tokens(),
             InventoryState::Nothing | InventoryState::Ended => "its worker is starting; try again in a moment",
             InventoryState::GivenUp => {
@@ -344,7 +344,7 @@ impl RemoteTokens for ModuleWorker {
                  the agent (`tokenkeep agent stop`)"
             }
         };
-        let message = format!("cannot list the tokens of the module {}: {why}", self.module.display());
+        let message = format!("cannot list the tokens of the module {}: {reason}", self.module.display());
         Err(KeysetError::Remote { kind: keyset::ErrorKind::Absent, message })
     }
 

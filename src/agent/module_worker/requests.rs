@@ -71,13 +71,13 @@ impl ModuleWorker {
 
     pub(super) fn ask_within(
         &self,
-        patience: Duration,
+        timeout: Duration,
         operation: &'static str,
         request: &WorkerRequest,
     ) -> Result<WorkerReply, AgentError> {
         let mut stream = self.connect(operation)?;
         // Setting the timeout cannot fail on an open socket.
-        let _ = stream.set_read_timeout(Some(patience));
+        let _ = stream.set_read_timeout(Some(timeout));
         frame::write(&mut stream, request, b"", MAX_REQUEST_BYTES).map_err(|_| self.ended(operation))?;
         self.read(operation, &mut stream, request)
     }

@@ -27,7 +27,7 @@ pub fn run(
     keystore: &Keystore,
 ) -> Result<(), AgentProcessError> {
     worker::allow_descriptors();
-    code.give_back();
+    code.release();
     let _watcher = keystore.watch().map_err(AgentProcessError::system("start a thread"))?;
     let served = keystore.clone();
     std::thread::Builder::new()
@@ -85,7 +85,7 @@ fn serve(stream: UnixStream, keystore: &Keystore) -> io::Result<()> {
             usage.client = ClientConnection::of(&shared);
         }
         let reply = match request {
-            WorkerRequest::Watch {} => return tell(&mut stream, keystore),
+            WorkerRequest::Watch {} => return send_updates(&mut stream, keystore),
             WorkerRequest::Serve { peer } => {
                 api::serve(shared.try_clone()?, peer, keystore);
                 return Ok(());
@@ -115,16 +115,16 @@ fn answer(request: WorkerRequest, secret: &[u8], keystore: &Keystore) -> Result<
             Ok(WorkerReply::Signature(signature.as_bytes().into()))
         }
         WorkerRequest::LogIn { keyset, usage, attended } => {
-            let reason = |reason: String| AgentError::System { operation: "log in", reason };
-            let choice = keyset.to_choice().map_err(reason)?;
+            let failed = |reason: String| AgentError::System { operation: "log in", reason };
+            let choice = keyset.to_choice().map_err(failed)?;
             match (secret, choice.token.as_ref()) {
                 ([], _) => keystore.log_in(&choice, &usage)?,
                 (secret, Some(token)) => {
-                    let text = std::str::from_utf8(secret).map_err(|error| reason(error.to_string()))?;
-                    let pin = Pin::new(text.to_owned()).map_err(|error| reason(error.to_string()))?;
+                    let text = std::str::from_utf8(secret).map_err(|error| failed(error.to_string()))?;
+                    let pin = Pin::new(text.to_owned()).map_err(|error| failed(error.to_string()))?;
                     keystore.log_in_with(token, pin.attended_if(attended), &usage)?
                 }
-                (_, None) => return Err(reason("no token was named".to_owned())),
+                (_, None) => return Err(failed("no token was named".to_owned())),
             };
             Ok(WorkerReply::Done {})
         }
@@ -134,10 +134,10 @@ fn answer(request: WorkerRequest, secret: &[u8], keystore: &Keystore) -> Result<
             }
             Ok(WorkerReply::Done {})
         }
-        WorkerRequest::LogOff { token: None, why } => Ok(WorkerReply::Ended(keystore.end_sessions(None, why))),
-        WorkerRequest::LogOff { token: Some(token), why } => {
+        WorkerRequest::LogOff { token: None, reason } => Ok(WorkerReply::Ended(keystore.end_sessions(None, reason))),
+        WorkerRequest::LogOff { token: Some(token), reason } => {
             let own = keystore.local_token(&token);
-            Ok(WorkerReply::Ended(own.map_or(0, |token| keystore.end_sessions(Some(&token), why))))
+            Ok(WorkerReply::Ended(own.map_or(0, |token| keystore.end_sessions(Some(&token), reason))))
         }
         WorkerRequest::Lock { locked } => {
             keystore.follow_lock(locked);
@@ -152,7 +152,7 @@ fn answer(request: WorkerRequest, secret: &[u8], keystore: &Keystore) -> Result<
 }
 
 /// Sends the inventory now and after each event.
-fn tell(stream: &mut &UnixStream, keystore: &Keystore) -> io::Result<()> {
+fn send_updates(stream: &mut &UnixStream, keystore: &Keystore) -> io::Result<()> {
     let events = keystore.events();
     let mut log_in = None;
     loop {
@@ -167,7 +167,7 @@ fn tell(stream: &mut &UnixStream, keystore: &Keystore) -> io::Result<()> {
                 // No event, or one that the main worker detects itself.
                 Some(Event::Expiring { .. }) | None => continue,
                 Some(Event::LoggedIn(token)) => log_in = Some(LogInChange::Begun(token)),
-                Some(Event::LoggedOff { token, why }) => log_in = Some(LogInChange::Ended(token, why)),
+                Some(Event::LoggedOff { token, reason }) => log_in = Some(LogInChange::Ended(token, reason)),
                 Some(_) => {}
             }
             break;

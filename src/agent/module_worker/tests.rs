@@ -41,7 +41,7 @@ fn keyset(keys: usize, certificate_length: usize) -> FoundKeyset {
         name: "invented".parse().unwrap(),
         level: SecurityLevel::Low,
         authority: AuthorityAddress { name: "Example".to_owned(), http: text(), https: text() },
-        standing: KeysetStatus::Enrolled,
+        status: KeysetStatus::Enrolled,
         token: token(0, "card"),
         signing: None,
         encryption: vec![vec![7].into(); keys],
@@ -86,12 +86,12 @@ fn saying(json: Vec<u8>) -> ModuleWorker {
     })
 }
 
-fn saying_that_there_is(inventory: Inventory) -> ModuleWorker {
+fn reporting(inventory: Inventory) -> ModuleWorker {
     saying(serde_json::to_vec(&WorkerReply::Inventory(inventory)).unwrap())
 }
 
-/// Returns what `act` logs in this thread.
-fn logged(act: impl FnOnce()) -> String {
+/// Returns what `operation` logs in this thread.
+fn logged(operation: impl FnOnce()) -> String {
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
     impl Write for Written {
@@ -106,14 +106,14 @@ fn logged(act: impl FnOnce()) -> String {
     let written = Written::default();
     let writer = written.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(subscriber, act);
+    tracing::subscriber::with_default(subscriber, operation);
     let bytes = written.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
 }
 
 #[test]
 fn the_report_of_an_honest_module_worker_is_accepted() {
-    let module_worker = saying_that_there_is(inventory(256, vec![keyset(15, 1500); 512]));
+    let module_worker = reporting(inventory(256, vec![keyset(15, 1500); 512]));
     let log = logged(|| module_worker.refresh(None));
     assert_eq!(module_worker.tokens().unwrap().len(), 256);
     assert_eq!(module_worker.keysets().0.len(), 512);
@@ -137,7 +137,7 @@ fn a_fresh_pin_state_survives_an_older_inventory() {
     module_worker.refresh(None);
     assert_eq!(state(), PinState::Ok);
     for _ in 0..2 {
-        module_worker.look_at_pins();
+        module_worker.refresh_pin_states();
         assert_eq!(state(), PinState::FinalTry);
     }
     module_worker.refresh(None);
@@ -150,7 +150,7 @@ fn a_fresh_pin_state_survives_an_older_inventory() {
     // A correct PIN was entered.
     module_worker.note_right_pin(&token(0, "card"));
     assert_eq!(state(), PinState::Ok);
-    module_worker.look_at_pins();
+    module_worker.refresh_pin_states();
     assert_eq!(state(), PinState::FinalTry);
     // A restarted module worker has loaded the module.
     module_worker.note_end();
@@ -171,7 +171,7 @@ fn an_oversized_inventory_is_rejected_and_logged_once() {
         (inventory(1, vec![keyset(8 * 1024, 1)]), "8193 keys and certificates"),
         (wordy(), "longer than 128 bytes"),
     ] {
-        let module_worker = saying_that_there_is(lie);
+        let module_worker = reporting(lie);
         let log = logged(|| {
             module_worker.refresh(None);
             module_worker.refresh(None);
@@ -190,8 +190,8 @@ fn an_oversized_inventory_is_rejected_and_logged_once() {
 }
 
 #[test]
-fn an_answer_that_is_too_long_is_not_read() {
-    let module_worker = saying_that_there_is(inventory(1, vec![keyset(0, 4 * MEBIBYTE)]));
+fn an_oversized_answer_is_not_read() {
+    let module_worker = reporting(inventory(1, vec![keyset(0, 4 * MEBIBYTE)]));
     let log = logged(|| (0..3).for_each(|_| module_worker.refresh(None)));
     assert_eq!(log.matches(": rejected").count(), 1, "{log}");
     assert!(module_worker.tokens().is_err());
@@ -221,7 +221,7 @@ impl PromptBackend for NoPromptBackend {
 }
 
 #[test]
-fn a_line_of_an_act_that_has_no_end_is_not_read_to_it() {
+fn an_endless_event_line_is_not_read_to_its_end() {
     let module_worker = module_worker(|mut stream| {
         let _ = frame::read::<WorkerRequest>(&mut stream, MEBIBYTE);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
@@ -237,7 +237,7 @@ fn a_line_of_an_act_that_has_no_end_is_not_read_to_it() {
 }
 
 #[test]
-fn a_log_in_is_told_of_as_one_to_its_own_module() {
+fn a_login_event_is_attributed_to_its_own_module() {
     let changes = vec![
         LogInChange::Begun(token(1, "card")),
         LogInChange::Ended(token(2, "card"), LogOffReason::Idle),
@@ -251,10 +251,10 @@ fn a_log_in_is_told_of_as_one_to_its_own_module() {
             frame::write(&mut stream, &update, b"", MEBIBYTE).unwrap();
         }
     });
-    let mut told = Vec::new();
-    assert!(all.follow(|_, update| told.push(update.log_in)));
-    let [Some(LogInChange::Begun(one)), Some(LogInChange::Ended(two, LogOffReason::Idle)), None] = &told[..] else {
-        panic!("{told:?}");
+    let mut changes = Vec::new();
+    assert!(all.follow(|_, update| changes.push(update.log_in)));
+    let [Some(LogInChange::Begun(one)), Some(LogInChange::Ended(two, LogOffReason::Idle)), None] = &changes[..] else {
+        panic!("{changes:?}");
     };
-    assert!([one, two].iter().all(|token| token.module == Path::new(MODULE)), "{told:?}");
+    assert!([one, two].iter().all(|token| token.module == Path::new(MODULE)), "{changes:?}");
 }

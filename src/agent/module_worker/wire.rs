@@ -64,7 +64,7 @@ pub enum WorkerRequest {
         keyset: WireKeysetChoice,
         /// the client and its purpose
         usage: Usage,
-        /// did a person type the PIN?
+        /// true if a person typed the PIN
         attended: bool,
     },
     /// limit a session
@@ -79,7 +79,7 @@ pub enum WorkerRequest {
         /// the token; none: all sessions
         token: Option<TokenInfo>,
         /// the reason
-        why: LogOffReason,
+        reason: LogOffReason,
     },
     /// lock or unlock
     Lock {
@@ -154,7 +154,7 @@ pub struct Inventory {
     no_tokens: Option<WireError>,
     /// the tokens with an active session
     pub logged_in: Vec<TokenInfo>,
-    /// is the module worker locked?
+    /// true if the module worker is locked
     pub locked: bool,
     keysets: Vec<WireKeyset>,
     unreadable_tokens: Vec<WireUnreadableToken>,
@@ -194,16 +194,16 @@ impl Inventory {
     /// # Errors
     /// A description of what exceeds its limit.
     pub fn bounded(self) -> Result<Self, String> {
-        let objects = self.keysets.iter().map(WireKeyset::objects).sum();
+        let object_count = self.keysets.iter().map(WireKeyset::objects).sum();
         let bounds = [
             ("tokens", self.tokens.len(), MAX_TOKENS),
             ("sessions", self.logged_in.len(), MAX_TOKENS),
             ("keysets", self.keysets.len(), MAX_KEYSETS),
-            ("keys and certificates", objects, MAX_OBJECTS),
+            ("keys and certificates", object_count, MAX_OBJECTS),
             ("tokens that cannot be read", self.unreadable_tokens.len(), MAX_TOKENS),
         ];
-        if let Some((what, count, most)) = bounds.into_iter().find(|(_, count, most)| count > most) {
-            return Err(format!("{count} {what}, more than the limit of {most}"));
+        if let Some((objects, count, limit)) = bounds.into_iter().find(|(_, count, limit)| count > limit) {
+            return Err(format!("{count} {objects}, more than the limit of {limit}"));
         }
         let keysets = self.keysets.iter().map(WireKeyset::token);
         match self.tokens.iter().chain(&self.logged_in).chain(keysets).find(|token| !is_short(token)) {
@@ -225,9 +225,9 @@ impl Inventory {
         for token in self.tokens.iter_mut().chain(&mut self.logged_in) {
             module.clone_into(&mut token.module);
         }
-        let is_there = |token: &TokenInfo| self.tokens.iter().any(|other| other.serial == token.serial);
-        self.logged_in.retain(is_there);
-        self.keysets.retain(|keyset| is_there(keyset.token()));
+        let is_listed = |token: &TokenInfo| self.tokens.iter().any(|other| other.serial == token.serial);
+        self.logged_in.retain(is_listed);
+        self.keysets.retain(|keyset| is_listed(keyset.token()));
         for keyset in &mut self.keysets {
             module.clone_into(&mut keyset.token_mut().module);
         }
@@ -250,7 +250,7 @@ impl LogInChange {
         };
         Some(match self {
             Self::Begun(token) => Self::Begun(own(token)?),
-            Self::Ended(token, why) => Self::Ended(own(token)?, why),
+            Self::Ended(token, reason) => Self::Ended(own(token)?, reason),
         })
     }
 }
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn why_a_module_cannot_say_arrives() {
+    fn a_modules_error_arrives_with_its_message() {
         let error = KeysetError::Remote { kind: ErrorKind::Absent, message: "cannot list: pcscd is not there".into() };
         let inventory = Inventory::new(Err(error), Vec::new(), false, (Vec::new(), Vec::new()));
         let sent = serde_json::to_vec(&inventory).unwrap();

@@ -84,7 +84,7 @@ mod tests {
     use super::Bytes;
 
     #[test]
-    fn bytes_come_back_and_are_not_shown() {
+    fn bytes_round_trip_and_are_not_shown() {
         let bytes = Bytes::from(b"a secret".as_slice());
         let json = serde_json::to_string(&bytes).unwrap();
         assert_eq!(json, "\"YSBzZWNyZXQ=\"");
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base64_is_refused_and_not_repeated() {
+    fn invalid_base64_is_refused_and_not_repeated() {
         for bad in ["\"YSBzZWNyZXQ\"", "\"a secret\"", "[97]", "null"] {
             let error = serde_json::from_str::<Bytes>(bad).unwrap_err().to_string();
             assert!(!error.contains("secret") && !error.contains("YSBz"), "{error}");

@@ -25,13 +25,11 @@ pub enum OperationEvent {
         question: ClientQuestion,
     },
     /// a request to the authority; the operation waits for the reply
-    #[serde(rename = "carry")]
     NetworkRequest {
         /// counted from 1, together with questions
         number: u32,
         /// the request
-        #[serde(rename = "errand")]
-        network_request: NetworkRequest,
+        request: NetworkRequest,
     },
     /// the step that the operation has reached
     Progress(Step),
@@ -153,11 +151,9 @@ pub enum ReplyValue {
     /// confirmed
     Yes {},
     /// the authority's response
-    #[serde(rename = "carried")]
     NetworkReply(Bytes),
     /// the certificates found, each in DER
     Certificates(Vec<Bytes>),
     /// no response arrived
-    #[serde(rename = "not-carried")]
     NetworkFailed(TransportError),
 }

@@ -15,7 +15,6 @@
 
 mod bytes;
 mod event;
-mod no_transport;
 mod output;
 mod request;
 mod run;
@@ -23,7 +22,6 @@ mod session;
 
 pub use bytes::Bytes;
 pub use event::{ClientQuestion, ClientReply, NetworkRequest, OperationEvent, ReplyValue};
-pub use no_transport::NoTransport;
 pub use output::{
     EnrolledKeyset, FoundKeysets, FoundPins, OperationOutput, WireKeyset, WirePinStatus, WireUnreadableToken,
 };
@@ -31,5 +29,5 @@ pub use request::{
     NewTokenTarget, OperationRequest, WireAdminOperation, WireEnrollRequest, WireKeysetChoice, WireStatementChannel,
     selector_text,
 };
-pub use run::run;
+pub use run::{NoTransport, run};
 pub use session::{ClientPrompter, ClientTransport, OperationSession};

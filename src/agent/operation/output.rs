@@ -28,7 +28,7 @@ pub enum OperationOutput {
         content: Bytes,
         /// the keyset whose key opened it
         keyset: String,
-        /// was the content encrypted with integrity protection?
+        /// true if the content was encrypted with integrity protection
         integrity_protected: bool,
     },
     /// a content key, with which the client itself decrypts the content
@@ -44,14 +44,14 @@ pub enum OperationOutput {
         /// its text, which holds a secret
         text: Bytes,
         /// the mismatch found in the authority's audit log
-        alarm: Option<Box<LogMismatch>>,
+        log_mismatch: Option<Box<LogMismatch>>,
     },
     /// any other response of the authority to a command
     Answered {
         /// the response
         answer: StatementAnswer,
         /// the mismatch found in the authority's audit log
-        alarm: Option<Box<LogMismatch>>,
+        log_mismatch: Option<Box<LogMismatch>>,
     },
     /// the PIN was changed
     PinChanged {},
@@ -81,10 +81,10 @@ impl From<Decrypted> for OperationOutput {
 }
 
 impl From<CommandResult> for OperationOutput {
-    fn from(CommandResult { answer, alarm }: CommandResult) -> Self {
+    fn from(CommandResult { answer, log_mismatch }: CommandResult) -> Self {
         match answer {
-            OpenedResponse::Letter(text) => Self::Letter { text: text.as_bytes().into(), alarm },
-            OpenedResponse::Other(answer) => Self::Answered { answer, alarm },
+            OpenedResponse::Letter(text) => Self::Letter { text: text.as_bytes().into(), log_mismatch },
+            OpenedResponse::Other(answer) => Self::Answered { answer, log_mismatch },
         }
     }
 }
@@ -129,7 +129,6 @@ pub struct FoundPins {
     /// the PIN states
     pub pins: Vec<WirePinStatus>,
     /// the tokens without a known state
-    #[serde(rename = "trouble")]
     pub unreadable_tokens: Vec<WireUnreadableToken>,
 }
 
@@ -155,9 +154,9 @@ impl FoundPins {
 pub struct EnrolledKeyset {
     /// the keyset
     pub keyset: WireKeyset,
-    /// was the keyset enrolled before?
+    /// true if the keyset was enrolled before
     pub reenrolled: bool,
-    /// was an interrupted enrollment completed?
+    /// true if an interrupted enrollment was completed
     pub resumed: bool,
     /// number of encryption keys installed
     pub encryption_keys: usize,
@@ -192,7 +191,6 @@ pub struct FoundKeysets {
     /// the keysets
     pub keysets: Vec<WireKeyset>,
     /// the tokens that could not be read
-    #[serde(rename = "trouble")]
     pub unreadable_tokens: Vec<WireUnreadableToken>,
 }
 
@@ -225,18 +223,14 @@ pub struct WireUnreadableToken {
 }
 
 impl From<UnreadableToken> for WireUnreadableToken {
-    fn from(unreadable_tokens: UnreadableToken) -> Self {
-        Self {
-            place: unreadable_tokens.place,
-            kind: unreadable_tokens.error.kind(),
-            message: unreadable_tokens.error.to_string(),
-        }
+    fn from(unreadable: UnreadableToken) -> Self {
+        Self { place: unreadable.place, kind: unreadable.error.kind(), message: unreadable.error.to_string() }
     }
 }
 
 impl From<WireUnreadableToken> for UnreadableToken {
-    fn from(unreadable_tokens: WireUnreadableToken) -> Self {
-        let WireUnreadableToken { place, kind, message } = unreadable_tokens;
+    fn from(unreadable: WireUnreadableToken) -> Self {
+        let WireUnreadableToken { place, kind, message } = unreadable;
         Self { place, error: KeysetError::Remote { kind, message } }
     }
 }
@@ -248,7 +242,7 @@ pub struct WireKeyset {
     name: KeysetName,
     level: SecurityLevel,
     authority: AuthorityAddress,
-    standing: KeysetStatus,
+    status: KeysetStatus,
     token: TokenInfo,
     signing: Option<String>,
     encryption: Vec<String>,
@@ -293,7 +287,7 @@ impl From<FoundKeyset> for WireKeyset {
             name: keyset.name,
             level: keyset.level,
             authority: keyset.authority,
-            standing: keyset.standing,
+            status: keyset.status,
             token: keyset.token,
             signing: keyset.signing.map(|id| id.to_string()),
             encryption: keyset.encryption.iter().map(ToString::to_string).collect(),
@@ -315,7 +309,7 @@ impl TryFrom<WireKeyset> for FoundKeyset {
             name: keyset.name,
             level: keyset.level,
             authority: keyset.authority,
-            standing: keyset.standing,
+            status: keyset.status,
             token: keyset.token,
             signing: keyset.signing.as_ref().map(id).transpose()?,
             encryption: keyset.encryption.iter().map(id).collect::<Result<_, _>>()?,

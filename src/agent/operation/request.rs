@@ -49,11 +49,10 @@ pub enum OperationRequest {
         /// the keyset
         keyset: WireKeysetChoice,
         /// the command
-        order: WireAdminOperation,
+        admin_operation: WireAdminOperation,
         /// online or as a file
-        way: WireStatementChannel,
+        channel: WireStatementChannel,
         /// how to treat the authority's audit log
-        #[serde(rename = "known_log")]
         log_policy: LogPolicy,
     },
     /// open the authority's response to a command sent as a file
@@ -65,7 +64,6 @@ pub enum OperationRequest {
         /// the response, DER
         response: Bytes,
         /// how to treat the authority's audit log
-        #[serde(rename = "known_log")]
         log_policy: LogPolicy,
     },
     /// change the PIN of a keyset's token
@@ -74,7 +72,6 @@ pub enum OperationRequest {
         keyset: WireKeysetChoice,
     },
     /// report the PIN states of tokens
-    #[serde(rename = "look-at-pins")]
     PinStatus {
         /// PKCS#11 URI, serial number or label; none: all tokens
         token: Option<String>,
@@ -102,7 +99,9 @@ impl OperationRequest {
             Self::ChooseKeyset(_) => "find the keyset",
             Self::Sign { .. } => "sign",
             Self::Decrypt { .. } | Self::OpenRecipient { .. } => "decrypt",
-            Self::Administer { order, way: WireStatementChannel::Online, .. } if order.returns_letter() => {
+            Self::Administer { admin_operation, channel: WireStatementChannel::Online, .. }
+                if admin_operation.returns_letter() =>
+            {
                 "sign the command and open its letter"
             }
             Self::Administer { .. } => "sign the command",
@@ -140,7 +139,7 @@ impl OperationRequest {
     }
 }
 
-/// How the command reaches the authority.
+/// The channel of a command to the authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WireStatementChannel {
@@ -209,7 +208,7 @@ pub enum WireAdminOperation {
     Recover {
         /// the user
         email: String,
-        /// may others have the old token?
+        /// true if others may have the old token
         lost: bool,
         /// validity of the letter in seconds; none: the authority's configured default
         valid_for_seconds: Option<u64>,
@@ -285,8 +284,8 @@ impl From<AdminOperation> for WireAdminOperation {
 }
 
 impl From<WireAdminOperation> for AdminOperation {
-    fn from(order: WireAdminOperation) -> Self {
-        match order {
+    fn from(operation: WireAdminOperation) -> Self {
+        match operation {
             WireAdminOperation::Issue { email, name, levels, valid_for_seconds } => {
                 Self::Issue { email, name, levels, valid_for_seconds }
             }
@@ -302,7 +301,7 @@ impl From<WireAdminOperation> for AdminOperation {
     }
 }
 
-/// Where to create a new token ([`NewToken`]).
+/// The module in which to create a new token ([`NewToken`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NewTokenTarget {
@@ -326,9 +325,9 @@ pub struct WireEnrollRequest {
     pub new_token: Option<NewTokenTarget>,
     /// use this token
     pub token: Option<String>,
-    /// is there an SO PIN for the new token?
+    /// true if there is an SO PIN for the new token
     pub so_pin: bool,
-    /// may the letter name another person than the keyset?
+    /// true if the letter may name another person than the keyset
     #[serde(default)]
     pub replace_person: bool,
 }

@@ -8,7 +8,7 @@ use super::{FoundKeysets, FoundPins, OperationOutput, OperationRequest, WireKeys
 use crate::keyset::{self, Enrollment, ErrorKind, FoundKeyset, KeysetError, SignOptions, Tokens, UserPrompter};
 use crate::letter::Letter;
 use crate::statement::SignedStatement;
-use crate::transport::Transport;
+use crate::transport::{Transport, TransportError};
 
 /// Runs the operation. The operation decides when it asks `person` and sends with `transport`.
 ///
@@ -41,14 +41,16 @@ pub fn run(
             let (mut key, keyset) = keyset::open_recipient(tokens, &choice, recipient_info, key_length, person)?;
             OperationOutput::ContentKey { key: std::mem::take(&mut *key).into(), keyset }
         }
-        OperationRequest::Administer { keyset, order, way, log_policy } => {
+        OperationRequest::Administer { keyset, admin_operation, channel, log_policy } => {
             let keyset = chosen(tokens, &keyset)?;
-            match way {
+            match channel {
                 WireStatementChannel::Online => {
-                    keyset::administer(tokens, &keyset, transport, order.into(), log_policy, person, now)?.into()
+                    keyset::administer(tokens, &keyset, transport, admin_operation.into(), log_policy, person, now)?
+                        .into()
                 }
                 WireStatementChannel::File => {
-                    let signed = keyset::sign_for_a_file(tokens, &keyset, order.into(), log_policy, person, now)?;
+                    let signed =
+                        keyset::sign_for_a_file(tokens, &keyset, admin_operation.into(), log_policy, person, now)?;
                     OperationOutput::Signed(signed.as_der().into())
                 }
             }
@@ -98,4 +100,36 @@ fn chosen(tokens: &Tokens, choice: &WireKeysetChoice) -> Result<FoundKeyset, Key
 
 fn usage(message: String) -> KeysetError {
     KeysetError::Remote { kind: ErrorKind::Usage, message }
+}
+
+/// The transport of operations that send nothing. It rejects every request.
+#[derive(Clone, Copy, Debug)]
+pub struct NoTransport;
+
+impl NoTransport {
+    fn refused<T>() -> Result<T, TransportError> {
+        Err(TransportError::Address { url: "anywhere".to_owned(), reason: "this operation sends nothing".to_owned() })
+    }
+}
+
+impl Transport for NoTransport {
+    fn cmp(&self, _message: &[u8]) -> Result<Vec<u8>, TransportError> {
+        Self::refused()
+    }
+
+    fn ca_certificate(&self) -> Result<Vec<u8>, TransportError> {
+        Self::refused()
+    }
+
+    fn search_certificates(&self, _email: &str) -> Result<Vec<Vec<u8>>, TransportError> {
+        Self::refused()
+    }
+
+    fn instance(&self) -> Result<Vec<u8>, TransportError> {
+        Self::refused()
+    }
+
+    fn statement(&self, _statement: &[u8]) -> Result<Vec<u8>, TransportError> {
+        Self::refused()
+    }
 }

@@ -36,8 +36,8 @@ struct State {
     /// true until the last one has a reply
     open: bool,
     reply: Option<ReplyValue>,
-    /// why the session has ended
-    gone: Option<NoPin>,
+    /// the reason, once the session has ended
+    ended: Option<NoPin>,
 }
 
 impl OperationSession {
@@ -54,14 +54,14 @@ impl OperationSession {
         // A command that does not read its questions times out, too.
         stream.set_write_timeout(Some(timeout))?;
         let session = Arc::new(Self { stream, timeout, state: Mutex::default(), changed: Condvar::new() });
-        let here = Arc::clone(&session);
+        let own = Arc::clone(&session);
         thread::Builder::new().name("op-watch".to_owned()).stack_size(64 * 1024).spawn(move || {
             let mut byte = [0; 1];
             loop {
                 match watched.read(&mut byte) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     // The end of the stream, or bytes that the protocol does not allow.
-                    _ => break here.mark_gone(NoPin::Withdrawn),
+                    _ => break own.mark_ended(NoPin::Withdrawn),
                 }
             }
         })?;
@@ -71,10 +71,10 @@ impl OperationSession {
     /// Takes the command's reply to the open question.
     ///
     /// # Errors
-    /// A sentence that says why the reply was rejected.
+    /// The reason for which the reply was rejected.
     pub fn answer(&self, answer: ClientReply) -> Result<(), &'static str> {
         let mut state = self.state();
-        if state.gone.is_some() {
+        if state.ended.is_some() {
             return Err("the command that started this operation has exited");
         }
         if !state.open || state.number != answer.number {
@@ -95,7 +95,7 @@ impl OperationSession {
 
     /// Returns true while the command is connected.
     pub fn is_open(&self) -> bool {
-        self.state().gone.is_none()
+        self.state().ended.is_none()
     }
 
     /// Sends an event as one line of JSON.
@@ -107,7 +107,7 @@ impl OperationSession {
             (&*self.stream).write_all(text.as_slice())
         });
         if written.is_err() {
-            self.mark_gone(NoPin::Withdrawn);
+            self.mark_ended(NoPin::Withdrawn);
         }
     }
 
@@ -116,8 +116,8 @@ impl OperationSession {
     fn ask(&self, line: impl FnOnce(u32) -> OperationEvent) -> Result<ReplyValue, NoPin> {
         let number = {
             let mut state = self.state();
-            if let Some(why) = &state.gone {
-                return Err(why.clone());
+            if let Some(reason) = &state.ended {
+                return Err(reason.clone());
             }
             state.number += 1;
             state.open = true;
@@ -130,8 +130,8 @@ impl OperationSession {
         loop {
             // A reply that came before the command disconnected is valid, but nobody waits for the
             // result.
-            if let Some(why) = &state.gone {
-                return Err(why.clone());
+            if let Some(reason) = &state.ended {
+                return Err(reason.clone());
             }
             if let Some(reply) = state.reply.take() {
                 return Ok(reply);
@@ -139,16 +139,16 @@ impl OperationSession {
             let left = self.timeout.saturating_sub(asked.elapsed());
             if left.is_zero() {
                 drop(state);
-                self.mark_gone(NoPin::Cancelled);
+                self.mark_ended(NoPin::Cancelled);
                 return Err(NoPin::Cancelled);
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn mark_gone(&self, why: NoPin) {
+    fn mark_ended(&self, reason: NoPin) {
         let mut state = self.state();
-        state.gone.get_or_insert(why);
+        state.ended.get_or_insert(reason);
         state.reply = None;
         self.changed.notify_all();
     }
@@ -167,18 +167,16 @@ impl ClientPrompter<'_> {
         match self.0.ask(|number| OperationEvent::Ask { number, question }) {
             Ok(ReplyValue::Pin(pin)) => parse_pin(pin),
             Ok(ReplyValue::UnattendedPin(pin)) => parse_pin(pin).map(Pin::unattended),
-            Ok(ReplyValue::No(reason)) => Err(reason),
+            Ok(ReplyValue::No(reason)) | Err(reason) => Err(reason),
             Ok(_) => Err(unexpected_reply()),
-            Err(gone) => Err(gone),
         }
     }
 
     fn yes(&self, question: ClientQuestion) -> Result<(), NoPin> {
         match self.0.ask(|number| OperationEvent::Ask { number, question }) {
             Ok(ReplyValue::Yes {}) => Ok(()),
-            Ok(ReplyValue::No(reason)) => Err(reason),
+            Ok(ReplyValue::No(reason)) | Err(reason) => Err(reason),
             Ok(_) => Err(unexpected_reply()),
-            Err(gone) => Err(gone),
         }
     }
 }
@@ -234,8 +232,8 @@ fn unexpected_reply() -> NoPin {
 pub struct ClientTransport<'a>(pub &'a OperationSession);
 
 impl ClientTransport<'_> {
-    fn send_request(&self, network_request: NetworkRequest) -> Result<ReplyValue, TransportError> {
-        match self.0.ask(|number| OperationEvent::NetworkRequest { number, network_request }) {
+    fn send_request(&self, request: NetworkRequest) -> Result<ReplyValue, TransportError> {
+        match self.0.ask(|number| OperationEvent::NetworkRequest { number, request }) {
             Ok(ReplyValue::NetworkFailed(error)) => Err(error),
             Ok(reply) => Ok(reply),
             // As when the command is killed: the request may have arrived, and the same letter
@@ -247,8 +245,8 @@ impl ClientTransport<'_> {
         }
     }
 
-    fn bytes(&self, network_request: NetworkRequest) -> Result<Vec<u8>, TransportError> {
-        match self.send_request(network_request)? {
+    fn bytes(&self, request: NetworkRequest) -> Result<Vec<u8>, TransportError> {
+        match self.send_request(request)? {
             ReplyValue::NetworkReply(bytes) => Ok(bytes.into_vec()),
             _ => Err(unexpected_network_reply()),
         }

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_private_is_left_out_and_its_neighbors_are_not() {
+    fn private_files_are_left_out_and_their_neighbors_are_not() {
         let root = tempfile::tempdir().unwrap();
         for name in ["usr/lib", "proc/1", "data/homes/me", "data/homes/you", "data/more"] {
             fs::create_dir_all(root.path().join(name)).unwrap();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_say_in_their_configuration_where_they_write() {
+    fn write_paths_come_from_the_modules_configuration() {
         let home = tempfile::tempdir().unwrap();
         let at = |name: &str| home.path().join(name);
         fs::write(at("softhsm2.conf"), "# x\ndirectories.tokendir = /srv/tokens\nlog.level = INFO\n").unwrap();

@@ -1,4 +1,4 @@
-//! What the sandboxed worker cannot do, tested in a process of its own: this test binary again.
+//! Tests of the sandbox in a process of its own: this test binary again.
 
 use std::fs;
 use std::io::{self, Write};
@@ -52,10 +52,10 @@ fn in_a_process_with(home: &str) {
         .env("SOFTHSM2_CONF", &conf)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("sandboxed by: "), "the process did not run: {said}");
-    if said.contains("not sandboxed") {
+    let output_text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{output_text}");
+    assert!(output_text.contains("sandboxed by: "), "the process did not run: {output_text}");
+    if output_text.contains("not sandboxed") {
         // Not `eprintln!`: the test harness captures it and shows it only for failed tests.
         let _ = writeln!(io::stderr(), "SKIPPED: {TEST}: this kernel has no Landlock");
     }
@@ -111,7 +111,7 @@ fn sandboxed(directory: &Path, home: &str) {
         denied("listening on TCP", TcpListener::bind("127.0.0.1:0"));
         denied("a signal", kill_process(id, Signal::TERM).map_err(io::Error::from));
     }
-    // What modules need is allowed.
+    // The needs of modules are allowed.
     fs::read_dir("/usr/lib").unwrap();
     fs::create_dir(at("tokens/new")).unwrap();
     fs::write(at("tokens/new/token.object"), "object").unwrap();

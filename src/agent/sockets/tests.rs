@@ -38,7 +38,7 @@ fn sockets_are_private_and_removed_with_the_agent() {
 }
 
 #[test]
-fn there_is_one_agent() {
+fn only_one_agent_runs() {
     let (_home, directory) = directory();
     assert_eq!(directory.running(), None);
     let instance_lock = directory.lock_instance().unwrap();
@@ -78,7 +78,7 @@ fn a_live_socket_is_never_taken_over() {
 }
 
 #[test]
-fn one_whose_queue_is_full_is_live() {
+fn a_socket_with_a_full_queue_is_live() {
     let (_home, directory) = directory();
     directory.prepare().unwrap();
     let path = directory.socket(Endpoint::Api);
@@ -91,7 +91,7 @@ fn one_whose_queue_is_full_is_live() {
 }
 
 #[test]
-fn what_is_no_socket_stays() {
+fn a_file_that_is_no_socket_is_kept() {
     let (_home, directory) = directory();
     let instance_lock = directory.lock_instance().unwrap();
     fs::write(directory.socket(Endpoint::Api), "mine").unwrap();
@@ -126,7 +126,7 @@ fn a_link_in_place_of_the_directory_is_refused() {
 }
 
 #[test]
-fn a_socket_that_others_can_use_is_said_to_be_wrong() {
+fn a_socket_that_others_can_use_is_reported() {
     let (_home, directory) = directory();
     let instance_lock = directory.lock_instance().unwrap();
     let _socket = instance_lock.bind(Endpoint::Ssh).unwrap();

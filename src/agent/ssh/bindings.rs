@@ -38,7 +38,7 @@ impl SessionBindings {
     }
 
     fn try_add(&mut self, bind: &SessionBind<'_>) -> Result<(), SshError> {
-        let refused = |why| Err(SshError::Bound { what: "bind this connection", why });
+        let refused = |reason| Err(SshError::Bound { operation: "bind this connection", reason });
         if bind.session_id.is_empty() || bind.session_id.len() > MAX_SESSION_ID_BYTES {
             return refused("its session identifier is invalid");
         }
@@ -78,7 +78,7 @@ impl SessionBindings {
     /// Checks that a login is for the session bound last. A connection without bindings may log in
     /// anywhere, because clients before OpenSSH 8.9 bind nothing.
     pub(super) fn check_session(&self, log_in: &UserAuth<'_>) -> Result<(), SshError> {
-        let refused = |why| Err(SshError::Bound { what: "sign this login", why });
+        let refused = |reason| Err(SshError::Bound { operation: "sign this login", reason });
         let Some(session) = self.sessions.last() else {
             return Ok(());
         };
@@ -99,9 +99,12 @@ impl SessionBindings {
 
     /// Checks that the client is not on another host. A forwarded connection may only list and use
     /// keys.
-    pub(super) fn check_not_forwarded(&self, what: &'static str) -> Result<(), SshError> {
+    pub(super) fn check_not_forwarded(&self, operation: &'static str) -> Result<(), SshError> {
         if self.has_failed || self.is_forwarded() {
-            return Err(SshError::Bound { what, why: "the connection is forwarded, or may be; do it on this machine" });
+            return Err(SshError::Bound {
+                operation,
+                reason: "the connection is forwarded, or may be; do it on this machine",
+            });
         }
         Ok(())
     }

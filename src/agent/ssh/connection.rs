@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use super::bindings::SessionBindings;
 use super::framing::{MessageReader, MessageWriter};
 use super::key_blob::{KeyBlob, write_blob};
-use super::key_provider::{KeyProvider, ListedKey};
+use super::keystore::{KeyProvider, ListedKey};
 use super::request::{EXTENSIONS, SignRequest, SshRequest};
 use super::signature_kind::SignatureKind;
 use super::wire::Writer;
@@ -171,8 +171,8 @@ impl<'k, K: KeyProvider> SshConnection<'k, K> {
     }
 
     /// Checks that the agent is unlocked and the connection is not forwarded.
-    fn check_unlocked(&self, what: &'static str) -> Result<(), SshError> {
-        self.bindings.check_not_forwarded(what)?;
-        if self.keys.is_locked() { Err(AgentError::Locked { operation: what }.into()) } else { Ok(()) }
+    fn check_unlocked(&self, operation: &'static str) -> Result<(), SshError> {
+        self.bindings.check_not_forwarded(operation)?;
+        if self.keys.is_locked() { Err(AgentError::Locked { operation }.into()) } else { Ok(()) }
     }
 }

@@ -1,5 +1,5 @@
-//! Why the SSH endpoint refused a request. The protocol has one failure code for all; the messages
-//! are for the log.
+//! Reasons for which the SSH endpoint refuses a request. The protocol has one failure code for all;
+//! the messages are for the log.
 
 use crate::agent::AgentError;
 
@@ -22,12 +22,12 @@ pub enum SshError {
     )]
     NotForSsh,
     /// The data begins as one of the two kinds, and is malformed.
-    #[error("cannot sign this {what}: {why}")]
+    #[error("cannot sign this {kind}: {reason}")]
     MalformedData {
         /// the kind of data
-        what: &'static str,
+        kind: &'static str,
         /// the defect
-        why: &'static str,
+        reason: &'static str,
     },
     /// The hash or signature algorithm is unsupported.
     #[error("cannot sign: {0}")]
@@ -39,12 +39,12 @@ pub enum SshError {
     #[error("cannot sign: this key is on none of the tokens that are present; insert its token, see `ssh-add -l`")]
     NoSuchKey,
     /// The session bindings (`session-bind@openssh.com`) forbid the request.
-    #[error("cannot {what}: {why}")]
+    #[error("cannot {operation}: {reason}")]
     Bound {
-        /// the request
-        what: &'static str,
-        /// why the bindings forbid it
-        why: &'static str,
+        /// the request, completing "cannot …"
+        operation: &'static str,
+        /// the rule that forbids it
+        reason: &'static str,
     },
     /// Private keys reach a token only by enrollment.
     #[error("cannot add a private key from a file: keys are created on tokens with `tokenkeep enroll`")]
@@ -53,12 +53,12 @@ pub enum SshError {
     #[error("cannot apply the constraint {0}; not logged in")]
     Constraint(String),
     /// `ssh-add -s` and `-e` must select one token.
-    #[error("cannot tell which token {provider:?} means: {why}")]
+    #[error("cannot tell which token {provider:?} means: {reason}")]
     Provider {
         /// the client's argument
         provider: String,
-        /// why it selects no token or several
-        why: &'static str,
+        /// the problem: no token matches, or several do
+        reason: &'static str,
     },
     /// The PIN in the request is invalid.
     #[error("cannot log in: {0}")]

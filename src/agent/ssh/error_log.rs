@@ -114,29 +114,29 @@ mod tests {
 
     #[test]
     fn the_first_of_each_interval_are_logged_the_rest_counted() {
-        let mut tally = RateLimiter::default();
+        let mut rate_limiter = RateLimiter::default();
         let began = Instant::now();
-        let refused = |tally: &mut RateLimiter, after: u64, times: u64| {
-            let told: Vec<_> = (0..times).map(|_| tally.admit(began + Duration::from_secs(after))).collect();
-            let written = told.iter().filter(|(is_written, _)| *is_written).count();
-            (written, told.iter().map(|(_, suppressed)| suppressed).sum::<u64>())
+        let refused = |rate_limiter: &mut RateLimiter, after: u64, times: u64| {
+            let admitted: Vec<_> = (0..times).map(|_| rate_limiter.admit(began + Duration::from_secs(after))).collect();
+            let written = admitted.iter().filter(|(is_written, _)| *is_written).count();
+            (written, admitted.iter().map(|(_, suppressed)| suppressed).sum::<u64>())
         };
-        assert_eq!(refused(&mut tally, 0, 5), (5, 0));
-        assert_eq!(tally.log_suppressed(), 0, "all of them were logged");
-        assert_eq!(refused(&mut tally, 59, 100), (15, 0));
-        assert_eq!(tally.log_suppressed(), 85);
+        assert_eq!(refused(&mut rate_limiter, 0, 5), (5, 0));
+        assert_eq!(rate_limiter.log_suppressed(), 0, "all of them were logged");
+        assert_eq!(refused(&mut rate_limiter, 59, 100), (15, 0));
+        assert_eq!(rate_limiter.log_suppressed(), 85);
         // Closed connections are as cheap for a client as refusals.
         for _ in 0..3 {
-            assert_eq!(refused(&mut tally, 59, 1), (0, 0));
-            assert_eq!(tally.log_suppressed(), 0);
+            assert_eq!(refused(&mut rate_limiter, 59, 1), (0, 0));
+            assert_eq!(rate_limiter.log_suppressed(), 0);
         }
-        assert_eq!(refused(&mut tally, 60, 21), (20, 3), "of the interval before");
-        assert_eq!(refused(&mut tally, 200, 1), (1, 1));
-        assert_eq!(tally.log_suppressed(), 0);
+        assert_eq!(refused(&mut rate_limiter, 60, 21), (20, 3), "of the interval before");
+        assert_eq!(refused(&mut rate_limiter, 200, 1), (1, 1));
+        assert_eq!(rate_limiter.log_suppressed(), 0);
     }
 
     #[test]
-    fn what_a_client_has_said_is_not_repeated_at_length() {
+    fn long_text_of_a_client_is_shortened_in_the_log() {
         let text = shortened(&SshError::UnknownExtension("ß".repeat(100_000)));
         assert!(text.chars().count() == MAX_CHARS + 1 && text.ends_with("ß…"), "{text}");
         assert!(!shortened(&SshError::NoSuchKey).contains('…'));

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn none_and_too_many_bytes_end_the_connection() {
+    fn empty_and_oversized_messages_end_the_connection() {
         for length in [0, u32::try_from(MAX_MESSAGE_BYTES).unwrap() + 1, u32::MAX] {
             let bytes = [&length.to_be_bytes()[..], &[11; 64]].concat();
             let error = MessageReader::new().next(&mut bytes.as_slice()).unwrap_err();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_is_taken_and_its_room_given_back() {
+    fn the_longest_message_is_read_and_its_memory_released() {
         let long = vec![7; MAX_MESSAGE_BYTES];
         let bytes = [framed(&long), framed(b"after")].concat();
         let mut stream = bytes.as_slice();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_cut_off_is_an_error() {
+    fn a_truncated_message_is_an_error() {
         for cut in 1..8 {
             let bytes = &framed(b"four")[..cut];
             let error = MessageReader::new().next(&mut &bytes[..]).unwrap_err();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_wiped_and_what_follows_is_not() {
+    fn a_secret_is_wiped_and_the_next_message_is_kept() {
         let bytes = [framed(b"a secret PIN"), framed(b"next")].concat();
         let mut stream = bytes.as_slice();
         let mut incoming = MessageReader::new();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_too_long_is_not_sent() {
+    fn an_oversized_answer_is_not_sent() {
         let mut outgoing = MessageWriter::new();
         outgoing.begin().resize(LENGTH_BYTES + MAX_MESSAGE_BYTES + 1, 0);
         let mut sent = Vec::new();
@@ -224,7 +224,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_come_out_as_they_went_in(
+        fn messages_round_trip(
             messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..9000), 0..6),
             piece in 1..5000_usize,
         ) {

@@ -8,7 +8,7 @@ use der::Decode;
 use spki::{EncodePublicKey, SubjectPublicKeyInfoRef};
 
 use super::SshError;
-use super::verification::is_valid_signature;
+use super::signature_kind::is_valid_signature;
 use super::wire::{Reader, Writer};
 use crate::pki::public_key::PublicKey;
 
@@ -223,7 +223,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn keys_come_from_x509_and_go_back() {
+    fn x509_keys_round_trip() {
         for key in [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384()] {
             let blob = blob_of(&key.public_key_der());
             let read = KeyBlob::read(&blob).unwrap();
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn any_kind_of_authority_signs_and_nobody_else_does() {
+    fn certificates_verify_only_with_their_authoritys_key() {
         let key = SoftwareKey::p256();
         for authority in [&["ed25519"][..], &["rsa", "-b", "2048"], &["ecdsa", "-b", "256"], &["ecdsa", "-b", "384"]] {
             let file = KeyFile::of(&key).with_authority(authority);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_trailing_bytes_and_bent_points_are_refused() {
+    fn other_kinds_trailing_bytes_and_invalid_points_are_refused() {
         let blob = blob_of(&SoftwareKey::p256().public_key_der());
         assert!(KeyBlob::read(&[&blob[..], &[0]].concat()).is_err());
         assert!(KeyBlob::read(&blob[..blob.len() - 1]).is_err());
@@ -295,14 +295,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn arbitrary_bytes_cause_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let _ = KeyBlob::read(&bytes).map(KeyBlob::to_spki_der);
             let name = b"\0\0\0\x20ssh-ed25519-cert-v01@openssh.com";
             let _ = KeyBlob::read(&[&name[..], &bytes].concat()).map(|read| read.certificate.unwrap().is_signed());
         }
 
         #[test]
-        fn a_certificate_cut_anywhere_is_refused(cut in 0..900_usize) {
+        fn a_truncated_certificate_is_refused(cut in 0..900_usize) {
             static CERTIFICATE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
             let certificate = CERTIFICATE.get_or_init(|| KeyFile::of(&SoftwareKey::p256()).certificate(&[]));
             prop_assume!(cut < certificate.len());

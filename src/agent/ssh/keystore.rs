@@ -1,15 +1,59 @@
-//! The SSH endpoint's interface to the keystore, and the selection of a token by the argument of
-//! `ssh-add -s` and `-e`.
+//! The SSH endpoint's interface to the keystore, which tests implement with software keys, and the
+//! selection of a token by the argument of `ssh-add -s` and `-e`.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::key_provider::{KeyProvider, ListedKey};
 use super::smartcard::Constraints;
 use super::{AgentError, Keystore, SigningIdentity, SshError, Usage};
 use crate::keyset::{KeysetChoice, TokenSelector};
 use crate::prompter::showable;
 use crate::token::{KeyAlgorithm, Pin, SecurityLevel, Signature, SignatureHash, TokenInfo, TokenUri};
+
+/// A keystore as the SSH endpoint uses it.
+pub(super) trait KeyProvider {
+    /// A signing key found by [`KeyProvider::find`].
+    type Key;
+
+    /// Calls `each` for every signing key; for none while the agent is locked.
+    fn list(&self, each: &mut dyn FnMut(ListedKey<'_>));
+
+    /// The key with this DER `SubjectPublicKeyInfo`.
+    fn find(&self, spki_der: &[u8]) -> Option<Self::Key>;
+
+    fn algorithm(key: &Self::Key) -> KeyAlgorithm;
+
+    /// Signs as the level of the key's keyset requires.
+    fn sign(&self, key: &Self::Key, hash: SignatureHash, data: &[u8], usage: &Usage) -> Result<Signature, AgentError>;
+
+    /// Logs in to the one token that `provider` selects: one try of this PIN, or of a PIN that a
+    /// person is asked for.
+    fn log_in(&self, provider: &str, pin: Option<Pin>, constraints: Constraints, usage: &Usage)
+    -> Result<(), SshError>;
+
+    /// Logs off from the one token that `provider` selects.
+    fn log_off(&self, provider: &str) -> Result<(), SshError>;
+
+    /// Logs off from the token of a key.
+    fn log_off_from(&self, key: &Self::Key) -> Result<(), AgentError>;
+
+    /// Logs off from all tokens.
+    fn log_off_from_all(&self) -> Result<(), AgentError>;
+
+    fn is_locked(&self) -> bool;
+
+    fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError>;
+
+    fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError>;
+}
+
+/// A key in a listing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ListedKey<'a> {
+    pub(super) spki_der: &'a [u8],
+    /// the keyset's name and the user's e-mail address
+    pub(super) comment: &'a str,
+}
 
 impl KeyProvider for Keystore {
     type Key = Arc<SigningIdentity>;
@@ -100,7 +144,7 @@ fn selector(token: &TokenInfo) -> TokenSelector {
 /// # Errors
 /// No token matches, or several do: a PIN must go to one token only.
 fn find_keyset<'i>(identities: &'i [Arc<SigningIdentity>], provider: &str) -> Result<&'i SigningIdentity, SshError> {
-    let refused = |why| Err(SshError::Provider { provider: provider.chars().take(200).collect(), why });
+    let refused = |reason| Err(SshError::Provider { provider: provider.chars().take(200).collect(), reason });
     let uri: Option<TokenUri> = match provider.strip_prefix("pkcs11:").map(|_| provider.parse()) {
         Some(Ok(uri)) => Some(uri),
         Some(Err(_)) => return refused("it is not a valid PKCS#11 URI"),

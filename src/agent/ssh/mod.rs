@@ -19,7 +19,6 @@ mod error;
 mod error_log;
 mod framing;
 mod key_blob;
-mod key_provider;
 mod keystore;
 mod request;
 mod session_bind;
@@ -30,7 +29,6 @@ mod sshsig;
 #[cfg(test)]
 mod tests;
 mod user_auth;
-mod verification;
 mod wire;
 
 pub use error::SshError;

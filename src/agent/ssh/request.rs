@@ -147,11 +147,11 @@ impl<'a> SignRequest<'a> {
     }
 }
 
-fn ended<'a>(reader: Reader<'a>, request: SshRequest<'a>, what: &'static str) -> Result<SshRequest<'a>, SshError> {
-    reader.end().map(|()| request).ok_or(SshError::Malformed(what))
+fn ended<'a>(reader: Reader<'a>, request: SshRequest<'a>, message: &'static str) -> Result<SshRequest<'a>, SshError> {
+    reader.end().map(|()| request).ok_or(SshError::Malformed(message))
 }
 
-fn only_string<'a>(mut reader: Reader<'a>, what: &'static str) -> Result<&'a [u8], SshError> {
+fn only_string<'a>(mut reader: Reader<'a>, message: &'static str) -> Result<&'a [u8], SshError> {
     let string = reader.string();
-    reader.end().and(string).ok_or(SshError::Malformed(what))
+    reader.end().and(string).ok_or(SshError::Malformed(message))
 }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::SshError;
 use super::key_blob::KeyBlob;
-use super::verification::is_valid_signature;
+use super::signature_kind::is_valid_signature;
 use super::wire::Reader;
 
 /// The fields after the extension's name.
@@ -48,8 +48,8 @@ impl<'a> SessionBind<'a> {
             Ok(BindingProof::HostVerified)
         } else {
             Err(SshError::Bound {
-                what: "bind this connection",
-                why: "the host key's signature over the session is invalid",
+                operation: "bind this connection",
+                reason: "the host key's signature over the session is invalid",
             })
         }
     }

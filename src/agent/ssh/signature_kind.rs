@@ -1,11 +1,13 @@
-//! SSH signature algorithms: RFC 5656 §3.1.2 (elliptic curves), RFC 8332 §3 (RSA).
+//! SSH signature algorithms: RFC 5656 §3.1.2 (elliptic curves), RFC 8332 §3 (RSA). They encode a
+//! token's signatures, and verify those of hosts over sessions and of authorities in certificates.
 
 use der::asn1::UintRef;
-use der::{Decode, Sequence};
+use der::{Decode, Encode, Sequence};
 
 use super::SshError;
-use super::key_blob::CERTIFICATE_SUFFIX;
-use super::wire::Writer;
+use super::key_blob::{CERTIFICATE_SUFFIX, SshKey};
+use super::wire::{Reader, Writer};
+use crate::pki::signature::{Hash, Scheme, verify_with};
 use crate::token::{KeyAlgorithm, Signature, SignatureHash};
 
 /// `SSH_AGENT_RSA_SHA2_256`
@@ -79,6 +81,45 @@ impl SignatureKind {
     }
 }
 
+/// Returns true if this blob (algorithm name and signature, no trailing bytes) is the key's
+/// signature over `data`. SHA-1 signatures are invalid.
+pub(super) fn is_valid_signature(key: SshKey<'_>, data: &[u8], blob: &[u8]) -> bool {
+    let mut reader = Reader::new(blob);
+    let (Some(name), Some(signature), true) = (reader.text(), reader.string(), reader.is_at_end()) else {
+        return false;
+    };
+    match (key, name) {
+        (SshKey::Ed25519(key), "ssh-ed25519") => {
+            let key = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, key);
+            key.verify(data, signature).is_ok()
+        }
+        (SshKey::Rsa { .. }, "rsa-sha2-256") => {
+            verify_rsa_or_ed25519(key, Scheme::Pkcs1(Hash::Sha256), data, signature)
+        }
+        (SshKey::Rsa { .. }, "rsa-sha2-512") => {
+            verify_rsa_or_ed25519(key, Scheme::Pkcs1(Hash::Sha512), data, signature)
+        }
+        (SshKey::P256(_), "ecdsa-sha2-nistp256") => verify_on_curve(key, Hash::Sha256, data, signature),
+        (SshKey::P384(_), "ecdsa-sha2-nistp384") => verify_on_curve(key, Hash::Sha384, data, signature),
+        _ => false,
+    }
+}
+
+fn verify_on_curve(key: SshKey<'_>, hash: Hash, data: &[u8], signature: &[u8]) -> bool {
+    let mut reader = Reader::new(signature);
+    let (Some(r), Some(s), true) = (reader.positive_mpint(), reader.positive_mpint(), reader.is_at_end()) else {
+        return false;
+    };
+    let (Ok(r), Ok(s)) = (UintRef::new(r), UintRef::new(s)) else {
+        return false;
+    };
+    EcdsaSignature { r, s }.to_der().is_ok_and(|der| verify_rsa_or_ed25519(key, Scheme::Ecdsa(hash), data, &der))
+}
+
+fn verify_rsa_or_ed25519(key: SshKey<'_>, scheme: Scheme, data: &[u8], signature: &[u8]) -> bool {
+    key.to_public_key().is_ok_and(|key| verify_with("an SSH signature", &key.into(), scheme, data, signature).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +128,7 @@ mod tests {
     const RSA: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits3072);
 
     #[test]
-    fn flags_choose_among_what_the_key_can() {
+    fn flags_choose_among_the_keys_algorithms() {
         for (key, flags, kind) in [
             (KeyAlgorithm::P256, 0, Some(SignatureKind::P256)),
             (KeyAlgorithm::P384, 0, Some(SignatureKind::P384)),

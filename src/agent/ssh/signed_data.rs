@@ -35,7 +35,7 @@ impl<'a> SignedData<'a> {
         let Self::UserAuth(log_in) = self else {
             return Ok(());
         };
-        let wrong = |why| SshError::MalformedData { what: "SSH login", why };
+        let wrong = |reason| SshError::MalformedData { kind: "SSH login", reason };
         // Usually both are the same bytes. A client with a certificate requests the key and embeds
         // the certificate: the host checks the certificate, and the agent checks that the key is
         // the same.
@@ -116,13 +116,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_both(data in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn no_data_is_both_a_login_and_an_sshsig_blob(data in prop::collection::vec(any::<u8>(), 0..300)) {
             prop_assert!(!(SshSig::read(&data).is_ok() && UserAuth::read(&data).is_ok()));
             let _ = SignedData::read(&data);
         }
 
         #[test]
-        fn what_is_read_is_what_was_written(
+        fn sshsig_blobs_round_trip(
             session_id in prop::sample::select(vec![20, 32, 48, 64])
                 .prop_flat_map(|n| prop::collection::vec(any::<u8>(), n)),
             user in "[^\\p{Cc}]{0,40}",
@@ -137,7 +137,7 @@ mod tests {
         }
 
         #[test]
-        fn one_wrong_byte_never_makes_an_sshsig_of_another_shape(at in 0..110_usize, byte in any::<u8>()) {
+        fn a_wrong_byte_never_changes_the_kind_of_an_sshsig_blob(at in 0..110_usize, byte in any::<u8>()) {
             let mut data = sshsig("git", b"", "sha512", &[9; 64]);
             prop_assume!(at < data.len());
             data[at] = byte;

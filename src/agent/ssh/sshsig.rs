@@ -28,7 +28,7 @@ impl<'a> SshSig<'a> {
 
     /// Parses an SSHSIG blob.
     pub(super) fn read(data: &'a [u8]) -> Result<Self, SshError> {
-        let wrong = |why| SshError::MalformedData { what: "SSHSIG blob", why };
+        let wrong = |reason| SshError::MalformedData { kind: "SSHSIG blob", reason };
         let mut reader = Reader::new(data.strip_prefix(MAGIC).ok_or_else(|| wrong("it does not begin with SSHSIG"))?);
         let mut fields = || Some((reader.text()?, reader.string()?, reader.text()?, reader.string()?));
         let (namespace, reserved, hash_name, hash) = fields().ok_or_else(|| wrong("it is truncated or malformed"))?;
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn every_prefix_and_every_longer_one_is_refused() {
+    fn truncated_and_extended_data_is_refused() {
         let data = sshsig("file", b"", "sha512", &[9; 64]);
         for cut in 0..data.len() {
             SshSig::read(&data[..cut]).unwrap_err();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_little_different_is_refused() {
+    fn slightly_different_data_is_refused() {
         let long = "n".repeat(MAX_NAMESPACE_BYTES + 1);
         for (what, data) in [
             ("no namespace", sshsig("", b"", "sha512", &[9; 64])),

@@ -39,7 +39,7 @@ impl<'a> UserAuth<'a> {
 
     /// Parses a login.
     pub(super) fn read(data: &'a [u8]) -> Result<Self, SshError> {
-        let wrong = |why| SshError::MalformedData { what: "SSH login", why };
+        let wrong = |reason| SshError::MalformedData { kind: "SSH login", reason };
         let mut reader = Reader::new(data);
         let mut fields = || {
             let session_id = reader.string().filter(|id| SESSION_ID_LENGTHS.contains(&id.len()))?;
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_prefix_and_every_longer_one_is_refused() {
+    fn truncated_and_extended_data_is_refused() {
         for host_key in [None, Some(b"host".to_vec())] {
             let data = TestUserAuth { host_key, ..TestUserAuth::default() }.to_bytes();
             for cut in 0..data.len() {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_little_different_is_refused() {
+    fn slightly_different_data_is_refused() {
         let ordinary = TestUserAuth::default;
         for (what, wrong) in [
             ("another message", TestUserAuth { message: 51, ..ordinary() }),

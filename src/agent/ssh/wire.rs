@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_and_odd_booleans_are_refused() {
+    fn false_lengths_and_invalid_booleans_are_refused() {
         assert_eq!(Reader::new(&[0, 0, 0, 5, 1, 2, 3, 4]).string(), None);
         assert_eq!(Reader::new(&[0xff, 0xff, 0xff, 0xff, 1]).string(), None);
         assert_eq!(Reader::new(&[0, 0, 0]).uint32(), None);

@@ -68,7 +68,7 @@ pub struct SupervisorConfig {
     pub hidden: Option<PathBuf>,
 }
 
-/// What the program that started the agent is told when the agent is ready.
+/// The report to the program that started the agent, sent when the agent is ready.
 #[derive(Clone, Debug)]
 pub struct StartupReport {
     /// path of the SSH agent's socket
@@ -97,7 +97,7 @@ pub fn run(setup: SupervisorConfig, announce: impl FnOnce(&StartupReport)) -> Re
     // prompts.
     token::forget_wrong_pins_in_a_row();
     let questions = PromptQueue::start_queue(setup.person)?.with_modules(&setup.modules);
-    let questions = questions.hiding_what_is_in(setup.hidden);
+    let questions = questions.with_hidden_list(setup.hidden);
     let supervisor =
         Supervisor { sockets, worker: setup.worker, module_workers: setup.module_workers, questions, sender };
     supervisor.serve(&events, announce)
@@ -148,7 +148,7 @@ impl Supervisor {
                             announce(&self.open(sandbox));
                             notify(&[NotifyState::Ready]);
                             // This process loads no further libraries.
-                            MappedCode::of_this_process().give_back();
+                            MappedCode::of_this_process().release();
                         }
                     }
                     SupervisorEvent::Exited { worker: id, status } if id == worker.id() => break status,
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn news_that_were_not_waited_for_do_not_end_the_wait() {
+    fn other_events_do_not_end_the_wait() {
         let (sender, events) = channel();
         for signal in [SIGHUP, SIGTERM] {
             sender.send(SupervisorEvent::Signal(signal)).unwrap();

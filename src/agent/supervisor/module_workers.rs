@@ -34,7 +34,7 @@ struct ModuleWorkerSlot<'a> {
     /// them open, so that connections sent while no module worker runs wait for the next one.
     /// `None` when it is not restarted any more.
     fd_channel: Option<(UnixStream, UnixStream)>,
-    is: SlotState,
+    state: SlotState,
     failures: u32,
 }
 
@@ -54,7 +54,7 @@ impl<'a> ModuleWorkers<'a> {
         let now = Instant::now();
         let one = |setup| {
             let fd_channel = UnixStream::pair().map_err(AgentProcessError::system("create a socket pair"))?;
-            Ok(ModuleWorkerSlot { setup, fd_channel: Some(fd_channel), is: SlotState::Due(now), failures: 0 })
+            Ok(ModuleWorkerSlot { setup, fd_channel: Some(fd_channel), state: SlotState::Due(now), failures: 0 })
         };
         let all = setups.iter().map(one).collect::<Result<_, AgentProcessError>>()?;
         let mut module_workers = Self { all, questions, events };
@@ -69,21 +69,21 @@ impl<'a> ModuleWorkers<'a> {
 
     /// The time at which the next module worker is due to start.
     pub(super) fn next_start(&self) -> Option<Instant> {
-        self.all.iter().filter_map(|one| if let SlotState::Due(when) = one.is { Some(when) } else { None }).min()
+        self.all.iter().filter_map(|one| if let SlotState::Due(when) = one.state { Some(when) } else { None }).min()
     }
 
     /// Starts the module workers that are due.
     pub(super) fn start_due(&mut self) {
         let now = Instant::now();
         for one in &mut self.all {
-            let (SlotState::Due(when), Some((_, fd_channel))) = (&one.is, &one.fd_channel) else { continue };
+            let (SlotState::Due(when), Some((_, fd_channel))) = (&one.state, &one.fd_channel) else { continue };
             if *when > now {
                 continue;
             }
             let started =
                 RunningWorker::start(&one.setup.arguments, &[fd_channel.as_fd()], self.questions, self.events.clone());
             match started {
-                Ok(worker) => one.is = SlotState::Running(worker, now),
+                Ok(worker) => one.state = SlotState::Running(worker, now),
                 Err(error) => {
                     tracing::warn!(%error, module = %one.setup.module.display(), "cannot start a module worker");
                     one.failed();
@@ -94,12 +94,12 @@ impl<'a> ModuleWorkers<'a> {
 
     /// Handles the exit of a module worker and schedules its restart, unless it failed too often.
     pub(super) fn handle_exit(&mut self, worker: u32, status: ExitStatus) {
-        let is_it = |one: &&mut ModuleWorkerSlot<'_>| match &one.is {
+        let is_it = |one: &&mut ModuleWorkerSlot<'_>| match &one.state {
             SlotState::Running(running, _) => running.id() == worker,
             _ => false,
         };
         let Some(one) = self.all.iter_mut().find(is_it) else { return };
-        if matches!(&one.is, SlotState::Running(_, since) if since.elapsed() > STABLE_AFTER) {
+        if matches!(&one.state, SlotState::Running(_, since) if since.elapsed() > STABLE_AFTER) {
             one.failures = 0;
         }
         tracing::warn!(
@@ -113,7 +113,7 @@ impl<'a> ModuleWorkers<'a> {
     pub(super) fn running(&self) -> Vec<&RunningWorker> {
         self.all
             .iter()
-            .filter_map(|one| if let SlotState::Running(worker, _) = &one.is { Some(worker) } else { None })
+            .filter_map(|one| if let SlotState::Running(worker, _) = &one.state { Some(worker) } else { None })
             .collect()
     }
 
@@ -129,7 +129,7 @@ impl ModuleWorkerSlot<'_> {
     fn failed(&mut self) {
         self.failures += 1;
         if self.failures < MAX_FAILURES {
-            self.is = SlotState::Due(Instant::now() + restart_delay(self.failures));
+            self.state = SlotState::Due(Instant::now() + restart_delay(self.failures));
             return;
         }
         tracing::error!(
@@ -138,7 +138,7 @@ impl ModuleWorkerSlot<'_> {
             self.setup.module.display(),
             self.failures
         );
-        self.is = SlotState::GivenUp;
+        self.state = SlotState::GivenUp;
         // The end of the channel tells waiting threads of the main worker.
         self.fd_channel = None;
     }
@@ -179,7 +179,7 @@ mod tests {
             module_workers.handle_exit(id, status);
             let [one] = module_workers.all.as_mut_slice() else { panic!("one module worker") };
             assert_eq!(one.failures, failures);
-            match &mut one.is {
+            match &mut one.state {
                 SlotState::Due(when) => *when = Instant::now(),
                 other => assert!(failures == MAX_FAILURES && matches!(other, SlotState::GivenUp), "{failures}"),
             }

@@ -24,10 +24,13 @@ fn describe_in(proc: &Path, pid: i32) -> Option<String> {
     // `exe` is unreadable if the process has made itself undumpable, as ssh-agent does; its name in
     // `comm` is not.
     let program = program.or_else(|| Some(fs::read_to_string(directory.join("comm")).ok()?.trim_end().to_owned()))?;
-    let words = fs::read(directory.join("cmdline")).unwrap_or_default();
-    let words: Vec<_> =
-        words.split(|byte| *byte == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
-    let command = shortened(&words.join(" "));
+    let arguments = fs::read(directory.join("cmdline")).unwrap_or_default();
+    let arguments: Vec<_> = arguments
+        .split(|byte| *byte == 0)
+        .filter(|argument| !argument.is_empty())
+        .map(String::from_utf8_lossy)
+        .collect();
+    let command = shortened(&arguments.join(" "));
     let process = if command.is_empty() { format!("process {pid}") } else { format!("process {pid}: {command}") };
     Some(showable(&format!("{program} ({process})")))
 }
@@ -46,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_a_name() {
+    fn this_process_is_described() {
         let own = i32::try_from(std::process::id()).unwrap();
         let name = describe(own).unwrap();
         assert!(name.starts_with(std::env::current_exe().unwrap().to_str().unwrap()), "{name}");
@@ -54,14 +57,14 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_none() {
+    fn invalid_process_ids_have_no_description() {
         assert_eq!(describe(0), None);
         assert_eq!(describe(-1), None);
         assert_eq!(describe(i32::MAX), None);
     }
 
     #[test]
-    fn a_name_cannot_act_on_a_terminal_nor_fill_it() {
+    fn a_description_is_short_and_without_control_characters() {
         let proc = tempfile::tempdir().unwrap();
         let process = proc.path().join("7");
         fs::create_dir(&process).unwrap();
@@ -73,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_hides_its_program_is_called_by_its_name() {
+    fn an_undumpable_process_is_described_by_its_name() {
         let proc = tempfile::tempdir().unwrap();
         fs::create_dir(proc.path().join("7")).unwrap();
         fs::write(proc.path().join("7/comm"), "ssh-agent\n").unwrap();

@@ -20,7 +20,7 @@ use crate::prompter::{Dialog, PromptEnvironment, PromptMethod, PromptRequest, Pr
 use crate::token::Pin;
 use crate::token::check::{CheckOutcome, CheckProcess, CheckRequest, CheckRunner};
 
-/// How to prompt the person.
+/// The prompt method and its environment.
 #[derive(Clone, Debug)]
 pub struct PromptConfig {
     /// the prompt method (`prompter` in agent.toml)
@@ -56,7 +56,7 @@ struct LinkState {
 
 /// Maximum number of dialogs of one link that wait to learn whether their PIN was right. Further
 /// dialogs are closed.
-const MOST_DIALOGS: usize = 16;
+const MAX_DIALOGS: usize = 16;
 
 impl LinkState {
     fn open(&self) -> MutexGuard<'_, HashMap<u64, PipeWriter>> {
@@ -73,12 +73,12 @@ impl LinkState {
         let surplus = {
             let mut open = self.open();
             let was_open = open.remove(&number).is_some();
-            kept.and_then(|(of_use, dialog)| {
+            kept.and_then(|(use_number, dialog)| {
                 let mut dialogs = self.dialogs();
-                if !was_open || dialogs.len() >= MOST_DIALOGS {
+                if !was_open || dialogs.len() >= MAX_DIALOGS {
                     return Some(dialog);
                 }
-                dialogs.insert(of_use, dialog)
+                dialogs.insert(use_number, dialog)
             })
         };
         // Ending a dialog takes a moment; do it without the locks.
@@ -88,7 +88,7 @@ impl LinkState {
 
 struct QueuedQuestion {
     number: u64,
-    what: WorkerQuestion,
+    question: WorkerQuestion,
     link: UnixStream,
     link_state: Arc<LinkState>,
     /// Readable when the question is withdrawn.
@@ -108,14 +108,14 @@ impl PromptQueue {
             hidden: None,
         };
         spawn("prompter", move || {
-            for QueuedQuestion { number, what, link, link_state, withdrawn } in asked {
+            for QueuedQuestion { number, question, link, link_state, withdrawn } in asked {
                 // Skip questions of workers that exited and of clients that disconnected.
                 if has_ended(&link) || has_ended(&withdrawn) {
                     continue;
                 }
-                let PromptOutcome { answer, pin, kept } = ask(&person, what, withdrawn, &link_state);
+                let PromptOutcome { answer, pin, kept } = ask(&person, question, withdrawn, &link_state);
                 link_state.close(number, kept);
-                tell(&link_state, &link, number, answer, pin.as_ref());
+                send_answer(&link_state, &link, number, answer, pin.as_ref());
             }
         })?;
         Ok(questions)
@@ -128,7 +128,7 @@ impl PromptQueue {
     }
 
     /// Sets the file that lists the hidden keysets.
-    pub(super) fn hiding_what_is_in(mut self, file: Option<PathBuf>) -> Self {
+    pub(super) fn with_hidden_list(mut self, file: Option<PathBuf>) -> Self {
         self.hidden = file.map(Arc::from);
         self
     }
@@ -157,11 +157,11 @@ impl PromptQueue {
                 } else {
                     CheckOutcome::Unknown("not one of the agent's modules".to_owned())
                 };
-                tell(&link_state, &link, number, SupervisorAnswer::Checked(outcome), None);
+                send_answer(&link_state, &link, number, SupervisorAnswer::Checked(outcome), None);
             })
         });
         if let Err(error) = taken {
-            tell(&self.link_state, link, number, SupervisorAnswer::Unavailable(error.to_string()), None);
+            send_answer(&self.link_state, link, number, SupervisorAnswer::Unavailable(error.to_string()), None);
         }
     }
 
@@ -172,21 +172,27 @@ impl PromptQueue {
     }
 
     /// Accepts a question from this link; the answer goes back over it.
-    pub(super) fn take(&self, number: u64, what: WorkerQuestion, link: &UnixStream) {
+    pub(super) fn take(&self, number: u64, question: WorkerQuestion, link: &UnixStream) {
         let taken =
-            link.try_clone().map_err(AgentProcessError::system("copy a descriptor")).and_then(|link| match what {
+            link.try_clone().map_err(AgentProcessError::system("copy a descriptor")).and_then(|link| match question {
                 // Reading another process's files can hang as long as that process does.
                 WorkerQuestion::Program(pid) => {
                     let link_state = self.link_state.clone();
                     spawn("program", move || {
-                        tell(&link_state, &link, number, SupervisorAnswer::Program(programs::describe(pid)), None);
+                        send_answer(
+                            &link_state,
+                            &link,
+                            number,
+                            SupervisorAnswer::Program(programs::describe(pid)),
+                            None,
+                        );
                     })
                 }
                 // A pinentry that is asked for its flavor can hang, too.
                 WorkerQuestion::Prompter => {
                     let (link_state, person) = (self.link_state.clone(), self.person.clone());
                     spawn("prompt-method", move || {
-                        tell(&link_state, &link, number, SupervisorAnswer::Prompter(prompter(&person)), None);
+                        send_answer(&link_state, &link, number, SupervisorAnswer::Prompter(prompter(&person)), None);
                     })
                 }
                 WorkerQuestion::IsTypedByPerson { dialog } => {
@@ -194,25 +200,25 @@ impl PromptQueue {
                     spawn("prompt-method", move || {
                         let is_open = link_state.dialogs().contains_key(&dialog);
                         let answer = if is_open { SupervisorAnswer::Yes } else { is_typed_by_person(&person) };
-                        tell(&link_state, &link, number, answer, None);
+                        send_answer(&link_state, &link, number, answer, None);
                     })
                 }
                 WorkerQuestion::HiddenKeysets => {
                     let (link_state, file) = (self.link_state.clone(), self.hidden.clone());
-                    spawn("hidden", move || tell(&link_state, &link, number, hidden(file.as_deref()), None))
+                    spawn("hidden", move || send_answer(&link_state, &link, number, hidden(file.as_deref()), None))
                 }
-                what => {
+                question => {
                     let (withdrawn, open) = io::pipe().map_err(AgentProcessError::system("create a pipe"))?;
                     let link_state = self.link_state.clone();
                     link_state.open().insert(number, open);
                     self.queue
-                        .send(QueuedQuestion { number, what, link, link_state, withdrawn })
+                        .send(QueuedQuestion { number, question, link, link_state, withdrawn })
                         .map_err(|_| broken_pipe("ask the person"))
                 }
             });
         if let Err(error) = taken {
             self.withdraw(number);
-            tell(&self.link_state, link, number, SupervisorAnswer::Unavailable(error.to_string()), None);
+            send_answer(&self.link_state, link, number, SupervisorAnswer::Unavailable(error.to_string()), None);
         }
     }
 
@@ -251,7 +257,13 @@ fn has_ended(end: &impl AsFd) -> bool {
     poll(&mut descriptors, Some(&now)).is_ok_and(|count| count > 0)
 }
 
-fn tell(link_state: &LinkState, mut link: &UnixStream, number: u64, answer: SupervisorAnswer, pin: Option<&Pin>) {
+fn send_answer(
+    link_state: &LinkState,
+    mut link: &UnixStream,
+    number: u64,
+    answer: SupervisorAnswer,
+    pin: Option<&Pin>,
+) {
     let _one_at_a_time = link_state.writing.lock().unwrap_or_else(PoisonError::into_inner);
     let secret = pin.map_or("", Pin::as_str).as_bytes();
     // The worker that asked may have exited.
@@ -276,7 +288,12 @@ impl PromptOutcome {
 
 /// Chooses the prompt method for each question, because a terminal or display may come or go. Only
 /// a dialog that has asked for the same use is reused, if it still can be.
-fn ask(person: &PromptConfig, what: WorkerQuestion, withdrawn: PipeReader, link_state: &LinkState) -> PromptOutcome {
+fn ask(
+    person: &PromptConfig,
+    question: WorkerQuestion,
+    withdrawn: PipeReader,
+    link_state: &LinkState,
+) -> PromptOutcome {
     let dialog = |kept: Option<Dialog>, text: &PromptText| {
         let dialog = match kept.filter(Dialog::can_go_on) {
             Some(dialog) => dialog,
@@ -284,30 +301,30 @@ fn ask(person: &PromptConfig, what: WorkerQuestion, withdrawn: PipeReader, link_
         };
         dialog.until_closed(withdrawn.into()).for_process(text.pid)
     };
-    let answer = match what {
-        WorkerQuestion::Pin { text, dialog: of_use } => {
-            let kept = link_state.dialogs().remove(&of_use);
+    let answer = match question {
+        WorkerQuestion::Pin { text, dialog: use_number } => {
+            let kept = link_state.dialogs().remove(&use_number);
             let asked = dialog(kept, &text).and_then(|mut dialog| {
                 let pin = dialog.pin_keeping(&with_program(text))?;
                 let dialog = dialog.for_nobody();
-                Ok((pin, dialog.can_go_on().then_some((of_use, dialog))))
+                Ok((pin, dialog.can_go_on().then_some((use_number, dialog))))
             });
             return match asked {
                 Ok((pin, kept)) => PromptOutcome { kept, ..PromptOutcome::pin(pin) },
-                Err(error) => PromptOutcome { answer: no(&error), pin: None, kept: None },
+                Err(error) => PromptOutcome { answer: no_pin(&error), pin: None, kept: None },
             };
         }
         WorkerQuestion::NewPin(text) => {
             match dialog(None, &text).and_then(|dialog| dialog.new_pin(&with_program(text))) {
                 Ok(pin) => return PromptOutcome::pin(pin),
-                Err(error) => no(&error),
+                Err(error) => no_pin(&error),
             }
         }
         WorkerQuestion::Confirmation(text) => {
             match dialog(None, &text).and_then(|dialog| dialog.confirm(&with_program(text))) {
                 Ok(true) => SupervisorAnswer::Yes,
                 Ok(false) => SupervisorAnswer::No,
-                Err(error) => no(&error),
+                Err(error) => no_pin(&error),
             }
         }
         WorkerQuestion::Program(pid) => SupervisorAnswer::Program(programs::describe(pid)),
@@ -348,7 +365,7 @@ fn prompter(person: &PromptConfig) -> Result<String, String> {
     dialog.map(|dialog| dialog.describe()).map_err(|error| error.to_string())
 }
 
-fn no(error: &PrompterError) -> SupervisorAnswer {
+fn no_pin(error: &PrompterError) -> SupervisorAnswer {
     match error {
         PrompterError::Withdrawn { .. } => SupervisorAnswer::Withdrawn,
         error if error.is_cancelled() => SupervisorAnswer::Cancelled,

@@ -128,10 +128,10 @@ fn listen(mut link: UnixStream, mut child: Child, questions: &PromptQueue, event
             }
             Ok((WorkerMessage::Withdrawn { number }, _)) => questions.withdraw(number),
             Ok((WorkerMessage::DialogEnded { dialog }, _)) => questions.end_dialog(dialog),
-            Ok((WorkerMessage::Question { number, what: WorkerQuestion::Check(request) }, secret)) => {
+            Ok((WorkerMessage::Question { number, question: WorkerQuestion::Check(request) }, secret)) => {
                 questions.check(number, request, secret, &link);
             }
-            Ok((WorkerMessage::Question { number, what }, _)) => questions.take(number, what, &link),
+            Ok((WorkerMessage::Question { number, question }, _)) => questions.take(number, question, &link),
             Err(error) => {
                 tracing::debug!(%error, worker, "the link to a worker closed");
                 break;

@@ -48,7 +48,7 @@ pub(super) fn state(
     let backend = cx.backend()?;
     let keyset = cx.keyset(&backend, &identity.which)?;
     let mut person = TerminalPrompter::new(cx.prompter(identity.pin.pin_source.as_ref(), None)?, cx.output);
-    let signed = backend.sign_for_a_file(&keyset, operation, identity.log.known(), &mut person, cx.now())?;
+    let signed = backend.sign_for_a_file(&keyset, operation, identity.log.log_policy(), &mut person, cx.now())?;
     file_io::write_new(file, signed.as_der())?;
     let statement = signed.claimed_statement()?;
     let about = statement.operation.target().map(|target| format!(" {target}")).unwrap_or_default();
@@ -85,7 +85,7 @@ pub(super) fn open(arguments: &OpenResponseArguments, cx: &Context<'_>) -> Resul
     let backend = cx.backend()?;
     let keyset = cx.keyset(&backend, &arguments.which)?;
     let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
-    let log_policy = arguments.log.known();
+    let log_policy = arguments.log.log_policy();
     let answered = backend.open_response(&keyset, &statement, response, log_policy, &mut person, cx.now())?;
     answer(answered, |answer| match answer {
         OpenedResponse::Letter(text) => write_letter(

@@ -5,8 +5,7 @@ use crate::authority::{Authority, DatabaseCheckReport};
 use crate::cli::arguments::PinArguments;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::line_of;
-use crate::cli::progress;
+use crate::cli::output::{self, line_of};
 use crate::prompter::showable;
 use crate::service;
 
@@ -35,7 +34,7 @@ pub(super) fn check(arguments: &CheckArguments, cx: &Context<'_>) -> Result<Exit
         report
     } else {
         let pin = pin_of(&configuration, &arguments.pin, cx)?;
-        progress::during("checking the authority's database", || Authority::check_stopped(&configuration, &pin))?
+        output::with_spinner("checking the authority's database", || Authority::check_stopped(&configuration, &pin))?
     };
     let value = serde_json::to_value(&report).map_err(|error| Failure::fault(error.to_string()))?;
     cx.output.answer(lines(&report), &value)?;
@@ -51,7 +50,7 @@ fn lines(report: &DatabaseCheckReport) -> String {
     for finding in &report.findings {
         lines.push(line_of(&format!("WRONG  {:<12}", finding.concern), &finding.what, 19));
     }
-    lines.extend(report.ending.iter().map(|told| line_of("SOON", &showable(told), 5)));
+    lines.extend(report.ending.iter().map(|warning| line_of("SOON", &showable(warning), 5)));
     lines.push(format!(
         "Checked {} entries of the log, {} users, {} letters,\n{} certificates and {} archived \
          keys (schema {}).",

@@ -24,7 +24,7 @@ use crate::token::{TokenInfo, TokenUri};
 /// Time for which a person waits after Tab. A module that needs longer has no candidates.
 const TIMEOUT: Duration = Duration::from_millis(900);
 
-/// What is present.
+/// The tokens and keysets that are present, and the hidden keysets.
 #[derive(Debug, Default)]
 struct KnownNames {
     tokens: Vec<TokenInfo>,

@@ -288,13 +288,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_shown_as_one_would_type_them() {
+    fn commands_are_shown_as_typed() {
         assert_eq!(shown(&["admin", "issue", "--name", "Example, User"]), "admin issue --name 'Example, User'");
         assert_eq!(shown(&["it's"]), r"'it'\''s'");
     }
 
     #[test]
-    fn a_directory_with_something_in_it_is_refused() {
+    fn a_directory_with_content_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         make_empty(directory.path()).unwrap();
         make_empty(&directory.path().join("new")).unwrap();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_files_have_what_is_replaced_in_them() {
+    fn the_configuration_files_have_the_placeholders() {
         assert!(AUTHORITY.contains("127.0.0.1:8829") && AUTHORITY.contains("127.0.0.1:8830"));
         assert!(AUTHORITY.contains("\n[token]\n") && SOFTHSM.contains("@TOKENDIR@"));
     }

@@ -14,7 +14,7 @@ pub fn play(demo: &mut DemoEnvironment<'_>) -> Result<(), Failure> {
     send_and_read(demo)?;
     a_re_enrollment(demo)?;
     a_forgotten_pin(demo)?;
-    what_there_is(demo)
+    show_keysets_and_tokens(demo)
 }
 
 fn an_authority(demo: &mut DemoEnvironment<'_>) -> Result<(), Failure> {
@@ -196,7 +196,7 @@ fn a_forgotten_pin(demo: &mut DemoEnvironment<'_>) -> Result<(), Failure> {
     demo.assert_same("message.txt", "old-mail.txt")
 }
 
-fn what_there_is(demo: &mut DemoEnvironment<'_>) -> Result<(), Failure> {
+fn show_keysets_and_tokens(demo: &mut DemoEnvironment<'_>) -> Result<(), Failure> {
     demo.begin_section(
         "The result",
         "All keys and certificates are on the tokens; the home directory holds none of them.",

@@ -21,18 +21,18 @@ const START: &str = "eval \"$(tokenkeep agent --env)\" starts one, and sets this
 pub struct AgentReport {
     pub tokens: Vec<(TokenInfo, TokenFlags)>,
     pub keysets: Vec<FoundKeyset>,
-    pub troubles: Vec<UnreadableToken>,
+    pub unreadable: Vec<UnreadableToken>,
     /// findings about the agent itself
     pub findings: Vec<DoctorFinding>,
 }
 
 /// Asks the agent that commands would use, if one runs. Tries no PIN and ends no session.
 pub fn ask(cx: &Context<'_>) -> AgentReport {
-    let said = |finding| AgentReport { findings: vec![finding], ..AgentReport::default() };
+    let only = |finding| AgentReport { findings: vec![finding], ..AgentReport::default() };
     let agent = match cx.agent() {
         Ok(Some(agent)) => agent,
         Ok(None) => return AgentReport::default(),
-        Err(failure) => return said(DoctorFinding::of_error(CONCERN, &failure.message)),
+        Err(failure) => return only(DoctorFinding::of_error(CONCERN, &failure.message)),
     };
     let status = agent.status().unwrap_or_default();
     let mut findings: Vec<_> = prompter(&status).into_iter().collect();
@@ -43,8 +43,8 @@ pub fn ask(cx: &Context<'_>) -> AgentReport {
     // If the agent cannot answer one question, still ask the other.
     let (tokens, unknown) = take_or_report(agent.pins(None), &mut findings);
     findings.extend(unknown.iter().map(|problem| DoctorFinding::of_error(CONCERN, &problem.error.to_string())));
-    let (keysets, troubles) = take_or_report(agent.keysets(), &mut findings);
-    AgentReport { tokens, keysets, troubles, findings }
+    let (keysets, unreadable) = take_or_report(agent.keysets(), &mut findings);
+    AgentReport { tokens, keysets, unreadable, findings }
 }
 
 fn take_or_report<T: Default>(answer: Result<T, ClientError>, findings: &mut Vec<DoctorFinding>) -> T {
@@ -57,13 +57,13 @@ fn take_or_report<T: Default>(answer: Result<T, ClientError>, findings: &mut Vec
     })
 }
 
-/// How the agent prompts. This depends on the agent's environment, not on that of this shell.
+/// The agent's prompt method. It depends on the agent's environment, not on that of this shell.
 fn prompter(status: &AgentStatus) -> Option<DoctorFinding> {
-    if let Some(way) = &status.asks_by {
-        return Some(DoctorFinding::ok(CONCERN, format!("it asks a person by {way}")));
+    if let Some(prompter) = &status.prompter {
+        return Some(DoctorFinding::ok(CONCERN, format!("it asks a person by {prompter}")));
     }
-    let why = status.cannot_ask.as_ref()?;
-    let (what, remedy) = why.rsplit_once("; ").unwrap_or((why, "set `prompter` in agent.toml"));
+    let problem = status.prompter_problem.as_ref()?;
+    let (what, remedy) = problem.rsplit_once("; ").unwrap_or((problem, "set `prompter` in agent.toml"));
     Some(DoctorFinding::note(CONCERN, format!("it {what}: uses that need a person are refused"), remedy))
 }
 

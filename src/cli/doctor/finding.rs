@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::prompter::showable;
 
-/// How severe the finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingState {
@@ -21,7 +21,7 @@ pub enum FindingState {
 pub struct DoctorFinding {
     /// what was checked: `module`, `token`, `agent` …
     pub concern: &'static str,
-    /// how severe the finding is
+    /// its severity
     pub state: FindingState,
     /// what was found
     pub what: String,

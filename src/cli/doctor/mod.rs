@@ -9,9 +9,7 @@ mod configuration;
 mod finding;
 mod modules;
 mod permissions;
-mod prompters;
 mod readers;
-mod softhsm;
 mod tokens;
 
 use serde_json::json;
@@ -30,14 +28,14 @@ pub fn run(_arguments: &DoctorArguments, cx: &Context<'_>) -> Result<Exit, Failu
     let (configuration, mut findings) = configuration::check(cx);
     findings.extend(permissions::check(&configuration));
     let found = modules::check(cx, &configuration);
-    findings.extend(softhsm::check(&found.paths));
+    findings.extend(modules::check_softhsm(&found.paths));
     findings.extend(found.findings);
     let agent_report = agent::ask(cx);
     findings.extend(tokens::check(found.modules, &agent_report, cx.now()));
     findings.extend(readers::check(&found.paths, found.are_named));
     findings.extend(agent::check());
     findings.extend(agent_report.findings);
-    findings.extend(prompters::check(&configuration));
+    findings.extend(configuration::check_prompter(&configuration));
     render(&findings, cx)
 }
 

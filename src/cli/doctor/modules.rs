@@ -1,13 +1,15 @@
-//! Checks the PKCS#11 modules: how they were found, and whether each loads and answers.
+//! Checks the PKCS#11 modules: how they were found, whether each loads and answers, and the
+//! configuration of SoftHSM.
 
 use std::path::PathBuf;
 
 use super::finding::DoctorFinding;
 use crate::cli::config::AgentConfiguration;
 use crate::cli::context::Context;
-use crate::token::{Module, check};
+use crate::token::{Module, SoftHsmConfiguration, check};
 
 const CONCERN: &str = "module";
+const SOFTHSM: &str = "SoftHSM";
 
 /// The modules and the findings about them.
 pub struct ModuleReport {
@@ -57,5 +59,29 @@ fn slots(module: &Module, origin: &str) -> DoctorFinding {
             DoctorFinding::ok(CONCERN, format!("{shown}: {slots} slots, {with_token} tokens{free}"))
         }
         Err(error) => DoctorFinding::of_error(CONCERN, &error.to_string()),
+    }
+}
+
+/// Checks the configuration that SoftHSM would use, if one of these modules is SoftHSM. Without a
+/// readable one, SoftHSM only returns `CKR_GENERAL_ERROR`.
+pub fn check_softhsm(modules: &[PathBuf]) -> Vec<DoctorFinding> {
+    if !modules.iter().any(|path| path.to_string_lossy().contains("softhsm")) {
+        return Vec::new();
+    }
+    vec![match SoftHsmConfiguration::of_this_process() {
+        Ok(found) => {
+            DoctorFinding::ok(SOFTHSM, format!("{}, tokens in {}", found.described, found.token_directory.display()))
+        }
+        Err(problem) => DoctorFinding::wrong(SOFTHSM, problem.what, problem.remedy),
+    }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_modules_need_no_configuration_of_softhsm() {
+        assert!(check_softhsm(&["/usr/lib/opensc-pkcs11.so".into()]).is_empty());
     }
 }

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_must_listen_where_a_module_is_for_cards() {
+    fn card_modules_need_pcscd() {
         let home = tempfile::tempdir().unwrap();
         let socket = home.path().join("pcscd.comm");
         let module = Path::new("/usr/lib/opensc-pkcs11.so");

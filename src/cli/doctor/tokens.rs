@@ -28,8 +28,8 @@ pub fn check(modules: Vec<Module>, agent_report: &AgentReport, now: Timestamp) -
             return stored;
         }
     };
-    let (keysets, troubles, mut unread) = match tokens.keysets() {
-        Ok((keysets, troubles)) => (keysets, troubles, Vec::new()),
+    let (keysets, unreadable, mut unread) = match tokens.keysets() {
+        Ok((keysets, unreadable)) => (keysets, unreadable, Vec::new()),
         // The check of permissions reports a problem of the lock directory.
         Err(KeysetError::Token(TokenError::LockDirectory { .. })) => Default::default(),
         Err(error) => (Vec::new(), Vec::new(), vec![DoctorFinding::of_error("keyset", &error.to_string())]),
@@ -61,18 +61,22 @@ pub fn check(modules: Vec<Module>, agent_report: &AgentReport, now: Timestamp) -
     }
     findings.append(&mut stored);
     findings.append(&mut unread);
-    let is_seen = |one: &FoundKeyset| keysets.iter().any(|seen| is_same(&seen.token, &one.token));
-    let told_of = agent_report.keysets.iter().filter(|keyset| !is_seen(keyset));
-    findings.extend(keysets.iter().chain(told_of).map(|keyset| keyset_status(keyset, now)));
+    let is_listed_here = |one: &FoundKeyset| keysets.iter().any(|seen| is_same(&seen.token, &one.token));
+    let from_agent = agent_report.keysets.iter().filter(|keyset| !is_listed_here(keyset));
+    findings.extend(keysets.iter().chain(from_agent).map(|keyset| keyset_status(keyset, now)));
     findings.extend(
-        troubles
+        unreadable
             .iter()
-            .filter(|unreadable_tokens| !is_reported_by_agent(unreadable_tokens, agent_report))
-            .map(unreadable_tokens),
+            .filter(|unreadable_token| !is_reported_by_agent(unreadable_token, agent_report))
+            .map(unreadable_finding),
     );
-    let is_said = |one: &UnreadableToken| troubles.iter().any(|other| is_the_same(one, other));
+    let is_reported_here = |one: &UnreadableToken| unreadable.iter().any(|other| is_same_error(one, other));
     findings.extend(
-        agent_report.troubles.iter().filter(|unreadable_tokens| !is_said(unreadable_tokens)).map(unreadable_tokens),
+        agent_report
+            .unreadable
+            .iter()
+            .filter(|unreadable_token| !is_reported_here(unreadable_token))
+            .map(unreadable_finding),
     );
     findings
 }
@@ -91,7 +95,7 @@ fn check_storage(module: &Path) -> Vec<DoctorFinding> {
     unreadable.chain(full).collect()
 }
 
-/// What is known about a token besides its own report.
+/// Facts about a token that the token itself does not report.
 #[derive(Clone, Copy, Debug, Default)]
 struct TokenContext {
     /// whether a keyset is enrolled on it
@@ -109,7 +113,7 @@ fn check_token(tokens: &Tokens, token: &TokenInfo, context: TokenContext) -> Vec
 }
 
 fn state(token: &TokenInfo, flags: TokenFlags, context: TokenContext) -> Vec<DoctorFinding> {
-    let mut findings = trouble_with(token, flags, context);
+    let mut findings = problems_of(token, flags, context);
     if findings.is_empty() {
         let (pin, so_pin) = (pin_state(token.pin_state), pin_state(flags.so_pin_state));
         findings.push(DoctorFinding::ok(CONCERN, format!("{}: PIN {pin}, SO PIN {so_pin}", token.name())));
@@ -134,7 +138,7 @@ const RECOVER: &str = "ask an administrator for a recovery letter (tokenkeep adm
                        that it names installs the encryption keys on another token, under another name";
 
 /// The remedy after a wrong PIN, while the right one can still be given.
-fn all_tries_back(context: TokenContext) -> String {
+fn after_wrong_pin(context: TokenContext) -> String {
     let mut remedy = "the right PIN restores all tries".to_owned();
     if context.is_held_by_agent {
         remedy += "; the agent stops asking after ten wrong ones in a row: then restart it \
@@ -144,7 +148,7 @@ fn all_tries_back(context: TokenContext) -> String {
 }
 
 /// The problems that the token itself reports.
-fn trouble_with(token: &TokenInfo, flags: TokenFlags, context: TokenContext) -> Vec<DoctorFinding> {
+fn problems_of(token: &TokenInfo, flags: TokenFlags, context: TokenContext) -> Vec<DoctorFinding> {
     let name = token.name();
     let without_pin = without_pin(token, flags.so_pin_state, context);
     let mut findings = Vec::new();
@@ -154,7 +158,7 @@ fn trouble_with(token: &TokenInfo, flags: TokenFlags, context: TokenContext) -> 
         PinState::Locked => wrong("its PIN is locked", without_pin),
         PinState::FinalTry => wrong(
             "one try of its PIN is left",
-            format!("{}; if you do not know it: {without_pin}", all_tries_back(context)),
+            format!("{}; if you do not know it: {without_pin}", after_wrong_pin(context)),
         ),
         PinState::NotSet => wrong("it has no PIN yet", without_pin),
         PinState::Ok | PinState::CountLow => {}
@@ -168,7 +172,7 @@ fn trouble_with(token: &TokenInfo, flags: TokenFlags, context: TokenContext) -> 
     let mut note =
         |what: &str, remedy: &str| findings.push(DoctorFinding::note(CONCERN, format!("{name}: {what}"), remedy));
     if token.pin_state == PinState::CountLow {
-        note("a wrong PIN was tried since the last right one", &all_tries_back(context));
+        note("a wrong PIN was tried since the last right one", &after_wrong_pin(context));
     }
     match flags.so_pin_state {
         PinState::Locked => note(
@@ -193,7 +197,7 @@ fn trouble_with(token: &TokenInfo, flags: TokenFlags, context: TokenContext) -> 
 fn keyset_status(keyset: &FoundKeyset, now: Timestamp) -> DoctorFinding {
     let concern = "keyset";
     let shown = format!("{:?} on {}", keyset.name.as_str(), keyset.token.name());
-    if let KeysetStatus::Pending { reference } | KeysetStatus::ReenrollmentPending { reference } = &keyset.standing {
+    if let KeysetStatus::Pending { reference } | KeysetStatus::ReenrollmentPending { reference } = &keyset.status {
         let remedy = format!("run its `tokenkeep enroll` again with the letter {reference}");
         return DoctorFinding::note(concern, format!("{shown}: an enrollment is not finished"), remedy);
     }
@@ -220,20 +224,19 @@ fn keyset_status(keyset: &FoundKeyset, now: Timestamp) -> DoctorFinding {
     DoctorFinding::ok(concern, format!("{shown}, level {}, until {end}", keyset.level))
 }
 
-/// Whether the agent owns the token and has reported about it.
-fn is_reported_by_agent(unreadable_tokens: &UnreadableToken, agent_report: &AgentReport) -> bool {
-    let is_owned = matches!(&unreadable_tokens.error, KeysetError::Token(TokenError::Owned { .. }));
-    let looked_at =
-        agent_report.keysets.iter().any(|keyset| keyset.token.name().to_string() == unreadable_tokens.place);
-    let found_wrong = agent_report
-        .troubles
+/// Returns whether the agent owns the token and has reported about it.
+fn is_reported_by_agent(unreadable_token: &UnreadableToken, agent_report: &AgentReport) -> bool {
+    let is_owned = matches!(&unreadable_token.error, KeysetError::Token(TokenError::Owned { .. }));
+    let is_listed = agent_report.keysets.iter().any(|keyset| keyset.token.name().to_string() == unreadable_token.place);
+    let has_other_error = agent_report
+        .unreadable
         .iter()
-        .any(|other| other.place == unreadable_tokens.place && !is_the_same(other, unreadable_tokens));
-    is_owned && (looked_at || found_wrong)
+        .any(|other| other.place == unreadable_token.place && !is_same_error(other, unreadable_token));
+    is_owned && (is_listed || has_other_error)
 }
 
-/// The agent's text of an error is the same as this process's text.
-fn is_the_same(one: &UnreadableToken, other: &UnreadableToken) -> bool {
+/// Compares token and text. The agent's text of an error equals this process's text.
+fn is_same_error(one: &UnreadableToken, other: &UnreadableToken) -> bool {
     one.place == other.place && one.error.to_string() == other.error.to_string()
 }
 
@@ -241,8 +244,8 @@ fn is_same(one: &TokenInfo, other: &TokenInfo) -> bool {
     one.module == other.module && one.serial == other.serial && one.label == other.label
 }
 
-fn unreadable_tokens(unreadable_tokens: &UnreadableToken) -> DoctorFinding {
-    match &unreadable_tokens.error {
+fn unreadable_finding(unreadable_token: &UnreadableToken) -> DoctorFinding {
+    match &unreadable_token.error {
         // The owner is an authority, a locked agent or a command: that is no problem.
         KeysetError::Token(TokenError::Owned { token, holder, .. }) => {
             DoctorFinding::ok("keyset", format!("{token} is in use by {holder}: its keysets are not checked"))
@@ -280,7 +283,7 @@ mod tests {
     #[test]
     fn a_token_problem_is_reported_with_the_next_step() {
         let nothing = TokenContext::default();
-        assert!(trouble_with(&token(PinState::Ok), WELL, nothing).is_empty());
+        assert!(problems_of(&token(PinState::Ok), WELL, nothing).is_empty());
         for (token, flags, state, what) in [
             (token(PinState::Locked), WELL, FindingState::Wrong, "tokenkeep pin unblock a1b2"),
             (token(PinState::FinalTry), WELL, FindingState::Wrong, "tokenkeep pin unblock a1b2"),
@@ -292,28 +295,28 @@ mod tests {
             (token(PinState::Ok), TokenFlags { login_required: false, ..WELL }, FindingState::Note, "without a login"),
             (TokenInfo { write_protected: true, ..token(PinState::Ok) }, WELL, FindingState::Note, "write-protected"),
         ] {
-            let findings = trouble_with(&token, flags, nothing);
+            let findings = problems_of(&token, flags, nothing);
             assert_eq!((findings.len(), findings[0].state), (1, state), "{findings:?}");
             assert!(findings[0].lines().contains(what), "{findings:?}");
         }
     }
 
     #[test]
-    fn a_remedy_is_one_that_is_possible() {
+    fn remedies_fit_the_states_of_both_pins() {
         let so_locked = TokenFlags { so_pin_state: PinState::Locked, ..WELL };
         let has_keyset = TokenContext { has_keyset: true, is_held_by_agent: false };
         let beside_an_agent = TokenContext { has_keyset: true, is_held_by_agent: true };
-        let remedy = |state, flags, context| trouble_with(&token(state), flags, context)[0].lines();
+        let remedy = |state, flags, context| problems_of(&token(state), flags, context)[0].lines();
         // Nobody knows the SO PIN of most tokens with a keyset.
-        let told = remedy(PinState::Locked, WELL, has_keyset);
+        let text = remedy(PinState::Locked, WELL, has_keyset);
         assert!(
-            told.contains("if you have its SO PIN: tokenkeep pin unblock a1b2") && told.contains(RECOVER),
-            "{told}"
+            text.contains("if you have its SO PIN: tokenkeep pin unblock a1b2") && text.contains(RECOVER),
+            "{text}"
         );
         assert!(!remedy(PinState::Locked, WELL, TokenContext::default()).contains("recover"));
         for context in [has_keyset, TokenContext::default()] {
-            let told = remedy(PinState::Locked, so_locked, context);
-            assert!(!told.contains("unblock") && told.contains(RECOVER) == context.has_keyset, "{told}");
+            let text = remedy(PinState::Locked, so_locked, context);
+            assert!(!text.contains("unblock") && text.contains(RECOVER) == context.has_keyset, "{text}");
         }
         // A PIN that the agent does not ask for cannot be given to it.
         for state in [PinState::FinalTry, PinState::CountLow] {

@@ -50,7 +50,7 @@ fn commands(lines: &[&str]) -> Vec<String> {
 }
 
 /// Splits as a shell does, with single quotes only.
-fn words(command: &str) -> Vec<String> {
+fn split_words(command: &str) -> Vec<String> {
     let parts = command.split('\'').enumerate();
     let marked: String =
         parts.map(|(index, part)| if index % 2 == 1 { part.replace(' ', "\u{1}") } else { part.to_owned() }).collect();
@@ -103,7 +103,7 @@ fn examples_of_the_pages_are_understood() {
                 assert!(line.chars().count() <= 69, "{}: too wide for 80 columns: {line}", page.name);
             }
             for command in commands(lines) {
-                let words = words(&command);
+                let words = split_words(&command);
                 if words[0] == "tokenkeep" {
                     if let Err(error) = Cli::try_parse_from(&words) {
                         panic!("{}: {command}\n{error}", page.name);
@@ -153,7 +153,7 @@ fn groff_renders_the_pages_in_80_columns() {
         Some(child.wait_with_output().unwrap())
     };
     for (name, page) in pages() {
-        // What groff would complain of or break, where it is not installed: lines without spaces.
+        // Without groff, check for lines that it would break or complain of: lines without spaces.
         for line in page.lines().filter(|line| !line.starts_with('.')) {
             let longest = line.split([' ', ',']).map(|word| word.replace('\\', "").chars().count()).max();
             assert!(longest.unwrap_or_default() <= 66, "{name}: {line}");

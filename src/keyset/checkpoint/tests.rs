@@ -47,9 +47,9 @@ const CONTRADICTED: Option<LogVerdict> = Some(LogVerdict::Contradicted);
 /// Compares as online: the statement named the stored checkpoint.
 #[track_caller]
 fn online(kept: &Checkpoint, response: &Response) -> Result<Option<Checkpoint>, LogMismatchKind> {
-    judge(Some(kept), Some(kept.position()), response, authority(), LogPolicy::Compare).map_err(|alarm| {
-        assert_eq!((alarm.known.as_ref(), &alarm.told), (Some(kept), &response.checkpoint));
-        alarm.finding
+    judge(Some(kept), Some(kept.position()), response, authority(), LogPolicy::Compare).map_err(|mismatch| {
+        assert_eq!((mismatch.known.as_ref(), &mismatch.received), (Some(kept), &response.checkpoint));
+        mismatch.finding
     })
 }
 
@@ -72,7 +72,7 @@ fn a_log_that_is_another_one_raises_the_alarm() {
     let log = Log::new();
     let kept = log.checkpoint(7, 1, 0);
     for answer in [done, refused] {
-        let judged = |told: &Checkpoint, verdict| online(&kept, &answer(told, verdict));
+        let judged = |received: &Checkpoint, verdict| online(&kept, &answer(received, verdict));
         assert_eq!(judged(&log.checkpoint(6, 2, 1), CONTINUED), Err(LogMismatchKind::Shorter));
         assert_eq!(judged(&log.checkpoint(7, 2, 1), CONTINUED), Err(LogMismatchKind::DifferentLastEntry));
         assert_eq!(judged(&log.checkpoint(9, 2, 1), CONTRADICTED), Err(LogMismatchKind::Contradicted(7)));
@@ -93,8 +93,9 @@ fn an_older_response_file_is_no_mismatch_and_not_stored() {
     let log = Log::new();
     let stated = log.checkpoint(7, 1, 0);
     let kept = log.checkpoint(20, 2, 10);
-    let judged = |stated: Option<LogPosition>, told: &Checkpoint, verdict| {
-        judge(Some(&kept), stated, &done(told, verdict), authority(), LogPolicy::Compare).map_err(|alarm| alarm.finding)
+    let judged = |stated: Option<LogPosition>, received: &Checkpoint, verdict| {
+        judge(Some(&kept), stated, &done(received, verdict), authority(), LogPolicy::Compare)
+            .map_err(|mismatch| mismatch.finding)
     };
     let stated = Some(stated.position());
     assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), CONTINUED), Ok(None));
@@ -113,12 +114,12 @@ fn an_older_response_file_is_no_mismatch_and_not_stored() {
 fn who_accepts_the_log_as_it_is_takes_any_but_a_forged_one() {
     let log = Log::new();
     let kept = log.checkpoint(7, 1, 10);
-    let accepted = |stated: Option<LogPosition>, told: &Checkpoint, verdict| {
-        judge(Some(&kept), stated, &done(told, verdict), authority(), LogPolicy::Accept)
+    let accepted = |stated: Option<LogPosition>, received: &Checkpoint, verdict| {
+        judge(Some(&kept), stated, &done(received, verdict), authority(), LogPolicy::Accept)
     };
-    for told in [log.checkpoint(3, 2, 0), log.checkpoint(7, 2, 11), Log::new().checkpoint(9, 2, 0)] {
-        assert_eq!(accepted(None, &told, None), Ok(Some(told.clone())));
-        assert_eq!(accepted(Some(kept.position()), &told, CONTRADICTED), Ok(Some(told)));
+    for received in [log.checkpoint(3, 2, 0), log.checkpoint(7, 2, 11), Log::new().checkpoint(9, 2, 0)] {
+        assert_eq!(accepted(None, &received, None), Ok(Some(received.clone())));
+        assert_eq!(accepted(Some(kept.position()), &received, CONTRADICTED), Ok(Some(received)));
     }
     let forged = Checkpoint { at: at(99), ..log.checkpoint(9, 2, 1) };
     assert!(accepted(None, &forged, None).is_err());
@@ -127,9 +128,10 @@ fn who_accepts_the_log_as_it_is_takes_any_but_a_forged_one() {
 #[test]
 fn the_alarm_names_both_places_in_full() {
     let log = Log::new();
-    let (kept, told) = (log.checkpoint(80, 0xab, 0), log.checkpoint(60, 0xcd, 5));
-    let alarm = judge(Some(&kept), Some(kept.position()), &done(&told, CONTINUED), authority(), LogPolicy::Compare);
-    let text = alarm.unwrap_err().to_string();
+    let (kept, received) = (log.checkpoint(80, 0xab, 0), log.checkpoint(60, 0xcd, 5));
+    let mismatch =
+        judge(Some(&kept), Some(kept.position()), &done(&received, CONTINUED), authority(), LogPolicy::Compare);
+    let text = mismatch.unwrap_err().to_string();
     let expected = ["truncated or rewritten", "entry 80", &"ab".repeat(32), "entry 60", &"cd".repeat(32)];
     for part in expected.into_iter().chain([at(0).to_string().as_str(), at(5).to_string().as_str()]) {
         assert!(text.contains(part), "{part}: {text}");

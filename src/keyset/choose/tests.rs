@@ -24,7 +24,7 @@ fn keyset(name: &str, token: TokenInfo) -> FoundKeyset {
         name: name.parse().unwrap(),
         level: SecurityLevel::High,
         authority: AuthorityAddress { name: "A".into(), http: "http://a".into(), https: "https://a".into() },
-        standing: KeysetStatus::Enrolled,
+        status: KeysetStatus::Enrolled,
         token,
         signing: None,
         encryption: Vec::new(),

@@ -218,9 +218,9 @@ fn the_checkpoint_is_kept_stated_and_compared() {
             Timestamp::now(),
         );
         assert_eq!((script.asked.len(), script.notices.len()), (1, 0));
-        let CommandResult { answer, alarm } = answered.unwrap();
+        let CommandResult { answer, log_mismatch } = answered.unwrap();
         assert_eq!(answer, no_users(), "the answer is returned with and without an alarm");
-        (test_transport.known.take(), alarm.map(|alarm| alarm.finding))
+        (test_transport.known.take(), log_mismatch.map(|mismatch| mismatch.finding))
     };
     assert_eq!(ask(LogPolicy::Compare), (None, None));
     test_transport.log.set((position(3, 3), CONTINUED));
@@ -252,7 +252,7 @@ fn the_checkpoint_is_kept_stated_and_compared() {
         script,
         Timestamp::now(),
     );
-    assert_eq!((again.unwrap().alarm, test_transport.known.take()), (None, Some(position(10, 6))));
+    assert_eq!((again.unwrap().log_mismatch, test_transport.known.take()), (None, Some(position(10, 6))));
 }
 
 #[test]
@@ -277,12 +277,12 @@ fn an_answer_is_given_though_the_token_takes_nothing_more() {
         .unwrap()
     };
     let mut script = Script::with(PIN);
-    assert_eq!(ask(&test_transport, &mut script), CommandResult { answer: no_users(), alarm: None });
+    assert_eq!(ask(&test_transport, &mut script), CommandResult { answer: no_users(), log_mismatch: None });
     assert!(matches!(&script.notices[..], [Notice::CheckpointNotKept { .. }]), "{:?}", script.notices);
     // Nothing was stored, and no alarm follows.
     let test_transport = self::test_transport(&double, &keyset);
     let mut script = Script::with(PIN);
-    assert_eq!(ask(&test_transport, &mut script).alarm, None);
+    assert_eq!(ask(&test_transport, &mut script).log_mismatch, None);
     assert!(test_transport.known.take().is_none() && script.notices.is_empty());
 }
 

@@ -35,7 +35,7 @@ fn a_new_token_a_keyset_and_one_pin_entry() {
     assert!(double.is_used(&letter) && script.notices.is_empty(), "{:?}", script.notices);
     assert!(!enrolled.reenrolled && !enrolled.resumed && enrolled.encryption_keys == 1);
     let keyset = wallet.keyset("a");
-    assert_eq!((keyset.level, &keyset.standing), (SecurityLevel::High, &KeysetStatus::Enrolled));
+    assert_eq!((keyset.level, &keyset.status), (SecurityLevel::High, &KeysetStatus::Enrolled));
     assert_eq!(keyset.token.label, wallet.name("a").as_str());
     assert_eq!(keyset.authority_sha256(), Some(letter.ca_fingerprint));
 

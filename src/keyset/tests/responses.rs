@@ -62,7 +62,7 @@ fn every_response_is_opened_with_one_pin() {
 
     for answer in [StatementAnswer::Users(Vec::new()), StatementAnswer::Refused("no".to_owned())] {
         let mut script = Script::with(PIN);
-        let expected = CommandResult { answer: OpenedResponse::Other(answer.clone()), alarm: None };
+        let expected = CommandResult { answer: OpenedResponse::Other(answer.clone()), log_mismatch: None };
         assert_eq!(open(answer.clone(), &mut script).unwrap(), expected);
         assert_eq!(script.asked, ["existing to open the response"]);
         assert_eq!(open(answer, &mut Script::without(NoPin::Cancelled)).unwrap_err().kind(), ErrorKind::Pin);

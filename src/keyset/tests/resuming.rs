@@ -18,12 +18,12 @@ fn a_lost_reply_is_asked_for_again_with_the_same_bytes() {
         let reference = letter.reference.as_str().to_owned();
         let keyset = wallet.keyset("a");
         if new_token {
-            assert_eq!(keyset.standing, KeysetStatus::Pending { reference });
+            assert_eq!(keyset.status, KeysetStatus::Pending { reference });
             let refused =
                 sign(&wallet.tokens, &keyset, b"", SignOptions::default(), &mut Script::with(PIN), Timestamp::now());
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
         } else {
-            assert_eq!(keyset.standing, KeysetStatus::ReenrollmentPending { reference });
+            assert_eq!(keyset.status, KeysetStatus::ReenrollmentPending { reference });
             sign(&wallet.tokens, &keyset, b"", SignOptions::default(), &mut Script::with(PIN), Timestamp::now())
                 .unwrap();
         }

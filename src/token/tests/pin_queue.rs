@@ -88,7 +88,7 @@ fn a_pin_is_really_verified_and_the_session_survives() {
 }
 
 #[test]
-fn what_is_no_try_leaves_standing_what_stood() {
+fn an_error_that_is_no_try_keeps_the_session() {
     let Some(module) = kryoptic() else { return };
     let token = open_token(&module);
     drop(token.acquire_pin_lease().open_session(pin(PIN)).unwrap());

@@ -38,7 +38,7 @@ fn a_page_in_a_browser_is_refused() {
 }
 
 #[test]
-fn a_body_without_a_length_and_with_two_is_refused() {
+fn a_body_without_a_length_or_with_two_is_refused() {
     assert_eq!(refused("POST / HTTP/1.1\nTransfer-Encoding: chunked\n\n"), HttpStatus::LENGTH_REQUIRED);
     assert_eq!(
         refused("POST / HTTP/1.1\nContent-Length: 3\nTransfer-Encoding: chunked\n\n"),
@@ -55,7 +55,7 @@ fn a_body_without_a_length_and_with_two_is_refused() {
 }
 
 #[test]
-fn what_is_no_http_is_refused() {
+fn malformed_http_is_refused() {
     for text in ["\u{1}\u{2}\n\n", "GET\n\n", "GET / HTTP/3.0\n\n", "GET / HTTP/1.1\nno colon\n\n"] {
         assert_eq!(refused(text), HttpStatus::BAD_REQUEST, "{text:?}");
     }
@@ -102,7 +102,7 @@ fn requests_follow_each_other_on_one_connection() {
 }
 
 #[test]
-fn what_is_too_long_is_refused_before_it_is_read() {
+fn oversized_requests_are_refused_before_they_are_read() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\n").unwrap();
     let mut connection = HttpConnection::new(Arc::new(ours));
@@ -121,7 +121,7 @@ fn what_is_too_long_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn a_request_that_is_cut_off_is_no_request() {
+fn a_truncated_request_is_not_served() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\nfive!").unwrap();
     theirs.shutdown(std::net::Shutdown::Write).unwrap();
@@ -138,7 +138,7 @@ fn a_request_that_is_cut_off_is_no_request() {
 /// Buffers grow with the bytes received, not with the announced length: otherwise many connections
 /// that announce 64 MiB could exhaust the agent's memory.
 #[test]
-fn a_body_gets_room_as_it_comes_and_not_as_it_is_announced() {
+fn memory_grows_with_the_received_body_not_the_announced() {
     const ANNOUNCED: usize = 64 * 1024 * 1024;
     for sent in [0, 5, 100_000, 1_000_000] {
         let (ours, mut theirs) = UnixStream::pair().unwrap();

@@ -26,21 +26,21 @@ fn a_forged_lower_level_gets_no_signature_and_no_session() {
     {
         let fixture = fixture(&[("x", level)]);
         forge(&fixture, "x", &format!("\"{level}\""), &format!("\"{forged}\""));
-        fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+        fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
         let refused = fixture.sign("x", "one").unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
         assert!(refused.to_string().contains("was rewritten"), "{refused}");
         assert!(fixture.keystore.inner.tokens.active_sessions().is_empty(), "the session is active");
         // From now on the index is correct again.
         fixture.person.asked();
-        fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+        fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
         fixture.sign("x", "two").unwrap();
         assert_eq!(fixture.person.asked(), [format!("pin two x {level}")]);
     }
 }
 
 #[test]
-fn a_keyset_that_only_the_public_index_has_signs_nothing() {
+fn a_keyset_only_in_the_public_index_signs_nothing() {
     let fixture = fixture(&[("x", SecurityLevel::High)]);
     let real = fixture.wallet.name("x");
     let forged = fixture.wallet.name("f");
@@ -51,7 +51,7 @@ fn a_keyset_that_only_the_public_index_has_signs_nothing() {
     let text = String::from_utf8(index.value).unwrap().replace(real.as_str(), forged.as_str());
     token.put_data(APPLICATION, forged.as_str(), text.replace("\"high\"", "\"low\"").as_bytes(), false).unwrap();
     drop(unlock);
-    fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+    fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
     let refused = fixture.sign("f", "one").unwrap_err();
     assert!(refused.to_string().contains("no private one"), "{refused}");
     assert!(fixture.keystore.inner.tokens.active_sessions().is_empty(), "the session is active");
@@ -65,9 +65,9 @@ fn the_key_is_the_one_that_the_private_index_names() {
     fixture.keystore.inner.tokens.forget_all_keysets();
     // Offer the certificate of another key as the signing certificate.
     forge(&fixture, "x", &format!("\"signing\":\"{signing}\""), &format!("\"signing\":\"{encryption}\""));
-    fixture.hands.pass(SignedDuration::from_secs(10));
+    fixture.clock.pass(SignedDuration::from_secs(10));
     assert_eq!(fixture.identity("x").keyset.signing.as_ref().unwrap().to_string(), encryption, "the forgery failed");
-    fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+    fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
     let refused = fixture.sign("x", "one").unwrap_err();
     assert!(refused.to_string().contains("nothing was signed"), "{refused}");
     fixture.sign("x", "two").unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn identities_are_known_without_any_question() {
+fn identities_are_listed_without_a_prompt() {
     let fixture = fixture(&[("h", SecurityLevel::High), ("l", SecurityLevel::Low)]);
     let identities = fixture.keystore.identities();
     assert_eq!(identities.len(), 2);
@@ -17,9 +17,9 @@ fn identities_are_known_without_any_question() {
 }
 
 #[test]
-fn at_high_every_use_asks_for_its_own_pin_and_nothing_stands() {
+fn level_high_asks_for_each_use_and_starts_no_session() {
     let fixture = fixture(&[("h", SecurityLevel::High)]);
-    fixture.person.will([ScriptedAnswer::Pin(PIN), ScriptedAnswer::Pin(PIN)]);
+    fixture.person.set_answers([ScriptedAnswer::Pin(PIN), ScriptedAnswer::Pin(PIN)]);
     fixture.sign("h", "one").unwrap();
     assert!(!fixture.has_active_session("h"));
     fixture.sign("h", "two").unwrap();
@@ -32,11 +32,11 @@ fn at_high_every_use_asks_for_its_own_pin_and_nothing_stands() {
 }
 
 #[test]
-fn two_at_once_are_two_prompts_in_order_each_for_its_own_use() {
+fn concurrent_uses_get_one_prompt_each_in_order() {
     let fixture = Arc::new(fixture(&[("h", SecurityLevel::High)]));
-    fixture.person.will([ScriptedAnswer::Pin(PIN), ScriptedAnswer::No, ScriptedAnswer::Pin(PIN)]);
+    fixture.person.set_answers([ScriptedAnswer::Pin(PIN), ScriptedAnswer::No, ScriptedAnswer::Pin(PIN)]);
     fixture.identity("h");
-    let endpoint = fixture.person.endpoint.lock().unwrap();
+    let gate = fixture.person.answer_gate.lock().unwrap();
     let mut threads = Vec::new();
     for (number, namespace) in ["first", "second", "third"].into_iter().enumerate() {
         let at = Arc::clone(&fixture);
@@ -48,7 +48,7 @@ fn two_at_once_are_two_prompts_in_order_each_for_its_own_use() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(fixture.person.asked(), ["pin first h high"], "only one prompt is open");
-    drop(endpoint);
+    drop(gate);
     let results: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert!(results[0].is_ok() && results[2].is_ok(), "{results:?}");
     assert!(results[1].as_ref().unwrap_err().is_cancelled(), "declining counts for one use: {results:?}");
@@ -58,7 +58,12 @@ fn two_at_once_are_two_prompts_in_order_each_for_its_own_use() {
 #[test]
 fn level_medium_asks_the_pin_once_then_confirms_each_use() {
     let fixture = fixture(&[("m", SecurityLevel::Medium)]);
-    fixture.person.will([ScriptedAnswer::Pin(PIN), ScriptedAnswer::Yes, ScriptedAnswer::No, ScriptedAnswer::Yes]);
+    fixture.person.set_answers([
+        ScriptedAnswer::Pin(PIN),
+        ScriptedAnswer::Yes,
+        ScriptedAnswer::No,
+        ScriptedAnswer::Yes,
+    ]);
     fixture.sign("m", "one").unwrap();
     assert!(fixture.has_active_session("m"));
     fixture.sign("m", "two").unwrap();
@@ -72,9 +77,9 @@ fn level_medium_asks_the_pin_once_then_confirms_each_use() {
 }
 
 #[test]
-fn at_low_the_pin_is_asked_for_once() {
+fn level_low_asks_for_the_pin_once() {
     let fixture = fixture(&[("l", SecurityLevel::Low)]);
-    fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+    fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
     for namespace in ["one", "two", "three"] {
         fixture.sign("l", namespace).unwrap();
     }
@@ -85,8 +90,8 @@ fn at_low_the_pin_is_asked_for_once() {
 #[test]
 fn one_token_may_hold_keysets_of_every_level() {
     let fixture =
-        home_on_one_token(&[("h", SecurityLevel::High), ("m", SecurityLevel::Medium), ("l", SecurityLevel::Low)]);
-    fixture.person.will([
+        fixture_on_one_token(&[("h", SecurityLevel::High), ("m", SecurityLevel::Medium), ("l", SecurityLevel::Low)]);
+    fixture.person.set_answers([
         ScriptedAnswer::Pin(PIN),
         ScriptedAnswer::Yes,
         ScriptedAnswer::Pin(PIN),
@@ -106,12 +111,12 @@ fn one_token_may_hold_keysets_of_every_level() {
 }
 
 #[test]
-fn fifty_who_wait_behind_one_wrong_pin_share_its_failure() {
+fn fifty_waiting_uses_share_the_failure_of_one_wrong_pin() {
     for level in [SecurityLevel::Low, SecurityLevel::Medium] {
         let fixture = Arc::new(fixture(&[("x", level)]));
-        fixture.person.will([ScriptedAnswer::Pin("00000000")]);
+        fixture.person.set_answers([ScriptedAnswer::Pin("00000000")]);
         fixture.identity("x");
-        let endpoint = fixture.person.endpoint.lock().unwrap();
+        let gate = fixture.person.answer_gate.lock().unwrap();
         let sign = |number: usize| {
             let at = Arc::clone(&fixture);
             std::thread::spawn(move || at.sign("x", &format!("use {number}")))
@@ -120,7 +125,7 @@ fn fifty_who_wait_behind_one_wrong_pin_share_its_failure() {
         fixture.person.until_asked();
         let others: Vec<_> = (1..50).map(sign).collect();
         std::thread::sleep(Duration::from_millis(500));
-        drop(endpoint);
+        drop(gate);
         for thread in others.into_iter().chain([first]) {
             is_wrong_pin(&thread.join().unwrap());
         }
@@ -130,10 +135,10 @@ fn fifty_who_wait_behind_one_wrong_pin_share_its_failure() {
 }
 
 #[test]
-fn cancelled_costs_nothing_and_is_said_as_such() {
+fn a_cancelled_prompt_costs_no_try_and_is_reported() {
     for level in [SecurityLevel::High, SecurityLevel::Medium, SecurityLevel::Low] {
         let fixture = fixture(&[("x", level)]);
-        fixture.person.will([ScriptedAnswer::No, ScriptedAnswer::Away, ScriptedAnswer::Pin(PIN)]);
+        fixture.person.set_answers([ScriptedAnswer::No, ScriptedAnswer::Unavailable, ScriptedAnswer::Pin(PIN)]);
         assert!(fixture.sign("x", "one").unwrap_err().is_cancelled());
         let away = fixture.sign("x", "two").unwrap_err();
         assert!(!away.is_cancelled() && away.to_string().contains("nobody is there"), "{away}");
@@ -150,7 +155,7 @@ fn cancelled_costs_nothing_and_is_said_as_such() {
 fn a_wrong_pin_is_one_try_and_is_not_kept() {
     for level in [SecurityLevel::High, SecurityLevel::Medium, SecurityLevel::Low] {
         let fixture = fixture(&[("x", level)]);
-        fixture.person.will([ScriptedAnswer::Pin("00000000"), ScriptedAnswer::Pin(PIN)]);
+        fixture.person.set_answers([ScriptedAnswer::Pin("00000000"), ScriptedAnswer::Pin(PIN)]);
         is_wrong_pin(&fixture.sign("x", "one"));
         assert_eq!(fixture.person.asked().len(), 1, "the PIN was asked for again automatically");
         fixture.sign("x", "two").unwrap();
@@ -159,17 +164,17 @@ fn a_wrong_pin_is_one_try_and_is_not_kept() {
 }
 
 #[test]
-fn guesses_are_bounded_though_the_token_never_locks() {
+fn wrong_pins_are_limited_on_a_token_that_never_locks() {
     let fixture = fixture(&[("x", SecurityLevel::Low)]);
     let wrong = || {
-        fixture.person.will([ScriptedAnswer::Pin("00000000")]);
+        fixture.person.set_answers([ScriptedAnswer::Pin("00000000")]);
         fixture.sign("x", "guess")
     };
     // A correct PIN resets the count.
     for _ in 0..5 {
         is_wrong_pin(&wrong());
     }
-    fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+    fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
     fixture.sign("x", "right").unwrap();
     fixture.keystore.log_off(None).unwrap();
     for _ in 0..10 {
@@ -182,7 +187,7 @@ fn guesses_are_bounded_though_the_token_never_locks() {
     assert_eq!(fixture.person.asked(), [""; 0], "the person was asked in vain");
     // A restarted agent resets the count.
     crate::token::forget_wrong_pins_in_a_row();
-    fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+    fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
     fixture.sign("x", "again").unwrap();
 }
 

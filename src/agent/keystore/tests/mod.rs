@@ -26,7 +26,7 @@ pub enum ScriptedAnswer {
     Pin(&'static str),
     Yes,
     No,
-    Away,
+    Unavailable,
 }
 
 /// Answers from a script and records every question.
@@ -35,12 +35,12 @@ pub struct ScriptedPrompter {
     answers: Mutex<VecDeque<ScriptedAnswer>>,
     asked: Mutex<Vec<String>>,
     // A test holds it to keep a question open.
-    pub endpoint: Mutex<()>,
+    pub answer_gate: Mutex<()>,
     waiting: Mutex<usize>,
 }
 
 impl ScriptedPrompter {
-    pub fn will(&self, answers: impl IntoIterator<Item = ScriptedAnswer>) {
+    pub fn set_answers(&self, answers: impl IntoIterator<Item = ScriptedAnswer>) {
         self.answers.lock().unwrap().extend(answers);
     }
 
@@ -55,7 +55,7 @@ impl ScriptedPrompter {
     }
 
     fn answer(&self, kind: &str, question: &Question<'_>) -> ScriptedAnswer {
-        let what = match &question.usage.purpose {
+        let purpose = match &question.usage.purpose {
             UsagePurpose::SshSignature { namespace, .. } => namespace.clone(),
             other => other.operation().to_owned(),
         };
@@ -64,9 +64,9 @@ impl ScriptedPrompter {
             format!(" {name} {level}")
         });
         let last_try = if question.last_try { " last try" } else { "" };
-        self.asked.lock().unwrap().push(format!("{kind} {what}{}{last_try}", keyset.unwrap_or_default()));
+        self.asked.lock().unwrap().push(format!("{kind} {purpose}{}{last_try}", keyset.unwrap_or_default()));
         *self.waiting.lock().unwrap() += 1;
-        drop(self.endpoint.lock().unwrap());
+        drop(self.answer_gate.lock().unwrap());
         *self.waiting.lock().unwrap() -= 1;
         self.answers.lock().unwrap().pop_front().expect("asked once too often")
     }
@@ -77,7 +77,7 @@ impl PromptBackend for ScriptedPrompter {
         match self.answer("pin", question) {
             ScriptedAnswer::Pin(text) => Ok(pin(text)),
             ScriptedAnswer::No => Err(NoPin::Cancelled),
-            ScriptedAnswer::Away => Err(NoPin::Unavailable("nobody is there".to_owned())),
+            ScriptedAnswer::Unavailable => Err(NoPin::Unavailable("nobody is there".to_owned())),
             ScriptedAnswer::Yes => panic!("yes is no PIN"),
         }
     }
@@ -86,7 +86,7 @@ impl PromptBackend for ScriptedPrompter {
         match self.answer("confirm", question) {
             ScriptedAnswer::Yes => Ok(()),
             ScriptedAnswer::No => Err(NoPin::Declined),
-            ScriptedAnswer::Away => Err(NoPin::Unavailable("nobody is there".to_owned())),
+            ScriptedAnswer::Unavailable => Err(NoPin::Unavailable("nobody is there".to_owned())),
             ScriptedAnswer::Pin(_) => panic!("a PIN is no confirmation"),
         }
     }
@@ -132,7 +132,7 @@ pub struct Fixture {
     pub wallet: Wallet,
     pub keystore: Keystore,
     pub person: Arc<ScriptedPrompter>,
-    pub hands: Arc<FakeClock>,
+    pub clock: Arc<FakeClock>,
 }
 
 fn authority() -> &'static AuthorityDouble {
@@ -152,7 +152,7 @@ pub fn fixture(keysets: &[(&str, SecurityLevel)]) -> Fixture {
 }
 
 /// Creates the keysets on one token.
-pub fn home_on_one_token(keysets: &[(&str, SecurityLevel)]) -> Fixture {
+pub fn fixture_on_one_token(keysets: &[(&str, SecurityLevel)]) -> Fixture {
     let wallet = Wallet::new();
     let token = wallet.token("t");
     for (name, level) in keysets {
@@ -168,11 +168,11 @@ pub fn letter() -> Letter {
 }
 
 pub fn open(wallet: Wallet) -> Fixture {
-    let (person, hands) = (Arc::new(ScriptedPrompter::default()), Arc::new(FakeClock::default()));
+    let (person, fake_clock) = (Arc::new(ScriptedPrompter::default()), Arc::new(FakeClock::default()));
     let prompt_backend: Arc<dyn PromptBackend> = Arc::clone(&person) as Arc<dyn PromptBackend>;
-    let clock: Arc<dyn Clock> = Arc::clone(&hands) as Arc<dyn Clock>;
+    let clock: Arc<dyn Clock> = Arc::clone(&fake_clock) as Arc<dyn Clock>;
     let keystore = Keystore::new(wallet.tokens.clone(), prompt_backend, Settings::default(), clock);
-    Fixture { wallet, keystore, person, hands }
+    Fixture { wallet, keystore, person, clock: fake_clock }
 }
 
 impl Fixture {
@@ -226,6 +226,6 @@ pub fn is_wrong_pin(result: &Result<(), AgentError>) {
     assert!(wrong, "{result:?}");
 }
 
-pub fn heard(events: &EventReceiver) -> Vec<Event> {
+pub fn published_events(events: &EventReceiver) -> Vec<Event> {
     std::iter::from_fn(|| events.next(Duration::ZERO)).collect()
 }

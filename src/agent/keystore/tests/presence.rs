@@ -5,24 +5,24 @@ use std::os::unix::net::UnixStream;
 use super::*;
 
 #[test]
-fn a_new_keyset_is_told_and_offered() {
+fn a_new_keyset_is_reported_and_offered() {
     let fixture = fixture(&[("a", SecurityLevel::Low)]);
     let events = fixture.keystore.events();
     fixture.keystore.inner.poll(false);
-    let told = heard(&events);
-    assert!(matches!(&told[..], [Event::Inserted(_)]), "{told:?}");
+    let published = published_events(&events);
+    assert!(matches!(&published[..], [Event::Inserted(_)]), "{published:?}");
     fixture.keystore.inner.poll(false);
-    assert_eq!(heard(&events), [], "unexpected events");
+    assert_eq!(published_events(&events), [], "unexpected events");
     let options = keyset::EnrollOptions { level: Some(SecurityLevel::Low), ..fixture.wallet.on_new_token("b") };
     enrolled(run(authority(), &fixture.wallet, &letter(), &options, &mut Script::with(PIN)));
     fixture.keystore.inner.poll(false);
-    let told = heard(&events);
-    assert!(matches!(&told[..], [Event::Inserted(token)] if token.label.ends_with('b')), "{told:?}");
+    let published = published_events(&events);
+    assert!(matches!(&published[..], [Event::Inserted(token)] if token.label.ends_with('b')), "{published:?}");
     assert_eq!(fixture.keystore.identities().len(), 2);
 }
 
 #[test]
-fn a_certificate_that_ends_soon_is_told_once() {
+fn a_certificate_that_expires_soon_is_reported_once() {
     struct Later(Timestamp);
     impl Clock for Later {
         fn now(&self) -> Timestamp {
@@ -45,7 +45,7 @@ fn a_certificate_that_ends_soon_is_told_once() {
         let events = keystore.events();
         keystore.inner.refresh().unwrap();
         keystore.inner.refresh().unwrap();
-        heard(&events).into_iter().filter(|event| matches!(event, Event::Expiring { .. })).count()
+        published_events(&events).into_iter().filter(|event| matches!(event, Event::Expiring { .. })).count()
     };
     let day = SignedDuration::from_hours(24);
     assert_eq!(told_at(end - day * 61), 0);
@@ -53,7 +53,7 @@ fn a_certificate_that_ends_soon_is_told_once() {
 }
 
 #[test]
-fn the_thread_that_looks_ends_with_what_began_it() {
+fn the_polling_thread_ends_with_its_keystore() {
     let fixture = fixture(&[("a", SecurityLevel::Low)]);
     let events = fixture.keystore.events();
     let watching = fixture.keystore.watch().unwrap();
@@ -65,7 +65,7 @@ fn the_thread_that_looks_ends_with_what_began_it() {
 }
 
 #[test]
-fn modules_without_readers_are_known_as_such() {
+fn modules_without_readers_are_recognized() {
     for module in crate::token::test_support::modules() {
         assert!(!module.has_readers().unwrap(), "{}", module.path().display());
     }

@@ -9,7 +9,7 @@ const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
 
 fn logged_in(name: &str, level: SecurityLevel) -> Fixture {
     let fixture = fixture(&[(name, level)]);
-    fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+    fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
     fixture.keystore.log_in(&fixture.choice(name), &usage("login")).unwrap();
     assert!(fixture.has_active_session(name));
     fixture.person.asked();
@@ -17,15 +17,15 @@ fn logged_in(name: &str, level: SecurityLevel) -> Fixture {
 }
 
 #[test]
-fn a_log_in_ends_by_log_off() {
+fn log_off_ends_a_session() {
     let fixture = logged_in("l", SecurityLevel::Low);
     let events = fixture.keystore.events();
     fixture.sign("l", "one").unwrap();
     assert_eq!(fixture.keystore.log_off(None).unwrap(), 1);
     assert!(!fixture.has_active_session("l"));
-    let ended: Vec<_> = heard(&events);
-    assert!(matches!(&ended[..], [Event::LoggedOff { why: LogOffReason::Asked, .. }]), "{ended:?}");
-    fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+    let ended: Vec<_> = published_events(&events);
+    assert!(matches!(&ended[..], [Event::LoggedOff { reason: LogOffReason::Requested, .. }]), "{ended:?}");
+    fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
     fixture.sign("l", "two").unwrap();
     assert_eq!(fixture.person.asked(), ["pin two l low"]);
     assert_eq!(fixture.keystore.log_off(None).unwrap(), 1);
@@ -35,7 +35,7 @@ fn a_log_in_ends_by_log_off() {
 #[test]
 fn logging_off_one_token_leaves_the_others() {
     let fixture = fixture(&[("a", SecurityLevel::Low), ("b", SecurityLevel::Low)]);
-    fixture.person.will([ScriptedAnswer::Pin(PIN), ScriptedAnswer::Pin(PIN)]);
+    fixture.person.set_answers([ScriptedAnswer::Pin(PIN), ScriptedAnswer::Pin(PIN)]);
     fixture.sign("a", "one").unwrap();
     fixture.sign("b", "one").unwrap();
     let selector = TokenSelector::SerialOrLabel(fixture.identity("a").keyset.token.serial.clone());
@@ -47,30 +47,30 @@ fn logging_off_one_token_leaves_the_others() {
 }
 
 #[test]
-fn a_log_in_that_nobody_uses_ends_and_one_that_is_used_does_not() {
+fn idle_sessions_end_and_used_ones_continue() {
     let fixture = logged_in("l", SecurityLevel::Low);
     let events = fixture.keystore.events();
     for _ in 0..3 {
-        fixture.hands.pass(HALF_AN_HOUR - SignedDuration::from_secs(1));
+        fixture.clock.pass(HALF_AN_HOUR - SignedDuration::from_secs(1));
         fixture.sign("l", "use").unwrap();
         fixture.keystore.inner.poll(false);
     }
     assert!(fixture.has_active_session("l"));
-    fixture.hands.pass(HALF_AN_HOUR);
+    fixture.clock.pass(HALF_AN_HOUR);
     fixture.keystore.inner.poll(false);
     assert!(!fixture.has_active_session("l"));
-    let ended = heard(&events);
-    assert!(matches!(&ended[..], [Event::LoggedOff { why: LogOffReason::Idle, .. }]), "{ended:?}");
+    let ended = published_events(&events);
+    assert!(matches!(&ended[..], [Event::LoggedOff { reason: LogOffReason::Idle, .. }]), "{ended:?}");
 }
 
 #[test]
-fn every_log_in_ends_when_the_machine_sleeps() {
+fn sleep_ends_every_session() {
     for level in [SecurityLevel::Low, SecurityLevel::Medium] {
         let fixture = logged_in("x", level);
-        fixture.hands.pass(SignedDuration::from_secs(60));
+        fixture.clock.pass(SignedDuration::from_secs(60));
         fixture.keystore.inner.poll(false);
         assert!(fixture.has_active_session("x"), "time alone is no sleep");
-        fixture.hands.sleep(SignedDuration::from_secs(60));
+        fixture.clock.sleep(SignedDuration::from_secs(60));
         fixture.keystore.inner.poll(false);
         assert!(!fixture.has_active_session("x"));
     }
@@ -96,10 +96,13 @@ fn locking_hides_keys_and_ends_sessions() {
     assert!(matches!(sign(), Err(AgentError::Locked { .. })));
     fixture.keystore.unlock(b"pass phrase").unwrap();
     assert!(!fixture.has_active_session("l"), "the session outlived the lock");
-    let told = heard(&events);
+    let published = published_events(&events);
     assert!(
-        matches!(&told[..], [Event::LoggedOff { why: LogOffReason::Locked, .. }, Event::Locked, Event::Unlocked]),
-        "{told:?}"
+        matches!(
+            &published[..],
+            [Event::LoggedOff { reason: LogOffReason::Locked, .. }, Event::Locked, Event::Unlocked]
+        ),
+        "{published:?}"
     );
     assert_eq!(fixture.person.asked(), [""; 0]);
 }
@@ -108,14 +111,14 @@ fn locking_hides_keys_and_ends_sessions() {
 fn a_pin_typed_while_the_keystore_locks_opens_nothing() {
     for level in [SecurityLevel::High, SecurityLevel::Low] {
         let fixture = Arc::new(fixture(&[("x", level)]));
-        fixture.person.will([ScriptedAnswer::Pin(PIN)]);
+        fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
         fixture.identity("x");
-        let endpoint = fixture.person.endpoint.lock().unwrap();
+        let gate = fixture.person.answer_gate.lock().unwrap();
         let at = Arc::clone(&fixture);
         let typing = std::thread::spawn(move || at.sign("x", "one"));
         fixture.person.until_asked();
         fixture.keystore.lock(b"pass phrase").unwrap();
-        drop(endpoint);
+        drop(gate);
         let refused = typing.join().unwrap().unwrap_err();
         assert!(matches!(refused, AgentError::Locked { .. }), "{refused}");
         fixture.keystore.unlock(b"pass phrase").unwrap();
@@ -167,7 +170,7 @@ fn run_operation(
     request: OperationRequest,
     command: &mut Script,
 ) -> Result<OperationOutput, AgentError> {
-    fixture.keystore.run_operation(request, command, &NoTransport, &usage("act"))
+    fixture.keystore.run_operation(request, command, &NoTransport, &usage("operation"))
 }
 
 fn choice(fixture: &Fixture, name: &str) -> WireKeysetChoice {
@@ -190,10 +193,10 @@ fn operations_use_the_session_and_medium_is_confirmed() {
     assert!(fixture.has_active_session("m") && fixture.has_active_session("l") && !fixture.has_active_session("h"));
     command.asked.clear();
     run_operation(&fixture, sign("l"), &mut command).unwrap();
-    fixture.person.will([ScriptedAnswer::Yes, ScriptedAnswer::No]);
+    fixture.person.set_answers([ScriptedAnswer::Yes, ScriptedAnswer::No]);
     run_operation(&fixture, sign("m"), &mut command).unwrap();
     assert!(run_operation(&fixture, sign("m"), &mut command).unwrap_err().is_cancelled());
-    assert_eq!(fixture.person.asked(), ["confirm act m medium"; 2]);
+    assert_eq!(fixture.person.asked(), ["confirm operation m medium"; 2]);
     assert_eq!(command.asked, [""; 0]);
     run_operation(&fixture, sign("h"), &mut command).unwrap();
     assert_eq!(command.asked, ["existing to sign"]);
@@ -209,7 +212,12 @@ fn the_agent_prompts_for_uses_when_the_command_cannot() {
         let request = OperationRequest::Sign { keyset, content: b"text".as_slice().into(), detached: false };
         fixture.keystore.run_operation(request, &mut command, &NoTransport, &usage).map(drop)
     };
-    fixture.person.will([ScriptedAnswer::Pin(PIN), ScriptedAnswer::No, ScriptedAnswer::Away, ScriptedAnswer::Pin(PIN)]);
+    fixture.person.set_answers([
+        ScriptedAnswer::Pin(PIN),
+        ScriptedAnswer::No,
+        ScriptedAnswer::Unavailable,
+        ScriptedAnswer::Pin(PIN),
+    ]);
     sign("h", nobody_here()).unwrap();
     assert!(sign("h", nobody_here()).unwrap_err().is_cancelled());
     let away = sign("h", nobody_here()).unwrap_err().to_string();
@@ -232,8 +240,8 @@ fn the_agent_prompts_for_uses_when_the_command_cannot() {
     let purpose = UsagePurpose::Statement { operation: "list".to_owned(), target: None, opens_letter: false };
     let list = OperationRequest::Administer {
         keyset: choice(&fixture, "h"),
-        order: WireAdminOperation::List { after: None, limit: None },
-        way: WireStatementChannel::File,
+        admin_operation: WireAdminOperation::List { after: None, limit: None },
+        channel: WireStatementChannel::File,
         log_policy: LogPolicy::Accept,
     };
     fixture.keystore.run_operation(list, &mut nobody_here(), &NoTransport, &Usage { purpose, ..usage }).unwrap_err();
@@ -252,7 +260,7 @@ fn deleting_needs_the_pin_despite_a_session_and_shows_at_once() {
     run_operation(&fixture, delete(), &mut command).unwrap();
     assert_eq!(command.asked, ["existing to delete the keyset"]);
     assert!(fixture.keystore.identities().is_empty());
-    assert!(heard(&events).iter().any(|event| matches!(event, Event::Changed(_))));
+    assert!(published_events(&events).iter().any(|event| matches!(event, Event::Changed(_))));
 }
 
 #[test]
@@ -260,12 +268,12 @@ fn a_statement_needs_the_pin_despite_an_active_session() {
     let fixture = logged_in("l", SecurityLevel::Low);
     let state = || OperationRequest::Administer {
         keyset: choice(&fixture, "l"),
-        order: WireAdminOperation::Recover {
+        admin_operation: WireAdminOperation::Recover {
             email: "user@example.org".to_owned(),
             lost: true,
             valid_for_seconds: None,
         },
-        way: WireStatementChannel::File,
+        channel: WireStatementChannel::File,
         log_policy: LogPolicy::Accept,
     };
     let mut nobody = Script::without(NoPin::Cancelled);
@@ -282,10 +290,10 @@ fn a_session_ends_at_the_lifetime_given_with_the_pin() {
     let token = fixture.identity("l").keyset.token.clone();
     fixture.keystore.limit_session(&token, Duration::from_secs(3));
     fixture.keystore.limit_session(&token, Duration::from_mins(10));
-    fixture.hands.pass(SignedDuration::from_secs(2));
+    fixture.clock.pass(SignedDuration::from_secs(2));
     fixture.keystore.inner.poll(false);
     assert!(fixture.has_active_session("l"));
-    fixture.hands.pass(SignedDuration::from_secs(2));
+    fixture.clock.pass(SignedDuration::from_secs(2));
     fixture.keystore.inner.poll(false);
     assert!(!fixture.has_active_session("l"), "the limit was extended");
 }
@@ -305,21 +313,21 @@ impl UserPrompter for Locking<'_> {
 }
 
 #[test]
-fn an_act_that_began_before_a_lock_goes_no_further() {
+fn a_lock_stops_a_running_operation() {
     let fixture = fixture(&[("h", SecurityLevel::High)]);
     let request =
         OperationRequest::Sign { keyset: choice(&fixture, "h"), content: b"text".as_slice().into(), detached: false };
     let refused =
-        fixture.keystore.run_operation(request, &mut Locking(&fixture), &NoTransport, &usage("act")).unwrap_err();
+        fixture.keystore.run_operation(request, &mut Locking(&fixture), &NoTransport, &usage("operation")).unwrap_err();
     assert!(refused.to_string().contains("locked"), "{refused}");
     fixture.keystore.unlock(b"pass phrase").unwrap();
 }
 
 #[test]
-fn a_log_off_does_not_miss_a_log_in_that_is_just_being_verified() {
-    let fixture = home_on_one_token(&[("l", SecurityLevel::Low), ("h", SecurityLevel::High)]);
+fn a_log_off_also_ends_a_login_being_verified() {
+    let fixture = fixture_on_one_token(&[("l", SecurityLevel::Low), ("h", SecurityLevel::High)]);
     for round in 0..40 {
-        fixture.person.will([ScriptedAnswer::Pin(PIN), ScriptedAnswer::Pin(PIN)]);
+        fixture.person.set_answers([ScriptedAnswer::Pin(PIN), ScriptedAnswer::Pin(PIN)]);
         fixture.sign("l", "one").unwrap();
         std::thread::scope(|scope| {
             // It may fail, because a log-off ends running uses.
@@ -334,7 +342,7 @@ fn a_log_off_does_not_miss_a_log_in_that_is_just_being_verified() {
 }
 
 #[test]
-fn an_act_with_a_keyset_that_is_not_there_says_so() {
+fn an_operation_with_an_absent_keyset_reports_it() {
     let fixture = logged_in("l", SecurityLevel::Low);
     let request =
         OperationRequest::Sign { keyset: choice(&fixture, "z"), content: b"".as_slice().into(), detached: false };

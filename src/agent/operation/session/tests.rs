@@ -1,4 +1,4 @@
-//! How long a command may leave its operation waiting; others wait for the token meanwhile.
+//! The time limits of a command's replies; other clients wait for the token meanwhile.
 
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn asks(session: &OperationSession) -> Result<Pin, NoPin> {
 }
 
 #[test]
-fn a_command_has_five_minutes_for_an_answer() {
+fn a_command_may_reply_for_five_minutes() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let session = OperationSession::start(Arc::new(ours)).unwrap();
     assert_eq!(session.timeout, Duration::from_mins(5));
@@ -28,7 +28,7 @@ fn a_command_has_five_minutes_for_an_answer() {
 }
 
 #[test]
-fn a_timeout_cancels_and_is_waited_for_once() {
+fn a_timeout_cancels_the_operation_once() {
     let (session, theirs) = pair(SHORT);
     assert_eq!(asks(&session).unwrap_err(), NoPin::Cancelled);
     assert!(!session.is_open());
@@ -44,7 +44,7 @@ fn a_timeout_cancels_and_is_waited_for_once() {
 }
 
 #[test]
-fn an_answer_to_another_question_gives_no_more_time() {
+fn a_reply_to_another_question_extends_no_timeout() {
     let (session, _theirs) = pair(SHORT);
     let done = std::sync::atomic::AtomicBool::new(false);
     thread::scope(|scope| {

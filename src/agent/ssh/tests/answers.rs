@@ -82,7 +82,7 @@ fn a_log_in_with_a_certificate_is_passed_through() {
 }
 
 #[test]
-fn what_is_refused_is_never_shown_to_the_key() {
+fn refused_data_never_reaches_the_key() {
     let (key, rsa, other) = (SoftwareKey::p256(), SoftwareKey::rsa(), SoftwareKey::p256());
     let keys = SoftwareKeys::new(&[&key, &rsa]);
     let (blob, rsa_blob) = (blob_of(&key.public_key_der()), blob_of(&rsa.public_key_der()));
@@ -160,7 +160,7 @@ fn a_locked_agent_lists_and_does_nothing() {
 }
 
 #[test]
-fn logging_in_and_off_reaches_the_keystore() {
+fn the_keystore_logs_in_and_off() {
     let key = SoftwareKey::p256();
     let keys = SoftwareKeys::new(&[&key]);
     let smartcard = |kind: u8, pin: &str, tail: &[u8]| {
@@ -197,7 +197,7 @@ fn logging_in_and_off_reaches_the_keystore() {
 }
 
 #[test]
-fn constraints_that_cannot_be_kept_are_refused_with_the_log_in() {
+fn a_login_with_an_unenforceable_constraint_is_refused() {
     let keys = SoftwareKeys::new(&[]);
     let with = |tail: &[u8]| {
         let message = written(|message| {
@@ -246,7 +246,7 @@ fn private_keys_ssh_1_and_unknown_messages_are_refused() {
 }
 
 #[test]
-fn extensions_are_named_and_unknown_ones_refused() {
+fn known_extensions_are_listed_and_unknown_ones_refused() {
     let keys = SoftwareKeys::new(&[]);
     let extension = |name: &[u8]| {
         written(|message| {
@@ -269,7 +269,7 @@ fn extensions_are_named_and_unknown_ones_refused() {
 }
 
 #[test]
-fn a_refusal_says_why_and_tells_no_secret() {
+fn a_refusal_is_logged_with_its_reason_and_no_secret() {
     use crate::agent::ssh::SshRequest;
     let message = written(|message| {
         message.byte(26);
@@ -308,7 +308,7 @@ fn the_second_signature_with_a_key_does_not_read_its_blob_again() {
 }
 
 #[test]
-fn a_connection_serves_one_after_the_other_until_it_ends() {
+fn a_connection_serves_one_request_after_the_other() {
     let key = SoftwareKey::p256();
     let (mut client, agent) = UnixStream::pair().unwrap();
     let served = std::thread::spawn({
@@ -334,13 +334,13 @@ fn a_connection_serves_one_after_the_other_until_it_ends() {
 
 proptest! {
     #[test]
-    fn any_message_gets_an_answer(message in prop::collection::vec(any::<u8>(), 1..400)) {
+    fn every_message_gets_an_answer(message in prop::collection::vec(any::<u8>(), 1..400)) {
         let key = SoftwareKeys::new(&[]);
         prop_assert!(!first_answer(&key, &message).is_empty());
     }
 
     #[test]
-    fn any_message_of_a_known_kind_gets_an_answer(
+    fn every_message_of_a_known_kind_gets_an_answer(
         kind in prop::sample::select(vec![11_u8, 13, 17, 18, 19, 20, 21, 22, 23, 25, 26, 27]),
         strings in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5),
         tail in prop::collection::vec(any::<u8>(), 0..8),

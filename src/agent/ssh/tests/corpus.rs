@@ -7,7 +7,7 @@ use super::{SoftwareKeys, answer, connection};
 use crate::agent::UsagePurpose;
 use crate::agent::ssh::framing::MessageReader;
 use crate::agent::ssh::key_blob::KeyBlob;
-use crate::agent::ssh::verification::is_valid_signature;
+use crate::agent::ssh::signature_kind::is_valid_signature;
 use crate::agent::ssh::wire::Reader;
 use crate::agent::ssh::{SignedData, SshRequest};
 use crate::pki::test_support::SoftwareKey;
@@ -23,19 +23,19 @@ fn keys() -> SoftwareKeys {
 }
 
 /// The messages of a client on one connection, each with the agent's answer.
-type Conversation = Vec<(Vec<u8>, Vec<u8>)>;
+type Recording = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The recorded connections whose names have this prefix.
-fn conversations(prefix: &str) -> Vec<(String, Conversation)> {
+fn recordings(prefix: &str) -> Vec<(String, Recording)> {
     let entries = std::fs::read_dir(directory().join("ssh/openssh")).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|name| name.starts_with(prefix));
     names.sort();
     assert!(!names.is_empty(), "no recordings of {prefix}");
-    names.into_iter().map(|name| (name.clone(), conversation(&name))).collect()
+    names.into_iter().map(|name| (name.clone(), recording(&name))).collect()
 }
 
-fn conversation(name: &str) -> Conversation {
+fn recording(name: &str) -> Recording {
     let bytes = std::fs::read(directory().join("ssh/openssh").join(name)).unwrap();
     let (mut stream, mut incoming) = (&bytes[..], MessageReader::new());
     let mut next = || incoming.next(&mut stream).unwrap().map(<[u8]>::to_vec);
@@ -55,7 +55,7 @@ fn is_signed(message: &[u8], answer: &[u8]) -> bool {
 #[test]
 fn every_login_is_signed_for_the_bound_host() {
     let mut signed = 0;
-    for (name, messages) in conversations("log-in-").into_iter().chain(conversations("forwarded-1")) {
+    for (name, messages) in recordings("log-in-").into_iter().chain(recordings("forwarded-1")) {
         let keys = keys();
         let mut connection = connection(&keys);
         for (message, theirs) in messages {
@@ -84,10 +84,10 @@ fn every_login_is_signed_for_the_bound_host() {
 }
 
 #[test]
-fn a_log_in_over_a_forwarded_connection_says_so() {
+fn a_login_over_a_forwarded_connection_names_the_forwarder() {
     let keys = keys();
     let mut connection = connection(&keys);
-    for (message, theirs) in conversation("forwarded-3.bin") {
+    for (message, theirs) in recording("forwarded-3.bin") {
         let ours = answer(&mut connection, &message);
         match message[0] {
             13 => assert!(is_signed(&message, &ours)),
@@ -96,16 +96,16 @@ fn a_log_in_over_a_forwarded_connection_says_so() {
         }
     }
     let purposes = keys.purposes.borrow();
-    let [UsagePurpose::SshLogIn { host_key: Some(host), forwarded_by: Some(way), .. }] = &purposes[..] else {
+    let [UsagePurpose::SshLogIn { host_key: Some(host), forwarded_by: Some(forwarder), .. }] = &purposes[..] else {
         panic!("{purposes:?}")
     };
-    assert!(host.starts_with("SHA256:") && way.starts_with("SHA256:"), "{purposes:?}");
+    assert!(host.starts_with("SHA256:") && forwarder.starts_with("SHA256:"), "{purposes:?}");
 }
 
 #[test]
 fn every_sshsig_blob_is_signed() {
     let mut namespaces = Vec::new();
-    for (name, messages) in ["sshsig-", "git-", "forwarded-git-3"].into_iter().flat_map(conversations) {
+    for (name, messages) in ["sshsig-", "git-", "forwarded-git-3"].into_iter().flat_map(recordings) {
         let keys = keys();
         let mut connection = connection(&keys);
         for (message, theirs) in messages {
@@ -138,7 +138,7 @@ fn every_sshsig_blob_is_signed() {
 
 #[test]
 fn the_keys_are_listed_as_openssh_lists_them() {
-    for (_, messages) in conversations("list-") {
+    for (_, messages) in recordings("list-") {
         for (message, theirs) in messages {
             let ours = super::first_answer(&keys(), &message);
             let blobs = |answer: &[u8]| {
@@ -174,7 +174,7 @@ fn ssh_add_logs_in_logs_off_locks_and_unlocks() {
         ("lock-3", &[6], None),
     ] {
         keys.asked.borrow_mut().clear();
-        for (name, messages) in conversations(prefix) {
+        for (name, messages) in recordings(prefix) {
             let answers = messages.iter().map(|(message, _)| super::first_answer(&keys, message)[0]);
             assert_eq!(answers.collect::<Vec<_>>(), ours, "{name}");
         }
@@ -185,7 +185,7 @@ fn ssh_add_logs_in_logs_off_locks_and_unlocks() {
 /// A recorded request is signed for its content, not because it was recorded.
 #[test]
 fn a_truncated_recorded_request_is_rejected() {
-    for (name, messages) in ["log-in-", "sshsig-"].into_iter().flat_map(conversations) {
+    for (name, messages) in ["log-in-", "sshsig-"].into_iter().flat_map(recordings) {
         for (message, _) in messages.iter().filter(|(message, _)| message[0] == 13) {
             let SshRequest::Sign(request) = SshRequest::read(message).unwrap() else { panic!() };
             for cut in 0..request.data.len() {

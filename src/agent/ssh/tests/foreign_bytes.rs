@@ -16,7 +16,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 /// Certificates, CMS messages with all their signed parts (attributes, contents, TBS structures),
 /// and CMP messages, starting at every byte.
 #[test]
-fn nothing_in_the_corpora_of_other_protocols_is_one() {
+fn messages_of_other_protocols_are_refused() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let mut seen = 0;
     for file in ["cms", "cmp"].into_iter().flat_map(|name| files(&corpus.join(name))) {
@@ -31,7 +31,7 @@ fn nothing_in_the_corpora_of_other_protocols_is_one() {
 
 /// Data that an ordinary agent would sign like a login.
 #[test]
-fn what_other_protocols_sign_is_refused() {
+fn data_that_other_protocols_sign_is_refused() {
     let key = SoftwareKey::p256();
     let (blob, digest) = (blob_of(&key.public_key_der()), [7_u8; 32]);
     let attributes = b"\x31\x69\x30\x18\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x03\x31\x0b\
@@ -77,7 +77,7 @@ fn what_other_protocols_sign_is_refused() {
 /// that identifies signed data of other protocols (`OpenPGP`, IKE). A certificate, which could end
 /// in any bytes, must have a valid signature.
 #[test]
-fn a_log_in_has_no_room_for_anothers_end() {
+fn a_login_cannot_contain_the_end_of_another() {
     let key = SoftwareKey::p256();
     let keys = SoftwareKeys::new(&[&key]);
     let blob = blob_of(&key.public_key_der());
@@ -102,7 +102,7 @@ fn a_log_in_has_no_room_for_anothers_end() {
 proptest! {
     /// DER begins with its tag, never with three zero bytes.
     #[test]
-    fn no_der_is_one(tag in 1..=255_u8, length in any::<u8>(), content in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn der_is_refused(tag in 1..=255_u8, length in any::<u8>(), content in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assume!(tag != b'S');
         let data = [&[tag, length], &content[..]].concat();
         prop_assert!(SignedData::read(&data).is_err());
@@ -110,7 +110,7 @@ proptest! {
 
     /// Changing a framing byte makes a login invalid; changing a value keeps the login's structure.
     #[test]
-    fn one_wrong_byte_never_makes_a_log_in_of_another_shape(at in 0..200_usize, byte in any::<u8>()) {
+    fn a_wrong_byte_never_changes_the_fields_of_a_login(at in 0..200_usize, byte in any::<u8>()) {
         let log_in = TestUserAuth::default();
         let mut data = log_in.to_bytes();
         prop_assume!(at < data.len());

@@ -104,7 +104,7 @@ impl<'k> Client<'k> {
     }
 
     /// The host shown to the person at the last login.
-    fn told(&self) -> Option<String> {
+    fn named_host(&self) -> Option<String> {
         match self.keys.purposes.borrow().last() {
             Some(UsagePurpose::SshLogIn { host_key, .. }) => host_key.clone(),
             other => panic!("{other:?}"),
@@ -112,7 +112,7 @@ impl<'k> Client<'k> {
     }
 
     /// The forwarding hosts shown at the last login.
-    fn told_forwarded_from(&self) -> Option<String> {
+    fn named_forwarders(&self) -> Option<String> {
         match self.keys.purposes.borrow().last() {
             Some(UsagePurpose::SshLogIn { forwarded_by, .. }) => forwarded_by.clone(),
             other => panic!("{other:?}"),
@@ -129,8 +129,8 @@ fn a_host_that_signed_its_session_is_bound_and_shown() {
         let mut client = Client::new(&key, &keys);
         assert_eq!(client.says(&host.bind(&[1; 32], false)), SUCCESS);
         assert!(client.logs_in(&[1; 32], None));
-        let told = client.told().unwrap();
-        assert!(told.starts_with("SHA256:") && told.len() == 50, "{told}");
+        let named_host = client.named_host().unwrap();
+        assert!(named_host.starts_with("SHA256:") && named_host.len() == 50, "{named_host}");
         assert!(client.logs_in(&[1; 32], Some(host.blob())));
         assert!(!client.logs_in(&[2; 32], None), "another session");
         assert!(!client.logs_in(&[1; 32], Some(Host::ed25519().blob())), "another host");
@@ -159,7 +159,7 @@ fn a_wrong_signature_binds_no_session() {
         }
         // As without a binding: clients that cannot bind may log in.
         assert!(client.logs_in(&[9; 32], None));
-        assert_eq!(client.told(), None);
+        assert_eq!(client.named_host(), None);
     }
 }
 
@@ -183,26 +183,26 @@ fn an_unverifiable_host_is_marked_and_still_binds() {
     let mut client = Client::new(&key, &keys);
     assert_eq!(client.says(&Host::Unknown.bind(&[1; 32], false)), EXTENSION_FAILURE);
     assert!(client.logs_in(&[1; 32], None));
-    assert!(client.told().unwrap().ends_with("(not verified)"));
+    assert!(client.named_host().unwrap().ends_with("(not verified)"));
     assert!(!client.logs_in(&[2; 32], None));
 }
 
 #[test]
-fn a_forwarded_connection_must_say_where_it_logs_in() {
+fn a_forwarded_connection_must_name_the_host_of_its_login() {
     let key = SoftwareKey::p256();
     let keys = SoftwareKeys::new(&[&key]);
-    let (way, target) = (Host::ed25519(), Host::Software(SoftwareKey::p256()));
+    let (forwarder, target) = (Host::ed25519(), Host::Software(SoftwareKey::p256()));
     let mut client = Client::new(&key, &keys);
-    assert_eq!(client.says(&way.bind(&[1; 32], true)), SUCCESS);
+    assert_eq!(client.says(&forwarder.bind(&[1; 32], true)), SUCCESS);
     assert!(!client.logs_in(&[1; 32], None), "the forwarding session itself");
     assert!(!client.logs_in(&[2; 32], None), "a session that was not announced");
     assert_eq!(client.says(&target.bind(&[2; 32], false)), SUCCESS);
     assert!(client.logs_in(&[2; 32], Some(target.blob())));
-    assert!(client.told_forwarded_from().unwrap().starts_with("SHA256:"));
-    assert_ne!(client.told(), client.told_forwarded_from());
+    assert!(client.named_forwarders().unwrap().starts_with("SHA256:"));
+    assert_ne!(client.named_host(), client.named_forwarders());
     assert!(!client.logs_in(&[1; 32], None));
     // No session can be bound after a login session.
-    assert_eq!(client.says(&way.bind(&[3; 32], false)), EXTENSION_FAILURE);
+    assert_eq!(client.says(&forwarder.bind(&[3; 32], false)), EXTENSION_FAILURE);
     assert!(client.logs_in(&[2; 32], None) && !client.logs_in(&[3; 32], None));
 }
 
@@ -222,7 +222,7 @@ fn a_session_is_bound_once_and_no_more_than_sixteen_are() {
 }
 
 #[test]
-fn from_another_host_keys_are_listed_and_used_and_nothing_else() {
+fn a_forwarded_connection_only_lists_and_uses_keys() {
     let key = SoftwareKey::p256();
     let smartcard = |kind: u8| {
         written(|message| {

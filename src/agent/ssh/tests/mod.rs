@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::connection::SshConnection;
 use super::key_blob::write_blob;
-use super::key_provider::{KeyProvider, ListedKey};
+use super::keystore::{KeyProvider, ListedKey};
 use super::smartcard::Constraints;
 use super::wire::Writer;
 use super::{AgentError, ClientConnection, PeerProcess, SshError, Usage, UsagePurpose};
@@ -169,7 +169,7 @@ pub(super) struct SoftwareKeys {
     pub asked: RefCell<Vec<String>>,
     pub purposes: RefCell<Vec<UsagePurpose>>,
     locked_with: Mutex<Option<Vec<u8>>>,
-    /// How often a key was looked up.
+    /// The number of key lookups.
     pub found: Cell<usize>,
 }
 

@@ -28,7 +28,7 @@ fn asked_by(script: &str) -> (tempfile::TempDir, PromptQueue, UnixStream, UnixSt
 }
 
 #[test]
-fn the_person_reads_which_program_asks_and_the_pin_goes_back() {
+fn a_prompt_names_the_program_and_returns_the_pin() {
     let (directory, questions, ours, mut theirs) = asked_by("cat > question; echo geheim-4711");
     questions.take(3, WorkerQuestion::Pin { text: text("The PIN"), dialog: 1 }, &ours);
     let (SupervisorMessage { number, answer }, secret) = read_frame(&mut theirs).unwrap();
@@ -102,7 +102,7 @@ fn one_pinentry_serves_one_use_and_ends_with_it() {
 }
 
 #[test]
-fn nobody_is_asked_what_a_dead_worker_wanted_to_know() {
+fn questions_of_a_dead_worker_are_not_asked() {
     let (directory, questions, ours, theirs) = asked_by("sed -n 2p >> order; sleep 0.1; echo yes");
     questions.take(1, WorkerQuestion::Confirmation(text("first")), &ours);
     questions.take(2, WorkerQuestion::Confirmation(text("second")), &ours);
@@ -116,7 +116,7 @@ fn nobody_is_asked_what_a_dead_worker_wanted_to_know() {
 }
 
 #[test]
-fn declined_and_unavailable_are_told_apart() {
+fn declined_and_unavailable_are_different_answers() {
     let (_directory, questions, ours, mut theirs) = asked_by("exit 1");
     questions.take(1, WorkerQuestion::Pin { text: text("The PIN"), dialog: 1 }, &ours);
     questions.take(2, WorkerQuestion::Confirmation(text("Yes?")), &ours);
@@ -133,7 +133,7 @@ fn declined_and_unavailable_are_told_apart() {
 }
 
 #[test]
-fn an_upgraded_module_is_accepted_and_no_foreign_one() {
+fn an_upgraded_module_is_accepted_and_a_foreign_one_is_not() {
     let (directory, questions, ..) = asked_by("exit 1");
     let at = |name: &str| directory.path().canonicalize().unwrap().join(name);
     for name in ["module.so.1", "module.so.2", "another.so"] {

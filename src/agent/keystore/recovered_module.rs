@@ -35,10 +35,10 @@ impl Inner {
     /// Restarts the worker if an excluded module can be loaded now, unless a session or operation
     /// would be lost.
     pub fn restart_for_recovered_module(&self, trial: &mut Trial) {
-        let modules = if self.would_lose_something() { Vec::new() } else { self.tokens.refused_modules() };
+        let modules = if self.is_busy() { Vec::new() } else { self.tokens.refused_modules() };
         let Some(module) = trial.of(modules, check::is_refused) else { return };
         // Check again: something may have started during the trial.
-        if self.would_lose_something() {
+        if self.is_busy() {
             return;
         }
         tracing::warn!(module = %module.display(), "the module can be loaded again: restarting the worker to load it");
@@ -47,7 +47,7 @@ impl Inner {
 
     /// Returns true if a session is active, or an operation, a login or a signature is running, in
     /// this process or in module workers.
-    pub fn would_lose_something(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.is_in_use()
             || [&self.remote_operations, &self.uses].iter().any(|count| count.load(Ordering::SeqCst) > 0)
             || self.has_remote_session()
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trial_blocks_nobody_and_reports_its_result_later() {
+    fn a_trial_blocks_no_thread_and_reports_its_result_later() {
         let mut trial = Trial::default();
         assert_eq!(trial.of(Vec::new(), |_| false), None);
         assert!(trial.0.is_none(), "a thread for nothing");
