@@ -82,7 +82,7 @@ impl ModuleStorage {
         store
     }
 
-    /// Why nothing can be stored; `None` if nothing is known to prevent it.
+    /// The reason why nothing can be stored; `None` if nothing is known to prevent it.
     pub fn storage_problem(&self) -> Option<String> {
         let directories = self.own_directories();
         let lacking = |directory: &&PathBuf| {
@@ -114,8 +114,8 @@ pub fn unreadable_tokens(module: &Path) -> Vec<UnreadableTokenDirectory> {
     directories.flat_map(|directory| softhsm::unreadable_in(directory)).collect()
 }
 
-/// Why nothing can be stored in this module's token directories; `None` if nothing is known to
-/// prevent it.
+/// The reason why nothing can be stored in this module's token directories; `None` if nothing is
+/// known to prevent it.
 pub fn lack_of_room(module: &Path) -> Option<String> {
     ModuleStorage::of(module).storage_problem()
 }
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_say_in_their_configuration_where_their_tokens_are() {
+    fn token_directories_come_from_each_modules_configuration() {
         let home = tempfile::tempdir().unwrap();
         let at = |name: &str| home.path().join(name);
         fs::write(at("softhsm2.conf"), "# x\ndirectories.tokendir = /srv/tokens\nlog.level = INFO\n").unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn space_and_permissions_of_the_token_directory_are_told() {
+    fn missing_space_and_permissions_are_reported() {
         let home = tempfile::tempdir().unwrap();
         let store =
             ModuleStorage { tokens: vec![home.path().to_owned()], is_private: true, ..ModuleStorage::default() };

@@ -29,7 +29,7 @@ pub struct PinSession {
     by: UnlockedBy,
 }
 
-/// What a token is unlocked with.
+/// A login to a token, for one operation or a session.
 #[derive(Debug)]
 enum UnlockedBy {
     /// A PIN that was typed for this operation, at the head of the token's queue.
@@ -49,7 +49,7 @@ impl PinSession {
         Self { token, by: UnlockedBy::ActiveSession(number) }
     }
 
-    /// What authorizes the operation to use keys.
+    /// The authorization of key uses in this operation.
     pub(super) fn authorization(&self) -> KeyAuthorization<'_> {
         match &self.by {
             UnlockedBy::Pin { pin, .. } => KeyAuthorization::WithPin(pin),

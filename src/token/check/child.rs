@@ -74,11 +74,11 @@ pub(super) struct Noted {
 impl Noted {
     /// Processes the next part of the output.
     pub fn take(&mut self, part: &[u8]) {
-        let enough = BEGUN.len().max(LOADED.len()) + 1;
+        let limit = BEGUN.len().max(LOADED.len()) + 1;
         let mut pieces = part.split(|byte| *byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
-            let room = enough.saturating_sub(self.line.len());
-            self.line.extend(piece.iter().take(room));
+            let remaining = limit.saturating_sub(self.line.len());
+            self.line.extend(piece.iter().take(remaining));
             if pieces.peek().is_some() {
                 self.progress = match self.progress {
                     _ if self.line == LOADED.as_bytes() => Progress::Loaded,

@@ -22,7 +22,7 @@ use crate::token::Pin;
 /// Time limit of a child: a module with card readers reads every card when it is initialized.
 const CHILD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many bytes of the end of the child's output are kept.
+/// Kept bytes at the end of the child's output.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Maximum length in characters of the quoted line of the child's stderr.
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn how_a_child_ends_is_told_apart() {
+    fn each_end_of_a_child_is_recognized() {
         assert_eq!(outcome("echo begun; echo '{\"well\":{}}'"), CheckOutcome::Answered(TokenCheckReport::Well {}));
         let died = |text: &str| CheckOutcome::Died(text.to_owned());
         assert_eq!(outcome("echo begun; exit 0"), died("with exit code 0"));

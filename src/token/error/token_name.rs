@@ -1,4 +1,4 @@
-//! What an error calls a token.
+//! The name of a token in errors.
 
 use std::fmt;
 

@@ -21,10 +21,10 @@ use crate::token::{
 const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
 
 /// Uses a key in a session of its own, around the checks of [`Token`].
-fn attempt<T>(token: &Token, key: &KeyId, act: impl Fn(&Session, ObjectHandle) -> CkResult<T>) -> CkResult<T> {
+fn attempt<T>(token: &Token, key: &KeyId, action: impl Fn(&Session, ObjectHandle) -> CkResult<T>) -> CkResult<T> {
     let handle = token.with_key("try", ObjectClassKey::Private, key, |_, handle| Ok(handle)).unwrap();
     let session = token.sessions().open_another().unwrap();
-    act(&session, handle)
+    action(&session, handle)
 }
 
 fn signing_key(enrollment: &TokenEnrollment, algorithm: KeyAlgorithm) -> TokenKey {
@@ -97,7 +97,7 @@ fn a_high_key_needs_its_own_pin_even_if_the_token_does_not_ask() {
 }
 
 #[test]
-fn a_wrong_pin_in_the_act_ends_it() {
+fn a_wrong_pin_during_an_operation_ends_it() {
     use cryptoki::session::UserType;
     for module in modules() {
         let token = open_token(&module);
@@ -192,7 +192,7 @@ fn lax_rsa_key(token: &Token) -> TokenKey {
 /// `C_DeriveKey` has no init call at which a PIN could be required. A signing key refuses
 /// derivation; an encryption key on a curve allows it after login, as SECURITY.md says.
 #[test]
-fn derive_is_guarded_by_the_log_in_alone() {
+fn derive_needs_only_the_login() {
     for module in modules() {
         let (authority, token) = (authority_token(&module), open_token(&module));
         let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_of_a_pin_is_never_taken_from_what_was_kept() {
+    fn an_unknown_pin_state_is_never_replaced_by_an_older_one() {
         let unknown = || CheckOutcome::Unknown("it is none of the agent's modules".into());
         let (states, asked) = ask(&[unknown()]);
         assert!(states.unwrap_err().contains("none of the agent's modules") && asked == 2);

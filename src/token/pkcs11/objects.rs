@@ -256,7 +256,7 @@ mod tests {
     use crate::token::test_support::{authority_token, modules};
 
     #[test]
-    fn of_two_editions_that_a_kill_left_the_newer_one_counts() {
+    fn of_two_editions_after_a_kill_the_newer_one_counts() {
         for module in modules() {
             let token = authority_token(&module);
             token.put_data("t", "label", b"first", true).unwrap();

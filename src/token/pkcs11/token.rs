@@ -60,7 +60,7 @@ pub(super) struct OpenToken {
     in_use: Arc<()>,
 }
 
-/// Why the PIN states are unknown.
+/// The reason why the PIN states are unknown.
 #[derive(Debug)]
 pub(super) enum NotRead {
     /// The module failed.
@@ -130,7 +130,7 @@ impl Token {
         &self.inner.in_use
     }
 
-    /// What the token reported when it was opened.
+    /// The description of the token at its opening.
     pub fn info(&self) -> &TokenInfo {
         &self.inner.info
     }
@@ -170,8 +170,8 @@ impl Token {
             return own.map(|(_, states)| states).ok_or_else(gone);
         }
         let said = pin_states_of(&self.inner.module.read_token_info(self.inner.slot).map_err(NotRead::Failed)?);
-        // Some modules report the old state after C_InitPIN until the next login. A warning is never
-        // replaced: another program may have spent tries of the new PIN.
+        // Some modules report the old state after C_InitPIN until the next login. A warning is
+        // never replaced: another program may have spent tries of the new PIN.
         let is_lifted =
             matches!(said.pin, PinState::Locked | PinState::NotSet) && self.inner.pin_is_new.load(Ordering::SeqCst);
         Ok(if is_lifted { PinStates { pin: PinState::Ok, ..said } } else { said })
@@ -281,20 +281,20 @@ impl Token {
     pub(super) fn exclusively<T>(
         &self,
         operation: &'static str,
-        act: impl FnOnce(&Session) -> CkResult<T>,
+        action: impl FnOnce(&Session) -> CkResult<T>,
     ) -> Result<T, TokenError> {
         let _alone = self.exclusive();
-        self.inner.sessions.with(act).map_err(|error| self.explain(operation, &error))
+        self.inner.sessions.with(action).map_err(|error| self.explain(operation, &error))
     }
 
     /// Runs a closure in a pooled session under the shared lock.
     pub(super) fn concurrently<T>(
         &self,
         operation: &'static str,
-        act: impl FnOnce(&Session) -> CkResult<T>,
+        action: impl FnOnce(&Session) -> CkResult<T>,
     ) -> Result<T, TokenError> {
         let _shared = self.shared();
-        self.inner.sessions.with(act).map_err(|error| self.explain(operation, &error))
+        self.inner.sessions.with(action).map_err(|error| self.explain(operation, &error))
     }
 
     /// Uses a key by its identifier: under the shared lock if its handle is cached, else looked up
@@ -304,9 +304,9 @@ impl Token {
         operation: &'static str,
         class: ObjectClassKey,
         id: &KeyId,
-        act: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
+        action: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
     ) -> Result<T, TokenError> {
-        self.with_key_under(KeyAuthorization::LoggedIn, operation, class, id, act)
+        self.with_key_under(KeyAuthorization::LoggedIn, operation, class, id, action)
     }
 
     /// Like `with_key`, and checks this authorization under the lock.
@@ -316,16 +316,16 @@ impl Token {
         operation: &'static str,
         class: ObjectClassKey,
         id: &KeyId,
-        act: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
+        action: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
     ) -> Result<T, TokenError> {
         let concurrently = || {
             let _shared = self.shared();
             self.check_authorization(operation, authorization)?;
             let known = self.handles().get(&(class, id.clone())).copied();
-            Ok::<_, TokenError>(known.map(|handle| self.inner.sessions.with(|session| act(session, handle))))
+            Ok::<_, TokenError>(known.map(|handle| self.inner.sessions.with(|session| action(session, handle))))
         };
         let looked_up = || {
-            let with = |handle| self.inner.sessions.with(|session| act(session, handle));
+            let with = |handle| self.inner.sessions.with(|session| action(session, handle));
             self.looked_up(authorization, operation, class, id, with)
         };
         let first = match concurrently()? {
@@ -353,11 +353,11 @@ impl Token {
         operation: &'static str,
         class: ObjectClassKey,
         id: &KeyId,
-        act: impl FnOnce(ObjectHandle) -> CkResult<T>,
+        action: impl FnOnce(ObjectHandle) -> CkResult<T>,
     ) -> Result<CkResult<T>, TokenError> {
         let _alone = self.exclusive();
         self.check_authorization(operation, authorization)?;
-        Ok(self.look_up(operation, class, id)?.and_then(act))
+        Ok(self.look_up(operation, class, id)?.and_then(action))
     }
 
     fn check_authorization(
