@@ -148,7 +148,7 @@ fn sign(
     Ok(Signed { token_enrollment, index, authority, statement, stated })
 }
 
-/// What the PIN is for; completes "to …".
+/// The purpose of the PIN; completes "to …".
 fn purpose(operation: &AdminOperation, is_answered_at_once: bool) -> &'static str {
     if is_answered_at_once && operation.returns_letter() {
         "sign the command and open its letter"

@@ -18,7 +18,7 @@ use crate::token::{KeysetName, Token};
 use super::index::{self, PrivateIndex};
 use super::{KeysetError, Notice, UserPrompter};
 
-/// How a command treats a mismatch of the authority's audit log.
+/// The treatment of a mismatch of the authority's audit log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogPolicy {
@@ -62,7 +62,7 @@ impl fmt::Debug for OpenedResponse {
 #[serde(deny_unknown_fields)]
 #[error(
     "the authority's audit log was truncated or rewritten: {finding}; known here: {}; reported now: {}",
-    described(.known.as_ref()), described(Some(.told))
+    described(.known.as_ref()), described(Some(.reported))
 )]
 pub struct LogMismatch {
     /// The mismatch.
@@ -70,17 +70,18 @@ pub struct LogMismatch {
     /// The stored checkpoint, if there was one.
     pub known: Option<Checkpoint>,
     /// The checkpoint in the response.
-    pub told: Checkpoint,
+    #[serde(rename = "told")]
+    pub reported: Checkpoint,
 }
 
-/// How the log differs from the stored checkpoint.
+/// A difference between the log and the stored checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogMismatchKind {
     /// The log has fewer entries than before.
     #[error("it has fewer entries than before")]
     Shorter,
-    /// The same number of entries, but a different last entry.
+    /// The number of entries is equal, the last entry is not.
     #[error("its last entry has changed")]
     #[serde(rename = "other-end")]
     DifferentLastEntry,
@@ -112,14 +113,14 @@ pub(super) fn judge(
     authority: Fingerprint,
     log_policy: LogPolicy,
 ) -> Result<Option<Checkpoint>, Box<LogMismatch>> {
-    let told = &response.checkpoint;
+    let reported = &response.checkpoint;
     let kept = kept.filter(|_| log_policy == LogPolicy::Compare);
-    let alarm = |finding| Err(Box::new(LogMismatch { finding, known: kept.cloned(), told: told.clone() }));
-    if let Err(error) = told.verify(authority) {
+    let alarm = |finding| Err(Box::new(LogMismatch { finding, known: kept.cloned(), reported: reported.clone() }));
+    if let Err(error) = reported.verify(authority) {
         return alarm(LogMismatchKind::Signature(error.to_string()));
     }
-    let Some(known) = kept else { return Ok(Some(told.clone())) };
-    if told.key != known.key {
+    let Some(known) = kept else { return Ok(Some(reported.clone())) };
+    if reported.key != known.key {
         return alarm(LogMismatchKind::OtherKey);
     }
     let is_continued = match (stated, response.known_log) {
@@ -131,11 +132,11 @@ pub(super) fn judge(
         (Some(_), None) if matches!(response.answer, StatementAnswer::Refused(_)) => false,
         (Some(stated), None) => return alarm(LogMismatchKind::Unconfirmed(stated.sequence)),
     };
-    let is_later = stated == Some(known.position()) || told.at > known.at;
-    match told.sequence.cmp(&known.sequence) {
+    let is_later = stated == Some(known.position()) || reported.at > known.at;
+    match reported.sequence.cmp(&known.sequence) {
         std::cmp::Ordering::Less if is_later => alarm(LogMismatchKind::Shorter),
-        std::cmp::Ordering::Equal if told.head != known.head => alarm(LogMismatchKind::DifferentLastEntry),
-        std::cmp::Ordering::Greater if is_continued && stated == Some(known.position()) => Ok(Some(told.clone())),
+        std::cmp::Ordering::Equal if reported.head != known.head => alarm(LogMismatchKind::DifferentLastEntry),
+        std::cmp::Ordering::Greater if is_continued && stated == Some(known.position()) => Ok(Some(reported.clone())),
         _ => Ok(None),
     }
 }

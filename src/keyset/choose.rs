@@ -11,7 +11,7 @@ use crate::token::{KeysetName, TokenError, TokenInfo, TokenUri, TokenUriError};
 use super::holder::newest_of_one_person;
 use super::{FoundKeyset, KeysetError, Tokens, UnreadableToken};
 
-/// How a user names a token: PKCS#11 URI, serial number, or label.
+/// A user's name for a token: PKCS#11 URI, serial number, or label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSelector {
     /// `pkcs11:…` (RFC 7512)
@@ -32,7 +32,7 @@ impl FromStr for TokenSelector {
     }
 }
 
-/// How the user selected a keyset, and the configured defaults.
+/// The user's selection of a keyset, and the configured defaults.
 #[derive(Clone, Debug, Default)]
 pub struct KeysetChoice {
     /// `--keyset`

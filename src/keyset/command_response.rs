@@ -59,8 +59,8 @@ impl VerifiedResponse {
     ) -> Result<CommandResult, KeysetError> {
         let letter = self.letter.map(|letter| letter.open(self.operation, token_enrollment, index)).transpose()?;
         notice_added(&self.response, self.read_at, person);
-        for told in &self.response.ending {
-            person.notice(Notice::CertificateEnding { told: told.clone() });
+        for warning in &self.response.ending {
+            person.notice(Notice::CertificateEnding { warning: warning.clone() });
         }
         let judged = checkpoint::judge(index.audit.as_ref(), stated, &self.response, self.authority, log_policy);
         let answer = letter.map_or(OpenedResponse::Other(self.response.answer), OpenedResponse::Letter);

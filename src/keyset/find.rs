@@ -11,7 +11,7 @@ use super::token_cache::TokenCache;
 use super::unusable_modules::UnusableModule;
 use super::{FoundKeyset, KeysetError, RemoteTokens};
 
-/// How long a listing of all tokens waits for a token that another program uses.
+/// Time limit of a listing of all tokens for a token that another program uses.
 const BUSY_TOKEN_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The PKCS#11 modules and remote tokens that are searched.
@@ -106,8 +106,8 @@ impl Tokens {
         self.list_by(Module::tokens)
     }
 
-    /// As [`Tokens::list`], but without a request to any card: the token information dates from the
-    /// insertion or the last listing.
+    /// Like [`Tokens::list`], but without a request to any card: the token information dates from
+    /// the insertion or the last listing.
     pub fn poll_tokens(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         self.list_by(Module::poll_tokens)
     }
@@ -170,7 +170,7 @@ impl Tokens {
         self.keysets_and(None)
     }
 
-    /// As [`Tokens::keysets`], but a token whose label is `name` gets the full waiting time when
+    /// Like [`Tokens::keysets`], but a token whose label is `name` gets the full waiting time when
     /// another program uses it.
     pub(super) fn keysets_and(
         &self,

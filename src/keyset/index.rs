@@ -214,7 +214,7 @@ pub(super) struct UnreadableIndex {
     pub reason: UnreadableReason,
 }
 
-/// Why an index cannot be read.
+/// The reason why an index is unreadable.
 #[derive(Debug)]
 pub(super) enum UnreadableReason {
     /// A newer tokenkeep wrote it.

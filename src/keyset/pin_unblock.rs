@@ -78,7 +78,7 @@ impl Tokens {
         }
     }
 
-    /// As [`Tokens::pins`], but an empty result is not an error.
+    /// Like [`Tokens::pins`], but an empty result is not an error.
     ///
     /// # Errors
     /// The selected token does not exist. Without a selector, and outside the agent: a module

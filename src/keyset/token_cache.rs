@@ -64,7 +64,7 @@ impl TokenCache {
         None
     }
 
-    /// How long a listing waits for this token.
+    /// Time limit of a listing for this token.
     pub fn timeout(&self, info: &TokenInfo, usual: Duration) -> Duration {
         if lock(&self.held).contains(&place(info)) { Duration::ZERO } else { usual }
     }
@@ -202,7 +202,7 @@ impl Tokens {
         Ok(self.list_and_read_pins()?.0)
     }
 
-    /// As [`Tokens::list_as_of_now`], but without tokens whose PIN state could not be refreshed.
+    /// Like [`Tokens::list_as_of_now`], but without tokens whose PIN state could not be refreshed.
     pub fn list_with_pins_known(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         let (mut tokens, not_read) = self.list_and_read_pins()?;
         tokens.retain(|token| !not_read.contains(&place(token)));

@@ -1,4 +1,4 @@
-//! Which audit logs raise an alarm, and which checkpoints are stored.
+//! Audit logs that raise an alarm, and checkpoints that are stored.
 
 use super::*;
 use crate::pki::test_support::SoftwareKey;
@@ -48,31 +48,31 @@ const CONTRADICTED: Option<LogVerdict> = Some(LogVerdict::Contradicted);
 #[track_caller]
 fn online(kept: &Checkpoint, response: &Response) -> Result<Option<Checkpoint>, LogMismatchKind> {
     judge(Some(kept), Some(kept.position()), response, authority(), LogPolicy::Compare).map_err(|alarm| {
-        assert_eq!((alarm.known.as_ref(), &alarm.told), (Some(kept), &response.checkpoint));
+        assert_eq!((alarm.known.as_ref(), &alarm.reported), (Some(kept), &response.checkpoint));
         alarm.finding
     })
 }
 
 #[test]
-fn the_first_is_kept_and_each_that_goes_on_from_it() {
+fn the_first_checkpoint_and_its_continuations_are_stored() {
     let log = Log::new();
     let (first, second) = (log.checkpoint(7, 1, 0), log.checkpoint(9, 2, 1));
     let judged = judge(None, None, &done(&first, None), authority(), LogPolicy::Compare);
     assert_eq!(judged, Ok(Some(first.clone())));
     assert_eq!(online(&first, &done(&second, CONTINUED)), Ok(Some(second.clone())));
     assert_eq!(online(&first, &refused(&second, CONTINUED)), Ok(Some(second.clone())));
-    // The same checkpoint again.
+    // An unchanged checkpoint is not stored again.
     assert_eq!(online(&first, &refused(&first, CONTINUED)), Ok(None));
     // A refusal before the log was read raises no alarm and proves nothing.
     assert_eq!(online(&first, &refused(&second, None)), Ok(None));
 }
 
 #[test]
-fn a_log_that_is_another_one_raises_the_alarm() {
+fn a_different_log_raises_the_alarm() {
     let log = Log::new();
     let kept = log.checkpoint(7, 1, 0);
     for answer in [done, refused] {
-        let judged = |told: &Checkpoint, verdict| online(&kept, &answer(told, verdict));
+        let judged = |reported: &Checkpoint, verdict| online(&kept, &answer(reported, verdict));
         assert_eq!(judged(&log.checkpoint(6, 2, 1), CONTINUED), Err(LogMismatchKind::Shorter));
         assert_eq!(judged(&log.checkpoint(7, 2, 1), CONTINUED), Err(LogMismatchKind::DifferentLastEntry));
         assert_eq!(judged(&log.checkpoint(9, 2, 1), CONTRADICTED), Err(LogMismatchKind::Contradicted(7)));
@@ -93,8 +93,9 @@ fn an_older_response_file_is_no_mismatch_and_not_stored() {
     let log = Log::new();
     let stated = log.checkpoint(7, 1, 0);
     let kept = log.checkpoint(20, 2, 10);
-    let judged = |stated: Option<LogPosition>, told: &Checkpoint, verdict| {
-        judge(Some(&kept), stated, &done(told, verdict), authority(), LogPolicy::Compare).map_err(|alarm| alarm.finding)
+    let judged = |stated: Option<LogPosition>, reported: &Checkpoint, verdict| {
+        judge(Some(&kept), stated, &done(reported, verdict), authority(), LogPolicy::Compare)
+            .map_err(|alarm| alarm.finding)
     };
     let stated = Some(stated.position());
     assert_eq!(judged(stated, &log.checkpoint(9, 3, 5), CONTINUED), Ok(None));
@@ -110,15 +111,15 @@ fn an_older_response_file_is_no_mismatch_and_not_stored() {
 }
 
 #[test]
-fn who_accepts_the_log_as_it_is_takes_any_but_a_forged_one() {
+fn accepting_the_log_stores_any_checkpoint_but_a_forged_one() {
     let log = Log::new();
     let kept = log.checkpoint(7, 1, 10);
-    let accepted = |stated: Option<LogPosition>, told: &Checkpoint, verdict| {
-        judge(Some(&kept), stated, &done(told, verdict), authority(), LogPolicy::Accept)
+    let accepted = |stated: Option<LogPosition>, reported: &Checkpoint, verdict| {
+        judge(Some(&kept), stated, &done(reported, verdict), authority(), LogPolicy::Accept)
     };
-    for told in [log.checkpoint(3, 2, 0), log.checkpoint(7, 2, 11), Log::new().checkpoint(9, 2, 0)] {
-        assert_eq!(accepted(None, &told, None), Ok(Some(told.clone())));
-        assert_eq!(accepted(Some(kept.position()), &told, CONTRADICTED), Ok(Some(told)));
+    for reported in [log.checkpoint(3, 2, 0), log.checkpoint(7, 2, 11), Log::new().checkpoint(9, 2, 0)] {
+        assert_eq!(accepted(None, &reported, None), Ok(Some(reported.clone())));
+        assert_eq!(accepted(Some(kept.position()), &reported, CONTRADICTED), Ok(Some(reported)));
     }
     let forged = Checkpoint { at: at(99), ..log.checkpoint(9, 2, 1) };
     assert!(accepted(None, &forged, None).is_err());
@@ -127,8 +128,8 @@ fn who_accepts_the_log_as_it_is_takes_any_but_a_forged_one() {
 #[test]
 fn the_alarm_names_both_places_in_full() {
     let log = Log::new();
-    let (kept, told) = (log.checkpoint(80, 0xab, 0), log.checkpoint(60, 0xcd, 5));
-    let alarm = judge(Some(&kept), Some(kept.position()), &done(&told, CONTINUED), authority(), LogPolicy::Compare);
+    let (kept, reported) = (log.checkpoint(80, 0xab, 0), log.checkpoint(60, 0xcd, 5));
+    let alarm = judge(Some(&kept), Some(kept.position()), &done(&reported, CONTINUED), authority(), LogPolicy::Compare);
     let text = alarm.unwrap_err().to_string();
     let expected = ["truncated or rewritten", "entry 80", &"ab".repeat(32), "entry 60", &"cd".repeat(32)];
     for part in expected.into_iter().chain([at(0).to_string().as_str(), at(5).to_string().as_str()]) {

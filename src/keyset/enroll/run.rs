@@ -168,8 +168,8 @@ impl EnrollmentRun<'_> {
         self.person.progress(Step::AwaitingReply);
         let installed = signing_spki(&session).and_then(|signing_spki| {
             let reply = reply::exchange(self.transport, self.letter, request, &signing_spki)?;
-            let whose = person_check::whose_on_token(&session, &session.index.keyset)?;
-            person_check::check_reply(&reply, self.letter, self.options, &whose)
+            let current_holder = person_check::current_holder_on_token(&session, &session.index.keyset)?;
+            person_check::check_reply(&reply, self.letter, self.options, &current_holder)
                 .map_err(|reason| ExchangeError::bad(reason, Some(reply.message.clone())))?;
             crate::crash_point::reached("keyset.reply_here");
             install::install(&mut session, self.letter, request, &reply, self.person, self.now)
@@ -307,8 +307,8 @@ impl EnrollmentRun<'_> {
             return Ok(());
         }
         let described = format!("{:?} on {}", record.name.as_str(), session.token().info().name());
-        let whose = person_check::whose_on_token(session, record)?;
-        person_check::check_letter(self.letter, self.options, &whose, &described)
+        let current_holder = person_check::current_holder_on_token(session, record)?;
+        person_check::check_letter(self.letter, self.options, &current_holder, &described)
             .map_err(NotEnrolledReason::Refused)?;
         let against = if session.index.ca_sha256.0 != self.letter.ca_fingerprint {
             format!("cannot re-enroll the keyset {described}: the letter is from another authority")

@@ -180,7 +180,7 @@ fn one_prompt_signs_a_command_and_opens_its_letter() {
 }
 
 #[test]
-fn whose_connection_breaks_is_told_what_to_type() {
+fn a_broken_connection_is_reported_with_the_command_to_repeat() {
     let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
@@ -256,7 +256,7 @@ fn the_checkpoint_is_kept_stated_and_compared() {
 }
 
 #[test]
-fn an_answer_is_given_though_the_token_takes_nothing_more() {
+fn a_failed_store_of_the_checkpoint_keeps_the_response() {
     let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
@@ -325,7 +325,7 @@ fn a_public_index_of_another_authority_sends_no_command() {
 }
 
 #[test]
-fn whom_to_trust_and_to_ask_comes_from_all_keysets() {
+fn trust_and_addresses_come_from_all_keysets() {
     let wallet = Wallet::new();
     let nobody = trust(&wallet.tokens).unwrap();
     assert!(nobody.anchors().is_empty());
