@@ -43,7 +43,7 @@ const LOG_CONTRADICTED: &str =
 const LOG_CHANGED: &str = "its audit log was altered in the database, so it executes no more commands; stop the \
                            authority, and see its log";
 
-/// The same refusal for every signer who is not an administrator.
+/// Refuses every signer who is not an administrator in the same words.
 const NOT_AN_ADMINISTRATOR: &str =
     "the signer is not an administrator of this authority, or the certificate is not current";
 

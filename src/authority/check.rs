@@ -303,8 +303,8 @@ impl DatabaseCheck<'_> {
         let email = record.intent.user_id.as_ref().and_then(|user| self.administrators.get(user));
         let Some(email) = email.filter(|_| record.state == CertificateState::Current) else { return };
         let certificate = record.certificate.as_deref().and_then(|der| Certificate::from_der(der).ok());
-        let told = certificate.and_then(|certificate| expiry::administrators(email, &certificate, self.now));
-        self.report.ending.extend(told);
+        let warning = certificate.and_then(|certificate| expiry::administrators(email, &certificate, self.now));
+        self.report.ending.extend(warning);
     }
 
     /// Lists the expiry of the authority's own certificates. A stopped authority renews those of
@@ -318,8 +318,8 @@ impl DatabaseCheck<'_> {
                 found => found?.and_then(|record| record.certificate),
             };
             let certificate = stored.and_then(|der| Certificate::from_der(&der).ok());
-            let told = certificate.and_then(|certificate| expiry::own(kind, &certificate, self.now));
-            self.report.ending.extend(told);
+            let warning = certificate.and_then(|certificate| expiry::own(kind, &certificate, self.now));
+            self.report.ending.extend(warning);
         }
         Ok(())
     }

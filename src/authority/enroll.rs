@@ -159,20 +159,20 @@ impl Authority {
         if letter.purpose == TemporaryKeyPurpose::Recover {
             self.check_approval(&letter, &self.user_of(&letter.user_id)?)?;
         }
-        let mut told = GeneralInfo::new();
+        let mut information = GeneralInfo::new();
         if asked.asks_for(oid::IT_CA_CERTS) {
-            told.push(InfoTypeAndValue::ca_certs(&[der_of(&self.ca)?])?);
+            information.push(InfoTypeAndValue::ca_certs(&[der_of(&self.ca)?])?);
         }
         if asked.asks_for(oid::IT_SIGN_KEY_PAIR_TYPES) {
             let kinds = self.policy.signing.keys().iter().copied().map(key_pair_type);
-            told.push(InfoTypeAndValue::sign_key_pair_types(&kinds.collect::<Vec<_>>())?);
+            information.push(InfoTypeAndValue::sign_key_pair_types(&kinds.collect::<Vec<_>>())?);
         }
         if let KeyAlgorithm::Rsa(size) = self.policy.signing.default_key()
             && asked.asks_for(oid::IT_CERT_REQ_TEMPLATE)
         {
-            told.push(InfoTypeAndValue::rsa_key_length(size.bits())?);
+            information.push(InfoTypeAndValue::rsa_key_length(size.bits())?);
         }
-        Ok(request.reply_protection().protect(self.name(), PkiBody::Genp(told), Vec::new(), now)?)
+        Ok(request.reply_protection().protect(self.name(), PkiBody::Genp(information), Vec::new(), now)?)
     }
 
     /// Reads the letter's current state, under this message's lock.
