@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_of_an_answer_is_none() {
+    fn an_invalid_response_line_is_refused() {
         for bytes in [
             &b""[..],
             b" ",

@@ -43,7 +43,7 @@ pub use source::PinSource;
 use deadline::{Deadline, REQUESTER_GONE};
 use terminal::{Terminal, TerminalInput};
 
-/// How often a new PIN is requested when the two entries differ.
+/// Number of requests for a new PIN whose two entries differ.
 const NEW_PIN_ROUNDS: usize = 3;
 
 /// A command's prompter: one source for present PINs and one for new ones.
@@ -192,8 +192,9 @@ impl Prompter {
         }
     }
 
-    fn open(&self, act: &'static str) -> Result<Terminal, PrompterError> {
-        let terminal = Terminal::open(&self.terminal).map_err(|source| PrompterError::NoTerminal { act, source })?;
+    fn open(&self, operation: &'static str) -> Result<Terminal, PrompterError> {
+        let terminal =
+            Terminal::open(&self.terminal).map_err(|source| PrompterError::NoTerminal { operation, source })?;
         Ok(terminal.within(Deadline::default().for_requesters(self.requester.as_slice())))
     }
 }

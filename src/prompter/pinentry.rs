@@ -97,14 +97,14 @@ impl Pinentry {
     }
 
     pub(super) fn pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
-        let (pin, assuan_client) = self.pin_keeping(None, ask, environment)?;
+        let (pin, assuan_client) = self.pin_and_keep_open(None, ask, environment)?;
         assuan_client.end();
         Ok(pin)
     }
 
     /// Asks for a PIN, using the kept connection if possible, and returns the connection: after a
     /// wrong PIN the same program asks again.
-    pub(super) fn pin_keeping(
+    pub(super) fn pin_and_keep_open(
         &self,
         kept: Option<AssuanClient>,
         ask: &PromptRequest,
@@ -123,7 +123,7 @@ impl Pinentry {
 
     /// Returns whether a kept connection is usable. It is not if another program now reads from the
     /// terminal.
-    pub(super) fn goes_on(&self, assuan_client: &AssuanClient) -> bool {
+    pub(super) fn is_reusable(&self, assuan_client: &AssuanClient) -> bool {
         assuan_client.0.is_running() && self.tty.as_ref().is_none_or(|tty| Terminal::open_to_ask(tty).is_ok())
     }
 

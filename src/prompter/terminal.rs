@@ -61,7 +61,7 @@ impl Terminal {
         Ok(Self { file, deadline: Deadline::default() })
     }
 
-    /// As [`Terminal::open`], but fails for a background process: the kernel would stop it at the
+    /// Like [`Terminal::open`], but fails for a background process: the kernel would stop it at the
     /// first key, and a stopped service answers no requests.
     pub(super) fn open_to_ask(path: &Path) -> io::Result<Self> {
         let terminal = Self::open(path)?;

@@ -278,7 +278,7 @@ impl PromptOutcome {
 /// a dialog that has asked for the same use is reused, if it still can be.
 fn ask(person: &PromptConfig, what: WorkerQuestion, withdrawn: PipeReader, link_state: &LinkState) -> PromptOutcome {
     let dialog = |kept: Option<Dialog>, text: &PromptText| {
-        let dialog = match kept.filter(Dialog::can_go_on) {
+        let dialog = match kept.filter(Dialog::is_reusable) {
             Some(dialog) => dialog,
             None => Dialog::choose(&person.method, &person.environment)?,
         };
@@ -288,9 +288,9 @@ fn ask(person: &PromptConfig, what: WorkerQuestion, withdrawn: PipeReader, link_
         WorkerQuestion::Pin { text, dialog: of_use } => {
             let kept = link_state.dialogs().remove(&of_use);
             let asked = dialog(kept, &text).and_then(|mut dialog| {
-                let pin = dialog.pin_keeping(&with_program(text))?;
-                let dialog = dialog.for_nobody();
-                Ok((pin, dialog.can_go_on().then_some((of_use, dialog))))
+                let pin = dialog.pin_and_keep_open(&with_program(text))?;
+                let dialog = dialog.without_requesters();
+                Ok((pin, dialog.is_reusable().then_some((of_use, dialog))))
             });
             return match asked {
                 Ok((pin, kept)) => PromptOutcome { kept, ..PromptOutcome::pin(pin) },
