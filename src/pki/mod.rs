@@ -22,8 +22,6 @@ pub mod general_name;
 pub mod host;
 pub mod name;
 mod name_constraints;
-#[cfg(test)]
-pub(crate) mod odd_certificates;
 pub mod oid;
 pub mod path;
 pub mod profile;

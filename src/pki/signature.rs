@@ -152,7 +152,7 @@ pub fn verify(
     verify_with(what, &key, Scheme::from_algorithm(algorithm)?, message, signature)
 }
 
-/// As [`verify`], for structures that specify the scheme in more than one place (CMS).
+/// Like [`verify`], for structures that specify the scheme in more than one place (CMS).
 pub fn verify_with(
     what: &'static str,
     key: &VerifyingKey,
@@ -189,7 +189,7 @@ impl<'a> MessageToVerify<'a> {
         if is_again { 1 + self.message.len() / OCTETS_A_SIGNATURE } else { 1 }
     }
 
-    /// As [`verify_with`], for the prepared message.
+    /// Like [`verify_with`], for the prepared message.
     pub fn verify(&self, what: &'static str, key: &VerifyingKey, signature: &[u8]) -> Result<(), PkiError> {
         let digest = || self.digest.get_or_init(|| self.scheme.hash().digest(self.message)).as_slice();
         verify_digest(what, key, self.scheme, (self.message, &digest), signature)
