@@ -64,7 +64,7 @@ fn stalled_handshakes_block_nobody() {
 }
 
 #[test]
-fn statements_are_taken_over_https_only() {
+fn statements_are_accepted_over_https_only() {
     let service = TestService::new();
     for media_type in ["application/pkcs7-mime", "application/pkcs7-mime; smime-type=signed-data", "Application/CMS"] {
         let header = format!("content-type: {media_type}");
@@ -125,7 +125,7 @@ fn the_ca_certificate_is_given_to_everyone() {
 }
 
 #[test]
-fn the_search_gives_one_several_or_none() {
+fn the_search_returns_one_several_or_no_certificates() {
     let service = TestService::new();
     let found = |email: &str| service.curl(&[], &format!("/certificates/search.cgi?email={email}"));
     assert_eq!(found("one%40example.org"), ("200 application/pkix-cert".to_owned(), service.ca.clone()));
@@ -154,13 +154,13 @@ fn the_transport_reads_the_search_response() {
     let service = TestService::new();
     let (http, https) = (format!("http://{}", service.http), format!("https://localhost:{}", service.https.port()));
     let ca_sha256 = *crate::pki::Fingerprint::of(&service.ca).as_bytes();
-    let carrier = HttpTransport::new(&http, &https, ca_sha256).unwrap();
-    assert_eq!(carrier.search_certificates("two@example.org").unwrap(), [service.ca.clone(), vec![0x30, 0]]);
-    assert_eq!(carrier.search_certificates("one@example.org").unwrap(), std::slice::from_ref(&service.ca));
-    assert_eq!(carrier.search_certificates("nobody@example.org").unwrap(), Vec::<Vec<u8>>::new());
-    assert_eq!(carrier.cmp(b"abc").unwrap(), b"cba");
-    assert_eq!(carrier.ca_certificate().unwrap(), service.ca);
-    assert_eq!(carrier.statement(b"this").unwrap(), b"response to this");
+    let transport = HttpTransport::new(&http, &https, ca_sha256).unwrap();
+    assert_eq!(transport.search_certificates("two@example.org").unwrap(), [service.ca.clone(), vec![0x30, 0]]);
+    assert_eq!(transport.search_certificates("one@example.org").unwrap(), std::slice::from_ref(&service.ca));
+    assert_eq!(transport.search_certificates("nobody@example.org").unwrap(), Vec::<Vec<u8>>::new());
+    assert_eq!(transport.cmp(b"abc").unwrap(), b"cba");
+    assert_eq!(transport.ca_certificate().unwrap(), service.ca);
+    assert_eq!(transport.statement(b"this").unwrap(), b"response to this");
     assert!(HttpTransport::new(&http, &https, [0; 32]).unwrap().statement(b"this").is_err());
 }
 
@@ -247,7 +247,7 @@ fn a_fault_is_a_500_without_details_and_serving_continues() {
 }
 
 #[test]
-fn stopping_finishes_the_request_under_way_and_takes_no_more() {
+fn stopping_finishes_the_current_request_and_accepts_no_more() {
     let mut service = TestService::new();
     let mut stream = TcpStream::connect(service.http).unwrap();
     stream

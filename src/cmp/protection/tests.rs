@@ -78,7 +78,7 @@ fn too_much_work_is_refused_before_it_is_done() {
 }
 
 #[test]
-fn a_message_says_what_it_costs_before_it_is_verified() {
+fn the_cost_of_a_mac_is_known_before_verification() {
     let cost = |algorithm: AlgorithmIdentifierOwned| {
         let mut draft = draft();
         draft.header.protection_alg = Some(algorithm);
@@ -161,7 +161,7 @@ fn unknown_algorithms_are_named() {
 }
 
 #[test]
-fn openssl_reckons_the_same_pbmac1() {
+fn openssl_computes_the_same_pbmac1() {
     let bytes = draft().protect_with_mac(SECRET, &MacProtection::pbmac1().unwrap()).unwrap();
     let message = PkiMessage::from_der(&bytes).unwrap();
     let parameters = message.header().protection_alg.as_ref().unwrap().parameters.clone().unwrap();

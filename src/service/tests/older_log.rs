@@ -18,7 +18,7 @@ fn end_after(log_faults: Vec<AuthorityError>) -> Option<ServiceError> {
 }
 
 #[test]
-fn only_a_log_that_does_not_hold_ends_the_service() {
+fn only_an_invalid_log_ends_the_service() {
     let locked = || AuthorityError::Store(StoreError::Locked("authority.db".into()));
     let broken = || AuthorityError::Log { number: 7, reason: "is missing".into() };
     assert!(end_after(Vec::new()).is_none());
