@@ -6,8 +6,8 @@ use der::{Any, Decode, Encode, Sequence};
 use spki::AlgorithmIdentifierOwned;
 
 use super::certificate::CertificateDer;
+use super::certificate_request::AttributeTypeAndValue;
 use super::certificate_request::CertTemplate;
-use super::controls::AttributeTypeAndValue;
 use super::status::{PkiFreeText, PkiStatusInfo};
 use super::{CmpError, oid};
 
