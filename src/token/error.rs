@@ -1,16 +1,14 @@
-//! Errors of tokens. Each names the operation, the token, and the next step.
+//! Errors of tokens, and the names of tokens in them. Each names the operation, the token, and the
+//! next step.
 #![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 mod kind;
-mod remedies;
-mod token_name;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::{PinState, WhichPin};
 pub use kind::TokenErrorKind;
-use remedies::{AFTER_LOCKED_PIN, AFTER_UNKNOWN_STATE, after_wrong_pin};
-pub use token_name::TokenName;
 
 /// The operation of a login whose purpose this module does not know.
 pub(super) const LOG_IN: &str = "log in";
@@ -280,6 +278,40 @@ impl TokenError {
             *operation = replacement;
         }
         self
+    }
+}
+
+/// Identifies a token to a person: the label that they know and the unique serial number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenName {
+    /// the token's label
+    pub label: String,
+    /// the token's serial number
+    pub serial: String,
+}
+
+impl fmt::Display for TokenName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "token {:?} (serial {})", self.label, self.serial)
+    }
+}
+
+/// The next step for a locked PIN. The recovery letter comes first because most people do not know
+/// their token's SO PIN: `enroll` makes it at random unless told to keep one.
+const AFTER_LOCKED_PIN: &str = "get a recovery letter from an administrator (`tokenkeep admin recover`) and \
+    enroll with it into another token, or, if you have the token's SO PIN, \
+    set a new PIN with it (`tokenkeep pin unblock`)";
+
+/// The next step for modules that keep reporting the state from their initialization.
+const AFTER_UNKNOWN_STATE: &str = "try again; if it fails again, see `tokenkeep doctor` and stop a running \
+    agent (`tokenkeep agent stop`): its next start reloads the module";
+
+/// The next step for the state that the token reports after the wrong PIN.
+fn after_wrong_pin(pin_state: PinState) -> &'static str {
+    match pin_state {
+        PinState::FinalTry => "the next wrong one locks it",
+        PinState::Locked => AFTER_LOCKED_PIN,
+        PinState::Ok | PinState::CountLow | PinState::NotSet => "nothing was changed",
     }
 }
 
