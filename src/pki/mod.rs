@@ -25,7 +25,6 @@ mod name_constraints;
 pub mod oid;
 pub mod path;
 pub mod profile;
-pub mod proof_of_possession;
 pub mod public_key;
 pub mod serial;
 pub mod signature;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use signature::hazmat::PrehashVerifier;
 use spki::AlgorithmIdentifierOwned;
 
+use super::public_key::PublicKey;
 use super::verifying_key::VerifyingKey;
 use super::{PkiError, oid};
 
@@ -241,6 +242,20 @@ fn pkcs1_holds(key: &rsa::RsaPublicKey, hash: Hash, digest: &[u8], signature: &[
         Hash::Sha512 => rsa::Pkcs1v15Sign::new::<Sha512>(),
     };
     key.verify(scheme, digest, signature).is_ok()
+}
+
+/// Verifies the proof of possession of a private key (RFC 4211 §4.1), a `POPOSigningKey` signature:
+/// over the received DER of the `CertRequest` (or `POPOSigningKeyInput`), with the key in the
+/// certificate template's `SubjectPublicKeyInfo` and an algorithm for such a key ([`verify`]).
+pub fn verify_possession(
+    public_key_der: &[u8],
+    algorithm: &AlgorithmIdentifierOwned,
+    signed_der: &[u8],
+    signature: &[u8],
+) -> Result<(), PkiError> {
+    // Only these kinds of keys get a certificate, although other people's signatures may use more.
+    PublicKey::from_spki_der(public_key_der)?;
+    verify("the proof of possession", public_key_der, algorithm, signed_der, signature)
 }
 
 #[cfg(test)]
