@@ -3,9 +3,9 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::token::check::StoredObject;
-use crate::token::{KeyAlgorithm, KeyId, SecretKey, Token, TokenError, TokenKey};
+use crate::token::{KeyAlgorithm, KeyId, PinState, SecretKey, Token, TokenError, TokenInfo, TokenKey, TokenName};
 
-use super::AuthorityError;
+use super::{AuthorityError, Configuration, load_module};
 
 const CA: &str = "CA signing key";
 const RESPONSE: &str = "CMP response key";
@@ -121,4 +121,13 @@ fn only<'a, K: Clone + 'a>(label: &str, mut found: impl Iterator<Item = &'a K>) 
         (None, _) => Err(AuthorityError::Mismatch(format!("the token has no {label}"))),
         (Some(_), Some(_)) => Err(AuthorityError::Mismatch(format!("the token has more than one {label}"))),
     }
+}
+
+/// Returns the authority's token if its PIN has one try left, so that a person can be warned before
+/// the PIN prompt. Errors are left to the opening of the
+/// authority.
+pub fn token_at_last_pin_try(configuration: &Configuration) -> Option<TokenName> {
+    let tokens = load_module(configuration).and_then(|module| Ok(module.tokens()?)).unwrap_or_default();
+    let is_it = |label: &str, state| label == configuration.token.label && state == PinState::FinalTry;
+    tokens.iter().find(|token| is_it(&token.label, token.pin_state)).map(TokenInfo::name)
 }
