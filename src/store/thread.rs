@@ -18,7 +18,7 @@ use sqlx::{Sqlite, query::Query};
 
 use super::StoreError;
 use super::audit::LogState;
-use super::migrations::{migrator, newest_version};
+use super::schema::{migrator, newest_version};
 
 /// Time for which SQLite waits for another process's lock before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
