@@ -16,14 +16,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::app_state::{AppState, job_error_response, text_response};
+use super::blocking_pool::Job;
 use super::connection::ConnectionInfo;
 use super::connection_limit::TrackedConnection;
 use super::routes::{CONTROL_CHECK, CONTROL_STATEMENTS};
 use super::shutdown::wait_for_close;
+use super::statements::FILE_SOURCE;
 use super::{ServiceError, connection, limits};
 use crate::authority::{Configuration, DatabaseCheckReport};
 
@@ -254,6 +260,24 @@ fn is_not_listening(error: &io::Error) -> bool {
 
 fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// Handles `POST /control/check`: checks the whole database. The response is a JSON report with the
+/// problems.
+pub(super) async fn handle_check(State(state): State<Arc<AppState>>) -> Response {
+    let authority = state.authority.clone();
+    let job = Job { source: FILE_SOURCE, left: limits::BUDGET_CAPACITY, is_heavy: false };
+    let checked = match state.workers.run(job, move || authority.check()).await {
+        Ok(checked) => checked.map_err(|error| error.to_string()),
+        Err(reason) => return job_error_response(reason),
+    };
+    match checked.and_then(|report| serde_json::to_vec(&report).map_err(|error| error.to_string())) {
+        Ok(report) => ([(header::CONTENT_TYPE, "application/json")], report).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the check failed");
+            text_response(StatusCode::INTERNAL_SERVER_ERROR, &error)
+        }
+    }
 }
 
 #[cfg(test)]
