@@ -57,6 +57,24 @@ pub struct KeysetRef {
 }
 
 impl KeysetRef {
+    /// Reads the keysets that are hidden on this machine (`keyset forget`) from a JSON file. A
+    /// missing file is an empty list.
+    ///
+    /// # Errors
+    /// The reason why the file cannot be read or parsed.
+    pub fn read_hidden(file: &std::path::Path) -> Result<Vec<Self>, String> {
+        match std::fs::read(file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Returns whether this identifies the given keyset.
+    pub fn is(&self, keyset: &FoundKeyset) -> bool {
+        self.keyset == keyset.name && self.serial == keyset.token.serial
+    }
+
     /// The identifier of this keyset.
     pub fn of(keyset: &FoundKeyset) -> Self {
         Self { keyset: keyset.name.clone(), serial: keyset.token.serial.clone() }
