@@ -246,9 +246,9 @@ fn a_fault_is_a_500_without_details_and_serving_continues() {
     assert!(service.curl(&CMP, "/.well-known/cmp").0.starts_with("200 "));
 }
 
-#[test]
-fn stopping_finishes_the_current_request_and_accepts_no_more() {
-    let mut service = TestService::new();
+/// Sends a request that the authority answers only when it is released, and waits until the
+/// authority has it.
+fn send_waiting_request(service: &TestService) -> TcpStream {
     let mut stream = TcpStream::connect(service.http).unwrap();
     stream
         .write_all(
@@ -257,6 +257,13 @@ fn stopping_finishes_the_current_request_and_accepts_no_more() {
         )
         .unwrap();
     std::thread::sleep(Duration::from_millis(300));
+    stream
+}
+
+#[test]
+fn stopping_finishes_the_current_request_and_accepts_no_more() {
+    let mut service = TestService::new();
+    let mut stream = send_waiting_request(&service);
     service.stop.stop();
     let refused = (0..50).any(|_| {
         std::thread::sleep(Duration::from_millis(20));
@@ -273,14 +280,7 @@ fn stopping_finishes_the_current_request_and_accepts_no_more() {
 #[test]
 fn stopping_twice_does_not_wait() {
     let mut service = TestService::new();
-    let mut stream = TcpStream::connect(service.http).unwrap();
-    stream
-        .write_all(
-            b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\ncontent-type: application/pkixcmp\r\n\
-              content-length: 4\r\n\r\nwait",
-        )
-        .unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let mut stream = send_waiting_request(&service);
     let begin = Instant::now();
     service.stop.stop();
     std::thread::sleep(Duration::from_millis(300));
