@@ -102,8 +102,8 @@ impl ModuleStorage {
     /// Free space and permissions of the token directories, which may explain a failed write.
     /// `None` if the directories are unknown.
     pub fn describe_storage(&self) -> Option<String> {
-        let said: Vec<String> = self.own_directories().map(|directory| describe_directory(directory)).collect();
-        (!said.is_empty()).then(|| said.join("; "))
+        let descriptions: Vec<String> = self.own_directories().map(|directory| describe_directory(directory)).collect();
+        (!descriptions.is_empty()).then(|| descriptions.join("; "))
     }
 }
 
@@ -209,9 +209,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store =
             ModuleStorage { tokens: vec![home.path().to_owned()], is_private: true, ..ModuleStorage::default() };
-        let said = store.describe_storage().unwrap();
-        assert!(said.contains(&home.path().display().to_string()), "{said}");
-        assert!(said.contains(" KiB free, mode 0") && said.contains(", owner "), "{said}");
+        let description = store.describe_storage().unwrap();
+        assert!(description.contains(&home.path().display().to_string()), "{description}");
+        assert!(description.contains(" KiB free, mode 0") && description.contains(", owner "), "{description}");
         let gone =
             ModuleStorage { tokens: vec!["/nowhere/tokens".into()], is_private: true, ..ModuleStorage::default() };
         assert!(gone.storage_problem().is_some() && store.storage_problem().is_none());

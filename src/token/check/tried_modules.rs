@@ -113,8 +113,8 @@ pub(in crate::token) fn has_been_well(module: &Path) -> bool {
 
 fn has_been_well_by(module: &Path, file: &Path) -> bool {
     let now = identity_of(module);
-    let is_it = |tried: &TriedModule| tried.module == module && tried.identity.split('|').next() == Some(&now);
-    read(file).iter().any(|tried| is_it(tried) && tried.end == End::Well)
+    let is_same_module = |tried: &TriedModule| tried.module == module && tried.identity.split('|').next() == Some(&now);
+    read(file).iter().any(|tried| is_same_module(tried) && tried.end == End::Well)
 }
 
 /// Forgets the result for this module: the next load tries it again.

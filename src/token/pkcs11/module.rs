@@ -255,13 +255,13 @@ impl Module {
             match open.get(&token.serial).and_then(OpenedToken::token) {
                 None => break (open, Arc::new(OwnerLock::acquire_within(self.path(), &token.name(), timeout)?)),
                 // This process holds the lock already.
-                Some(gone) if gone.is_gone() => break (open, gone.owner()),
-                Some(there) => {
+                Some(removed) if removed.is_gone() => break (open, removed.owner()),
+                Some(opened) => {
                     // This may wait for an operation to end; let other threads open other tokens
                     // meanwhile.
                     drop(open);
-                    if there.is_present() {
-                        return Ok(there);
+                    if opened.is_present() {
+                        return Ok(opened);
                     }
                 }
             }

@@ -136,8 +136,8 @@ impl Token {
             Attribute::Value(der.to_vec()),
         ];
         self.exclusively(operation, |session| {
-            let mut there = certificates(session)?.into_iter().map(|(_, certificate)| certificate);
-            if !there.any(|certificate| certificate.id == *id && certificate.der == der) {
+            let mut stored = certificates(session)?.into_iter().map(|(_, certificate)| certificate);
+            if !stored.any(|certificate| certificate.id == *id && certificate.der == der) {
                 session.create_object(&template)?;
             }
             Ok(())

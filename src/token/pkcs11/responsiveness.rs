@@ -162,7 +162,7 @@ impl Module {
             let _ = sender.send(ask());
         };
         if std::thread::Builder::new().name("module-call".to_owned()).spawn(asking).is_err() {
-            self.answered(number);
+            self.end_call(number);
             return Err(self.unresponsive_error());
         }
         match answer.recv_timeout(ANSWER_TIMEOUT) {
@@ -188,7 +188,7 @@ impl Module {
         TokenError::Module { path: self.path().to_owned(), reason, remedy }
     }
 
-    fn answered(&self, number: u64) {
+    fn end_call(&self, number: u64) {
         let mut pending_calls = lock(&self.module_state().pending_calls);
         let since = pending_calls
             .iter()
@@ -209,6 +209,6 @@ struct PendingCallGuard {
 
 impl Drop for PendingCallGuard {
     fn drop(&mut self) {
-        self.module.answered(self.number);
+        self.module.end_call(self.number);
     }
 }

@@ -166,15 +166,15 @@ impl Token {
     pub(super) fn read_pin_states(&self) -> Result<PinStates, NotRead> {
         if let Some(all) = self.inner.module.pin_states_seen_afresh().map_err(NotRead::Unknown)? {
             let own = all.into_iter().find(|(serial, _)| *serial == self.inner.info.serial);
-            let gone = || NotRead::Unknown(NOT_SEEN_AFRESH.to_owned());
-            return own.map(|(_, states)| states).ok_or_else(gone);
+            let unknown = || NotRead::Unknown(NOT_SEEN_AFRESH.to_owned());
+            return own.map(|(_, states)| states).ok_or_else(unknown);
         }
-        let said = pin_states_of(&self.inner.module.read_token_info(self.inner.slot).map_err(NotRead::Failed)?);
+        let reported = pin_states_of(&self.inner.module.read_token_info(self.inner.slot).map_err(NotRead::Failed)?);
         // Some modules report the old state after C_InitPIN until the next login. A warning is
         // never replaced: another program may have spent tries of the new PIN.
         let is_lifted =
-            matches!(said.pin, PinState::Locked | PinState::NotSet) && self.inner.pin_is_new.load(Ordering::SeqCst);
-        Ok(if is_lifted { PinStates { pin: PinState::Ok, ..said } } else { said })
+            matches!(reported.pin, PinState::Locked | PinState::NotSet) && self.inner.pin_is_new.load(Ordering::SeqCst);
+        Ok(if is_lifted { PinStates { pin: PinState::Ok, ..reported } } else { reported })
     }
 
     /// Records that the SO has set a new PIN, or that it was tried.

@@ -83,7 +83,7 @@ fn a_reinitialized_token_is_not_the_one_that_was_opened() {
     drop(token.acquire_pin_lease().open_session(pin(PIN)).unwrap());
     // A process of another program, with the right SO PIN.
     let slots = ["--module", module.path().to_str().unwrap(), "--token-label", &info.label];
-    run("pkcs11-tool", &[&slots[..], &["--init-token", "--label", "made anew", "--so-pin", SO_PIN]].concat());
+    run("pkcs11-tool", &[&slots[..], &["--init-token", "--label", "made again", "--so-pin", SO_PIN]].concat());
     let error = token.check().unwrap_err();
     assert!(matches!(error, TokenError::Absent { .. }), "{error}");
     assert!(!token.has_active_session());
