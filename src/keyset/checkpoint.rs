@@ -106,20 +106,20 @@ pub enum LogMismatchKind {
 ///
 /// A response that came as a file may be older than the stored checkpoint. Its log is then rightly
 /// shorter.
-pub(super) fn judge(
-    kept: Option<&Checkpoint>,
+pub(super) fn compare_checkpoints(
+    stored: Option<&Checkpoint>,
     stated: Option<LogPosition>,
     response: &Response,
     authority: Fingerprint,
     log_policy: LogPolicy,
 ) -> Result<Option<Checkpoint>, Box<LogMismatch>> {
     let reported = &response.checkpoint;
-    let kept = kept.filter(|_| log_policy == LogPolicy::Compare);
-    let alarm = |finding| Err(Box::new(LogMismatch { finding, known: kept.cloned(), reported: reported.clone() }));
+    let stored = stored.filter(|_| log_policy == LogPolicy::Compare);
+    let alarm = |finding| Err(Box::new(LogMismatch { finding, known: stored.cloned(), reported: reported.clone() }));
     if let Err(error) = reported.verify(authority) {
         return alarm(LogMismatchKind::Signature(error.to_string()));
     }
-    let Some(known) = kept else { return Ok(Some(reported.clone())) };
+    let Some(known) = stored else { return Ok(Some(reported.clone())) };
     if reported.key != known.key {
         return alarm(LogMismatchKind::OtherKey);
     }
@@ -142,14 +142,14 @@ pub(super) fn judge(
 }
 
 /// Stores the new checkpoint, if there is one, and builds the result.
-pub(super) fn answered(
+pub(super) fn command_result(
     token: &Token,
     index: &PrivateIndex,
     answer: OpenedResponse,
-    judged: Result<Option<Checkpoint>, Box<LogMismatch>>,
+    comparison: Result<Option<Checkpoint>, Box<LogMismatch>>,
     person: &mut dyn UserPrompter,
 ) -> CommandResult {
-    let alarm = match judged {
+    let alarm = match comparison {
         Ok(checkpoint) => {
             if let Some(checkpoint) = checkpoint {
                 keep(token, index, checkpoint, person);

@@ -63,9 +63,10 @@ impl VerifiedResponse {
         for warning in &self.response.ending {
             person.notice(Notice::CertificateEnding { warning: warning.clone() });
         }
-        let judged = checkpoint::judge(index.audit.as_ref(), stated, &self.response, self.authority, log_policy);
+        let comparison =
+            checkpoint::compare_checkpoints(index.audit.as_ref(), stated, &self.response, self.authority, log_policy);
         let answer = letter.map_or(OpenedResponse::Other(self.response.answer), OpenedResponse::Letter);
-        Ok(checkpoint::answered(token_enrollment, index, answer, judged, person))
+        Ok(checkpoint::command_result(token_enrollment, index, answer, comparison, person))
     }
 }
 

@@ -288,8 +288,8 @@ fn latest<T: DeserializeOwned>(objects: Vec<DataObject>, revision: impl Fn(&T) -
     for object in objects {
         match read::<T>(&object.value) {
             Ok(index) => match found.iter_mut().find(|(label, _)| *label == object.label) {
-                Some((_, kept)) if revision(kept) >= revision(&index) => {}
-                Some((_, kept)) => *kept = index,
+                Some((_, current)) if revision(current) >= revision(&index) => {}
+                Some((_, current)) => *current = index,
                 None => found.push((object.label, index)),
             },
             Err(reason) => unreadable.push(UnreadableIndex { keyset: object.label, reason }),

@@ -128,7 +128,7 @@ impl Tokens {
         let mut pins = Vec::new();
         for token in tokens {
             let of_thread = token.clone();
-            match self.asked(self.module_of(&token)?, move |module| module.flags(&of_thread)) {
+            match self.query(self.module_of(&token)?, move |module| module.flags(&of_thread)) {
                 Ok(flags) => pins.push((token, flags)),
                 Err(error) => troubles.push(trouble_of(&token, &error.into())),
             }

@@ -41,17 +41,17 @@ pub(super) fn check_letter(
     current_holder: &CurrentHolder,
     described: &str,
 ) -> Result<(), KeysetError> {
-    let meant = KeysetHolder::of_letter(letter);
+    let addressee = KeysetHolder::of_letter(letter);
     let why = match current_holder {
         _ if options.replace_person => return Ok(()),
         CurrentHolder::NoKeys => return Ok(()),
-        CurrentHolder::Of(holder) if holder.is_same_person(&meant) => return Ok(()),
-        CurrentHolder::Of(holder) => format!("it belongs to {holder}, and the letter is for {meant}"),
+        CurrentHolder::Of(holder) if holder.is_same_person(&addressee) => return Ok(()),
+        CurrentHolder::Of(holder) => format!("it belongs to {holder}, and the letter is for {addressee}"),
         CurrentHolder::Unknown => "none of its certificates can be read, so its holder is unknown".to_owned(),
     };
     Err(KeysetError::Refused(format!(
         "cannot re-enroll the keyset {described}: {why}; choose another name, `--keyset NAME --new-token`, or add \
-         `--replace-person` to give the keyset to {meant}"
+         `--replace-person` to give the keyset to {addressee}"
     )))
 }
 
@@ -91,13 +91,13 @@ pub(super) fn check_reply(
                 .to_owned());
         }
     };
-    let meant = KeysetHolder::of_letter(letter);
+    let addressee = KeysetHolder::of_letter(letter);
     // Certificates of older encryption keys may carry a previous address.
     let new = reply.encryption.iter().filter(|delivered| delivered.answers.is_some());
     for certificate in new.map(|delivered| &delivered.certificate).chain([&reply.signing]) {
         let certified = KeysetHolder::of_certificate(certificate);
-        if !certified.is_same_person(&meant) {
-            return Err(format!("it certifies {certified}, and the letter is for {meant}"));
+        if !certified.is_same_person(&addressee) {
+            return Err(format!("it certifies {certified}, and the letter is for {addressee}"));
         }
         if let Some(holder) = holder.filter(|holder| !holder.is_same_person(&certified)) {
             return Err(format!(

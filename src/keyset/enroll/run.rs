@@ -114,12 +114,13 @@ impl EnrollmentRun<'_> {
         self.person.notice(Notice::Resuming { keyset: self.options.keyset.clone() });
         let pins = Some(NewTokenPins { pin, so_pin });
         let module = self.tokens.module_of(&info)?.clone();
-        let ours = session.index.pending.clone().filter(|pending| pending.reference == self.letter.reference.as_str());
+        let pending =
+            session.index.pending.clone().filter(|pending| pending.reference == self.letter.reference.as_str());
         // Never empty a token with an enrolled keyset, whatever its public index claims.
         let new_token =
-            session.index.keyset.keys.is_none() && ours.as_ref().map_or(new_token, |pending| pending.new_token);
+            session.index.keyset.keys.is_none() && pending.as_ref().map_or(new_token, |pending| pending.new_token);
         let target_token = TargetToken { module, info, pins, resumed: true, new_token };
-        match ours.map(|pending| pending.stage) {
+        match pending.map(|pending| pending.stage) {
             Some(EnrollmentStage::Requested { request }) => self.send(session, target_token, &request.0),
             Some(EnrollmentStage::Installing { request, made, .. }) => {
                 session.destroy(&made)?;
