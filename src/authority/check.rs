@@ -84,7 +84,7 @@ struct DatabaseCheck<'a> {
     /// The addresses of the administrators, by user id.
     administrators: HashMap<String, String>,
     /// The number of findings by concern.
-    seen: BTreeMap<String, usize>,
+    occurrences: BTreeMap<String, usize>,
     /// Whether all tables and columns can be read.
     is_readable: bool,
     report: DatabaseCheckReport,
@@ -119,8 +119,8 @@ impl Authority {
 impl<'a> DatabaseCheck<'a> {
     fn new(log: LogVerifier<'a>, now: Timestamp) -> Self {
         let LogVerifier { store, sealer, ca, .. } = log;
-        let (administrators, seen, report) = (HashMap::new(), BTreeMap::new(), DatabaseCheckReport::default());
-        Self { log, store, sealer, ca, now, administrators, seen, is_readable: true, report }
+        let (administrators, occurrences, report) = (HashMap::new(), BTreeMap::new(), DatabaseCheckReport::default());
+        Self { log, store, sealer, ca, now, administrators, occurrences, is_readable: true, report }
     }
 }
 
@@ -361,17 +361,17 @@ impl DatabaseCheck<'_> {
     fn add_finding(&mut self, concern: &str, what: String) {
         let is_plain = !what.contains(char::is_control);
         let what = if is_plain { what } else { what.escape_debug().to_string() };
-        let seen = self.seen.entry(concern.to_owned()).or_default();
-        *seen += 1;
-        if *seen <= MAX_LISTED_FINDINGS {
+        let occurrences = self.occurrences.entry(concern.to_owned()).or_default();
+        *occurrences += 1;
+        if *occurrences <= MAX_LISTED_FINDINGS {
             self.report.findings.push(DatabaseFinding { concern: concern.to_owned(), what });
         }
     }
 
     /// Adds the number of findings of each concern that are not listed.
     fn summarize(&mut self) {
-        for (concern, seen) in std::mem::take(&mut self.seen) {
-            if let Some(more) = seen.checked_sub(MAX_LISTED_FINDINGS).filter(|more| *more > 0) {
+        for (concern, occurrences) in std::mem::take(&mut self.occurrences) {
+            if let Some(more) = occurrences.checked_sub(MAX_LISTED_FINDINGS).filter(|more| *more > 0) {
                 self.add_finding(&concern, format!("and {more} more of this kind"));
             }
         }

@@ -136,9 +136,9 @@ impl Authority {
             PkiBody::Ir(_) | PkiBody::Krr(_) => self.enroll(request, now),
             PkiBody::CertConf(_) => self.confirm(&request, now),
             PkiBody::Error(_) => self.handle_client_error(&request, now),
-            PkiBody::Genm(asked) => {
-                let asked = asked.clone();
-                self.handle_genm(&request, &asked, now)
+            PkiBody::Genm(query) => {
+                let query = query.clone();
+                self.handle_genm(&request, &query, now)
             }
             other => Err(refuse(PkiFailureInfo::BAD_REQUEST, format!("{} is not supported", other.name()))),
         }
@@ -149,7 +149,7 @@ impl Authority {
     fn handle_genm(
         &self,
         request: &AuthenticatedRequest,
-        asked: &GeneralInfo,
+        query: &GeneralInfo,
         now: Timestamp,
     ) -> Result<Vec<u8>, RequestError> {
         // The state of a letter that another transaction has claimed is reported too: this client
@@ -160,15 +160,15 @@ impl Authority {
             self.check_approval(&letter, &self.user_of(&letter.user_id)?)?;
         }
         let mut information = GeneralInfo::new();
-        if asked.asks_for(oid::IT_CA_CERTS) {
+        if query.asks_for(oid::IT_CA_CERTS) {
             information.push(InfoTypeAndValue::ca_certs(&[der_of(&self.ca)?])?);
         }
-        if asked.asks_for(oid::IT_SIGN_KEY_PAIR_TYPES) {
+        if query.asks_for(oid::IT_SIGN_KEY_PAIR_TYPES) {
             let kinds = self.policy.signing.keys().iter().copied().map(key_pair_type);
             information.push(InfoTypeAndValue::sign_key_pair_types(&kinds.collect::<Vec<_>>())?);
         }
         if let KeyAlgorithm::Rsa(size) = self.policy.signing.default_key()
-            && asked.asks_for(oid::IT_CERT_REQ_TEMPLATE)
+            && query.asks_for(oid::IT_CERT_REQ_TEMPLATE)
         {
             information.push(InfoTypeAndValue::rsa_key_length(size.bits())?);
         }

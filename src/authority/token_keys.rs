@@ -93,13 +93,13 @@ impl TokenKeys {
             }
         }
         let secret = token.secret_keys()?;
-        let is_there = |label: &str| secret.iter().any(|key| key.label() == label);
-        if !is_there(ARCHIVE) {
+        let exists = |label: &str| secret.iter().any(|key| key.label() == label);
+        if !exists(ARCHIVE) {
             token.generate_archive_key(ARCHIVE, &KeyId::random()?)?;
             super::crash_point("authority.init.after_key");
         }
         for label in [RECORD_MAC, TEMPORARY] {
-            if !is_there(label) {
+            if !exists(label) {
                 token.generate_mac_key(label, &KeyId::random()?)?;
                 super::crash_point("authority.init.after_key");
             }
@@ -128,6 +128,6 @@ fn only<'a, K: Clone + 'a>(label: &str, mut found: impl Iterator<Item = &'a K>) 
 /// authority.
 pub fn token_at_last_pin_try(configuration: &Configuration) -> Option<TokenName> {
     let tokens = load_module(configuration).and_then(|module| Ok(module.tokens()?)).unwrap_or_default();
-    let is_it = |label: &str, state| label == configuration.token.label && state == PinState::FinalTry;
-    tokens.iter().find(|token| is_it(&token.label, token.pin_state)).map(TokenInfo::name)
+    let is_ours_at_last_try = |label: &str, state| label == configuration.token.label && state == PinState::FinalTry;
+    tokens.iter().find(|token| is_ours_at_last_try(&token.label, token.pin_state)).map(TokenInfo::name)
 }
