@@ -62,16 +62,16 @@ pub fn check_reply(request: &PkiMessage, reply: &[u8], secret: &[u8]) -> Result<
         (Err(ProtectionError::Missing), PkiBody::Error(_)) => false,
         (Err(error), _) => return Err(ReplyRefusal::Unauthenticated(error)),
     };
-    let (asked, answered) = (request.header(), reply.header());
-    if asked.transaction_id != answered.transaction_id {
+    let (sent, received) = (request.header(), reply.header());
+    if sent.transaction_id != received.transaction_id {
         return Err(ReplyRefusal::WrongTransaction);
     }
-    if answered.recip_nonce != asked.sender_nonce {
+    if received.recip_nonce != sent.sender_nonce {
         return Err(ReplyRefusal::WrongMessage);
     }
     match (proven, reply.body()) {
         (false, PkiBody::Error(error)) => Ok(CheckedReply::UnauthenticatedError(error.clone())),
-        _ if answered.pvno != asked.pvno => Err(ReplyRefusal::WrongVersion(answered.pvno.number())),
+        _ if received.pvno != sent.pvno => Err(ReplyRefusal::WrongVersion(received.pvno.number())),
         _ => Ok(CheckedReply::Authenticated(reply)),
     }
 }
@@ -86,18 +86,18 @@ pub fn draft_reply(
     body: PkiBody,
     now: jiff::Timestamp,
 ) -> Result<Draft, CmpError> {
-    let asked = request.header();
+    let request_header = request.header();
     let header = PkiHeader {
-        pvno: if asked.pvno.is_supported() { asked.pvno } else { Pvno::CMP2000 },
+        pvno: if request_header.pvno.is_supported() { request_header.pvno } else { Pvno::CMP2000 },
         sender: GeneralName::DirectoryName(sender.clone()),
-        recipient: asked.sender.clone(),
+        recipient: request_header.sender.clone(),
         message_time: Some(generalized_time(now)?),
         protection_alg: None,
-        sender_kid: asked.sender_kid.clone(),
+        sender_kid: request_header.sender_kid.clone(),
         recip_kid: None,
-        transaction_id: asked.transaction_id.clone(),
+        transaction_id: request_header.transaction_id.clone(),
         sender_nonce: Some(fresh_nonce()?),
-        recip_nonce: asked.sender_nonce.clone(),
+        recip_nonce: request_header.sender_nonce.clone(),
         free_text: None,
         general_info: None,
     };

@@ -134,7 +134,7 @@ impl AssuanClient {
     /// Sends `BYE` and lets the program exit by itself.
     pub(super) fn end(mut self) {
         self.0.tell(b"BYE\n");
-        self.0.done();
+        self.0.mark_done();
     }
 
     fn answer(&mut self) -> Result<AssuanResponse, PrompterError> {

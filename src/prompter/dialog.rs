@@ -25,7 +25,7 @@ pub struct Dialog {
     backend: DialogBackend,
     environment: PromptEnvironment,
     /// a pinentry that has returned a PIN and still runs
-    kept: Option<AssuanClient>,
+    open_client: Option<AssuanClient>,
 }
 
 enum DialogBackend {
@@ -66,7 +66,7 @@ impl Dialog {
     }
 
     fn new(backend: DialogBackend, environment: &PromptEnvironment) -> Self {
-        Self { backend, environment: environment.clone(), kept: None }
+        Self { backend, environment: environment.clone(), open_client: None }
     }
 
     fn choose_automatically(environment: &PromptEnvironment) -> Result<Self, PrompterError> {
@@ -135,14 +135,14 @@ impl Dialog {
     /// Errors as for [`Dialog::pin`].
     pub fn pin_and_keep_open(&mut self, ask: &PromptRequest) -> Result<Pin, PrompterError> {
         let DialogBackend::Pinentry(pinentry) = &self.backend else { return self.pin(ask) };
-        let (pin, assuan_client) = pinentry.pin_and_keep_open(self.kept.take(), ask, &self.environment)?;
-        self.kept = Some(assuan_client);
+        let (pin, assuan_client) = pinentry.pin_and_keep_open(self.open_client.take(), ask, &self.environment)?;
+        self.open_client = Some(assuan_client);
         Ok(pin)
     }
 
     /// Returns whether a pinentry still runs and can prompt again in the same place.
     pub fn is_reusable(&self) -> bool {
-        match (&self.backend, &self.kept) {
+        match (&self.backend, &self.open_client) {
             (DialogBackend::Pinentry(pinentry), Some(assuan_client)) => pinentry.is_reusable(assuan_client),
             _ => false,
         }
@@ -224,7 +224,7 @@ impl Dialog {
         let deadline = self.environment.deadline();
         PinSource::Descriptor(number).read_within(None, self.environment.descriptors(), deadline).map_err(|error| {
             match error {
-                PrompterError::NobodyAnswered { .. } => self.nobody(ask),
+                PrompterError::NobodyAnswered { .. } => self.no_answer(ask),
                 PrompterError::Withdrawn { .. } => PrompterError::Withdrawn { what: ask.what() },
                 other => other,
             }
@@ -259,13 +259,13 @@ impl Dialog {
 
     fn broke(&self, source: io::Error, ask: &PromptRequest) -> PrompterError {
         match source.kind() {
-            io::ErrorKind::TimedOut => self.nobody(ask),
+            io::ErrorKind::TimedOut => self.no_answer(ask),
             REQUESTER_GONE => PrompterError::Withdrawn { what: ask.what() },
             _ => PrompterError::Terminal { source },
         }
     }
 
-    fn nobody(&self, ask: &PromptRequest) -> PrompterError {
+    fn no_answer(&self, ask: &PromptRequest) -> PrompterError {
         PrompterError::NobodyAnswered { what: ask.what(), waited: self.environment.timeout() }
     }
 }

@@ -129,15 +129,15 @@ impl Prompter {
     /// # Errors
     /// [`PrompterError::Cancelled`], [`PrompterError::Differ`], and errors of the source.
     pub fn new_pin(&self, what: &str, rule: Option<PinRule>) -> Result<Pin, PrompterError> {
-        let kept =
+        let checked =
             |pin: Pin| rule.map_or(Ok(()), |rule| rule.check(&pin)).map(|()| pin).map_err(PrompterError::NotAPin);
         if self.new_pin != PinSource::Prompt {
-            return self.read(&self.new_pin).and_then(kept);
+            return self.read(&self.new_pin).and_then(checked);
         }
-        let said = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
+        let rule_text = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
         let mut last = PrompterError::Differ;
         for _ in 0..NEW_PIN_ROUNDS {
-            let first = match self.typed(&format!("New PIN for {what}{said}"), what).and_then(kept) {
+            let first = match self.typed(&format!("New PIN for {what}{rule_text}"), what).and_then(checked) {
                 // Report the violation before the second entry.
                 Err(error @ PrompterError::NotAPin(_)) => {
                     self.say(&format!("{error}."));

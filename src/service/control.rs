@@ -67,7 +67,7 @@ impl ControlSocket {
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
-            Ok(there) if !there.file_type().is_socket() => {
+            Ok(metadata) if !metadata.file_type().is_socket() => {
                 return Err(refuse("the path is not a socket; remove that file".to_owned()));
             }
             Ok(_) => match BlockingStream::connect(path) {
@@ -94,7 +94,7 @@ impl ControlSocket {
     /// connections finish.
     pub(super) async fn accept(self, routes: Router, mut closed: watch::Receiver<bool>) {
         let Self { listener, file } = self;
-        let places = Arc::new(Semaphore::new(limits::MAX_CONTROL_CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(limits::MAX_CONTROL_CONNECTIONS));
         let mut connections = JoinSet::new();
         let state = closed.clone();
         loop {
@@ -103,11 +103,11 @@ impl ControlSocket {
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) if is_same_user(&stream) => {
-                        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                        let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
                         let (routes, state) = (routes.clone(), state.clone());
                         connections.spawn(async move {
                             connection::serve_http1(stream, local_peer(), routes, state).await;
-                            drop(place);
+                            drop(permit);
                         });
                     }
                     Ok(_) => tracing::warn!("rejected a connection of another user to the control socket"),
@@ -209,12 +209,12 @@ fn post(path: &Path, request: &str, body: &[u8], time: Duration) -> Result<Optio
     match split(&answer) {
         Some((200, body)) if !body.is_empty() => Ok(Some(body.to_vec())),
         Some((status, body)) => {
-            let said = String::from_utf8_lossy(body.get(..body.len().min(400)).unwrap_or(body));
-            let said = said.trim().escape_debug().to_string();
+            let message = String::from_utf8_lossy(body.get(..body.len().min(400)).unwrap_or(body));
+            let message = message.trim().escape_debug().to_string();
             if status == 403 {
-                return Err(ServiceError::Unverified(said));
+                return Err(ServiceError::Unverified(message));
             }
-            Err(refuse(format!("`serve` answered {status}: {said}")))
+            Err(refuse(format!("`serve` answered {status}: {message}")))
         }
         None => Err(refuse("`serve` closed the connection without a response; see its log".to_owned())),
     }

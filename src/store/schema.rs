@@ -47,7 +47,7 @@ impl Store {
     /// Lists differences from the schema of the migrations: missing, additional or different
     /// tables, indexes, triggers and views. SQLite's own tables (`ANALYZE`) are ignored.
     pub fn schema_problems(&self) -> Result<Vec<String>, StoreError> {
-        self.beside(|database| {
+        self.on_separate_connection(|database| {
             let expected = Database::in_memory()?.form()?;
             let mut found = database.form()?;
             let mut problems = Vec::new();
@@ -69,13 +69,13 @@ impl Store {
     /// Lists values of a different type than their column, in the tables that exist: SQLite stores
     /// text in a bytes column, and vice versa.
     pub fn ill_typed_values(&self) -> Result<Vec<String>, StoreError> {
-        self.beside(|database| {
+        self.on_separate_connection(|database| {
             let mut fresh = Database::in_memory()?;
             let found = database.form()?;
             let mut problems = Vec::new();
             for (kind, table) in fresh.form()?.into_keys() {
-                let is_there = found.contains_key(&(kind.clone(), table.clone()));
-                if kind != "table" || table == "_sqlx_migrations" || !is_there {
+                let exists = found.contains_key(&(kind.clone(), table.clone()));
+                if kind != "table" || table == "_sqlx_migrations" || !exists {
                     continue;
                 }
                 let columns = fresh.columns(&table)?;
@@ -87,7 +87,7 @@ impl Store {
 
     /// Counts the log rows that a walk does not reach, because entries are numbered from 1.
     pub fn stray_log_rows(&self) -> Result<u64, StoreError> {
-        self.beside(|database| {
+        self.on_separate_connection(|database| {
             let sql = "SELECT COUNT(*) AS stray FROM audit WHERE typeof(number) <> 'integer' OR number < 1";
             let stray = database.query_one(sqlx::query(sql), |row| row.get::<i64>("stray"))?;
             Ok(stray.unwrap_or_default().unsigned_abs())
@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// Reads on a separate connection, so that nobody waits for it, however large the database is.
-    pub(super) fn beside<T: Send + 'static>(
+    pub(super) fn on_separate_connection<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {

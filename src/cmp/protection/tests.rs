@@ -67,12 +67,12 @@ fn too_much_work_is_refused_before_it_is_done() {
     let begun = std::time::Instant::now();
     let (sha256, hmac) = (algorithm(oid::SHA256), algorithm(oid::HMAC_SHA256));
     for count in [100_001, u64::from(u32::MAX), u64::MAX] {
-        let asked = claiming(oid::PASSWORD_BASED_MAC, Some(pbm(&[1; 16], &sha256, count, &hmac)));
-        assert_eq!(asked, Err(ProtectionError::TooManyIterations { asked: count, allowed: 100_000 }));
+        let refused = claiming(oid::PASSWORD_BASED_MAC, Some(pbm(&[1; 16], &sha256, count, &hmac)));
+        assert_eq!(refused, Err(ProtectionError::TooManyIterations { requested: count, allowed: 100_000 }));
     }
     for count in [262_145, u64::MAX] {
-        let asked = claiming(oid::PBMAC1, Some(pbmac1(&[1; 16], count, Some(32), Some(oid::HMAC_SHA512))));
-        assert_eq!(asked, Err(ProtectionError::TooManyIterations { asked: count, allowed: 262_144 }));
+        let refused = claiming(oid::PBMAC1, Some(pbmac1(&[1; 16], count, Some(32), Some(oid::HMAC_SHA512))));
+        assert_eq!(refused, Err(ProtectionError::TooManyIterations { requested: count, allowed: 262_144 }));
     }
     assert!(begun.elapsed() < std::time::Duration::from_secs(1));
 }

@@ -121,7 +121,7 @@ fn after_closing_the_file_alone_is_a_complete_copy() {
     std::thread::scope(|scope| {
         let store = &store;
         scope.spawn(move || {
-            store.beside(move |database| {
+            store.on_separate_connection(move |database| {
                 database.query_all(sqlx::query("SELECT id FROM users"), |row| row.get::<String>("id"))?;
                 begun.send(()).unwrap();
                 let _ = released.recv_timeout(Duration::from_secs(20));
