@@ -206,7 +206,6 @@ impl Pending {
 /// The indexes that can be read, and those that cannot.
 pub(super) type Indexes<T> = (Vec<T>, Vec<UnreadableIndex>);
 
-/// An unreadable index.
 pub(super) struct UnreadableIndex {
     /// Its label, which is the keyset's name.
     pub keyset: String,

@@ -85,7 +85,6 @@ impl Terminal {
         self.file.write_all(format!("{}\n", showable(line)).as_bytes())
     }
 
-    /// Asks without echo.
     pub(super) fn ask_without_echo(&mut self, prompt: &str) -> io::Result<TerminalInput> {
         self.ask(prompt, false)
     }

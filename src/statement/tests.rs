@@ -71,7 +71,6 @@ impl Parties {
         }
     }
 
-    /// The JSON that was signed.
     fn statement_json_of(&self, signed: &SignedStatement) -> Vec<u8> {
         signed
             .verify(&self.certificate, self.ca(), StatementChannel::Online, now())

@@ -44,7 +44,6 @@ impl PinSession {
         Self { token: slot.token().clone(), by: UnlockedBy::Pin { pin, _slot: slot } }
     }
 
-    /// For an active session.
     pub(super) fn active_session(token: Token, number: u64) -> Self {
         Self { token, by: UnlockedBy::ActiveSession(number) }
     }

@@ -21,7 +21,6 @@ use super::{
 
 const OPERATION: &str = "enroll";
 
-/// One run of an enrollment.
 pub(super) struct EnrollmentRun<'a> {
     pub tokens: &'a Tokens,
     pub transport: &'a dyn Transport,

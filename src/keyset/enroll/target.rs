@@ -7,7 +7,6 @@ use super::super::choose::{describe_found, in_use, list_or, one_token};
 use super::super::{FoundKeyset, KeysetError, Tokens, UnreadableToken};
 use super::{EnrollOptions, NewToken, person_check};
 
-/// The target of an enrollment.
 #[derive(Debug)]
 pub(super) enum EnrollmentTarget {
     /// A token that is still to be created, or whose creation was interrupted: its new PIN is

@@ -383,7 +383,6 @@ impl Module {
         &self.inner.module_state
     }
 
-    /// The token in a slot.
     pub(super) fn token_in(&self, slot: Slot) -> Result<TokenInfo, TokenError> {
         let slots = self.slots()?;
         let found = slots.iter().find(|(other, _)| *other == slot);

@@ -203,12 +203,10 @@ impl Token {
         Some(self.inner.active_session.load(Ordering::SeqCst)).filter(|number| *number != 0)
     }
 
-    /// Sets the active session.
     pub(super) fn set_active_session(&self, active_session: Option<u64>) {
         self.inner.active_session.store(active_session.unwrap_or(0), Ordering::SeqCst);
     }
 
-    /// The queue for PINs.
     pub(super) fn pin_queue(&self) -> &PinQueue {
         &self.inner.pin_queue
     }

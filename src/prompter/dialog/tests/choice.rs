@@ -12,7 +12,6 @@ fn chosen(method: &str, environment: &PromptEnvironment) -> String {
     }
 }
 
-/// A pinentry of this flavor.
 fn pinentry(test_dir: &TestDir, name: &str, flavor: &str) -> PathBuf {
     test_dir.script(name, &format!("echo OK; read command; printf 'D {flavor}\\nOK\\n'; read bye; echo OK"))
 }
