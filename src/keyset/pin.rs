@@ -13,9 +13,9 @@ use super::{
 
 const OPERATION: &str = "set a new PIN";
 
-/// Asks for the old PIN and a new one, and changes it. The old PIN is verified, with one try, before
-/// the new one is requested. The new PIN also applies to other keysets on
-/// the token; a notice says so.
+/// Asks for the old PIN and a new one, and changes it. The old PIN is verified, with one try,
+/// before the new one is requested. The new PIN also applies to other keysets on the token; a
+/// notice says so.
 pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn UserPrompter) -> Result<(), KeysetError> {
     let operation = "change the PIN";
     let no_pin = |reason: NoPin| KeysetError::NoPin { operation, token: Some(keyset.token.name()), reason };

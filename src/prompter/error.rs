@@ -42,8 +42,8 @@ pub enum PrompterError {
     },
     /// No terminal is available for the prompt.
     #[error(
-        "cannot {operation}: there is no terminal ({source}); use a PIN source, e.g. --pin-source file:PATH (for a new PIN, \
-         --new-pin-source)"
+        "cannot {operation}: there is no terminal ({source}); use a PIN source, e.g. --pin-source file:PATH (for a new \
+         PIN, --new-pin-source)"
     )]
     NoTerminal {
         /// The intended prompt.
