@@ -29,7 +29,7 @@ mod tests {
     use super::{is_address_sign, is_invisible};
 
     #[test]
-    fn signs_of_addresses_are_found_in_each_width() {
+    fn characters_of_addresses_are_found_in_each_width() {
         for character in "<>@\u{fe64}\u{fe65}\u{fe6b}\u{ff1c}\u{ff1e}\u{ff20}".chars() {
             assert!(is_address_sign(character), "{character:?}");
         }
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_seen_is_not_in_the_list() {
+    fn visible_characters_are_not_in_the_list() {
         for character in "aZ09 é\u{301}山🧪\u{fe0f}-'…\u{a0}\t\n".chars() {
             assert!(!is_invisible(character), "{character:?}");
         }

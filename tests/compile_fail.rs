@@ -31,8 +31,8 @@ fn a_permit_is_good_once() {
 }
 
 #[test]
-fn an_unlock_permits_one_operation() {
-    check("unlock_twice.rs");
+fn a_pin_session_permits_one_operation() {
+    check("pin_session_twice.rs");
 }
 
 #[test]

@@ -43,7 +43,7 @@ const LOG_CONTRADICTED: &str =
 const LOG_CHANGED: &str = "its audit log was altered in the database, so it executes no more commands; stop the \
                            authority, and see its log";
 
-/// The same refusal for every signer who is not an administrator.
+/// Refuses every signer who is not an administrator in the same words.
 const NOT_AN_ADMINISTRATOR: &str =
     "the signer is not an administrator of this authority, or the certificate is not current";
 
@@ -224,20 +224,20 @@ impl Authority {
         claimed: &Certificate,
         now: Timestamp,
     ) -> Result<(UserRecord, Certificate), RequestError> {
-        let nobody = || refuse(NOT_AN_ADMINISTRATOR);
-        let record = self.certificate(&claimed.serial().to_string())?.ok_or_else(nobody)?;
+        let not_an_administrator = || refuse(NOT_AN_ADMINISTRATOR);
+        let record = self.certificate(&claimed.serial().to_string())?.ok_or_else(not_an_administrator)?;
         let is_theirs = record.certificate.as_deref() == Some(claimed.as_der())
             && record.intent.kind == CertificateKind::Signing
             && record.state == CertificateState::Current;
-        let user_id = record.intent.user_id.as_ref().filter(|_| is_theirs).ok_or_else(nobody)?;
+        let user_id = record.intent.user_id.as_ref().filter(|_| is_theirs).ok_or_else(not_an_administrator)?;
         let anchors = std::slice::from_ref(&self.ca);
-        path::verify(claimed, &[], anchors, CertificatePurpose::Signing, now).map_err(|_| nobody())?;
+        path::verify(claimed, &[], anchors, CertificatePurpose::Signing, now).map_err(|_| not_an_administrator())?;
         let user = self.user_of(user_id)?;
         // The row names the owner of the certificate, but only the certificate is signed by the CA.
         if !claimed.emails().iter().any(|email| normalize_email(email) == user.email_key) {
-            return Err(nobody());
+            return Err(not_an_administrator());
         }
-        let grant = self.role_of(&user, Role::Administrator)?.ok_or_else(nobody)?;
+        let grant = self.role_of(&user, Role::Administrator)?.ok_or_else(not_an_administrator)?;
         if !grant.counts_at(now) {
             let from = grant.counts_from.unwrap_or(now);
             return Err(refuse(format!("the signer's administrator role takes effect only from {from} on")));

@@ -46,7 +46,7 @@ struct State {
     /// Certificates of unfinished enrollments, by serial number.
     intended: HashMap<Key, Intended>,
     /// The user and the serial numbers in the reply, by transaction.
-    answered: HashMap<Key, (Key, Vec<Key>)>,
+    transactions: HashMap<Key, (Key, Vec<Key>)>,
     /// All certificates of users, by serial number.
     certificates: HashMap<Key, LoggedCertificate>,
     /// Used and voided letters. A claimed letter listed as void becomes void unless its transaction
@@ -342,7 +342,7 @@ impl State {
         }
         let mut serials = vec![entry.key("signing")?];
         serials.extend(entry.keys("delivered"));
-        self.answered.insert(entry.key("transaction")?, (entry.key("user")?, serials));
+        self.transactions.insert(entry.key("transaction")?, (entry.key("user")?, serials));
         Ok(())
     }
 
@@ -352,7 +352,7 @@ impl State {
         let transaction = entry.key("transaction")?;
         // Older versions did not record the letter of an implicit confirmation.
         let letter = entry.key("reference").ok().or_else(|| self.letter_of(transaction));
-        let Some((user, serials)) = self.answered.remove(&transaction) else { return Ok(()) };
+        let Some((user, serials)) = self.transactions.remove(&transaction) else { return Ok(()) };
         for serial in serials {
             let Some(intended) = self.intended.remove(&serial) else { continue };
             let person = self.person(user);
@@ -383,7 +383,7 @@ impl State {
     fn enrollment_given_up(&mut self, entry: &Entry<'_>) -> Result<(), MalformedLogEntry> {
         let transaction = entry.key("transaction")?;
         self.claims.remove(&entry.key("reference")?);
-        let (_, serials) = self.answered.remove(&transaction).unwrap_or_default();
+        let (_, serials) = self.transactions.remove(&transaction).unwrap_or_default();
         let mut given_up: Vec<Key> = entry.keys("given_up").collect();
         given_up.extend(serials);
         given_up.extend(

@@ -84,7 +84,7 @@ struct DatabaseCheck<'a> {
     /// The addresses of the administrators, by user id.
     administrators: HashMap<String, String>,
     /// The number of findings by concern.
-    seen: BTreeMap<String, usize>,
+    occurrences: BTreeMap<String, usize>,
     /// Whether all tables and columns can be read.
     is_readable: bool,
     report: DatabaseCheckReport,
@@ -119,8 +119,8 @@ impl Authority {
 impl<'a> DatabaseCheck<'a> {
     fn new(log: LogVerifier<'a>, now: Timestamp) -> Self {
         let LogVerifier { store, sealer, ca, .. } = log;
-        let (administrators, seen, report) = (HashMap::new(), BTreeMap::new(), DatabaseCheckReport::default());
-        Self { log, store, sealer, ca, now, administrators, seen, is_readable: true, report }
+        let (administrators, occurrences, report) = (HashMap::new(), BTreeMap::new(), DatabaseCheckReport::default());
+        Self { log, store, sealer, ca, now, administrators, occurrences, is_readable: true, report }
     }
 }
 
@@ -303,8 +303,8 @@ impl DatabaseCheck<'_> {
         let email = record.intent.user_id.as_ref().and_then(|user| self.administrators.get(user));
         let Some(email) = email.filter(|_| record.state == CertificateState::Current) else { return };
         let certificate = record.certificate.as_deref().and_then(|der| Certificate::from_der(der).ok());
-        let told = certificate.and_then(|certificate| expiry::administrators(email, &certificate, self.now));
-        self.report.ending.extend(told);
+        let warning = certificate.and_then(|certificate| expiry::administrators(email, &certificate, self.now));
+        self.report.ending.extend(warning);
     }
 
     /// Lists the expiry of the authority's own certificates. A stopped authority renews those of
@@ -318,8 +318,8 @@ impl DatabaseCheck<'_> {
                 found => found?.and_then(|record| record.certificate),
             };
             let certificate = stored.and_then(|der| Certificate::from_der(&der).ok());
-            let told = certificate.and_then(|certificate| expiry::own(kind, &certificate, self.now));
-            self.report.ending.extend(told);
+            let warning = certificate.and_then(|certificate| expiry::own(kind, &certificate, self.now));
+            self.report.ending.extend(warning);
         }
         Ok(())
     }
@@ -361,17 +361,17 @@ impl DatabaseCheck<'_> {
     fn add_finding(&mut self, concern: &str, what: String) {
         let is_plain = !what.contains(char::is_control);
         let what = if is_plain { what } else { what.escape_debug().to_string() };
-        let seen = self.seen.entry(concern.to_owned()).or_default();
-        *seen += 1;
-        if *seen <= MAX_LISTED_FINDINGS {
+        let occurrences = self.occurrences.entry(concern.to_owned()).or_default();
+        *occurrences += 1;
+        if *occurrences <= MAX_LISTED_FINDINGS {
             self.report.findings.push(DatabaseFinding { concern: concern.to_owned(), what });
         }
     }
 
     /// Adds the number of findings of each concern that are not listed.
     fn summarize(&mut self) {
-        for (concern, seen) in std::mem::take(&mut self.seen) {
-            if let Some(more) = seen.checked_sub(MAX_LISTED_FINDINGS).filter(|more| *more > 0) {
+        for (concern, occurrences) in std::mem::take(&mut self.occurrences) {
+            if let Some(more) = occurrences.checked_sub(MAX_LISTED_FINDINGS).filter(|more| *more > 0) {
                 self.add_finding(&concern, format!("and {more} more of this kind"));
             }
         }

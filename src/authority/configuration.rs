@@ -52,7 +52,7 @@ pub struct ListenConfiguration {
     pub https: SocketAddr,
     /// The base URL that letters name; `None`: derived from `http`.
     pub public_url: Option<String>,
-    /// The same for HTTPS; `None`: derived from `https`.
+    /// The public URLs of HTTPS; `None`: derived from `https`.
     pub public_https_url: Option<String>,
     /// Whether anybody may search for certificates by e-mail address.
     pub certificate_search: bool,

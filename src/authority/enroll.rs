@@ -136,9 +136,9 @@ impl Authority {
             PkiBody::Ir(_) | PkiBody::Krr(_) => self.enroll(request, now),
             PkiBody::CertConf(_) => self.confirm(&request, now),
             PkiBody::Error(_) => self.handle_client_error(&request, now),
-            PkiBody::Genm(asked) => {
-                let asked = asked.clone();
-                self.handle_genm(&request, &asked, now)
+            PkiBody::Genm(query) => {
+                let query = query.clone();
+                self.handle_genm(&request, &query, now)
             }
             other => Err(refuse(PkiFailureInfo::BAD_REQUEST, format!("{} is not supported", other.name()))),
         }
@@ -149,7 +149,7 @@ impl Authority {
     fn handle_genm(
         &self,
         request: &AuthenticatedRequest,
-        asked: &GeneralInfo,
+        query: &GeneralInfo,
         now: Timestamp,
     ) -> Result<Vec<u8>, RequestError> {
         // The state of a letter that another transaction has claimed is reported too: this client
@@ -159,20 +159,20 @@ impl Authority {
         if letter.purpose == TemporaryKeyPurpose::Recover {
             self.check_approval(&letter, &self.user_of(&letter.user_id)?)?;
         }
-        let mut told = GeneralInfo::new();
-        if asked.asks_for(oid::IT_CA_CERTS) {
-            told.push(InfoTypeAndValue::ca_certs(&[der_of(&self.ca)?])?);
+        let mut information = GeneralInfo::new();
+        if query.asks_for(oid::IT_CA_CERTS) {
+            information.push(InfoTypeAndValue::ca_certs(&[der_of(&self.ca)?])?);
         }
-        if asked.asks_for(oid::IT_SIGN_KEY_PAIR_TYPES) {
+        if query.asks_for(oid::IT_SIGN_KEY_PAIR_TYPES) {
             let kinds = self.policy.signing.keys().iter().copied().map(key_pair_type);
-            told.push(InfoTypeAndValue::sign_key_pair_types(&kinds.collect::<Vec<_>>())?);
+            information.push(InfoTypeAndValue::sign_key_pair_types(&kinds.collect::<Vec<_>>())?);
         }
         if let KeyAlgorithm::Rsa(size) = self.policy.signing.default_key()
-            && asked.asks_for(oid::IT_CERT_REQ_TEMPLATE)
+            && query.asks_for(oid::IT_CERT_REQ_TEMPLATE)
         {
-            told.push(InfoTypeAndValue::rsa_key_length(size.bits())?);
+            information.push(InfoTypeAndValue::rsa_key_length(size.bits())?);
         }
-        Ok(request.reply_protection().protect(self.name(), PkiBody::Genp(told), Vec::new(), now)?)
+        Ok(request.reply_protection().protect(self.name(), PkiBody::Genp(information), Vec::new(), now)?)
     }
 
     /// Reads the letter's current state, under this message's lock.

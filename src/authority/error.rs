@@ -1,4 +1,5 @@
 //! Faults of the authority itself. A refusal is an answer, not an error.
+#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use std::path::PathBuf;
 
@@ -32,21 +33,11 @@ pub enum AuthorityError {
     /// The state directory cannot be created or read.
     #[error("cannot use the state directory {}: {source}; check its owner, its permissions and the free space on \
              its disk, or name another `state`", path.display())]
-    State {
-        /// The directory.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    State { path: PathBuf, source: std::io::Error },
     /// No token has the configured label.
     #[error("cannot find a token labeled {label:?} in {}; run `tokenkeep authority init`, or correct `label` or \
              `module`", module.display())]
-    TokenAbsent {
-        /// The label.
-        label: String,
-        /// The module.
-        module: PathBuf,
-    },
+    TokenAbsent { label: String, module: PathBuf },
     /// A CMP message could not be built.
     #[error(transparent)]
     Cmp(#[from] CmpError),
@@ -81,7 +72,6 @@ pub enum AuthorityError {
          but the database has {found} of these unaltered; restore the database from a backup"
     )]
     History {
-        /// The user's e-mail address.
         email: String,
         /// The number of certificates according to the log.
         logged: usize,
@@ -104,12 +94,7 @@ pub enum AuthorityError {
     Der(#[from] der::Error),
     /// A value could not be encoded.
     #[error("cannot encode {what}: {reason}; please report this bug")]
-    Encode {
-        /// The value.
-        what: &'static str,
-        /// The reason.
-        reason: String,
-    },
+    Encode { what: &'static str, reason: String },
     /// The system returned no random bytes.
     #[error("cannot generate random bytes: {0}; try again, and check the system log if it persists")]
     Random(String),
@@ -120,12 +105,7 @@ pub enum AuthorityError {
     #[error(
         "cannot make {address:?} the first administrator: {reason}; give `--first-administrator` an e-mail address"
     )]
-    Administrator {
-        /// The given address.
-        address: String,
-        /// The reason.
-        reason: String,
-    },
+    Administrator { address: String, reason: String },
 }
 
 impl AuthorityError {
@@ -157,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_says_the_next_step() {
+    fn every_error_names_the_next_step() {
         for error in [
             AuthorityError::State { path: "/state".into(), source: std::io::ErrorKind::PermissionDenied.into() },
             AuthorityError::Mismatch("its token has no CA key".into()),
@@ -174,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_passes_is_said_to_those_who_ask() {
+    fn a_temporary_fault_is_reported_without_the_path() {
         let path = || PathBuf::from("/state/authority.db");
         for (error, said) in [
             (StoreError::Locked(path()), Some("locked by another program")),

@@ -82,9 +82,9 @@ impl<'a> PreparedInit<'a> {
         policy.check_own_keys(configuration)?;
         let begun_with = StateDirectory::find_started_init(configuration)?;
         let module = load_module(configuration)?;
-        let is_there =
+        let exists =
             |serial: &String| Ok::<_, TokenError>(module.tokens()?.iter().any(|token| token.serial == *serial));
-        if !begun_with.as_ref().map(is_there).transpose()?.unwrap_or(false) {
+        if !begun_with.as_ref().map(exists).transpose()?.unwrap_or(false) {
             module.refuse_taken_label(&configuration.token.label)?;
         }
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);

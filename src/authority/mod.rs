@@ -25,7 +25,6 @@ mod enroll;
 mod error;
 mod expiry;
 mod init;
-mod last_pin_try;
 mod log_verifier;
 mod policy;
 mod records;
@@ -55,8 +54,8 @@ pub use self::configuration::{
 };
 pub use self::error::AuthorityError;
 pub use self::init::{PreparedInit, init};
-pub use self::last_pin_try::token_at_last_pin_try;
 pub use self::rejection::Rejection;
+pub use self::token_keys::token_at_last_pin_try;
 use crate::crash_point;
 use crate::pki::{Certificate, EmailAddress};
 use crate::statement::Instance;

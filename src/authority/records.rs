@@ -26,7 +26,7 @@ impl Authority {
         Ok(records.into_iter().map(|record| self.certificate_as_logged(record)).collect())
     }
 
-    /// The same for listings: an unreadable row does not hide the others.
+    /// Like `certificates_of`, for listings: an unreadable row does not hide the others.
     pub(super) fn readable_certificates_of(&self, user_id: &str) -> Result<Vec<CertificateRecord>, AuthorityError> {
         let records = self.store.readable_certificates_of_user(user_id)?;
         Ok(records.into_iter().map(|record| self.certificate_as_logged(record)).collect())

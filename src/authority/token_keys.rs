@@ -3,9 +3,9 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::token::check::StoredObject;
-use crate::token::{KeyAlgorithm, KeyId, SecretKey, Token, TokenError, TokenKey};
+use crate::token::{KeyAlgorithm, KeyId, PinState, SecretKey, Token, TokenError, TokenInfo, TokenKey, TokenName};
 
-use super::AuthorityError;
+use super::{AuthorityError, Configuration, load_module};
 
 const CA: &str = "CA signing key";
 const RESPONSE: &str = "CMP response key";
@@ -93,13 +93,13 @@ impl TokenKeys {
             }
         }
         let secret = token.secret_keys()?;
-        let is_there = |label: &str| secret.iter().any(|key| key.label() == label);
-        if !is_there(ARCHIVE) {
+        let exists = |label: &str| secret.iter().any(|key| key.label() == label);
+        if !exists(ARCHIVE) {
             token.generate_archive_key(ARCHIVE, &KeyId::random()?)?;
             super::crash_point("authority.init.after_key");
         }
         for label in [RECORD_MAC, TEMPORARY] {
-            if !is_there(label) {
+            if !exists(label) {
                 token.generate_mac_key(label, &KeyId::random()?)?;
                 super::crash_point("authority.init.after_key");
             }
@@ -121,4 +121,13 @@ fn only<'a, K: Clone + 'a>(label: &str, mut found: impl Iterator<Item = &'a K>) 
         (None, _) => Err(AuthorityError::Mismatch(format!("the token has no {label}"))),
         (Some(_), Some(_)) => Err(AuthorityError::Mismatch(format!("the token has more than one {label}"))),
     }
+}
+
+/// Returns the authority's token if its PIN has one try left, so that a person can be warned before
+/// the PIN prompt. Errors are left to the opening of the
+/// authority.
+pub fn token_at_last_pin_try(configuration: &Configuration) -> Option<TokenName> {
+    let tokens = load_module(configuration).and_then(|module| Ok(module.tokens()?)).unwrap_or_default();
+    let is_ours_at_last_try = |label: &str, state| label == configuration.token.label && state == PinState::FinalTry;
+    tokens.iter().find(|token| is_ours_at_last_try(&token.label, token.pin_state)).map(TokenInfo::name)
 }

@@ -4,7 +4,7 @@
 use super::authenticate::AuthenticatedRequest;
 use super::rejection::Rejection;
 use crate::cmp::{CertReqMsg, GeneralInfoExt as _, PkiBody, PkiFailureInfo, Pvno, TransportPublicKey, Utf8Pairs};
-use crate::pki::proof_of_possession;
+use crate::pki::signature::verify_possession;
 use crate::store::TemporaryKeyPurpose;
 use crate::token::{KeyAlgorithm, KeysetName, SecurityLevel};
 
@@ -145,13 +145,8 @@ fn signing_key(message: &CertReqMsg) -> Result<SigningKey, Rejection> {
             "the signing key must be P-256, P-384 or RSA of 2048, 3072 or 4096 bits",
         )
     })?;
-    proof_of_possession::verify(
-        &possession.public_key,
-        &possession.algorithm,
-        &possession.signed,
-        &possession.signature,
-    )
-    .map_err(|error| Rejection::new(PkiFailureInfo::BAD_POP, error.to_string()))?;
+    verify_possession(&possession.public_key, &possession.algorithm, &possession.signed, &possession.signature)
+        .map_err(|error| Rejection::new(PkiFailureInfo::BAD_POP, error.to_string()))?;
     Ok(SigningKey { cert_req_id: message.cert_req.cert_req_id, public_key: possession.public_key, algorithm })
 }
 

@@ -4,7 +4,7 @@ use der::asn1::OctetString;
 use der::{Any, Choice, Sequence};
 
 use super::certificate::CertificateDer;
-use super::encrypted_key::EncryptedKey;
+use super::delivery::EncryptedKey;
 use super::status::PkiStatusInfo;
 
 /// `CertRepMessage` (RFC 9810 §5.3.4).

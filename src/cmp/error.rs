@@ -51,10 +51,10 @@ pub enum ProtectionError {
     #[error("the parameters of the protection are malformed")]
     Malformed,
     /// The iteration count exceeds the limit: a denial of service, or a mistake.
-    #[error("the protection requires {asked} iterations; the limit is {allowed}")]
+    #[error("the protection requires {requested} iterations; the limit is {allowed}")]
     TooManyIterations {
         /// The iteration count in the message.
-        asked: u64,
+        requested: u64,
         /// The largest count that is accepted for this algorithm.
         allowed: u32,
     },

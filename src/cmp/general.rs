@@ -6,8 +6,8 @@ use der::{Any, Decode, Encode, Sequence};
 use spki::AlgorithmIdentifierOwned;
 
 use super::certificate::CertificateDer;
+use super::certificate_request::AttributeTypeAndValue;
 use super::certificate_request::CertTemplate;
-use super::controls::AttributeTypeAndValue;
 use super::status::{PkiFreeText, PkiStatusInfo};
 use super::{CmpError, oid};
 
@@ -156,12 +156,12 @@ mod tests {
 
     #[test]
     fn an_rsa_key_length_round_trips_and_may_be_absent() {
-        let told = vec![InfoTypeAndValue::rsa_key_length(4096).unwrap()];
-        let told = GeneralInfo::from_der(&told.to_der().unwrap()).unwrap();
-        assert_eq!(told.rsa_key_length().unwrap(), Some(4096));
+        let information = vec![InfoTypeAndValue::rsa_key_length(4096).unwrap()];
+        let information = GeneralInfo::from_der(&information.to_der().unwrap()).unwrap();
+        assert_eq!(information.rsa_key_length().unwrap(), Some(4096));
         // Encoded by hand: SEQUENCE { SEQUENCE {}, SEQUENCE { SEQUENCE { id-regCtrl-rsaKeyLen,
         // 4096 } } }.
-        let value = told[0].info_value.as_ref().unwrap().to_der().unwrap();
+        let value = information[0].info_value.as_ref().unwrap().to_der().unwrap();
         assert_eq!(hex::encode(value), "301530003011300f06092b060105050705010c02021000");
 
         assert_eq!(GeneralInfo::new().rsa_key_length().unwrap(), None);

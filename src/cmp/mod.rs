@@ -25,10 +25,7 @@ mod certificate;
 mod certificate_request;
 mod certificate_response;
 mod confirmation;
-mod controls;
 mod delivery;
-mod draft_reply;
-mod encrypted_key;
 mod error;
 mod general;
 mod header;
@@ -46,13 +43,12 @@ mod utf8_pairs;
 mod with_der;
 
 pub use certificate::CertificateDer;
-pub use certificate_request::{CertReqMessages, CertReqMsg, CertRequest, CertTemplate, OptionalValidity};
+pub use certificate_request::{
+    AttributeTypeAndValue, CertReqMessages, CertReqMsg, CertRequest, CertTemplate, OptionalValidity,
+};
 pub use certificate_response::{CertOrEncCert, CertRepMessage, CertResponse, CertifiedKeyPair};
 pub use confirmation::{CertConfirmContent, CertStatus, ConfirmationVerdict, certificate_hash};
-pub use controls::AttributeTypeAndValue;
-pub use delivery::TransportPublicKey;
-pub use draft_reply::draft_reply;
-pub use encrypted_key::{EncryptedKey, EncryptedValue};
+pub use delivery::{EncryptedKey, EncryptedValue, TransportPublicKey};
 pub use error::{CmpError, ProtectionError};
 pub use general::{ErrorMsgContent, GeneralInfo, GeneralInfoExt, InfoTypeAndValue};
 pub use header::{PkiHeader, Pvno};
@@ -67,7 +63,7 @@ pub use protection::{
     MacProtection, cost_of_verifying, protect_with_mac, protect_with_signature, verify_mac, verify_mac_by_any,
     verify_signature,
 };
-pub use reply::{CheckedReply, ReplyRefusal, check_reply};
+pub use reply::{CheckedReply, ReplyRefusal, check_reply, draft_reply};
 pub use request::{EnrollmentError, EnrollmentRequestBuilder, confirm, general_request, reject};
 pub use status::{PkiFailureInfo, PkiFreeText, PkiStatus, PkiStatusInfo};
 pub use utf8_pairs::Utf8Pairs;

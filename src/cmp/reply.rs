@@ -1,7 +1,12 @@
-//! The client's side: checks whether a reply answers the message that was sent.
+//! Replies: the authority drafts a message that replies to another, and the client checks whether a
+//! reply answers the message that was sent.
 
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::name::Name;
+
+use super::header::{fresh_nonce, generalized_time};
 use super::status::PkiStatusInfo;
-use super::{CmpError, ErrorMsgContent, PkiBody, PkiMessage, ProtectionError, verify_mac};
+use super::{CmpError, Draft, ErrorMsgContent, PkiBody, PkiHeader, PkiMessage, ProtectionError, Pvno, verify_mac};
 
 /// A reply that passed [`check_reply`].
 #[derive(Clone, Debug)]
@@ -57,16 +62,44 @@ pub fn check_reply(request: &PkiMessage, reply: &[u8], secret: &[u8]) -> Result<
         (Err(ProtectionError::Missing), PkiBody::Error(_)) => false,
         (Err(error), _) => return Err(ReplyRefusal::Unauthenticated(error)),
     };
-    let (asked, answered) = (request.header(), reply.header());
-    if asked.transaction_id != answered.transaction_id {
+    let (sent, received) = (request.header(), reply.header());
+    if sent.transaction_id != received.transaction_id {
         return Err(ReplyRefusal::WrongTransaction);
     }
-    if answered.recip_nonce != asked.sender_nonce {
+    if received.recip_nonce != sent.sender_nonce {
         return Err(ReplyRefusal::WrongMessage);
     }
     match (proven, reply.body()) {
         (false, PkiBody::Error(error)) => Ok(CheckedReply::UnauthenticatedError(error.clone())),
-        _ if answered.pvno != asked.pvno => Err(ReplyRefusal::WrongVersion(answered.pvno.number())),
+        _ if received.pvno != sent.pvno => Err(ReplyRefusal::WrongVersion(received.pvno.number())),
         _ => Ok(CheckedReply::Authenticated(reply)),
     }
+}
+
+/// Drafts the reply to `request`, with the header that RFC 9810 §5.1.1 requires: the request's pvno
+/// (2 if that is not supported), transactionID and senderKID, recipNonce = the request's
+/// senderNonce, and a fresh senderNonce. `sender` is the authority's name. The caller adds
+/// generalInfo (implicitConfirm, confirmWaitTime) to the draft's header.
+pub fn draft_reply(
+    request: &PkiMessage,
+    sender: &Name,
+    body: PkiBody,
+    now: jiff::Timestamp,
+) -> Result<Draft, CmpError> {
+    let request_header = request.header();
+    let header = PkiHeader {
+        pvno: if request_header.pvno.is_supported() { request_header.pvno } else { Pvno::CMP2000 },
+        sender: GeneralName::DirectoryName(sender.clone()),
+        recipient: request_header.sender.clone(),
+        message_time: Some(generalized_time(now)?),
+        protection_alg: None,
+        sender_kid: request_header.sender_kid.clone(),
+        recip_kid: None,
+        transaction_id: request_header.transaction_id.clone(),
+        sender_nonce: Some(fresh_nonce()?),
+        recip_nonce: request_header.sender_nonce.clone(),
+        free_text: None,
+        general_info: None,
+    };
+    Ok(Draft::new(header, body))
 }

@@ -125,8 +125,8 @@ fn sign(
     let (key, certificate) = key_and_certificate(token, &keyset.name, &keys.signing)?;
     let certificate = Certificate::from_der(&certificate.der).map_err(message)?;
 
-    let kept = index.audit.as_ref().filter(|_| log_policy == LogPolicy::Compare);
-    let stated = kept.map(Checkpoint::position);
+    let stored = index.audit.as_ref().filter(|_| log_policy == LogPolicy::Compare);
+    let stated = stored.map(Checkpoint::position);
     let letter_to = if operation.returns_letter() {
         let current = keys.encryption.first();
         let current = current.ok_or_else(|| damaged(token, &keyset.name, "its index names no encryption key"))?;
@@ -148,7 +148,7 @@ fn sign(
     Ok(Signed { token_enrollment, index, authority, statement, stated })
 }
 
-/// What the PIN is for; completes "to …".
+/// The purpose of the PIN; completes "to …".
 fn purpose(operation: &AdminOperation, is_answered_at_once: bool) -> &'static str {
     if is_answered_at_once && operation.returns_letter() {
         "sign the command and open its letter"

@@ -18,7 +18,7 @@ use crate::token::{KeysetName, Token};
 use super::index::{self, PrivateIndex};
 use super::{KeysetError, Notice, UserPrompter};
 
-/// How a command treats a mismatch of the authority's audit log.
+/// The treatment of a mismatch of the authority's audit log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogPolicy {
@@ -73,14 +73,14 @@ pub struct LogMismatch {
     pub received: Checkpoint,
 }
 
-/// How the log differs from the stored checkpoint.
+/// A difference between the log and the stored checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogMismatchKind {
     /// The log has fewer entries than before.
     #[error("it has fewer entries than before")]
     Shorter,
-    /// The same number of entries, but a different last entry.
+    /// The number of entries is equal, the last entry is not.
     #[error("its last entry has changed")]
     DifferentLastEntry,
     /// The authority itself reports that its log lacks the known entry.
@@ -103,20 +103,20 @@ pub enum LogMismatchKind {
 ///
 /// A response that came as a file may be older than the stored checkpoint. Its log is then rightly
 /// shorter.
-pub(super) fn judge(
-    kept: Option<&Checkpoint>,
+pub(super) fn compare_checkpoints(
+    stored: Option<&Checkpoint>,
     stated: Option<LogPosition>,
     response: &Response,
     authority: Fingerprint,
     log_policy: LogPolicy,
 ) -> Result<Option<Checkpoint>, Box<LogMismatch>> {
     let received = &response.checkpoint;
-    let kept = kept.filter(|_| log_policy == LogPolicy::Compare);
-    let mismatch = |finding| Err(Box::new(LogMismatch { finding, known: kept.cloned(), received: received.clone() }));
+    let stored = stored.filter(|_| log_policy == LogPolicy::Compare);
+    let mismatch = |finding| Err(Box::new(LogMismatch { finding, known: stored.cloned(), received: received.clone() }));
     if let Err(error) = received.verify(authority) {
         return mismatch(LogMismatchKind::Signature(error.to_string()));
     }
-    let Some(known) = kept else { return Ok(Some(received.clone())) };
+    let Some(known) = stored else { return Ok(Some(received.clone())) };
     if received.key != known.key {
         return mismatch(LogMismatchKind::OtherKey);
     }
@@ -141,14 +141,14 @@ pub(super) fn judge(
 }
 
 /// Stores the new checkpoint, if there is one, and builds the result.
-pub(super) fn answered(
+pub(super) fn command_result(
     token: &Token,
     index: &PrivateIndex,
     answer: OpenedResponse,
-    judged: Result<Option<Checkpoint>, Box<LogMismatch>>,
+    comparison: Result<Option<Checkpoint>, Box<LogMismatch>>,
     person: &mut dyn UserPrompter,
 ) -> CommandResult {
-    let log_mismatch = match judged {
+    let log_mismatch = match comparison {
         Ok(checkpoint) => {
             if let Some(checkpoint) = checkpoint {
                 keep(token, index, checkpoint, person);

@@ -11,7 +11,7 @@ use crate::token::{KeysetName, TokenError, TokenInfo, TokenUri, TokenUriError};
 use super::holder::newest_of_one_person;
 use super::{FoundKeyset, KeysetError, Tokens, UnreadableToken};
 
-/// How a user names a token: PKCS#11 URI, serial number, or label.
+/// A user's name for a token: PKCS#11 URI, serial number, or label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSelector {
     /// `pkcs11:…` (RFC 7512)
@@ -32,7 +32,7 @@ impl FromStr for TokenSelector {
     }
 }
 
-/// How the user selected a keyset, and the configured defaults.
+/// The user's selection of a keyset, and the configured defaults.
 #[derive(Clone, Debug, Default)]
 pub struct KeysetChoice {
     /// `--keyset`
@@ -57,6 +57,24 @@ pub struct KeysetRef {
 }
 
 impl KeysetRef {
+    /// Reads the keysets that are hidden on this machine (`keyset forget`) from a JSON file. A
+    /// missing file is an empty list.
+    ///
+    /// # Errors
+    /// The reason why the file cannot be read or parsed.
+    pub fn read_hidden(file: &std::path::Path) -> Result<Vec<Self>, String> {
+        match std::fs::read(file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Returns whether this identifies the given keyset.
+    pub fn is(&self, keyset: &FoundKeyset) -> bool {
+        self.keyset == keyset.name && self.serial == keyset.token.serial
+    }
+
     /// The identifier of this keyset.
     pub fn of(keyset: &FoundKeyset) -> Self {
         Self { keyset: keyset.name.clone(), serial: keyset.token.serial.clone() }

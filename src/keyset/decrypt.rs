@@ -74,7 +74,7 @@ pub fn open_recipient(
     let encrypted = EncryptedContentKey::parse(recipient_info, length).map_err(|error| unreadable(&error))?;
     let recipient_match = find_recipient(tokens, choice, encrypted.recipients())?;
     let (unlock, key) = unlock_key(tokens, &recipient_match, person)?;
-    let opened = encrypted.open(recipient_match.recipient, |operation| judged(operate(unlock, &key, &operation)));
+    let opened = encrypted.open(recipient_match.recipient, |operation| key_result(operate(unlock, &key, &operation)));
     Ok((opened.map_err(not_opened)?, recipient_match.keyset.name))
 }
 
@@ -148,11 +148,11 @@ pub(super) fn open_with(
     message: &EncryptedMessage,
     key: impl FnOnce(KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError>,
 ) -> Result<DecryptedMessage, KeysetError> {
-    message.open(recipient_match.recipient, |operation| judged(key(operation))).map_err(not_opened)
+    message.open(recipient_match.recipient, |operation| key_result(key(operation))).map_err(not_opened)
 }
 
 /// Hides the token's verdict on the ciphertext (see [`decrypt()`]).
-fn judged(secret: Result<Zeroizing<Vec<u8>>, TokenError>) -> Result<KeyResult, TokenError> {
+fn key_result(secret: Result<Zeroizing<Vec<u8>>, TokenError>) -> Result<KeyResult, TokenError> {
     match secret {
         Ok(secret) => Ok(KeyResult::Secret(secret)),
         Err(TokenError::BadData { .. }) => Ok(KeyResult::Failed),

@@ -1,4 +1,5 @@
 //! Errors of keyset operations, grouped by the exit code that they lead to.
+#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,6 @@ pub enum ErrorKind {
 /// remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysetError {
-    /// A token error.
     #[error(transparent)]
     Token(#[from] TokenError),
     /// An error of the transport to the authority.
@@ -42,7 +42,6 @@ pub enum KeysetError {
     /// No PIN was given; none was tried.
     #[error("cannot {operation}: {reason}; {}", untouched(reason, token.as_ref()))]
     NoPin {
-        /// the operation
         operation: &'static str,
         /// the token that needs the PIN; `None` for a token still to be created
         token: Option<TokenName>,
@@ -52,9 +51,7 @@ pub enum KeysetError {
     /// No new PIN was given; the present one is unchanged.
     #[error("cannot {operation}: {reason}; the PIN of {token} is unchanged")]
     NoNewPin {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
         /// why there is no PIN
         reason: NoPin,
@@ -65,9 +62,7 @@ pub enum KeysetError {
          restart the agent if you typed them yourself"
     )]
     TooManyWrongPins {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
         /// the number of wrong PINs
         wrong: u32,
@@ -78,7 +73,6 @@ pub enum KeysetError {
     /// No keyset of this name on the tokens that are present.
     #[error("cannot find the keyset {name:?}: {found}")]
     NoSuchKeyset {
-        /// the requested name
         name: String,
         /// the keysets found, and the tokens that could not be read
         found: String,
@@ -124,7 +118,6 @@ pub enum KeysetError {
         keyset: String,
         /// the token's label and serial number
         token: String,
-        /// the fault
         reason: String,
     },
     /// A newer tokenkeep wrote the keyset's index.
@@ -146,38 +139,26 @@ pub enum KeysetError {
     /// A message, certificate or statement could not be created or parsed.
     #[error("cannot {operation}: {reason}")]
     Message {
-        /// the operation
         operation: &'static str,
         /// why it failed
         reason: String,
     },
     /// A message is not authentic: wrong signer, modified, or an answer to something else.
     #[error("cannot {operation}: {reason}")]
-    NotVerified {
-        /// the operation
-        operation: &'static str,
-        /// the mismatch
-        reason: String,
-    },
+    NotVerified { operation: &'static str, reason: String },
     /// No keyset can decrypt this message.
     #[error("cannot decrypt: {0}")]
     NotARecipient(String),
     /// A command was sent, and no verifiable answer arrived.
     #[error("{source}; it is unknown whether the command was executed; {next}")]
     OutcomeUnknown {
-        /// the error
         source: Box<KeysetError>,
         /// what to type
         next: String,
     },
     /// An error of another process that ran the operation: its message and class.
     #[error("{message}")]
-    Remote {
-        /// its class
-        kind: ErrorKind,
-        /// its whole message
-        message: String,
-    },
+    Remote { kind: ErrorKind, message: String },
 }
 
 impl KeysetError {
@@ -186,7 +167,6 @@ impl KeysetError {
         matches!(self, Self::Token(TokenError::Absent { .. }))
     }
 
-    /// The class of this failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Token(error) => match error.kind() {
@@ -214,7 +194,6 @@ impl KeysetError {
         }
     }
 
-    /// The class of a transport error.
     pub fn transport_kind(error: &TransportError) -> ErrorKind {
         match error {
             TransportError::Unreachable { .. } | TransportError::Busy { .. } => ErrorKind::Unreachable,

@@ -11,7 +11,7 @@ use super::token_cache::TokenCache;
 use super::unusable_modules::UnusableModule;
 use super::{FoundKeyset, KeysetError, RemoteTokens};
 
-/// How long a listing of all tokens waits for a token that another program uses.
+/// Time limit of a listing of all tokens for a token that another program uses.
 const BUSY_TOKEN_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The PKCS#11 modules and remote tokens that are searched.
@@ -77,8 +77,8 @@ impl Tokens {
     /// Refuses an operation without a selector while a remote process is starting: it may hold the
     /// intended token, and the remaining ones must not be taken for it.
     pub(super) fn require_all_modules(&self) -> Result<(), KeysetError> {
-        let gone = self.remote.iter().find_map(|remote| remote.tokens().err());
-        gone.map_or(Ok(()), |error| {
+        let error = self.remote.iter().find_map(|remote| remote.tokens().err());
+        error.map_or(Ok(()), |error| {
             Err(KeysetError::Remote {
                 kind: error.kind(),
                 message: format!("{error}, or name the keyset or token that is meant"),
@@ -106,8 +106,8 @@ impl Tokens {
         self.list_by(Module::tokens)
     }
 
-    /// As [`Tokens::list`], but without a request to any card: the token information dates from the
-    /// insertion or the last listing.
+    /// Like [`Tokens::list`], but without a request to any card: the token information dates from
+    /// the insertion or the last listing.
     pub fn poll_tokens(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         self.list_by(Module::poll_tokens)
     }
@@ -125,14 +125,15 @@ impl Tokens {
     pub(super) fn list_each(&self, look: TokenLister) -> Listing<TokenInfo> {
         let mut tokens: Vec<TokenInfo> = Vec::new();
         let mut unreadable_tokens = Vec::new();
-        let here = self.modules.iter().map(|module| {
+        let local = self.modules.iter().map(|module| {
             // A module that only does not respond still has its tokens.
             let last_seen = || if module.unresponsive_for().is_some() { module.last_seen() } else { Vec::new() };
-            (module.path(), self.asked(module, look).map_err(|error| (KeysetError::from(error), last_seen())))
+            (module.path(), self.query(module, look).map_err(|error| (KeysetError::from(error), last_seen())))
         });
         let remote = self.remote.iter();
-        let remote = remote.map(|there| (there.module(), there.tokens().map_err(|error| (error, Vec::new()))));
-        for (module, listed) in here.chain(remote) {
+        let remote = remote
+            .map(|token_source| (token_source.module(), token_source.tokens().map_err(|error| (error, Vec::new()))));
+        for (module, listed) in local.chain(remote) {
             let listed = listed.unwrap_or_else(|(error, last_seen)| {
                 unreadable_tokens.push(UnreadableToken { place: module.display().to_string(), error });
                 last_seen
@@ -152,7 +153,7 @@ impl Tokens {
 
     /// Queries a module. In the agent the query has a time limit, because other requests must not
     /// wait for one module.
-    pub(super) fn asked<T: Send + 'static>(
+    pub(super) fn query<T: Send + 'static>(
         &self,
         module: &Module,
         ask: impl FnOnce(&Module) -> Result<T, TokenError> + Send + 'static,
@@ -170,7 +171,7 @@ impl Tokens {
         self.keysets_and(None)
     }
 
-    /// As [`Tokens::keysets`], but a token whose label is `name` gets the full waiting time when
+    /// Like [`Tokens::keysets`], but a token whose label is `name` gets the full waiting time when
     /// another program uses it.
     pub(super) fn keysets_and(
         &self,

@@ -206,7 +206,6 @@ impl Pending {
 /// The indexes that can be read, and those that cannot.
 pub(super) type Indexes<T> = (Vec<T>, Vec<UnreadableIndex>);
 
-/// An unreadable index.
 pub(super) struct UnreadableIndex {
     /// Its label, which is the keyset's name.
     pub keyset: String,
@@ -214,7 +213,7 @@ pub(super) struct UnreadableIndex {
     pub reason: UnreadableReason,
 }
 
-/// Why an index cannot be read.
+/// The reason why an index is unreadable.
 #[derive(Debug)]
 pub(super) enum UnreadableReason {
     /// A newer tokenkeep wrote it.
@@ -237,15 +236,7 @@ impl UnreadableIndex {
 /// Reads all public indexes on the token, the highest revision of each name, and reports unreadable
 /// ones.
 pub(super) fn public_indexes(token: &Token) -> Result<Indexes<PublicIndex>, KeysetError> {
-    let (found, unreadable) = latest::<PublicIndex>(token.data_objects(APPLICATION, false)?, |index| index.revision);
-    Ok((
-        found
-            .into_iter()
-            .filter(|(label, index)| label == index.keyset.name.as_str())
-            .map(|(_, index)| index)
-            .collect(),
-        unreadable,
-    ))
+    indexes(token, false, |index: &PublicIndex| index.revision, |index| &index.keyset.name)
 }
 
 /// Reads the private index of this name, or `None` if it does not exist; the token must be
@@ -260,15 +251,7 @@ pub(super) fn private_index(token: &Token, name: &KeysetName) -> Result<Option<P
 
 /// Reads all private indexes on the token and reports unreadable ones; the token must be unlocked.
 pub(super) fn private_indexes(token: &Token) -> Result<Indexes<PrivateIndex>, KeysetError> {
-    let (found, unreadable) = latest::<PrivateIndex>(token.data_objects(APPLICATION, true)?, |index| index.revision);
-    Ok((
-        found
-            .into_iter()
-            .filter(|(label, index)| label == index.keyset.name.as_str())
-            .map(|(_, index)| index)
-            .collect(),
-        unreadable,
-    ))
+    indexes(token, true, |index: &PrivateIndex| index.revision, |index| &index.keyset.name)
 }
 
 /// Removes both indexes of this name. The public one is removed last: until then, the name leads to
@@ -285,6 +268,18 @@ fn write<T: Serialize>(token: &Token, name: &KeysetName, index: &T, private: boo
     Ok(token.put_data(APPLICATION, name.as_str(), &value, private)?)
 }
 
+/// Reads the indexes whose label is the name of their keyset: the highest revision of each.
+fn indexes<T: DeserializeOwned>(
+    token: &Token,
+    private: bool,
+    revision: impl Fn(&T) -> u64,
+    name: impl Fn(&T) -> &KeysetName,
+) -> Result<Indexes<T>, KeysetError> {
+    let (found, unreadable) = latest(token.data_objects(APPLICATION, private)?, revision);
+    let labeled = found.into_iter().filter(|(label, index)| label == name(index).as_str());
+    Ok((labeled.map(|(_, index)| index).collect(), unreadable))
+}
+
 /// Selects the highest revision for each label, and reports labels without a readable index.
 fn latest<T: DeserializeOwned>(objects: Vec<DataObject>, revision: impl Fn(&T) -> u64) -> Indexes<(String, T)> {
     let mut found: Vec<(String, T)> = Vec::new();
@@ -292,8 +287,8 @@ fn latest<T: DeserializeOwned>(objects: Vec<DataObject>, revision: impl Fn(&T) -
     for object in objects {
         match read::<T>(&object.value) {
             Ok(index) => match found.iter_mut().find(|(label, _)| *label == object.label) {
-                Some((_, kept)) if revision(kept) >= revision(&index) => {}
-                Some((_, kept)) => *kept = index,
+                Some((_, current)) if revision(current) >= revision(&index) => {}
+                Some((_, current)) => *current = index,
                 None => found.push((object.label, index)),
             },
             Err(reason) => unreadable.push(UnreadableIndex { keyset: object.label, reason }),

@@ -112,7 +112,7 @@ pub fn refuse_expired(keyset: &FoundKeyset, now: Timestamp) -> Result<(), Keyset
     refuse_expired_but(keyset, now, "ask an administrator for a letter")
 }
 
-/// As [`refuse_expired`], for an administrator's command: there may be no other administrator to
+/// Like [`refuse_expired`], for an administrator's command: there may be no other administrator to
 /// ask.
 pub(super) fn refuse_expired_administrator(keyset: &FoundKeyset, now: Timestamp) -> Result<(), KeysetError> {
     let advice = "ask another administrator for a letter, or, if there is none, have `tokenkeep authority \

@@ -45,7 +45,7 @@ struct CachedToken {
     keysets: Option<Vec<FoundKeyset>>,
 }
 
-fn place(info: &TokenInfo) -> CacheKey {
+fn cache_key(info: &TokenInfo) -> CacheKey {
     (info.module.clone(), info.serial.clone())
 }
 
@@ -56,7 +56,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl TokenCache {
     /// Returns the token if it is open and still present.
     pub fn open(&self, info: &TokenInfo) -> Option<Token> {
-        let token = lock(&self.tokens).get(&place(info))?.open.clone()?;
+        let token = lock(&self.tokens).get(&cache_key(info))?.open.clone()?;
         if token.is_present() {
             return Some(token);
         }
@@ -64,36 +64,38 @@ impl TokenCache {
         None
     }
 
-    /// How long a listing waits for this token.
+    /// Time limit of a listing for this token.
     pub fn timeout(&self, info: &TokenInfo, usual: Duration) -> Duration {
-        if lock(&self.held).contains(&place(info)) { Duration::ZERO } else { usual }
+        if lock(&self.held).contains(&cache_key(info)) { Duration::ZERO } else { usual }
     }
 
     /// Records whether another program owns the token.
     pub fn note_held<T>(&self, info: &TokenInfo, result: &Result<T, TokenError>) {
         let mut held = lock(&self.held);
         match result {
-            Err(TokenError::Owned { .. }) => held.insert(place(info)),
-            _ => held.remove(&place(info)),
+            Err(TokenError::Owned { .. }) => held.insert(cache_key(info)),
+            _ => held.remove(&cache_key(info)),
         };
     }
 
     /// Returns whether the token is known to belong to an authority.
     pub fn is_authority_token(&self, info: &TokenInfo) -> bool {
-        lock(&self.tokens).get(&place(info)).is_some_and(|kept| kept.open.is_none() && kept.label == info.label)
+        lock(&self.tokens)
+            .get(&cache_key(info))
+            .is_some_and(|cached| cached.open.is_none() && cached.label == info.label)
     }
 
     /// The keysets found when the public indexes were last read.
     pub fn keysets(&self, info: &TokenInfo) -> Option<Vec<FoundKeyset>> {
         let tokens = lock(&self.tokens);
-        let kept = tokens.get(&place(info)).filter(|kept| kept.label == info.label)?;
-        kept.keysets.clone()
+        let cached = tokens.get(&cache_key(info)).filter(|cached| cached.label == info.label)?;
+        cached.keysets.clone()
     }
 
     pub fn keep(&self, info: &TokenInfo, token: &Token) {
         let mut tokens = lock(&self.tokens);
-        let keysets = tokens.remove(&place(info)).and_then(|kept| kept.keysets);
-        tokens.insert(place(info), CachedToken { label: info.label.clone(), open: Some(token.clone()), keysets });
+        let keysets = tokens.remove(&cache_key(info)).and_then(|cached| cached.keysets);
+        tokens.insert(cache_key(info), CachedToken { label: info.label.clone(), open: Some(token.clone()), keysets });
     }
 
     /// Caches a token on which keysets were found. A token without keysets is released, so that
@@ -105,48 +107,48 @@ impl TokenCache {
             self.forget(info);
             return;
         }
-        let kept =
+        let cached =
             CachedToken { label: info.label.clone(), open: Some(token.clone()), keysets: Some(keysets.to_vec()) };
-        lock(&self.tokens).insert(place(info), kept);
+        lock(&self.tokens).insert(cache_key(info), cached);
     }
 
     pub fn note_authority_token(&self, info: &TokenInfo) {
         lock(&self.tokens)
-            .insert(place(info), CachedToken { label: info.label.clone(), open: None, keysets: Some(Vec::new()) });
+            .insert(cache_key(info), CachedToken { label: info.label.clone(), open: None, keysets: Some(Vec::new()) });
     }
 
     /// Discards the cached keysets; the token stays open.
     pub fn forget_keysets(&self, info: &TokenInfo) {
-        if let Some(kept) = lock(&self.tokens).get_mut(&place(info)).filter(|kept| kept.open.is_some()) {
-            kept.keysets = None;
+        if let Some(cached) = lock(&self.tokens).get_mut(&cache_key(info)).filter(|cached| cached.open.is_some()) {
+            cached.keysets = None;
         }
     }
 
     pub fn forget(&self, info: &TokenInfo) {
         // Dropped outside the lock: closing a token calls its module.
-        let kept = lock(&self.tokens).remove(&place(info));
-        drop(kept);
+        let cached = lock(&self.tokens).remove(&cache_key(info));
+        drop(cached);
     }
 
     pub fn tokens(&self) -> Vec<Token> {
-        lock(&self.tokens).values().filter_map(|kept| kept.open.clone()).collect()
+        lock(&self.tokens).values().filter_map(|cached| cached.open.clone()).collect()
     }
 
     /// The open tokens of this module, with the keysets found on them.
     fn read_tokens(&self, module: &Path) -> Vec<(Token, Vec<FoundKeyset>)> {
         let tokens = lock(&self.tokens);
         let of_module = tokens.iter().filter(|((path, _), _)| path == module);
-        of_module.filter_map(|(_, kept)| Some((kept.open.clone()?, kept.keysets.clone()?))).collect()
+        of_module.filter_map(|(_, cached)| Some((cached.open.clone()?, cached.keysets.clone()?))).collect()
     }
 
     /// Releases every token of this module that has no active session.
     fn release_idle_tokens(&self, module: &Path) {
         let mut idle = Vec::new();
-        lock(&self.tokens).retain(|(path, _), kept| {
+        lock(&self.tokens).retain(|(path, _), cached| {
             // Authority tokens stay recorded, so that they are not opened again for inspection.
-            let stays = path != module || kept.open.as_ref().is_none_or(Token::has_active_session);
+            let stays = path != module || cached.open.as_ref().is_none_or(Token::has_active_session);
             if !stays {
-                idle.extend(kept.open.take());
+                idle.extend(cached.open.take());
             }
             stays
         });
@@ -192,7 +194,7 @@ impl Tokens {
 
     /// The open tokens with an active session.
     pub fn active_sessions(&self) -> Vec<Token> {
-        self.token_cache.iter().flat_map(|kept| kept.tokens()).filter(Token::has_active_session_settled).collect()
+        self.token_cache.iter().flat_map(|cache| cache.tokens()).filter(Token::has_active_session_settled).collect()
     }
 
     /// Lists all tokens as [`Tokens::list`] does, with a fresh PIN state: modules of an agent may
@@ -202,10 +204,10 @@ impl Tokens {
         Ok(self.list_and_read_pins()?.0)
     }
 
-    /// As [`Tokens::list_as_of_now`], but without tokens whose PIN state could not be refreshed.
+    /// Like [`Tokens::list_as_of_now`], but without tokens whose PIN state could not be refreshed.
     pub fn list_with_pins_known(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         let (mut tokens, not_read) = self.list_and_read_pins()?;
-        tokens.retain(|token| !not_read.contains(&place(token)));
+        tokens.retain(|token| !not_read.contains(&cache_key(token)));
         Ok(tokens)
     }
 
@@ -214,7 +216,7 @@ impl Tokens {
         let (mut tokens, mut not_read) = (self.list()?, HashSet::new());
         for module in self.modules().iter().filter(|_| self.token_cache.is_some()) {
             if module.unresponsive_for().is_some() {
-                not_read.extend(tokens.iter().filter(|token| token.module == module.path()).map(place));
+                not_read.extend(tokens.iter().filter(|token| token.module == module.path()).map(cache_key));
                 continue;
             }
             for (serial, error) in module.refresh_pin_states(tokens.iter_mut()) {
@@ -227,22 +229,22 @@ impl Tokens {
 
     /// Discards all cached keysets; the next listing reads the public indexes again.
     pub fn forget_all_keysets(&self) {
-        for token in self.token_cache.iter().flat_map(|kept| kept.tokens()) {
+        for token in self.token_cache.iter().flat_map(|cache| cache.tokens()) {
             self.forget_keysets(token.info());
         }
     }
 
     /// Discards the cached keysets of this token.
     pub fn forget_keysets(&self, info: &TokenInfo) {
-        if let Some(kept) = &self.token_cache {
-            kept.forget_keysets(info);
+        if let Some(token_cache) = &self.token_cache {
+            token_cache.forget_keysets(info);
         }
     }
 
     /// Removes a token that is absent or has been replaced. Its session ends.
     pub fn forget(&self, info: &TokenInfo) {
-        if let Some(kept) = &self.token_cache {
-            kept.forget(info);
+        if let Some(token_cache) = &self.token_cache {
+            token_cache.forget(info);
         }
     }
 
@@ -257,8 +259,8 @@ impl Tokens {
             // need.
             if !module.is_stopped() {
                 // Skip an unresponsive module: listing its tokens reports the error.
-                let asked = module.clone();
-                let Ok(has_readers) = module.ask(move || asked.has_readers()) else { continue };
+                let queried = module.clone();
+                let Ok(has_readers) = module.ask(move || queried.has_readers()) else { continue };
                 let is_left_alone = match has_readers {
                     Ok(has_readers) => !with_readers && has_readers,
                     Err(error) => {
@@ -270,8 +272,8 @@ impl Tokens {
                     continue;
                 }
             }
-            if let Some(kept) = &self.token_cache {
-                kept.release_idle_tokens(module.path());
+            if let Some(token_cache) = &self.token_cache {
+                token_cache.release_idle_tokens(module.path());
             }
             // Continue with the other modules.
             if let Err(error) = module.rescan() {
@@ -287,15 +289,15 @@ impl Tokens {
     pub fn externally_changed(&self) -> Vec<TokenInfo> {
         let mut changed = Vec::new();
         for module in self.modules() {
-            let Some(kept) = self.token_cache.as_ref().filter(|_| module.unresponsive_for().is_none()) else {
+            let Some(token_cache) = self.token_cache.as_ref().filter(|_| module.unresponsive_for().is_none()) else {
                 continue;
             };
             if module.has_readers().unwrap_or(true) {
                 continue;
             }
-            for (token, before) in kept.read_tokens(module.path()) {
+            for (token, before) in token_cache.read_tokens(module.path()) {
                 let info = token.info().clone();
-                let now = self.asked(module, move |_| Ok(keysets_of(&token, token.info())));
+                let now = self.query(module, move |_| Ok(keysets_of(&token, token.info())));
                 // Other code reports unreadable tokens.
                 if let Ok(Ok((now, unreadable_tokens))) = now
                     && (now != before || !unreadable_tokens.is_empty())
@@ -371,8 +373,8 @@ impl TokenLease {
         let pin = self.with_last_try(pin);
         let Some(lease) = self.lease else { return self.token.unlock(pin) };
         let result = lease.open_session(pin);
-        if let (Ok(_), Some(kept)) = (&result, &self.token_cache) {
-            kept.keep(self.token.info(), &self.token);
+        if let (Ok(_), Some(token_cache)) = (&result, &self.token_cache) {
+            token_cache.keep(self.token.info(), &self.token);
         }
         result
     }

@@ -19,8 +19,8 @@ pub struct Trust {
 struct Authority {
     address: AuthorityAddress,
     certificate: Certificate,
-    /// When the keyset that names this address got its certificate; the later of two addresses
-    /// counts.
+    /// Issue date of the certificate of the keyset that names this address; the later of two
+    /// addresses counts.
     since: Option<Timestamp>,
 }
 

@@ -12,7 +12,7 @@ use crate::token::{KeysetName, Pin, PinRule, TokenInfo};
 
 use super::{FoundKeyset, SoPrompter};
 
-/// Which PIN is requested, and its purpose.
+/// The requested PIN and its purpose.
 #[derive(Clone, Copy, Debug)]
 pub enum PinRequest<'a> {
     /// The token's present PIN; it is tried once, immediately afterwards.
@@ -43,7 +43,7 @@ pub enum PinRequest<'a> {
     },
 }
 
-/// Why no PIN was given. No try was used.
+/// The reason why no PIN was given. No try was used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoPin {
@@ -62,7 +62,7 @@ pub enum NoPin {
     /// No prompt is possible, or the PIN source is unusable; the text says why and what to do.
     #[error("{0}")]
     Unavailable(String),
-    /// As [`NoPin::Unavailable`], but only because this process cannot prompt: the caller may
+    /// Like [`NoPin::Unavailable`], but only because this process cannot prompt: the caller may
     /// prompt elsewhere.
     #[error("{0}")]
     NotInteractive(String),

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_field_is_a_field() {
+    fn every_field_element_has_an_inverse() {
         let powers: Vec<u8> =
             (0..31).scan(1, |power, _| Some(std::mem::replace(power, times(*power, ALPHA)))).collect();
         assert_eq!(powers.last().map(|last| times(*last, ALPHA)), Some(1), "α has order 31");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_hold_for_what_they_were_made_for() {
+    fn computed_check_characters_are_valid() {
         for seed in 0u8..=255 {
             let word = five_bit_groups(&[seed, seed.wrapping_mul(77), !seed, 0x5a, seed ^ 0x33], 8);
             let mut once = word.to_vec();

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_written_for_its_owner_only_and_read_back() {
+    fn a_letter_file_is_private_and_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("user.letter");
         example().write_new(&path).unwrap();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn is_never_written_over_a_file_or_a_link() {
+    fn a_letter_never_overwrites_a_file_or_a_link() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("there");
         fs::write(&path, "mine").unwrap();

@@ -149,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn begins_with_its_purpose() {
+    fn a_reference_begins_with_its_purpose() {
         let enroll = Reference::new(LetterPurpose::Enroll, [1, 2, 3, 4, 5]);
         let recover = Reference::new(LetterPurpose::Recover, [1, 2, 3, 4, 5]);
         assert!(enroll.as_str().starts_with(LetterPurpose::Enroll.prefix()));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lengths_and_characters_are_told_apart() {
+    fn wrong_lengths_and_wrong_characters_are_distinct_errors() {
         assert_eq!(Reference::parse(""), Err(ReferenceError::Length { found: 0 }));
         assert_eq!(Reference::parse("E12345678"), Err(ReferenceError::Length { found: 9 }));
         assert_eq!(Reference::parse("E12?"), Err(ReferenceError::Character { place: 4 }));
@@ -193,7 +193,7 @@ mod tests {
         }
 
         #[test]
-        fn never_panics(text in ".{0,80}") {
+        fn no_text_makes_the_parser_panic(text in ".{0,80}") {
             let _ = Reference::parse(&text);
         }
     }

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn has_seven_groups_of_four_and_a_secret_without_hyphens() {
+    fn a_key_has_seven_groups_and_a_secret_without_hyphens() {
         let key = example();
         let text = key.grouped();
         assert_eq!(text.split('-').map(str::len).collect::<Vec<_>>(), [4; 7]);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn its_spellings_are_what_is_typed_from_a_letter() {
+    fn each_spelling_of_a_key_is_read_and_distinct() {
         let key = example();
         let spellings = key.spellings();
         assert_eq!(spellings[0].as_bytes(), key.cmp_secret());
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn is_read_as_people_type_it() {
+    fn a_key_is_read_as_people_type_it() {
         let key = example();
         let text = key.grouped();
         for typed in [
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lengths_and_characters_are_told_apart() {
+    fn wrong_lengths_and_wrong_characters_are_distinct_errors() {
         let text = example().grouped();
         assert_eq!(TemporaryKey::parse(""), Err(TemporaryKeyError::Length { found: 0 }));
         assert_eq!(TemporaryKey::parse(&text[..33]), Err(TemporaryKeyError::Length { found: 27 }));
@@ -223,7 +223,7 @@ mod tests {
         }
 
         #[test]
-        fn never_panics(text in ".{0,80}") {
+        fn no_text_makes_the_parser_panic(text in ".{0,80}") {
             let _ = TemporaryKey::parse(&text);
         }
     }

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_one_is_named_and_the_good_ones_are_taken() {
+    fn an_invalid_certificate_is_named_and_the_others_are_read() {
         let (one, other) = (authority("One"), authority("Other"));
         let bad = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
         let cut = "-----BEGIN CERTIFICATE-----\nMAA=\n";

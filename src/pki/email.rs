@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_addresses_are_taken_and_their_domain_lowered() {
+    fn ordinary_addresses_are_read_with_their_domain_lowered() {
         assert_eq!(parse("User.Name+tag@Example.ORG").unwrap(), "User.Name+tag@example.org");
         assert_eq!(parse("o'neil@xn--bcher-kva.example").unwrap(), "o'neil@xn--bcher-kva.example");
         assert_eq!(parse("root@localhost").unwrap(), "root@localhost");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn one_plain_mailbox_is_one_and_nothing_else_is() {
+    fn only_a_single_plain_mailbox_is_an_address() {
         for text in ["a@b", "User.Name+tag@Example.ORG", "用户@例子.example", "o'neil@xn--bcher-kva.example"]
             .into_iter()
             .chain(["\"a b\"@c", "a@[192.0.2.1]", "a@[IPv6:2001:db8::1]", "a..b@c"])
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_ascii_is_refused_with_what_to_do() {
+    fn non_ascii_addresses_are_refused_with_a_remedy() {
         assert!(parse("jürgen@example.org").unwrap_err().contains("before the @ is not ASCII"));
         assert!(parse("user@bücher.example").unwrap_err().contains("xn--"));
     }

@@ -1,4 +1,5 @@
 //! The errors of this module. Each message begins with "cannot".
+#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use std::path::PathBuf;
 
@@ -11,7 +12,6 @@ pub enum PkiError {
     Decode {
         /// The expected structure, with its article: "a certificate".
         what: &'static str,
-        /// The decoder's error.
         source: der::Error,
     },
 
@@ -29,7 +29,6 @@ pub enum PkiError {
     Encode {
         /// The structure, with its article.
         what: &'static str,
-        /// The encoder's error.
         source: der::Error,
     },
 
@@ -59,7 +58,6 @@ pub enum PkiError {
     Sign {
         /// The structure, with its article.
         what: &'static str,
-        /// The signer's error.
         source: ::signature::Error,
     },
 
@@ -72,7 +70,6 @@ pub enum PkiError {
     Email {
         /// The address as it was given.
         address: String,
-        /// The reason.
         reason: &'static str,
     },
 
@@ -84,32 +81,20 @@ pub enum PkiError {
 
     /// The requested certificate contradicts its profile.
     #[error("cannot issue a certificate with the profile {profile:?}: {reason}")]
-    Profile {
-        /// The profile's name.
-        profile: String,
-        /// The contradiction.
-        reason: String,
-    },
+    Profile { profile: String, reason: String },
 
     /// A profile file is invalid.
     #[error("cannot use the profile {}, line {line}: {reason}", file.display())]
     ProfileFile {
-        /// The file.
         file: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// The reason.
         reason: String,
     },
 
     /// A profile file cannot be read.
     #[error("cannot read the profile {}: {source}", file.display())]
-    ProfileUnreadable {
-        /// The file.
-        file: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    ProfileUnreadable { file: PathBuf, source: std::io::Error },
 
     /// The system's random number generator failed.
     #[error("cannot get random numbers from the system: {0}")]

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_addresses_are_told_apart() {
+    fn host_names_and_ip_addresses_are_distinct() {
         assert_eq!("Localhost".parse::<Host>().unwrap(), Host::Dns("localhost".into()));
         assert_eq!("127.0.0.1".parse::<Host>().unwrap().to_string(), "127.0.0.1");
         assert_eq!("[::1]".parse::<Host>().unwrap(), Host::Ip("::1".parse().unwrap()));

@@ -22,12 +22,9 @@ pub mod general_name;
 pub mod host;
 pub mod name;
 mod name_constraints;
-#[cfg(test)]
-pub(crate) mod odd_certificates;
 pub mod oid;
 pub mod path;
 pub mod profile;
-pub mod proof_of_possession;
 pub mod public_key;
 pub mod serial;
 pub mod signature;

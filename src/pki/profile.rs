@@ -51,7 +51,6 @@ pub struct Profile {
     authority: Option<CaProfile>,
 }
 
-/// The profile file's structure.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProfileFile {

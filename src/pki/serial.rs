@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn random_ones_have_twenty_octets_are_positive_and_differ() {
+    fn random_serial_numbers_are_positive_distinct_and_20_octets() {
         let one = SerialNumber::random().unwrap();
         assert_eq!(one.as_bytes().len(), 20);
         assert_eq!(one.as_bytes()[0] & 0xc0, 0x40);

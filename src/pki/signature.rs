@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use signature::hazmat::PrehashVerifier;
 use spki::AlgorithmIdentifierOwned;
 
+use super::public_key::PublicKey;
 use super::verifying_key::VerifyingKey;
 use super::{PkiError, oid};
 
@@ -152,7 +153,7 @@ pub fn verify(
     verify_with(what, &key, Scheme::from_algorithm(algorithm)?, message, signature)
 }
 
-/// As [`verify`], for structures that specify the scheme in more than one place (CMS).
+/// Like [`verify`], for structures that specify the scheme in more than one place (CMS).
 pub fn verify_with(
     what: &'static str,
     key: &VerifyingKey,
@@ -189,7 +190,7 @@ impl<'a> MessageToVerify<'a> {
         if is_again { 1 + self.message.len() / OCTETS_A_SIGNATURE } else { 1 }
     }
 
-    /// As [`verify_with`], for the prepared message.
+    /// Like [`verify_with`], for the prepared message.
     pub fn verify(&self, what: &'static str, key: &VerifyingKey, signature: &[u8]) -> Result<(), PkiError> {
         let digest = || self.digest.get_or_init(|| self.scheme.hash().digest(self.message)).as_slice();
         verify_digest(what, key, self.scheme, (self.message, &digest), signature)
@@ -241,6 +242,20 @@ fn pkcs1_holds(key: &rsa::RsaPublicKey, hash: Hash, digest: &[u8], signature: &[
         Hash::Sha512 => rsa::Pkcs1v15Sign::new::<Sha512>(),
     };
     key.verify(scheme, digest, signature).is_ok()
+}
+
+/// Verifies the proof of possession of a private key (RFC 4211 §4.1), a `POPOSigningKey` signature:
+/// over the received DER of the `CertRequest` (or `POPOSigningKeyInput`), with the key in the
+/// certificate template's `SubjectPublicKeyInfo` and an algorithm for such a key ([`verify`]).
+pub fn verify_possession(
+    public_key_der: &[u8],
+    algorithm: &AlgorithmIdentifierOwned,
+    signed_der: &[u8],
+    signature: &[u8],
+) -> Result<(), PkiError> {
+    // Only these kinds of keys get a certificate, although other people's signatures may use more.
+    PublicKey::from_spki_der(public_key_der)?;
+    verify("the proof of possession", public_key_der, algorithm, signed_der, signature)
 }
 
 #[cfg(test)]

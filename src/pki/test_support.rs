@@ -3,6 +3,8 @@
 
 #![allow(clippy::disallowed_types)] // an RSA private key in software, because this is a test and no one's key
 
+pub(crate) mod odd_certificates;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_a_refusal_nothing_more_is_done() {
+    fn after_a_refusal_no_more_work_is_done() {
         let work = WorkLeft::for_search();
         for _ in 0..SIGNATURES_OF_A_SEARCH {
             assert_eq!(work.take_signatures(1), Ok(()));

@@ -134,7 +134,7 @@ impl AssuanClient {
     /// Sends `BYE` and lets the program exit by itself.
     pub(super) fn end(mut self) {
         self.0.tell(b"BYE\n");
-        self.0.done();
+        self.0.mark_done();
     }
 
     fn answer(&mut self) -> Result<AssuanResponse, PrompterError> {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_of_an_answer_is_none() {
+    fn an_invalid_response_line_is_refused() {
         for bytes in [
             &b""[..],
             b" ",

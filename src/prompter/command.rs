@@ -34,12 +34,12 @@ impl PromptCommand {
     }
 
     pub(super) fn pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
-        self.asked("pin", ask, environment)
+        self.ask_program("pin", ask, environment)
     }
 
     /// Asks once: only the command knows whether a user typed the PIN, and whether twice.
     pub(super) fn new_pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
-        self.asked("new-pin", ask, environment)
+        self.ask_program("new-pin", ask, environment)
     }
 
     /// Only `yes` means yes.
@@ -49,7 +49,12 @@ impl PromptCommand {
         no_if_cancelled(answer(&mut running).map(|line| line.as_ref().is_some_and(yes)))
     }
 
-    fn asked(&self, wanted: &str, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
+    fn ask_program(
+        &self,
+        wanted: &str,
+        ask: &PromptRequest,
+        environment: &PromptEnvironment,
+    ) -> Result<Pin, PrompterError> {
         let mut running = self.start(wanted, ask, environment)?;
         match answer(&mut running)? {
             // Unattended: the program may return the same PIN repeatedly without a user typing it.

@@ -25,7 +25,7 @@ pub struct Dialog {
     backend: DialogBackend,
     environment: PromptEnvironment,
     /// a pinentry that has returned a PIN and still runs
-    kept: Option<AssuanClient>,
+    open_client: Option<AssuanClient>,
 }
 
 enum DialogBackend {
@@ -66,7 +66,7 @@ impl Dialog {
     }
 
     fn new(backend: DialogBackend, environment: &PromptEnvironment) -> Self {
-        Self { backend, environment: environment.clone(), kept: None }
+        Self { backend, environment: environment.clone(), open_client: None }
     }
 
     fn choose_automatically(environment: &PromptEnvironment) -> Result<Self, PrompterError> {
@@ -132,33 +132,33 @@ impl Dialog {
     /// same dialog.
     ///
     /// # Errors
-    /// As [`Dialog::pin`].
-    pub fn pin_keeping(&mut self, ask: &PromptRequest) -> Result<Pin, PrompterError> {
+    /// Errors as for [`Dialog::pin`].
+    pub fn pin_and_keep_open(&mut self, ask: &PromptRequest) -> Result<Pin, PrompterError> {
         let DialogBackend::Pinentry(pinentry) = &self.backend else { return self.pin(ask) };
-        let (pin, assuan_client) = pinentry.pin_keeping(self.kept.take(), ask, &self.environment)?;
-        self.kept = Some(assuan_client);
+        let (pin, assuan_client) = pinentry.pin_and_keep_open(self.open_client.take(), ask, &self.environment)?;
+        self.open_client = Some(assuan_client);
         Ok(pin)
     }
 
     /// Returns whether a pinentry still runs and can prompt again in the same place.
-    pub fn can_go_on(&self) -> bool {
-        match (&self.backend, &self.kept) {
-            (DialogBackend::Pinentry(pinentry), Some(assuan_client)) => pinentry.goes_on(assuan_client),
+    pub fn is_reusable(&self) -> bool {
+        match (&self.backend, &self.open_client) {
+            (DialogBackend::Pinentry(pinentry), Some(assuan_client)) => pinentry.is_reusable(assuan_client),
             _ => false,
         }
     }
 
     /// Removes all requesters, so that the next prompt can be for others.
     #[must_use]
-    pub fn for_nobody(mut self) -> Self {
-        self.environment = self.environment.without_askers();
+    pub fn without_requesters(mut self) -> Self {
+        self.environment = self.environment.without_requesters();
         self
     }
 
     /// Asks for a new PIN. A user types it twice, and is asked again if the two differ.
     ///
     /// # Errors
-    /// As [`Dialog::pin`], and [`PrompterError::Differ`].
+    /// Errors as for [`Dialog::pin`], and [`PrompterError::Differ`].
     pub fn new_pin(&self, ask: &PromptRequest) -> Result<Pin, PrompterError> {
         match &self.backend {
             DialogBackend::Pinentry(pinentry) => pinentry.new_pin(ask, &self.environment),
@@ -182,8 +182,8 @@ impl Dialog {
     /// Asks for yes or no.
     ///
     /// # Errors
-    /// As [`Dialog::pin`]; [`PrompterError::PinsOnly`] for a descriptor. An error never counts as
-    /// yes.
+    /// Errors as for [`Dialog::pin`]; [`PrompterError::PinsOnly`] for a descriptor. An error never
+    /// counts as yes.
     pub fn confirm(&self, ask: &PromptRequest) -> Result<bool, PrompterError> {
         match &self.backend {
             DialogBackend::Pinentry(pinentry) => pinentry.confirm(ask, &self.environment),
@@ -224,7 +224,7 @@ impl Dialog {
         let deadline = self.environment.deadline();
         PinSource::Descriptor(number).read_within(None, self.environment.descriptors(), deadline).map_err(|error| {
             match error {
-                PrompterError::NobodyAnswered { .. } => self.nobody(ask),
+                PrompterError::NobodyAnswered { .. } => self.no_answer(ask),
                 PrompterError::Withdrawn { .. } => PrompterError::Withdrawn { what: ask.what() },
                 other => other,
             }
@@ -259,13 +259,13 @@ impl Dialog {
 
     fn broke(&self, source: io::Error, ask: &PromptRequest) -> PrompterError {
         match source.kind() {
-            io::ErrorKind::TimedOut => self.nobody(ask),
+            io::ErrorKind::TimedOut => self.no_answer(ask),
             REQUESTER_GONE => PrompterError::Withdrawn { what: ask.what() },
             _ => PrompterError::Terminal { source },
         }
     }
 
-    fn nobody(&self, ask: &PromptRequest) -> PrompterError {
+    fn no_answer(&self, ask: &PromptRequest) -> PrompterError {
         PrompterError::NobodyAnswered { what: ask.what(), waited: self.environment.timeout() }
     }
 }

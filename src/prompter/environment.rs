@@ -86,7 +86,7 @@ impl PromptEnvironment {
 
     /// Removes all requesters.
     #[must_use]
-    pub(super) fn without_askers(mut self) -> Self {
+    pub(super) fn without_requesters(mut self) -> Self {
         self.requesters.clear();
         self
     }

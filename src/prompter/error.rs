@@ -1,4 +1,5 @@
-//! Why a prompt returned no answer.
+//! Errors of a prompt that returned no answer.
+#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use super::NEW_PIN_ROUNDS;
 use crate::token::PinError;
 
-/// Why there is no answer. No message contains a PIN.
+/// The reason for a missing answer. No message contains a PIN.
 #[derive(Debug, thiserror::Error)]
 pub enum PrompterError {
     /// The user cancelled: closed the window, ended the input, or typed nothing. No try was used.
@@ -41,21 +42,17 @@ pub enum PrompterError {
     },
     /// No terminal is available for the prompt.
     #[error(
-        "cannot {act}: there is no terminal ({source}); use a PIN source, e.g. --pin-source file:PATH (for a new PIN, \
-         --new-pin-source)"
+        "cannot {operation}: there is no terminal ({source}); use a PIN source, e.g. --pin-source file:PATH (for a new \
+         PIN, --new-pin-source)"
     )]
     NoTerminal {
         /// The intended prompt.
-        act: &'static str,
-        /// The system's error.
+        operation: &'static str,
         source: io::Error,
     },
     /// The terminal failed during the prompt.
     #[error("cannot read from the terminal: {source}")]
-    Terminal {
-        /// The system's error.
-        source: io::Error,
-    },
+    Terminal { source: io::Error },
     /// No prompt method is usable here.
     #[error(
         "cannot prompt the user: {reasons}; start the agent where it can open a window (DISPLAY or WAYLAND_DISPLAY, \
@@ -75,7 +72,6 @@ pub enum PrompterError {
     MethodUnavailable {
         /// The method as configured.
         method: String,
-        /// The reason.
         reason: String,
     },
     /// The prompt program failed.
@@ -83,12 +79,7 @@ pub enum PrompterError {
         "cannot get an answer from {program}: {reason}; choose another method with `prompter` in \
          agent.toml"
     )]
-    Program {
-        /// The program.
-        program: String,
-        /// The reason.
-        reason: String,
-    },
+    Program { program: String, reason: String },
     /// This method returns PINs only.
     #[error(
         "cannot get a confirmation from {method}: it gives PINs only; choose another method with `prompter` in \
@@ -115,16 +106,12 @@ pub enum PrompterError {
     },
     /// Others can read the file.
     #[error("cannot take the PIN from {}: others can read it; run chmod 600 {}", path.display(), path.display())]
-    ReadableByOthers {
-        /// The file.
-        path: PathBuf,
-    },
+    ReadableByOthers { path: PathBuf },
     /// The source cannot be read, or contains no PIN.
     #[error("cannot take the PIN from {place}: {reason}")]
     Source {
         /// The source as given.
         place: String,
-        /// The reason.
         reason: String,
     },
     /// The input is not text.

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_are_read_as_they_are_written() {
+    fn methods_are_read_as_they_are_written() {
         for text in [
             "auto",
             "pinentry",
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_way_is_refused_without_repeating_it() {
+    fn an_unknown_method_is_refused_without_repeating_it() {
         for text in [
             "",
             "12345678",

@@ -43,7 +43,7 @@ pub use source::PinSource;
 use deadline::{Deadline, REQUESTER_GONE};
 use terminal::{Terminal, TerminalInput};
 
-/// How often a new PIN is requested when the two entries differ.
+/// Number of requests for a new PIN whose two entries differ.
 const NEW_PIN_ROUNDS: usize = 3;
 
 /// A command's prompter: one source for present PINs and one for new ones.
@@ -129,15 +129,15 @@ impl Prompter {
     /// # Errors
     /// [`PrompterError::Cancelled`], [`PrompterError::Differ`], and errors of the source.
     pub fn new_pin(&self, what: &str, rule: Option<PinRule>) -> Result<Pin, PrompterError> {
-        let kept =
+        let checked =
             |pin: Pin| rule.map_or(Ok(()), |rule| rule.check(&pin)).map(|()| pin).map_err(PrompterError::NotAPin);
         if self.new_pin != PinSource::Prompt {
-            return self.read(&self.new_pin).and_then(kept);
+            return self.read(&self.new_pin).and_then(checked);
         }
-        let said = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
+        let rule_text = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
         let mut last = PrompterError::Differ;
         for _ in 0..NEW_PIN_ROUNDS {
-            let first = match self.typed(&format!("New PIN for {what}{said}"), what).and_then(kept) {
+            let first = match self.typed(&format!("New PIN for {what}{rule_text}"), what).and_then(checked) {
                 // Report the violation before the second entry.
                 Err(error @ PrompterError::NotAPin(_)) => {
                     self.say(&format!("{error}."));
@@ -192,8 +192,9 @@ impl Prompter {
         }
     }
 
-    fn open(&self, act: &'static str) -> Result<Terminal, PrompterError> {
-        let terminal = Terminal::open(&self.terminal).map_err(|source| PrompterError::NoTerminal { act, source })?;
+    fn open(&self, operation: &'static str) -> Result<Terminal, PrompterError> {
+        let terminal =
+            Terminal::open(&self.terminal).map_err(|source| PrompterError::NoTerminal { operation, source })?;
         Ok(terminal.within(Deadline::default().for_requesters(self.requester.as_slice())))
     }
 }

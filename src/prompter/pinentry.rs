@@ -53,9 +53,9 @@ impl Pinentry {
         if let Some(path) = path {
             return environment.program(path).and_then(probe);
         }
-        let there: Vec<_> = NAMES.iter().filter_map(|name| environment.program(Path::new(name)).ok()).collect();
+        let programs: Vec<_> = NAMES.iter().filter_map(|name| environment.program(Path::new(name)).ok()).collect();
         let mut reasons = Vec::new();
-        for program in there {
+        for program in programs {
             match probe(program) {
                 Ok(found) => return Ok(found),
                 Err(reason) => reasons.push(reason),
@@ -97,20 +97,20 @@ impl Pinentry {
     }
 
     pub(super) fn pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
-        let (pin, assuan_client) = self.pin_keeping(None, ask, environment)?;
+        let (pin, assuan_client) = self.pin_and_keep_open(None, ask, environment)?;
         assuan_client.end();
         Ok(pin)
     }
 
     /// Asks for a PIN, using the kept connection if possible, and returns the connection: after a
     /// wrong PIN the same program asks again.
-    pub(super) fn pin_keeping(
+    pub(super) fn pin_and_keep_open(
         &self,
-        kept: Option<AssuanClient>,
+        open_client: Option<AssuanClient>,
         ask: &PromptRequest,
         environment: &PromptEnvironment,
     ) -> Result<(Pin, AssuanClient), PrompterError> {
-        let resumed = kept.and_then(|assuan_client| self.resume(assuan_client, ask, environment).ok());
+        let resumed = open_client.and_then(|assuan_client| self.resume(assuan_client, ask, environment).ok());
         let mut assuan_client = match resumed {
             Some(assuan_client) => assuan_client,
             None => self.begin(ask, false, environment)?,
@@ -123,7 +123,7 @@ impl Pinentry {
 
     /// Returns whether a kept connection is usable. It is not if another program now reads from the
     /// terminal.
-    pub(super) fn goes_on(&self, assuan_client: &AssuanClient) -> bool {
+    pub(super) fn is_reusable(&self, assuan_client: &AssuanClient) -> bool {
         assuan_client.0.is_running() && self.tty.as_ref().is_none_or(|tty| Terminal::open_to_ask(tty).is_ok())
     }
 
@@ -254,7 +254,7 @@ fn get(assuan_client: &mut AssuanClient) -> Result<(Zeroizing<Vec<u8>>, bool), P
 fn no_answer(assuan_client: &AssuanClient, code: u32, text: &str) -> PrompterError {
     match code {
         CANCELED | FULLY_CANCELED | NOT_CONFIRMED => assuan_client.0.cancelled(),
-        TIMEOUT => assuan_client.0.nobody(),
+        TIMEOUT => assuan_client.0.no_answer(),
         _ => assuan_client.refused(code, text),
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct PromptProcess {
     program: String,
     what: String,
     /// the answer has arrived, so the program may exit by itself
-    done: bool,
+    is_done: bool,
 }
 
 impl PromptProcess {
@@ -82,7 +82,7 @@ impl PromptProcess {
             timeout: environment.timeout(),
             program: name,
             what: what.to_owned(),
-            done: false,
+            is_done: false,
         })
     }
 
@@ -105,20 +105,20 @@ impl PromptProcess {
     }
 
     /// Records that the answer arrived: the program gets [`EXIT_GRACE`] to exit when dropped.
-    pub(super) fn done(&mut self) {
-        self.done = true;
+    pub(super) fn mark_done(&mut self) {
+        self.is_done = true;
     }
 
     /// Records that the answer arrived and the program waits for the next prompt: the requesters no
     /// longer matter.
     pub(super) fn pause(&mut self) {
-        self.done = true;
+        self.is_done = true;
         self.deadline = Deadline::default();
     }
 
     /// Prepares for another prompt, with the deadline and requesters of `environment`.
     pub(super) fn resume(&mut self, environment: &PromptEnvironment) {
-        self.done = false;
+        self.is_done = false;
         self.deadline = environment.deadline();
         self.timeout = environment.timeout();
     }
@@ -196,13 +196,13 @@ impl PromptProcess {
     }
 
     /// The program did not answer in time.
-    pub(super) fn nobody(&self) -> PrompterError {
+    pub(super) fn no_answer(&self) -> PrompterError {
         PrompterError::NobodyAnswered { what: self.what.clone(), waited: self.timeout }
     }
 
     fn waited(&self, error: &io::Error) -> PrompterError {
         match error.kind() {
-            io::ErrorKind::TimedOut => self.nobody(),
+            io::ErrorKind::TimedOut => self.no_answer(),
             REQUESTER_GONE => PrompterError::Withdrawn { what: self.what.clone() },
             _ => self.fails(error.to_string()),
         }
@@ -216,7 +216,7 @@ impl PromptProcess {
 impl Drop for PromptProcess {
     fn drop(&mut self) {
         self.close_stdin();
-        if self.has_ended_within(if self.done { EXIT_GRACE } else { Duration::ZERO }) {
+        if self.has_ended_within(if self.is_done { EXIT_GRACE } else { Duration::ZERO }) {
             return;
         }
         // Also end the descendants: a script's dialog would survive the script and prompt for

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_lines_are_seen_to_be_too_many() {
+    fn an_omission_of_lines_is_visible() {
         let ask = PromptRequest { lines: vec!["line".to_owned(); 1_000], ..PromptRequest::default() };
         assert_eq!(ask.text().len(), MAX_LINES + 1);
         assert_eq!(ask.text().last().unwrap(), "...");

@@ -66,7 +66,7 @@ impl PinSource {
         self.read_within(credentials, descriptors, Deadline::default())
     }
 
-    /// As [`PinSource::read`], with a time limit for a descriptor
+    /// Like [`PinSource::read`], with a time limit for a descriptor
     /// ([`PrompterError::NobodyAnswered`]).
     pub(super) fn read_within(
         &self,

@@ -61,7 +61,7 @@ impl Terminal {
         Ok(Self { file, deadline: Deadline::default() })
     }
 
-    /// As [`Terminal::open`], but fails for a background process: the kernel would stop it at the
+    /// Like [`Terminal::open`], but fails for a background process: the kernel would stop it at the
     /// first key, and a stopped service answers no requests.
     pub(super) fn open_to_ask(path: &Path) -> io::Result<Self> {
         let terminal = Self::open(path)?;
@@ -85,7 +85,6 @@ impl Terminal {
         self.file.write_all(format!("{}\n", showable(line)).as_bytes())
     }
 
-    /// Asks without echo.
     pub(super) fn ask_without_echo(&mut self, prompt: &str) -> io::Result<TerminalInput> {
         self.ask(prompt, false)
     }

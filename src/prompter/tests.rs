@@ -37,7 +37,7 @@ fn sources_are_read_as_they_are_written() {
 }
 
 #[test]
-fn what_is_no_source_is_refused_without_repeating_it() {
+fn an_unknown_source_is_refused_without_repeating_it() {
     for text in
         ["", "12345678", "prompt:", "file:", "fd:", "fd:-1", "fd:x", "credential:", "credential:../x", "env:PIN"]
     {
@@ -68,7 +68,7 @@ fn a_file_that_others_can_read_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn files_that_hold_no_pin_are_refused_clearly() {
+fn files_without_a_pin_are_refused_with_the_reason() {
     assert!(refusal(b"").contains("empty"));
     assert!(refusal(b"\n").contains("empty"));
     assert!(refusal(b"1234\n5678\n").contains("more than one line"));
@@ -116,7 +116,7 @@ fn a_credential_is_looked_for_where_systemd_put_it() {
 }
 
 #[test]
-fn without_a_terminal_nobody_is_asked_and_the_remedy_is_said() {
+fn without_a_terminal_the_error_names_the_remedy() {
     let prompter = Prompter::new(PinSource::Prompt, PinSource::Prompt).with_terminal("/dev/null");
     assert!(!prompter.is_attended());
     let error = prompter.pin("x").unwrap_err();
@@ -221,7 +221,7 @@ fn keys_that_correct_are_obeyed() {
 }
 
 #[test]
-fn giving_up_is_told_apart() {
+fn interrupt_end_of_input_and_an_empty_line_cancel() {
     let mut test_terminal = TestTerminal::new();
     for keys in ["\x03", "12\x03", "\x04", "\n"] {
         let (pin, _) = test_terminal.ask(false, &[("PIN of it: ", keys)]);
@@ -250,7 +250,7 @@ fn a_new_pin_that_differs_is_asked_for_again_and_then_given_up() {
 }
 
 #[test]
-fn the_rule_of_a_new_pin_is_said_and_checked_at_its_first_entry() {
+fn the_rule_for_a_new_pin_is_shown_and_checked_at_first_entry() {
     let mut test_terminal = TestTerminal::new();
     let asked = "New PIN for it (4 to 8 characters): ";
     let right = [(asked, "12345678\n"), ("Repeat the new PIN: ", "12345678\n")];

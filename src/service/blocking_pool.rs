@@ -50,7 +50,7 @@ struct State {
 
 struct Waiting {
     job: Job,
-    turn: oneshot::Sender<JobSlot>,
+    slot: oneshot::Sender<JobSlot>,
 }
 
 /// A running job's slot; dropping it starts the next job.
@@ -91,16 +91,16 @@ impl BlockingPool {
         job: Job,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JobError> {
-        let turn = self.0.enqueue(Job { source: network(job.source), ..job })?;
-        let turn = tokio::time::timeout(limits::QUEUE_TIMEOUT, turn).await.map_err(|_| JobError::Overloaded)?;
+        let slot = self.0.enqueue(Job { source: network(job.source), ..job })?;
+        let slot = tokio::time::timeout(limits::QUEUE_TIMEOUT, slot).await.map_err(|_| JobError::Overloaded)?;
         // The queue drops the sender of a job that must make room for others.
-        let turn = turn.map_err(|_| JobError::Overloaded)?;
-        let done = tokio::task::spawn_blocking(move || {
+        let slot = slot.map_err(|_| JobError::Overloaded)?;
+        let result = tokio::task::spawn_blocking(move || {
             let result = work();
-            drop(turn);
+            drop(slot);
             result
         });
-        done.await.map_err(|error| {
+        result.await.map_err(|error| {
             tracing::error!(%error, "a job panicked");
             JobError::Panicked
         })
@@ -122,13 +122,13 @@ impl Shared {
     /// Adds a job to the queue. If the queue is full, it drops a job of the source with the most
     /// queued jobs, unless that is the new job's source.
     fn enqueue(self: &Arc<Self>, job: Job) -> Result<oneshot::Receiver<JobSlot>, JobError> {
-        let (turn, receiver) = oneshot::channel();
+        let (slot, receiver) = oneshot::channel();
         {
             let mut state = lock(&self.state);
             if state.waiting.len() >= self.bounds.waiting && !self.could_start(&state, &job) {
                 state.make_room_for(&job)?;
             }
-            state.waiting.push(Waiting { job, turn });
+            state.waiting.push(Waiting { job, slot });
         }
         self.dispatch();
         Ok(receiver)
@@ -136,24 +136,24 @@ impl Shared {
 
     /// Starts all jobs that the limits allow.
     fn dispatch(self: &Arc<Self>) {
-        while let Some((turn, job)) = self.next() {
+        while let Some((slot, job)) = self.next() {
             // A receiver that no longer waits drops the slot, which passes to the next job.
-            let _ = turn.send(JobSlot { pool: Arc::clone(self), job });
+            let _ = slot.send(JobSlot { pool: Arc::clone(self), job });
         }
     }
 
     fn next(&self) -> Option<(oneshot::Sender<JobSlot>, Job)> {
         let mut state = lock(&self.state);
-        state.waiting.retain(|waiting| !waiting.turn.is_closed());
+        state.waiting.retain(|waiting| !waiting.slot.is_closed());
         let possible = state.waiting.iter().enumerate().filter(|(_, waiting)| self.could_start(&state, &waiting.job));
         let (at, _) = possible.min_by_key(|(at, waiting)| {
             (state.running_of(waiting.job.source), std::cmp::Reverse(waiting.job.left), *at)
         })?;
-        let Waiting { job, turn } = state.waiting.remove(at);
+        let Waiting { job, slot } = state.waiting.remove(at);
         state.running += 1;
         state.heavy += usize::from(job.is_heavy);
         *state.sources.entry(job.source).or_default() += 1;
-        Some((turn, job))
+        Some((slot, job))
     }
 
     fn could_start(&self, state: &State, job: &Job) -> bool {

@@ -40,9 +40,9 @@ pub(super) async fn handle(
     let authority = state.authority.clone();
     let answering = connection.mark_busy();
     let job = Job { source, left, is_heavy: cost > limits::HEAVY_JOB_COST };
-    let done = state.workers.run(job, move || authority.answer_cmp(&message, source, Timestamp::now())).await;
+    let result = state.workers.run(job, move || authority.answer_cmp(&message, source, Timestamp::now())).await;
     drop(answering);
-    match done {
+    match result {
         Ok(answer) => {
             // The delay occupies no worker: it slows only the guessing client.
             tokio::time::sleep(answer.delay.min(limits::MAX_REPLY_DELAY)).await;

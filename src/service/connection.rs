@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
-use super::admission::AdmissionControl;
-use super::connection_limit::TrackedConnection;
+use super::budget::Budget;
+use super::connection_limit::{ConnectionLimiter, ConnectionPermit, TrackedConnection};
 use super::shutdown::wait_for_close;
 use super::{DRAIN_TIMEOUT, forwarded, limits};
 use crate::authority::Networks;
@@ -34,6 +34,36 @@ pub(super) struct ConnectionInfo {
     pub(super) connection: Arc<TrackedConnection>,
     /// The proxies whose `Forwarded` header is trusted.
     pub(super) proxies: Arc<Networks>,
+}
+
+/// The checks of both listeners before they accept a connection: limits on connections, a work
+/// budget for each source, and trusted proxies, which carry the requests of many sources.
+#[derive(Clone)]
+pub(super) struct AdmissionControl {
+    limiter: ConnectionLimiter,
+    budget: Arc<Budget>,
+    proxies: Arc<Networks>,
+}
+
+impl AdmissionControl {
+    pub(super) fn new(budget: Arc<Budget>, proxies: Networks) -> Self {
+        Self { limiter: ConnectionLimiter::default(), budget, proxies: Arc::new(proxies) }
+    }
+
+    /// Admits a connection if its source is below its connection limit and, unless it is a proxy,
+    /// has budget left. A proxy's requests are charged to the clients that it names.
+    pub(super) fn admit(&self, source: IpAddr, is_tls: bool) -> Option<ConnectionPermit> {
+        if self.proxies.contains(source) {
+            return self.limiter.admit(source, limits::MAX_CONNECTIONS_PER_PROXY);
+        }
+        let cost = limits::COST_OF_CONNECTION + if is_tls { limits::COST_OF_HANDSHAKE } else { 0 };
+        self.budget.take(source, cost, Instant::now()).ok()?;
+        self.limiter.admit(source, limits::MAX_CONNECTIONS_PER_SOURCE)
+    }
+
+    pub(super) fn proxies(&self) -> Arc<Networks> {
+        self.proxies.clone()
+    }
 }
 
 /// Accepts connections until `closed`, then gives busy ones the grace period to finish.

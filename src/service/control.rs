@@ -16,14 +16,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::app_state::{AppState, job_error_response, text_response};
+use super::blocking_pool::Job;
 use super::connection::ConnectionInfo;
 use super::connection_limit::TrackedConnection;
 use super::routes::{CONTROL_CHECK, CONTROL_STATEMENTS};
 use super::shutdown::wait_for_close;
+use super::statements::FILE_SOURCE;
 use super::{ServiceError, connection, limits};
 use crate::authority::{Configuration, DatabaseCheckReport};
 
@@ -61,7 +67,7 @@ impl ControlSocket {
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
-            Ok(there) if !there.file_type().is_socket() => {
+            Ok(metadata) if !metadata.file_type().is_socket() => {
                 return Err(refuse("the path is not a socket; remove that file".to_owned()));
             }
             Ok(_) => match BlockingStream::connect(path) {
@@ -88,7 +94,7 @@ impl ControlSocket {
     /// connections finish.
     pub(super) async fn accept(self, routes: Router, mut closed: watch::Receiver<bool>) {
         let Self { listener, file } = self;
-        let places = Arc::new(Semaphore::new(limits::MAX_CONTROL_CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(limits::MAX_CONTROL_CONNECTIONS));
         let mut connections = JoinSet::new();
         let state = closed.clone();
         loop {
@@ -97,11 +103,11 @@ impl ControlSocket {
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) if is_same_user(&stream) => {
-                        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                        let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
                         let (routes, state) = (routes.clone(), state.clone());
                         connections.spawn(async move {
                             connection::serve_http1(stream, local_peer(), routes, state).await;
-                            drop(place);
+                            drop(permit);
                         });
                     }
                     Ok(_) => tracing::warn!("rejected a connection of another user to the control socket"),
@@ -203,12 +209,12 @@ fn post(path: &Path, request: &str, body: &[u8], time: Duration) -> Result<Optio
     match split(&answer) {
         Some((200, body)) if !body.is_empty() => Ok(Some(body.to_vec())),
         Some((status, body)) => {
-            let said = String::from_utf8_lossy(body.get(..body.len().min(400)).unwrap_or(body));
-            let said = said.trim().escape_debug().to_string();
+            let message = String::from_utf8_lossy(body.get(..body.len().min(400)).unwrap_or(body));
+            let message = message.trim().escape_debug().to_string();
             if status == 403 {
-                return Err(ServiceError::Unverified(said));
+                return Err(ServiceError::Unverified(message));
             }
-            Err(refuse(format!("`serve` answered {status}: {said}")))
+            Err(refuse(format!("`serve` answered {status}: {message}")))
         }
         None => Err(refuse("`serve` closed the connection without a response; see its log".to_owned())),
     }
@@ -254,6 +260,24 @@ fn is_not_listening(error: &io::Error) -> bool {
 
 fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// Handles `POST /control/check`: checks the whole database. The response is a JSON report with the
+/// problems.
+pub(super) async fn handle_check(State(state): State<Arc<AppState>>) -> Response {
+    let authority = state.authority.clone();
+    let job = Job { source: FILE_SOURCE, left: limits::BUDGET_CAPACITY, is_heavy: false };
+    let checked = match state.workers.run(job, move || authority.check()).await {
+        Ok(checked) => checked.map_err(|error| error.to_string()),
+        Err(reason) => return job_error_response(reason),
+    };
+    match checked.and_then(|report| serde_json::to_vec(&report).map_err(|error| error.to_string())) {
+        Ok(report) => ([(header::CONTENT_TYPE, "application/json")], report).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the check failed");
+            text_response(StatusCode::INTERNAL_SERVER_ERROR, &error)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Faults that keep the service from starting. A fault of a single request is reported in its
 //! response.
+#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,9 +23,7 @@ pub enum ServiceError {
     AddressInUse {
         /// `http` or `https`.
         listener: &'static str,
-        /// The address.
         address: SocketAddr,
-        /// The configuration file.
         file: PathBuf,
     },
     /// The address cannot be bound for another reason.
@@ -32,11 +31,8 @@ pub enum ServiceError {
     Listen {
         /// `http` or `https`.
         listener: &'static str,
-        /// The address.
         address: SocketAddr,
-        /// The configuration file.
         file: PathBuf,
-        /// The system's error.
         source: io::Error,
     },
     /// The key on the token cannot be used for TLS.
@@ -48,7 +44,6 @@ pub enum ServiceError {
     /// The control socket cannot be created or used.
     #[error("cannot use the control socket {}: {reason}", path.display())]
     Control {
-        /// The socket.
         path: PathBuf,
         /// The cause and the next step.
         reason: String,
@@ -69,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_says_the_next_step() {
+    fn every_error_names_the_next_step() {
         for error in [
             ServiceError::Tls("the key is of another kind".into()),
             ServiceError::Runtime(io::ErrorKind::OutOfMemory.into()),

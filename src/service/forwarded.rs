@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_proxy_that_is_named_is_believed() {
+    fn only_a_configured_proxy_is_trusted() {
         assert_eq!(source("192.0.2.9", &["for=198.51.100.7"]), "192.0.2.9");
         assert_eq!(source(PROXY, &["for=198.51.100.7"]), "198.51.100.7");
         assert_eq!(source("::ffff:10.0.0.1", &["for=198.51.100.7"]), "198.51.100.7");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rightmost_address_that_is_no_proxys_counts() {
+    fn the_rightmost_address_outside_the_proxies_is_the_source() {
         assert_eq!(source(PROXY, &["for=203.0.113.1, for=198.51.100.7"]), "198.51.100.7");
         assert_eq!(source(PROXY, &["for=203.0.113.1, for=198.51.100.7, for=10.3.2.1"]), "198.51.100.7");
         assert_eq!(source(PROXY, &["for=203.0.113.1", "for=198.51.100.7", "for=\"[2001:db8::1]:80\""]), "198.51.100.7");

@@ -9,12 +9,10 @@
 //! the authority on a network thread, logs no content of a request, and decides nothing: it passes
 //! bytes to the [`Authority`] and returns its bytes.
 
-mod admission;
 mod app_state;
 mod authority_api;
 mod blocking_pool;
 mod budget;
-mod check;
 mod cmp;
 mod connection;
 mod connection_limit;
@@ -40,10 +38,10 @@ use tokio::sync::watch;
 use crate::authority::{Authority, AuthorityError, Configuration, ListenConfiguration};
 use crate::token::Pin;
 
-use admission::AdmissionControl;
 use authority_api::AuthorityApi;
 use blocking_pool::BlockingPool;
 use budget::Budget;
+use connection::AdmissionControl;
 use control::ControlSocket;
 pub use control::{forward_statement, is_running, request_check};
 pub use error::ServiceError;

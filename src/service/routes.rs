@@ -16,7 +16,7 @@ use super::blocking_pool::BlockingPool;
 use super::budget::Budget;
 use super::connection::SourceAddress;
 use super::connection_limit::SearchLimit;
-use super::{check, cmp, limits, search, statements};
+use super::{cmp, control, limits, search, statements};
 
 /// The path for statement files on the control socket. The request log shows this path, which no
 /// listener has.
@@ -52,7 +52,7 @@ impl Routes {
     /// The routes of the control socket.
     pub(super) fn control(&self) -> Router {
         let routes = Router::new().route(CONTROL_STATEMENTS, post(statements::handle_file));
-        self.finish(routes.route(CONTROL_CHECK, post(check::handle)), false)
+        self.finish(routes.route(CONTROL_CHECK, post(control::handle_check)), false)
     }
 
     /// Adds fallbacks, charges and logging. Requests of unauthenticated clients are charged to

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use super::*;
 use crate::pki::test_support::{SoftwareKey, TestAuthority};
+use crate::store::StoreError;
 
 mod floods;
-mod older_log;
 mod running;
 
 use running::{FakeAuthority, TestService, split_status};
@@ -64,7 +64,7 @@ fn stalled_handshakes_block_nobody() {
 }
 
 #[test]
-fn statements_are_taken_over_https_only() {
+fn statements_are_accepted_over_https_only() {
     let service = TestService::new();
     for media_type in ["application/pkcs7-mime", "application/pkcs7-mime; smime-type=signed-data", "Application/CMS"] {
         let header = format!("content-type: {media_type}");
@@ -125,7 +125,7 @@ fn the_ca_certificate_is_given_to_everyone() {
 }
 
 #[test]
-fn the_search_gives_one_several_or_none() {
+fn the_search_returns_one_several_or_no_certificates() {
     let service = TestService::new();
     let found = |email: &str| service.curl(&[], &format!("/certificates/search.cgi?email={email}"));
     assert_eq!(found("one%40example.org"), ("200 application/pkix-cert".to_owned(), service.ca.clone()));
@@ -154,13 +154,13 @@ fn the_transport_reads_the_search_response() {
     let service = TestService::new();
     let (http, https) = (format!("http://{}", service.http), format!("https://localhost:{}", service.https.port()));
     let ca_sha256 = *crate::pki::Fingerprint::of(&service.ca).as_bytes();
-    let carrier = HttpTransport::new(&http, &https, ca_sha256).unwrap();
-    assert_eq!(carrier.search_certificates("two@example.org").unwrap(), [service.ca.clone(), vec![0x30, 0]]);
-    assert_eq!(carrier.search_certificates("one@example.org").unwrap(), std::slice::from_ref(&service.ca));
-    assert_eq!(carrier.search_certificates("nobody@example.org").unwrap(), Vec::<Vec<u8>>::new());
-    assert_eq!(carrier.cmp(b"abc").unwrap(), b"cba");
-    assert_eq!(carrier.ca_certificate().unwrap(), service.ca);
-    assert_eq!(carrier.statement(b"this").unwrap(), b"response to this");
+    let transport = HttpTransport::new(&http, &https, ca_sha256).unwrap();
+    assert_eq!(transport.search_certificates("two@example.org").unwrap(), [service.ca.clone(), vec![0x30, 0]]);
+    assert_eq!(transport.search_certificates("one@example.org").unwrap(), std::slice::from_ref(&service.ca));
+    assert_eq!(transport.search_certificates("nobody@example.org").unwrap(), Vec::<Vec<u8>>::new());
+    assert_eq!(transport.cmp(b"abc").unwrap(), b"cba");
+    assert_eq!(transport.ca_certificate().unwrap(), service.ca);
+    assert_eq!(transport.statement(b"this").unwrap(), b"response to this");
     assert!(HttpTransport::new(&http, &https, [0; 32]).unwrap().statement(b"this").is_err());
 }
 
@@ -246,9 +246,9 @@ fn a_fault_is_a_500_without_details_and_serving_continues() {
     assert!(service.curl(&CMP, "/.well-known/cmp").0.starts_with("200 "));
 }
 
-#[test]
-fn stopping_finishes_the_request_under_way_and_takes_no_more() {
-    let mut service = TestService::new();
+/// Sends a request that the authority answers only when it is released, and waits until the
+/// authority has it.
+fn send_waiting_request(service: &TestService) -> TcpStream {
     let mut stream = TcpStream::connect(service.http).unwrap();
     stream
         .write_all(
@@ -257,6 +257,13 @@ fn stopping_finishes_the_request_under_way_and_takes_no_more() {
         )
         .unwrap();
     std::thread::sleep(Duration::from_millis(300));
+    stream
+}
+
+#[test]
+fn stopping_finishes_the_current_request_and_accepts_no_more() {
+    let mut service = TestService::new();
+    let mut stream = send_waiting_request(&service);
     service.stop.stop();
     let refused = (0..50).any(|_| {
         std::thread::sleep(Duration::from_millis(20));
@@ -273,14 +280,7 @@ fn stopping_finishes_the_request_under_way_and_takes_no_more() {
 #[test]
 fn stopping_twice_does_not_wait() {
     let mut service = TestService::new();
-    let mut stream = TcpStream::connect(service.http).unwrap();
-    stream
-        .write_all(
-            b"POST /.well-known/cmp HTTP/1.1\r\nhost: x\r\ncontent-type: application/pkixcmp\r\n\
-              content-length: 4\r\n\r\nwait",
-        )
-        .unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let mut stream = send_waiting_request(&service);
     let begin = Instant::now();
     service.stop.stop();
     std::thread::sleep(Duration::from_millis(300));
@@ -306,4 +306,39 @@ fn an_address_in_use_is_reported_with_its_setting() {
 fn an_rsa_key_is_refused_for_tls() {
     let rsa = "rsa-2048".parse().unwrap();
     assert!(matches!(tls::TokenSigningKey::new(SoftwareKey::rsa(), rsa), Err(ServiceError::Tls(_))));
+}
+
+/// Runs the service with these results of the log checks, the last element first, and returns the
+/// error that ends it; `None` if it goes on.
+fn end_after(log_faults: Vec<AuthorityError>) -> Option<ServiceError> {
+    let (_release, released) = channel();
+    let (ca, release, log_faults) = (Vec::new(), Mutex::new(released), Mutex::new(log_faults));
+    let authority = Arc::new(FakeAuthority { ca, delay: Duration::ZERO, release, log_faults });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let end = runtime.block_on(async {
+        tokio::time::timeout(Duration::from_millis(500), verify_older_log(authority.clone())).await.ok()
+    });
+    assert!(authority.log_faults.lock().unwrap().is_empty(), "the check was not repeated");
+    end
+}
+
+#[test]
+fn only_an_invalid_log_ends_the_service() {
+    let locked = || AuthorityError::Store(StoreError::Locked("authority.db".into()));
+    let broken = || AuthorityError::Log { number: 7, reason: "is missing".into() };
+    assert!(end_after(Vec::new()).is_none());
+    assert!(end_after(vec![locked(), AuthorityError::Random("none left".into()), locked()]).is_none());
+    for faults in [vec![broken()], vec![broken(), locked()]] {
+        let end = end_after(faults);
+        assert!(matches!(end, Some(ServiceError::Authority(AuthorityError::Log { number: 7, .. }))), "{end:?}");
+    }
+}
+
+#[test]
+fn the_unit_waits_for_final_work_and_stays_down_on_a_broken_log() {
+    let unit = include_str!("../../packaging/systemd/tokenkeep-authority.service");
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    let time = Duration::from_secs(value("TimeoutStopSec=").parse().unwrap());
+    assert!(time >= DRAIN_TIMEOUT + FINAL_WORK_TIMEOUT + CLOSING + Duration::from_secs(5), "{time:?}");
+    assert!(value("RestartPreventExitStatus=").split(' ').any(|code| code == "9"));
 }

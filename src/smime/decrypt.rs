@@ -72,7 +72,7 @@ impl EncryptedMessage {
     /// refused here, before a person types a PIN.
     pub fn parse(message: &Message) -> Result<Self, SmimeError> {
         if message.kind == MessageKind::Signed {
-            return Err(SmimeError::WrongKind { act: "decrypt", found: "signed, not encrypted" });
+            return Err(SmimeError::WrongKind { operation: "decrypt", found: "signed, not encrypted" });
         }
         let (_, enveloped) = open_content_info(&message.cms, WHAT)?;
         let mut outer = Elements::of(&enveloped, WHAT);

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_what_lies_between_delimiters() {
+    fn parts_are_the_bytes_between_delimiters() {
         let body = b"preamble\r\n--b\r\none\r\n\r\n--b \r\ntwo\n--bb\nstill two\n--b--\r\nepilogue\r\n--b\r\n";
         let multipart = split_multipart(body, "b");
         assert_eq!(multipart.parts, [&b"one\r\n"[..], b"two\n--bb\nstill two"]);

@@ -1,4 +1,5 @@
 //! The errors of this module. Each text begins with "cannot".
+#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use crate::pki::PkiError;
 
@@ -21,10 +22,10 @@ pub enum SmimeError {
     NoMessage(String),
 
     /// The message has the wrong kind for the operation.
-    #[error("cannot {act} this message: it is {found}")]
+    #[error("cannot {operation} this message: it is {found}")]
     WrongKind {
         /// "verify" or "decrypt".
-        act: &'static str,
+        operation: &'static str,
         /// The kind found, e.g. "encrypted, not signed".
         found: &'static str,
     },
@@ -42,7 +43,6 @@ pub enum SmimeError {
     Recipient {
         /// The name in the certificate.
         name: String,
-        /// The reason.
         reason: String,
     },
 
@@ -52,10 +52,7 @@ pub enum SmimeError {
 
     /// The list of recipients is too long.
     #[error("cannot encrypt the message: it has more than {most} recipients")]
-    TooManyRecipients {
-        /// The maximum.
-        most: usize,
-    },
+    TooManyRecipients { most: usize },
 
     /// One error for every cause, so that it cannot serve as a decryption oracle.
     #[error("cannot decrypt the message: it is damaged, or it was not encrypted to this key")]

@@ -197,6 +197,4 @@ fn micalg(cms: &[u8]) -> &'static str {
 }
 
 #[cfg(test)]
-mod mails;
-#[cfg(test)]
 mod tests;

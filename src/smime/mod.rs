@@ -11,7 +11,7 @@
 
 mod content_cipher;
 #[cfg(test)]
-mod corpus;
+mod corpus_tests;
 mod decrypt;
 mod encrypt;
 mod entity;

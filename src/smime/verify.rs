@@ -136,7 +136,7 @@ fn verify_within(
     work: &WorkLeft,
 ) -> Result<VerifiedMessage, SmimeError> {
     if message.kind != MessageKind::Signed {
-        return Err(SmimeError::WrongKind { act: "verify", found: "encrypted, not signed" });
+        return Err(SmimeError::WrongKind { operation: "verify", found: "encrypted, not signed" });
     }
     let signed = SignedMessage::parse(&message.cms)?;
     let detached = match (message.detached_content.as_deref(), detached) {

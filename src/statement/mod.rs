@@ -45,13 +45,13 @@ pub const USERS_PER_PAGE: u32 = 500;
 /// The maximum number of users on a page, because a response has a size limit.
 pub const MAX_USERS_PER_PAGE: u32 = 5_000;
 
-/// How a statement is transported. This decides how long it may be valid, and whether it names a
-/// run of the authority.
+/// The channel of a statement. It decides how long the statement may be valid, and whether it names
+/// a run of the authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatementChannel {
     /// Over TLS, answered at once by the run of the authority that the statement names.
     Online,
-    /// As a file, answered by any run of the authority.
+    /// A file, answered by any run of the authority.
     File,
 }
 

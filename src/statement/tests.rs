@@ -71,7 +71,6 @@ impl Parties {
         }
     }
 
-    /// The JSON that was signed.
     fn statement_json_of(&self, signed: &SignedStatement) -> Vec<u8> {
         signed
             .verify(&self.certificate, self.ca(), StatementChannel::Online, now())
@@ -81,7 +80,7 @@ impl Parties {
             .unwrap()
     }
 
-    /// The same statement made again with the times of `verified`.
+    /// Makes the statement again with the times of `verified`.
     fn signed_again(&self, verified: &VerifiedStatement) -> Statement {
         Statement {
             not_before: verified.statement().not_before,
@@ -227,7 +226,7 @@ fn a_statement_with_another_persons_certificate_is_refused() {
 }
 
 #[test]
-fn signed_mail_is_no_statement() {
+fn signed_mail_is_not_a_statement() {
     let parties = Parties::new();
     let content = parties.statement().to_json().unwrap();
     for content_type in [ContentType::DATA, ContentType::STATEMENT_RESPONSE, ContentType::AUDIT_CHECKPOINT] {
@@ -251,7 +250,7 @@ fn a_signature_does_not_make_a_bad_form_good() {
 }
 
 #[test]
-fn another_authority_does_not_take_it() {
+fn another_authority_refuses_a_statement() {
     let parties = Parties::new();
     let error = parties
         .signed()
@@ -261,7 +260,7 @@ fn another_authority_does_not_take_it() {
 }
 
 #[test]
-fn it_is_taken_only_in_its_time_which_is_short() {
+fn a_statement_is_accepted_only_in_its_short_validity() {
     let parties = Parties::new();
     let statement = parties.statement();
     let signed = statement.sign(&parties.key, &parties.certificate, now()).unwrap();
@@ -285,7 +284,7 @@ fn it_is_taken_only_in_its_time_which_is_short() {
 }
 
 #[test]
-fn by_file_it_is_good_for_14_days_and_online_not_at_all() {
+fn a_statement_file_is_valid_14_days_and_never_online() {
     let parties = Parties::new();
     let statement = Statement::for_file(parties.ca(), AdminOperation::List, [9; 16], now());
     let sign = |statement: &Statement| statement.sign(&parties.key, &parties.certificate, now()).unwrap();

@@ -143,7 +143,7 @@ impl Store {
         })
     }
 
-    /// The same, without unreadable rows.
+    /// Like `certificates_of_user`, without unreadable rows.
     pub fn readable_certificates_of_user(&self, user_id: &str) -> Result<Vec<CertificateRecord>, StoreError> {
         let user_id = user_id.to_owned();
         self.thread.read(move |database| {

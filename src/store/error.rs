@@ -1,4 +1,5 @@
 //! Database faults, one variant for each remedy.
+#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use std::path::{Path, PathBuf};
 
@@ -18,16 +19,10 @@ pub enum StoreError {
     /// The file does not exist or cannot be opened.
     #[error("cannot open the database {}: {reason}; check `state` in the configuration, or run \
              `tokenkeep authority init`", path.display())]
-    Absent {
-        /// The database file.
-        path: PathBuf,
-        /// The system's error.
-        reason: String,
-    },
+    Absent { path: PathBuf, reason: String },
     /// The file is not a database, or a damaged one.
     #[error("cannot read the database {}: {reason}; restore it from a backup", path.display())]
     Damaged {
-        /// The database file.
         path: PathBuf,
         /// SQLite's error, or the record that cannot be parsed.
         reason: String,
@@ -38,7 +33,6 @@ pub enum StoreError {
          has the original row", path.display()
     )]
     UnreadableRow {
-        /// The database file.
         path: PathBuf,
         /// The column and its fault.
         reason: String,
@@ -51,7 +45,6 @@ pub enum StoreError {
         env!("CARGO_PKG_VERSION")
     )]
     NewerVersion {
-        /// The database file.
         path: PathBuf,
         /// The database's version.
         version: i64,
@@ -61,21 +54,11 @@ pub enum StoreError {
     /// The migration to this program's schema failed.
     #[error("cannot upgrade the database {}: {reason}; run the version of tokenkeep that wrote it \
              last, or a newer one", path.display())]
-    Migration {
-        /// The database file.
-        path: PathBuf,
-        /// The migrator's error.
-        reason: String,
-    },
+    Migration { path: PathBuf, reason: String },
     /// Any other SQLite error.
     #[error("cannot use the database {}: {source}; try again, and restore it from a backup if the error \
              persists", path.display())]
-    Database {
-        /// The database file.
-        path: PathBuf,
-        /// SQLite's error.
-        source: sqlx::Error,
-    },
+    Database { path: PathBuf, source: sqlx::Error },
     /// The token did not return a MAC for a log entry.
     #[error(
         "cannot seal an entry of the audit log, so nothing was changed: {0}; check that the authority's token is \
@@ -88,7 +71,6 @@ pub enum StoreError {
          database was altered; stop the authority, and run `tokenkeep authority check`", path.display()
     )]
     LogChanged {
-        /// The database file.
         path: PathBuf,
         /// The number of the newest row.
         number: u64,
@@ -138,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_says_the_next_step() {
+    fn every_error_names_the_next_step() {
         let path = || PathBuf::from("/state/authority.db");
         for error in [
             StoreError::NewerVersion { path: path(), version: 9, reads: 1 },

@@ -7,14 +7,12 @@
 //! blocking threads only. It never holds a temporary key, a PIN or an unwrapped private key. It
 //! decides nothing: it only refuses a change that conflicts with a concurrent one.
 
-mod administrators;
 mod audit;
 mod certificates;
 mod columns;
 mod error;
 mod identity;
 mod key_archive;
-mod migrations;
 mod pages;
 mod schema;
 mod statements;

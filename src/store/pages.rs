@@ -2,7 +2,7 @@
 //!
 //! Pages follow SQLite's own row numbers, so each row appears once, whatever its columns contain.
 
-use super::migrations::newest_version;
+use super::schema::newest_version;
 use super::thread::Row;
 use super::{
     ArchiveRecord, CertificateRecord, GrantRecord, StatementRecord, Store, StoreError, TemporaryKeyRecord,
@@ -34,7 +34,7 @@ impl Store {
     /// Returns the faults that SQLite finds in the file (`PRAGMA quick_check`); empty if there are
     /// none. Runs on its own read-only connection, so nobody waits for it.
     pub fn quick_check(&self) -> Result<Vec<String>, StoreError> {
-        self.beside(|database| {
+        self.on_separate_connection(|database| {
             let mut problems =
                 database.query_all(sqlx::query("PRAGMA quick_check"), |row| Ok(row.any_text("quick_check")))?;
             problems.retain(|problem| problem != "ok");

@@ -1,9 +1,37 @@
-//! Compares the database's schema with the one that the migrations create in an empty database.
+//! The database's schema: its migrations, and its comparison with the schema that they create in an
+//! empty database.
+//!
+//! The migrations are the files in `migrations/`, compiled in. sqlx's macro `migrate!` would find
+//! the files itself, but its crate compiles sqlx and SQLite a second time, for the compiler.
 
 use std::collections::BTreeMap;
 
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
 use super::thread::{Database, Opening, StoreThread};
 use super::{Store, StoreError};
+
+/// Version, description and SQL of each migration, as sqlx derives them from the file's name. The
+/// table `_sqlx_migrations` stores version, description and the SHA-384 digest of the SQL.
+const MIGRATIONS: [(i64, &str, &str); 3] = [
+    (1, "first", include_str!("../../migrations/0001_first.sql")),
+    (2, "sealed log", include_str!("../../migrations/0002_sealed_log.sql")),
+    (3, "added administrators", include_str!("../../migrations/0003_added_administrators.sql")),
+];
+
+/// Returns the migrator from any earlier schema to the newest one.
+pub(super) fn migrator() -> Migrator {
+    let migration = |(version, description, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.map(migration).into())
+}
+
+/// Returns the version of the newest migration in this program.
+pub(super) fn newest_version() -> i64 {
+    MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or_default()
+}
 
 /// The maximum number of ill-typed values listed per table.
 const MAX_LISTED_ROWS: u32 = 100;
@@ -19,7 +47,7 @@ impl Store {
     /// Lists differences from the schema of the migrations: missing, additional or different
     /// tables, indexes, triggers and views. SQLite's own tables (`ANALYZE`) are ignored.
     pub fn schema_problems(&self) -> Result<Vec<String>, StoreError> {
-        self.beside(|database| {
+        self.on_separate_connection(|database| {
             let expected = Database::in_memory()?.form()?;
             let mut found = database.form()?;
             let mut problems = Vec::new();
@@ -41,13 +69,13 @@ impl Store {
     /// Lists values of a different type than their column, in the tables that exist: SQLite stores
     /// text in a bytes column, and vice versa.
     pub fn ill_typed_values(&self) -> Result<Vec<String>, StoreError> {
-        self.beside(|database| {
+        self.on_separate_connection(|database| {
             let mut fresh = Database::in_memory()?;
             let found = database.form()?;
             let mut problems = Vec::new();
             for (kind, table) in fresh.form()?.into_keys() {
-                let is_there = found.contains_key(&(kind.clone(), table.clone()));
-                if kind != "table" || table == "_sqlx_migrations" || !is_there {
+                let exists = found.contains_key(&(kind.clone(), table.clone()));
+                if kind != "table" || table == "_sqlx_migrations" || !exists {
                     continue;
                 }
                 let columns = fresh.columns(&table)?;
@@ -59,7 +87,7 @@ impl Store {
 
     /// Counts the log rows that a walk does not reach, because entries are numbered from 1.
     pub fn stray_log_rows(&self) -> Result<u64, StoreError> {
-        self.beside(|database| {
+        self.on_separate_connection(|database| {
             let sql = "SELECT COUNT(*) AS stray FROM audit WHERE typeof(number) <> 'integer' OR number < 1";
             let stray = database.query_one(sqlx::query(sql), |row| row.get::<i64>("stray"))?;
             Ok(stray.unwrap_or_default().unsigned_abs())
@@ -67,7 +95,7 @@ impl Store {
     }
 
     /// Reads on a separate connection, so that nobody waits for it, however large the database is.
-    pub(super) fn beside<T: Send + 'static>(
+    pub(super) fn on_separate_connection<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -112,5 +140,27 @@ impl Database {
             let (place, column): (i64, String) = (row.get("place")?, row.get("wrong")?);
             Ok(format!("row {place} of {table}: the value of {column} has a different type than the column"))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_migrations_is_compiled_in() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let mut files: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap()))
+            .collect();
+        files.sort();
+        let listed = MIGRATIONS.map(|(version, description, text)| {
+            (format!("{version:04}_{}", description.replace(' ', "_")), text.to_owned())
+        });
+        assert_eq!(listed.as_slice(), files);
     }
 }

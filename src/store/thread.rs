@@ -18,9 +18,9 @@ use sqlx::{Sqlite, query::Query};
 
 use super::StoreError;
 use super::audit::LogState;
-use super::migrations::{migrator, newest_version};
+use super::schema::{migrator, newest_version};
 
-/// How long SQLite waits for another process's lock before it fails.
+/// Time for which SQLite waits for another process's lock before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Replaces bytes that are not a digest. No SHA-256 or HMAC is likely to have this value.

@@ -137,8 +137,8 @@ impl From<KeyAlgorithm> for String {
     }
 }
 
-/// When the keys of a keyset require the PIN. Each key gets its level at creation and keeps it.
-/// Ordered from lenient to strict.
+/// The uses for which the keys of a keyset require the PIN. Each key gets its level at creation and
+/// keeps it. Ordered from lenient to strict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecurityLevel {

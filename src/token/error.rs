@@ -1,15 +1,14 @@
-//! Errors of tokens. Each names the operation, the token, and the next step.
+//! Errors of tokens, and the names of tokens in them. Each names the operation, the token, and the
+//! next step.
+#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 mod kind;
-mod remedies;
-mod token_name;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::{PinState, WhichPin};
 pub use kind::TokenErrorKind;
-use remedies::{AFTER_LOCKED_PIN, AFTER_UNKNOWN_STATE, after_wrong_pin};
-pub use token_name::TokenName;
 
 /// The operation of a login whose purpose this module does not know.
 pub(super) const LOG_IN: &str = "log in";
@@ -20,25 +19,17 @@ pub enum TokenError {
     /// The PKCS#11 module cannot be loaded or initialized.
     #[error("cannot use the PKCS#11 module {}: {reason}; {remedy}", path.display())]
     Module {
-        /// the shared library
         path: PathBuf,
         /// what the module reported
         reason: String,
-        /// the next step
         remedy: String,
     },
     /// The token is not present, or was removed.
     #[error("cannot {operation}: {token} is not present; insert it, or see `tokenkeep tokens`")]
-    Absent {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-    },
+    Absent { operation: &'static str, token: TokenName },
     /// Another process owns the token.
     #[error("cannot use {token}: it is in use by {holder}; {remedy}")]
     Owned {
-        /// the token
         token: TokenName,
         /// program and process id
         holder: String,
@@ -47,10 +38,7 @@ pub enum TokenError {
     },
     /// Another operation of this process has the token unlocked.
     #[error("cannot unlock {token}: it is in use by another operation; finish that first")]
-    Busy {
-        /// the token
-        token: TokenName,
-    },
+    Busy { token: TokenName },
     /// The PIN was tried once and is wrong.
     #[error(
         "cannot {operation}: the PIN of {token} is wrong ({pin_state}); {}{}",
@@ -58,9 +46,7 @@ pub enum TokenError {
         if *log_in_ended { SESSION_ENDED } else { "" }
     )]
     PinIncorrect {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
         /// the state of the PIN after the try
         pin_state: PinState,
@@ -69,40 +55,19 @@ pub enum TokenError {
     },
     /// The key requires the PIN at every use, and there is only an active session.
     #[error("cannot {operation}: the key on {token} requires the PIN for every use; type it for this one")]
-    PinEachUse {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-    },
+    PinEachUse { operation: &'static str, token: TokenName },
     /// One try is left, and the source of the PIN could not be warned. No try was spent.
     #[error(
         "cannot {operation}: one try of the {which} of {token} is left, and the next wrong one locks it; nothing was \
          tried; run the command at a terminal, where it asks before it uses the last try"
     )]
-    LastTry {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-        /// which PIN
-        which: WhichPin,
-    },
+    LastTry { operation: &'static str, token: TokenName, which: WhichPin },
     /// The current state of the PIN is unknown. No try was spent.
     #[error(
         "cannot {operation}: the state of the {which} of {token} cannot be read ({reason}); nothing was tried; \
          {AFTER_UNKNOWN_STATE}"
     )]
-    PinStateUnknown {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-        /// which PIN
-        which: WhichPin,
-        /// the reason
-        reason: String,
-    },
+    PinStateUnknown { operation: &'static str, token: TokenName, which: WhichPin, reason: String },
     /// Too many wrong PINs in a row came from unattended sources (files, descriptors, credentials).
     /// No try was spent.
     #[error(
@@ -111,23 +76,15 @@ pub enum TokenError {
         if *which == WhichPin::User { "" } else { "so-" }
     )]
     TooManyUnattended {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
-        /// which PIN
         which: WhichPin,
         /// number of wrong PINs in a row
         wrong: u32,
     },
     /// The PIN is locked, or this try locked it.
     #[error("cannot {operation}: the PIN of {token} is locked; {AFTER_LOCKED_PIN}")]
-    PinLocked {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-    },
+    PinLocked { operation: &'static str, token: TokenName },
     /// The SO PIN was tried once and is wrong.
     #[error(
         "cannot {operation}: the SO PIN of {token} is wrong ({so_pin_state}); {}",
@@ -138,9 +95,7 @@ pub enum TokenError {
         }
     )]
     SoPinIncorrect {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
         /// the state of the SO PIN after the try
         so_pin_state: PinState,
@@ -150,26 +105,14 @@ pub enum TokenError {
         "cannot {operation}: the SO PIN of {token} is locked, so no PIN can be set on it; get a recovery letter and \
          enroll into another token"
     )]
-    SoPinLocked {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-    },
+    SoPinLocked { operation: &'static str, token: TokenName },
     /// The token has no user PIN.
     #[error("cannot {operation}: {token} has no PIN yet; set one with the SO PIN (`tokenkeep pin unblock`)")]
-    PinNotSet {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-    },
+    PinNotSet { operation: &'static str, token: TokenName },
     /// The PIN is too short or too long for this token. No try was spent.
     #[error("cannot {operation}: a PIN of {token} must have {min} to {max} bytes; choose another one")]
     PinLength {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
         /// minimum length in bytes
         min: usize,
@@ -178,63 +121,39 @@ pub enum TokenError {
     },
     /// The operation needs a login.
     #[error("cannot {operation}: {token} is not logged in; enter its PIN")]
-    NotLoggedIn {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-    },
+    NotLoggedIn { operation: &'static str, token: TokenName },
     /// A token with this label exists already and holds objects.
     #[error(
         "cannot create a token labeled {label:?}: a token with this label exists (serial {serial}); choose another \
          name, or put the keyset on that token with `--token {serial}`"
     )]
     LabelTaken {
-        /// the label
         label: String,
         /// the serial number of the token that has it
         serial: String,
     },
     /// The label is not allowed for a token.
     #[error("cannot create a token labeled {label:?}: a label must have 1 to 32 bytes and no control characters")]
-    LabelUnfit {
-        /// the label
-        label: String,
-    },
+    LabelUnfit { label: String },
     /// The module has no free slot.
     #[error("cannot create a token: {} has no free slot; use an existing token (`--token`)", module.display())]
-    NoFreeSlot {
-        /// the module
-        module: PathBuf,
-    },
+    NoFreeSlot { module: PathBuf },
     /// The key is not on the token.
     #[error(
         "cannot {operation}: no such key on {token}; if it was never there, find the right token with `tokenkeep \
          tokens`; if another program deleted it, enroll again"
     )]
-    KeyAbsent {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-    },
+    KeyAbsent { operation: &'static str, token: TokenName },
     /// The token has no space for the new object.
     #[error(
         "cannot {operation}: {token} is full; delete what is no longer needed (`tokenkeep keyset delete`), or use \
          another token"
     )]
-    Full {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-    },
+    Full { operation: &'static str, token: TokenName },
     /// The module's token directory accepts no more data. Nothing was tried.
     #[error("cannot {operation}: nothing more can be stored on {token}: {condition}; free space there, or fix that")]
     NoRoom {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
         /// free space and permissions of the token directory
         condition: String,
@@ -245,42 +164,25 @@ pub enum TokenError {
          ({missing}): {condition}; free space there or fix that, then run the same command again"
     )]
     NotStored {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
-        /// the missing objects
         missing: String,
         /// free space and permissions of the token directory
         condition: String,
     },
     /// The token is write-protected.
     #[error("cannot {operation}: {token} is write-protected; remove the protection, or use another token")]
-    WriteProtected {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-    },
+    WriteProtected { operation: &'static str, token: TokenName },
     /// The token does not support the operation.
     #[error("cannot {operation}: {token} does not support {what}; use another token, or another module for it")]
-    Unsupported {
-        /// the operation
-        operation: &'static str,
-        /// the token
-        token: TokenName,
-        /// the missing feature
-        what: String,
-    },
+    Unsupported { operation: &'static str, token: TokenName, what: String },
     /// The delivered key is damaged, encrypted to another token, or not the expected one.
     #[error(
         "cannot {operation} on {token}: the delivered key does not open ({reason}); run the same command again, and \
          tell the authority's administrator if it fails again"
     )]
     BadDelivery {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
         /// what the token reported
         reason: String,
@@ -290,19 +192,14 @@ pub enum TokenError {
         "cannot {operation}: {token} refused the data ({reason}); it is damaged or meant for another key: get it again"
     )]
     BadData {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
         /// what the token reported
         reason: String,
     },
     /// The PIN was typed for one use, and that use is over.
     #[error("cannot sign with a key on {token} a second time: the PIN was for one use; type it again for the next")]
-    Spent {
-        /// the token
-        token: TokenName,
-    },
+    Spent { token: TokenName },
     /// The directory of the owner locks cannot be trusted. No token can be used.
     #[error(
         "cannot use any token: the lock directory {path} {reason}; make it a directory of your own (`chmod 700`), \
@@ -310,7 +207,6 @@ pub enum TokenError {
         path = path.display()
     )]
     LockDirectory {
-        /// the directory
         path: PathBuf,
         /// the fault as a predicate, such as "is not a directory"
         reason: String,
@@ -320,14 +216,7 @@ pub enum TokenError {
         "cannot lock {token}: {path}: {reason}; the file must belong to you and can be removed",
         path = path.display()
     )]
-    LockFile {
-        /// the token
-        token: TokenName,
-        /// the file
-        path: PathBuf,
-        /// the fault
-        reason: String,
-    },
+    LockFile { token: TokenName, path: PathBuf, reason: String },
     /// A key or certificate cannot be encoded or decoded.
     #[error("cannot encode or decode a key or certificate: {0}; get it again from its source, in DER")]
     Encoding(String),
@@ -340,9 +229,7 @@ pub enum TokenError {
         "cannot {operation}: {token} does not take the new PIN ({code}); the PINs are unchanged; choose another one"
     )]
     NewPinRefused {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
         /// the return value's name (`CKR_…`)
         code: String,
@@ -352,9 +239,7 @@ pub enum TokenError {
         "cannot {operation}: {token} answered {code}; try again, and check the log of its module if it fails again"
     )]
     Fault {
-        /// the operation
         operation: &'static str,
-        /// the token
         token: TokenName,
         /// the return value's name (`CKR_…`)
         code: String,
@@ -378,7 +263,7 @@ impl TokenError {
     /// Replaces the operation "log in" by the operation that the login was for, so that a user who
     /// wanted to sign reads that they cannot sign.
     #[must_use]
-    pub fn with_operation(mut self, act: &'static str) -> Self {
+    pub fn with_operation(mut self, replacement: &'static str) -> Self {
         if let Self::PinIncorrect { operation, .. }
         | Self::PinLocked { operation, .. }
         | Self::LastTry { operation, .. }
@@ -390,9 +275,43 @@ impl TokenError {
         | Self::Fault { operation, .. } = &mut self
             && *operation == LOG_IN
         {
-            *operation = act;
+            *operation = replacement;
         }
         self
+    }
+}
+
+/// Identifies a token to a person: the label that they know and the unique serial number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenName {
+    /// the token's label
+    pub label: String,
+    /// the token's serial number
+    pub serial: String,
+}
+
+impl fmt::Display for TokenName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "token {:?} (serial {})", self.label, self.serial)
+    }
+}
+
+/// The next step for a locked PIN. The recovery letter comes first because most people do not know
+/// their token's SO PIN: `enroll` makes it at random unless told to keep one.
+const AFTER_LOCKED_PIN: &str = "get a recovery letter from an administrator (`tokenkeep admin recover`) and \
+    enroll with it into another token, or, if you have the token's SO PIN, \
+    set a new PIN with it (`tokenkeep pin unblock`)";
+
+/// The next step for modules that keep reporting the state from their initialization.
+const AFTER_UNKNOWN_STATE: &str = "try again; if it fails again, see `tokenkeep doctor` and stop a running \
+    agent (`tokenkeep agent stop`): its next start reloads the module";
+
+/// The next step for the state that the token reports after the wrong PIN.
+fn after_wrong_pin(pin_state: PinState) -> &'static str {
+    match pin_state {
+        PinState::FinalTry => "the next wrong one locks it",
+        PinState::Locked => AFTER_LOCKED_PIN,
+        PinState::Ok | PinState::CountLow | PinState::NotSet => "nothing was changed",
     }
 }
 

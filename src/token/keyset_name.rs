@@ -80,7 +80,7 @@ impl fmt::Display for KeysetName {
     }
 }
 
-/// Why a text is not a keyset name.
+/// The reason why a text is not a keyset name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysetNameError {
     /// The name is empty.
@@ -109,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn names_that_people_use_are_taken() {
+    fn ordinary_names_are_accepted() {
         for name in ["default", "x", "Büro", "my keys", "second-2026", "🔑", "a/b", &"x".repeat(32)] {
             assert_eq!(name.parse::<KeysetName>().unwrap().as_str(), name);
         }
     }
 
     #[test]
-    fn empty_long_odd_and_padded_ones_are_not() {
+    fn empty_long_odd_and_padded_names_are_refused() {
         assert_eq!(refused(""), KeysetNameError::Empty);
         assert_eq!(refused(&"x".repeat(33)), KeysetNameError::TooLong { bytes: 33 });
         assert_eq!(refused(&"ü".repeat(17)), KeysetNameError::TooLong { bytes: 34 });
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_name_is_all_seen_and_an_old_one_is_still_read() {
+    fn a_new_name_is_all_visible_and_an_old_one_is_still_read() {
         for old in ["a\u{ad}b", "a\u{3164}b", "\u{2800}", "a\u{e0041}"] {
             let name: KeysetName = old.parse().unwrap();
             assert_eq!(name.check_new(), Err(KeysetNameError::ControlCharacter), "{old:?}");

@@ -82,7 +82,7 @@ impl ModuleStorage {
         store
     }
 
-    /// Why nothing can be stored; `None` if nothing is known to prevent it.
+    /// The reason why nothing can be stored; `None` if nothing is known to prevent it.
     pub fn storage_problem(&self) -> Option<String> {
         let directories = self.own_directories();
         let lacking = |directory: &&PathBuf| {
@@ -102,8 +102,8 @@ impl ModuleStorage {
     /// Free space and permissions of the token directories, which may explain a failed write.
     /// `None` if the directories are unknown.
     pub fn describe_storage(&self) -> Option<String> {
-        let said: Vec<String> = self.own_directories().map(|directory| describe_directory(directory)).collect();
-        (!said.is_empty()).then(|| said.join("; "))
+        let descriptions: Vec<String> = self.own_directories().map(|directory| describe_directory(directory)).collect();
+        (!descriptions.is_empty()).then(|| descriptions.join("; "))
     }
 }
 
@@ -114,8 +114,8 @@ pub fn unreadable_tokens(module: &Path) -> Vec<UnreadableTokenDirectory> {
     directories.flat_map(|directory| softhsm::unreadable_in(directory)).collect()
 }
 
-/// Why nothing can be stored in this module's token directories; `None` if nothing is known to
-/// prevent it.
+/// The reason why nothing can be stored in this module's token directories; `None` if nothing is
+/// known to prevent it.
 pub fn lack_of_room(module: &Path) -> Option<String> {
     ModuleStorage::of(module).storage_problem()
 }
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_say_in_their_configuration_where_their_tokens_are() {
+    fn token_directories_come_from_each_modules_configuration() {
         let home = tempfile::tempdir().unwrap();
         let at = |name: &str| home.path().join(name);
         fs::write(at("softhsm2.conf"), "# x\ndirectories.tokendir = /srv/tokens\nlog.level = INFO\n").unwrap();
@@ -205,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn space_and_permissions_of_the_token_directory_are_told() {
+    fn missing_space_and_permissions_are_reported() {
         let home = tempfile::tempdir().unwrap();
         let store =
             ModuleStorage { tokens: vec![home.path().to_owned()], is_private: true, ..ModuleStorage::default() };
-        let said = store.describe_storage().unwrap();
-        assert!(said.contains(&home.path().display().to_string()), "{said}");
-        assert!(said.contains(" KiB free, mode 0") && said.contains(", owner "), "{said}");
+        let description = store.describe_storage().unwrap();
+        assert!(description.contains(&home.path().display().to_string()), "{description}");
+        assert!(description.contains(" KiB free, mode 0") && description.contains(", owner "), "{description}");
         let gone =
             ModuleStorage { tokens: vec!["/nowhere/tokens".into()], is_private: true, ..ModuleStorage::default() };
         assert!(gone.storage_problem().is_some() && store.storage_problem().is_none());

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_padded_comes_back() {
+    fn padding_round_trips() {
         for message in [&b""[..], b"\x01", b"\x00\x01secret", &[7; 190]] {
             let block = pad(message, 256);
             assert_eq!(block.len(), 256);

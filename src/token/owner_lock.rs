@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::private_file::{self, lock_directory, make_private};
 use super::{TokenError, TokenName};
 
-/// How long to wait until another owner ends.
+/// Time limit of the wait for another owner.
 pub(super) const OWNER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Delay between two attempts.
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_owner_waits_and_is_told_whom_for() {
+    fn a_second_owner_waits_and_names_the_first() {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join("locks");
         let module = Path::new("/usr/lib/module.so");
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_owner_does_not_say_is_said_for_it() {
+    fn an_incomplete_owner_record_gets_defaults() {
         let owner = |name: &str, remedy: &str| TokenOwner {
             name: name.to_owned(),
             remedy: remedy.to_owned(),

@@ -169,7 +169,7 @@ impl fmt::Display for PinRule {
     }
 }
 
-/// Why a text is not a valid PIN.
+/// The reason why a text is not a valid PIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinError {
     /// The PIN is empty.
@@ -214,7 +214,7 @@ impl fmt::Display for WhichPin {
     }
 }
 
-/// What a token reports about its two PINs.
+/// The states of a token's two PINs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PinStates {
@@ -234,8 +234,8 @@ impl PinStates {
     }
 }
 
-/// What a token reports about a PIN (`CKF_USER_PIN_*`, `CKF_SO_PIN_*`). PKCS#11 gives no number of
-/// tries.
+/// The state of a PIN as the token reports it (`CKF_USER_PIN_*`, `CKF_SO_PIN_*`). PKCS#11 gives no
+/// number of tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PinState {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_types_as_a_pin_is_refused() {
+    fn text_that_cannot_be_a_typed_pin_is_refused() {
         assert_eq!(Pin::new(String::new()).unwrap_err(), PinError::Empty);
         assert_eq!(Pin::new("x".repeat(256)).unwrap_err(), PinError::TooLong);
         assert_eq!(Pin::new("1234\n".into()).unwrap_err(), PinError::ControlCharacter);

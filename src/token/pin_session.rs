@@ -29,7 +29,7 @@ pub struct PinSession {
     by: UnlockedBy,
 }
 
-/// What a token is unlocked with.
+/// A login to a token, for one operation or a session.
 #[derive(Debug)]
 enum UnlockedBy {
     /// A PIN that was typed for this operation, at the head of the token's queue.
@@ -44,12 +44,11 @@ impl PinSession {
         Self { token: slot.token().clone(), by: UnlockedBy::Pin { pin, _slot: slot } }
     }
 
-    /// For an active session.
     pub(super) fn active_session(token: Token, number: u64) -> Self {
         Self { token, by: UnlockedBy::ActiveSession(number) }
     }
 
-    /// What authorizes the operation to use keys.
+    /// The authorization of key uses in this operation.
     pub(super) fn authorization(&self) -> KeyAuthorization<'_> {
         match &self.by {
             UnlockedBy::Pin { pin, .. } => KeyAuthorization::WithPin(pin),

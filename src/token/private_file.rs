@@ -115,9 +115,9 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
     written
 }
 
-/// Why another user controls this file: it or its directory belongs to a user other than this one
-/// and root, or others can write to it. `None` if no other user does. The text is the reason and,
-/// after `; `, the next step.
+/// The reason why another user controls this file: it or its directory belongs to a user other than
+/// this one and root, or others can write to it. `None` if no other user does. The text is the
+/// reason and, after `; `, the next step.
 ///
 /// In a directory with the sticky bit (such as `/tmp`) others cannot replace this user's files. A
 /// group of this user alone (the user private groups of Debian and Fedora, with umask 002) does not
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_nobody_else_can_read_it() {
+    fn a_written_file_is_readable_by_its_owner_only() {
         let home = private_directory();
         let path = home.path().join("file");
         assert_eq!(read(&path), None);
@@ -198,22 +198,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_write_or_exchange_is_told() {
+    fn a_file_that_others_can_write_or_replace_is_reported() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("module.so");
         fs::write(&path, "").unwrap();
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        let is_told = || untrusted_file_reason(&path).is_some();
+        let is_reported = || untrusted_file_reason(&path).is_some();
         mode(home.path(), 0o755);
         // A group of this user alone does not count as others.
         let by_group = !is_of_this_user_alone(fs::metadata(home.path()).unwrap().gid());
-        for (file, told) in [(0o644, false), (0o664, by_group), (0o646, true), (0o666, true), (0o755, false)] {
+        for (file, expected) in [(0o644, false), (0o664, by_group), (0o646, true), (0o666, true), (0o755, false)] {
             mode(&path, file);
-            assert_eq!(is_told(), told, "{file:o}");
+            assert_eq!(is_reported(), expected, "{file:o}");
         }
-        for (directory, told) in [(0o775, by_group), (0o757, true), (0o1777, false), (0o700, false)] {
+        for (directory, expected) in [(0o775, by_group), (0o757, true), (0o1777, false), (0o700, false)] {
             mode(home.path(), directory);
-            assert_eq!(is_told(), told, "{directory:o}");
+            assert_eq!(is_reported(), expected, "{directory:o}");
         }
         assert_eq!(untrusted_file_reason(Path::new("/nowhere/module.so")), None);
     }
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_have_written_is_not_believed() {
+    fn a_file_that_others_could_have_written_is_ignored() {
         let home = private_directory();
         let path = home.path().join("file");
         write(&path, "mine").unwrap();

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_without_its_wrapping_is_taken_too() {
+    fn a_point_without_its_octet_string_is_read_too() {
         let key = SubjectPublicKey::from_der(&curve("P-256")).unwrap();
         let parameters = key.algorithm().curve().unwrap().to_der().unwrap();
         assert_eq!(SubjectPublicKey::elliptic_curve(&parameters, &key.point().unwrap()), Some(key));

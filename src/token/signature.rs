@@ -54,7 +54,6 @@ pub(super) struct SignatureInput {
 }
 
 impl SignatureInput {
-    /// Hashes the message.
     pub(super) fn of(algorithm: KeyAlgorithm, hash: SignatureHash, message: &[u8]) -> Self {
         let mut input = Self { bytes: [0; 83], length: 0 };
         if !algorithm.is_elliptic_curve() {

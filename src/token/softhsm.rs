@@ -35,7 +35,7 @@ pub struct SoftHsmConfiguration {
     pub token_directory: PathBuf,
 }
 
-/// Why SoftHSM cannot start.
+/// The reason why SoftHSM cannot start, and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SoftHsmProblem {
     /// the fault, in one sentence
@@ -214,7 +214,7 @@ pub struct UnreadableTokenDirectory {
     pub remedy: String,
 }
 
-/// How long a token may be incomplete because another program is making it.
+/// Maximum age of an incomplete token that another program may still be making.
 const PROVISIONING_LOCK: Duration = Duration::from_millis(100);
 
 /// The unreadable tokens of this token directory.

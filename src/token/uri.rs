@@ -254,7 +254,7 @@ fn write_attributes(
     Ok(())
 }
 
-/// Why a text is not a PKCS#11 URI, or is refused.
+/// The reason why a text is not a PKCS#11 URI, or is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenUriError {
     /// The text does not begin with `pkcs11:`.

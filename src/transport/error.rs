@@ -1,20 +1,16 @@
 //! Transport errors, grouped by what the sender can do about them.
+#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use serde::{Deserialize, Serialize};
 
-/// Why no usable response arrived. Each message begins with "cannot".
+/// The reason for a missing or unusable response. Each message begins with "cannot".
 #[derive(Debug, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TransportError {
     /// No response: unknown host, no connection, or a timeout. The request may or may not have
     /// arrived.
     #[error("cannot reach the authority at {url}: {reason}; check that it is running and that this is its address")]
-    Unreachable {
-        /// The requested URL.
-        url: String,
-        /// The network's error.
-        reason: String,
-    },
+    Unreachable { url: String, reason: String },
     /// Something responded, but not as an authority: wrong status or content type, too long, not
     /// HTTP.
     #[error(
@@ -22,7 +18,6 @@ pub enum TransportError {
          try again"
     )]
     BadResponse {
-        /// The requested URL.
         url: String,
         /// The fault of the response.
         reason: String,
@@ -30,7 +25,6 @@ pub enum TransportError {
     /// The authority refused (HTTP 4xx): the search is disabled, or there were too many requests.
     #[error("cannot get this from {url}: {reason}; the authority's administrator configures what it permits")]
     Refused {
-        /// The requested URL.
         url: String,
         /// The status and the authority's text, if it sent one.
         reason: String,
@@ -38,7 +32,6 @@ pub enum TransportError {
     /// The authority kept responding that it is busy (HTTP 503). It did not process the request.
     #[error("cannot get a response from {url}: {reason}, and retrying did not help; nothing was done; try again later")]
     Busy {
-        /// The requested URL.
         url: String,
         /// The status and the authority's text, if it sent one.
         reason: String,
@@ -59,12 +52,7 @@ pub enum TransportError {
     },
     /// The URL is invalid.
     #[error("cannot use the address {url}: {reason}; use the address in the letter, or set one with `--authority`")]
-    Address {
-        /// The URL as given.
-        url: String,
-        /// The fault.
-        reason: String,
-    },
+    Address { url: String, reason: String },
 }
 
 #[cfg(test)]
@@ -72,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_says_the_next_step() {
+    fn every_error_names_the_next_step() {
         let (url, reason) = (|| "http://127.0.0.1:8829".to_owned(), || "a reason".to_owned());
         for error in [
             TransportError::Busy { url: url(), reason: reason() },

@@ -18,7 +18,7 @@ const MAX_RESPONSE_BYTES: u64 = 8 * 1024 * 1024;
 /// Maximum number of characters of an authority's error text, which is shown in one line.
 const MAX_ERROR_TEXT: usize = 200;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long requests are retried while the authority responds that it is busy.
+/// Duration of the retries while the authority responds that it is busy.
 const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
 /// The limits for the delay between two tries that the authority may request.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -34,9 +34,9 @@ pub struct HttpTransport {
     https_url: String,
     ca_sha256: [u8; 32],
     agent: Agent,
-    /// How far the authority's clock was ahead of this machine's at its last response, in seconds.
+    /// Seconds by which the authority's clock was ahead of this machine's at its last response.
     clock_offset: Arc<Mutex<Option<i64>>>,
-    /// How long requests are retried while the authority is busy.
+    /// Duration of the retries while the authority is busy.
     busy_timeout: Duration,
 }
 
@@ -54,7 +54,7 @@ impl HttpTransport {
         })
     }
 
-    /// How far the authority's clock is ahead of this machine's (negative: behind), according to
+    /// Lead of the authority's clock over this machine's (negative: behind), according to
     /// the `Date` of its last response. Unauthenticated over plain HTTP: a hint only, on which no
     /// decision may rest.
     pub fn clock_offset(&self) -> Option<SignedDuration> {

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_multipart_is_no_certificates() {
+    fn an_empty_multipart_has_no_certificates() {
         assert_eq!(certificates(TYPE, b"--b0--\r\n").unwrap(), Vec::<Vec<u8>>::new());
     }
 

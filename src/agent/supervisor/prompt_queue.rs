@@ -295,7 +295,7 @@ fn ask(
     link_state: &LinkState,
 ) -> PromptOutcome {
     let dialog = |kept: Option<Dialog>, text: &PromptText| {
-        let dialog = match kept.filter(Dialog::can_go_on) {
+        let dialog = match kept.filter(Dialog::is_reusable) {
             Some(dialog) => dialog,
             None => Dialog::choose(&person.method, &person.environment)?,
         };
@@ -305,9 +305,9 @@ fn ask(
         WorkerQuestion::Pin { text, dialog: use_number } => {
             let kept = link_state.dialogs().remove(&use_number);
             let asked = dialog(kept, &text).and_then(|mut dialog| {
-                let pin = dialog.pin_keeping(&with_program(text))?;
-                let dialog = dialog.for_nobody();
-                Ok((pin, dialog.can_go_on().then_some((use_number, dialog))))
+                let pin = dialog.pin_and_keep_open(&with_program(text))?;
+                let dialog = dialog.without_requesters();
+                Ok((pin, dialog.is_reusable().then_some((use_number, dialog))))
             });
             return match asked {
                 Ok((pin, kept)) => PromptOutcome { kept, ..PromptOutcome::pin(pin) },

@@ -67,13 +67,14 @@ impl Authority {
 
     /// Returns the levels that a letter allows: those requested, if the policy allows them; by
     /// default those of both configuration and policy.
-    pub(super) fn levels(&self, asked: Option<&[SecurityLevel]>) -> Result<Vec<SecurityLevel>, RequestError> {
+    pub(super) fn levels(&self, requested: Option<&[SecurityLevel]>) -> Result<Vec<SecurityLevel>, RequestError> {
         let possible = self.policy.allowed(&self.configuration.enrollment.levels);
-        let levels = match asked {
+        let levels = match requested {
             None => possible.clone(),
-            Some(asked) => possible.iter().copied().filter(|level| asked.contains(level)).collect(),
+            Some(requested) => possible.iter().copied().filter(|level| requested.contains(level)).collect(),
         };
-        if levels.is_empty() || asked.is_some_and(|asked| asked.iter().any(|level| !levels.contains(level))) {
+        if levels.is_empty() || requested.is_some_and(|requested| requested.iter().any(|level| !levels.contains(level)))
+        {
             let possible: Vec<_> = possible.iter().map(ToString::to_string).collect();
             return Err(refuse(format!("this authority allows the levels {}", possible.join(", "))));
         }

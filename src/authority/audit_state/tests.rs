@@ -173,7 +173,7 @@ fn a_discarded_certificate_is_no_longer_pending() {
 }
 
 #[test]
-fn a_taken_statement_stays_taken() {
+fn an_accepted_statement_stays_accepted() {
     let audit_state = AuditState::default();
     apply(&audit_state, "statement.taken", &json!({ "statement": hex::encode([1; 32]), "not_after": 1_000_600 }));
     apply(&audit_state, "statement.taken", &json!({ "statement": hex::encode([2; 32]) }));
@@ -212,7 +212,7 @@ fn an_added_administrator_has_a_letter_and_the_role() {
 }
 
 #[test]
-fn an_entry_that_does_not_say_what_it_ended_is_an_error() {
+fn an_entry_that_ends_an_unnamed_record_is_an_error() {
     let audit_state = AuditState::default();
     for (event, detail) in [
         ("letter.issued", json!({ "reference": "E1" })),

@@ -53,7 +53,7 @@ impl DatabaseCheck<'_> {
         for what in findings {
             self.add_finding("log", what);
         }
-        *self.seen.entry("log".to_owned()).or_default() += more;
+        *self.occurrences.entry("log".to_owned()).or_default() += more;
         Ok(is_whole)
     }
 

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_networks_hold_what_is_in_them() {
+    fn a_network_contains_its_addresses_and_no_others() {
         let some = networks(&["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"]);
         for inside in ["127.0.0.1", "10.255.0.1", "::ffff:10.1.2.3", "2001:db8:ffff::1"] {
             assert!(contains(&some, inside), "{inside}");

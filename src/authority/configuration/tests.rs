@@ -28,7 +28,7 @@ fn the_shipped_file_is_valid_and_names_every_key() {
 }
 
 #[test]
-fn little_is_enough() {
+fn a_minimal_file_is_valid() {
     let configuration = parse(LEAST).unwrap();
     assert_eq!(configuration.state, Path::new("/home/somebody/.local/state/tokenkeep/authority"));
     assert_eq!(configuration.enrollment.profiles, None);
@@ -80,7 +80,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn what_others_can_write_is_not_the_authoritys_word() {
+fn a_configuration_writable_by_others_is_refused() {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 

@@ -11,8 +11,8 @@ use crate::authority::{Authority, AuthorityError, audit, crash_point};
 use crate::cmp::{CertConfirmContent, CertRepMessage, ConfirmationVerdict, PkiBody, PkiFailureInfo, PkiMessage};
 use crate::store::{CertificateRecord, CertificateState, TransactionEnd, TransactionRecord, TransactionState};
 
-/// How long the replies of an ended transaction are kept after its confirmation deadline, for
-/// clients that ask again.
+/// The time for which the replies of an ended transaction are kept after its confirmation deadline,
+/// for clients that ask again.
 const REPLY_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The verdict of a `certConf` on all the certificates of a reply.

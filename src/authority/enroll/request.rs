@@ -40,7 +40,7 @@ impl Authority {
         }
 
         let earlier = self.store.transaction(&transaction_id)?;
-        let goes_on = match &earlier {
+        let continues = match &earlier {
             None => false,
             Some(earlier) if earlier.message_hash != message_hash || earlier.reference != letter.reference => {
                 return Err(transaction_id_in_use());
@@ -60,7 +60,7 @@ impl Authority {
                 _ => return Err(transaction_id_in_use()),
             },
         };
-        if !goes_on {
+        if !continues {
             check_usable(&letter, now)?;
         } else if !self.audit_state.is_claimed_by(&letter.reference, &transaction_id) {
             // The row says that the transaction is open, and the log that it has ended.
@@ -73,7 +73,7 @@ impl Authority {
             self.check_approval(&letter, &user)?;
         }
         let granted = decide(verify(request)?, &user, &self.policy)?;
-        if !goes_on {
+        if !continues {
             self.claim(&letter.reference, &transaction_id, message_hash, now)?;
         }
         crash_point("authority.enroll.after_claim");

@@ -16,7 +16,11 @@ fn add(fixture: &AuthorityFixture, email: &str, at: jiff::Timestamp) -> Administ
 }
 
 /// The added administrators in the response to this administrator's command.
-fn told(fixture: &AuthorityFixture, by: &TestClient, at: jiff::Timestamp) -> Vec<AddedAdministrator> {
+fn reported_administrators(
+    fixture: &AuthorityFixture,
+    by: &TestClient,
+    at: jiff::Timestamp,
+) -> Vec<AddedAdministrator> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).unwrap();
     let signed = by.sign(&fixture.statement(StatementChannel::Online, by, AdminOperation::List, nonce, at), at);
@@ -24,7 +28,7 @@ fn told(fixture: &AuthorityFixture, by: &TestClient, at: jiff::Timestamp) -> Vec
 }
 
 #[test]
-fn where_no_administrator_can_act_the_new_one_counts_at_once() {
+fn the_only_active_administrator_has_the_role_at_once() {
     let fixture = AuthorityFixture::new();
     // The first administrator has not enrolled.
     let added = add(&fixture, NEW, now());
@@ -32,7 +36,7 @@ fn where_no_administrator_can_act_the_new_one_counts_at_once() {
     let client = TestClient::new();
     client.enroll(&fixture, &added.letter, now());
     fixture.state(&client, AdminOperation::List, now()).unwrap();
-    assert_eq!(told(&fixture, &client, now()), [], "no notice about oneself");
+    assert_eq!(reported_administrators(&fixture, &client, now()), [], "no notice about oneself");
 }
 
 #[test]
@@ -98,12 +102,12 @@ fn the_letter_is_good_when_the_day_is_over() {
 fn every_response_repeats_the_notice_until_acknowledged() {
     let mut fixture = AuthorityFixture::new();
     let first = fixture.administrator();
-    assert_eq!(told(&fixture, &first, now()), []);
+    assert_eq!(reported_administrators(&fixture, &first, now()), []);
     let added = add(&fixture, NEW, now());
     for _ in 0..2 {
-        let [news] = &told(&fixture, &first, now())[..] else { panic!("no notice") };
-        assert_eq!((news.entry, news.email.as_str(), news.at), (added.entry, NEW, now()));
-        assert_eq!(news.counts_from, later(DAY));
+        let [notice] = &reported_administrators(&fixture, &first, now())[..] else { panic!("no notice") };
+        assert_eq!((notice.entry, notice.email.as_str(), notice.at), (added.entry, NEW, now()));
+        assert_eq!(notice.counts_from, later(DAY));
         // The notice survives a restart.
         fixture.open_again(now());
     }
@@ -114,9 +118,9 @@ fn every_response_repeats_the_notice_until_acknowledged() {
         fixture.state(&first, acknowledge(added.entry), now()).unwrap(),
         StatementAnswer::Acknowledged(added.entry)
     );
-    assert_eq!(told(&fixture, &first, now()), []);
+    assert_eq!(reported_administrators(&fixture, &first, now()), []);
     fixture.open_again(now());
-    assert_eq!(told(&fixture, &first, now()), []);
+    assert_eq!(reported_administrators(&fixture, &first, now()), []);
 }
 
 #[test]

@@ -180,8 +180,8 @@ fn a_statement_of_a_stranger_costs_no_token_operation() {
     let mut changed = signed.as_der().to_vec();
     *changed.last_mut().unwrap() ^= 1;
     // The administrator of another authority: a valid signature under a foreign certificate.
-    let elsewhere = AuthorityFixture::new();
-    let stranger = elsewhere.administrator();
+    let other_authority = AuthorityFixture::new();
+    let stranger = other_authority.administrator();
     let foreign = statement.sign(&stranger.enrollment.signer(stranger.signing_key()), &stranger.certificate(), now());
     for message in [b"hello", &changed[..], foreign.unwrap().as_der()] {
         let before = MAC_COUNT.get();
@@ -242,7 +242,7 @@ fn a_letter_is_encrypted_only_to_a_current_own_certificate() {
 }
 
 #[test]
-fn a_used_statement_is_used_though_its_row_is_gone() {
+fn a_used_statement_without_its_row_stays_used() {
     let fixture = AuthorityFixture::new();
     let by = fixture.administrator();
     let letters = |fixture: &AuthorityFixture| {
@@ -338,10 +338,10 @@ fn its_administrator_can_fetch_a_letter_until_used_or_expired() {
     TestClient::new().enroll(&fixture, &ordered, now());
     assert!(fixture.state(&by, letter(ordered.reference.as_str()), now()).unwrap_err().contains("used"));
     assert!(fixture.state(&by, letter("user@example.org"), now()).unwrap_err().contains("no unused letter"));
-    // Nor can the first administrator's, whatever its row says.
+    // The first administrator's cannot be fetched either, whatever its row says.
     fixture.tamper("UPDATE temporary_keys SET state = 'unused' WHERE statement IS NULL");
     assert!(fixture.state(&by, letter(ADMINISTRATOR), now()).unwrap_err().contains("no unused letter"));
-    // Nor can an unused letter that no statement ordered.
+    // An unused letter that no statement ordered cannot be fetched either.
     fixture.authority().add_administrator("new@example.org", Some("New Administrator"), now()).unwrap();
     assert!(fixture.state(&by, letter("new@example.org"), now()).unwrap_err().contains("no administrator ordered"));
 }

@@ -17,7 +17,7 @@ use crate::store::{CertificateKind, CertificateState};
 use crate::token::test_support::{PIN, pin};
 
 const DIRECTORY: &str = "TOKENKEEP_TEST_AUTHORITY";
-const ACTION: &str = "TOKENKEEP_TEST_ACT";
+const ACTION: &str = "TOKENKEEP_TEST_ACTION";
 const SIGKILL: i32 = 9;
 
 /// The child process: opens the authority in the directory and answers the message in the file
@@ -43,10 +43,10 @@ fn child() {
 
 /// Runs an operation in a child process on the authority in `directory`, which is killed at
 /// `point`.
-fn run_child(directory: &Path, act: &str, point: Option<&str>) -> ExitStatus {
+fn run_child(directory: &Path, action: &str, point: Option<&str>) -> ExitStatus {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "authority::tests::crash::child", "--test-threads", "1", "-q"]);
-    command.env(DIRECTORY, directory).env(ACTION, act).env_remove("TOKENKEEP_CRASH_AT");
+    command.env(DIRECTORY, directory).env(ACTION, action).env_remove("TOKENKEEP_CRASH_AT");
     if let Some(point) = point {
         command.env("TOKENKEEP_CRASH_AT", point);
     }
@@ -58,10 +58,10 @@ fn run_child(directory: &Path, act: &str, point: Option<&str>) -> ExitStatus {
 
 /// Runs a child that is killed at `point` while it works on `message`, then opens the authority
 /// again.
-fn killed(fixture: &mut AuthorityFixture, act: &str, message: &[u8], point: &str) {
+fn killed(fixture: &mut AuthorityFixture, action: &str, message: &[u8], point: &str) {
     std::fs::write(fixture.directory().join("message"), message).unwrap();
     fixture.close();
-    let status = run_child(fixture.directory(), act, Some(point));
+    let status = run_child(fixture.directory(), action, Some(point));
     assert_eq!(status.signal(), Some(SIGKILL), "{point} was not reached");
     fixture.open(now());
 }
@@ -73,12 +73,12 @@ fn points(prefix: &str) -> impl Iterator<Item = &'static str> {
 #[test]
 fn every_crash_point_is_in_the_list_once_and_in_the_code() {
     let mut found = BTreeSet::new();
-    let mut rooms = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/authority")];
-    while let Some(room) = rooms.pop() {
-        for entry in std::fs::read_dir(room).unwrap() {
+    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/authority")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                rooms.push(path);
+                directories.push(path);
             } else {
                 let text = std::fs::read_to_string(path).unwrap();
                 let names = text.split("crash_point(\"authority.").skip(1).filter_map(|rest| rest.split('"').next());
@@ -214,7 +214,7 @@ fn a_statement_killed_at_any_step_is_executed_at_most_once() {
     for (number, point) in points("authority.statement.").enumerate() {
         let recover =
             || AdminOperation::Recover { email: "user@example.org".into(), lost: true, valid_for_seconds: None };
-        // As a file, which any run of the authority may answer.
+        // The statement is a file, which any run of the authority may answer.
         let statement =
             fixture.statement(StatementChannel::File, &by, recover(), [u8::try_from(number).unwrap(); 16], now());
         let signed = by.sign(&statement, now());
@@ -266,7 +266,7 @@ fn finish(fixture: &AuthorityFixture, client: &TestClient, letter: &Letter, requ
 }
 
 #[test]
-fn a_client_that_need_not_confirm_keeps_what_it_got() {
+fn a_client_without_confirmation_keeps_its_certificates() {
     let mut fixture = AuthorityFixture::new();
     let (client, letter) = (TestClient::new(), fixture.letter.clone());
     let options = RequestOptions { encryption: false, implicit_confirm: true, level: None };

@@ -144,9 +144,9 @@ fn genm_describes_the_authority_and_uses_nothing_up() {
     let message = question(letter, &[oid::IT_CA_CERTS, oid::IT_SIGN_KEY_PAIR_TYPES], now());
     for _ in 0..2 {
         let answer = proven(&message, &fixture.post(&message, now()).bytes, &letter.temporary_key);
-        let PkiBody::Genp(told) = answer.body() else { panic!("no genp") };
-        assert_eq!(told.ca_certs().unwrap().unwrap()[0].to_vec().unwrap(), fixture.ca().as_der());
-        assert_eq!(told.sign_key_pair_types().unwrap().unwrap()[0].oid.to_string(), "1.2.840.10045.2.1");
+        let PkiBody::Genp(information) = answer.body() else { panic!("no genp") };
+        assert_eq!(information.ca_certs().unwrap().unwrap()[0].to_vec().unwrap(), fixture.ca().as_der());
+        assert_eq!(information.sign_key_pair_types().unwrap().unwrap()[0].oid.to_string(), "1.2.840.10045.2.1");
     }
     assert_eq!(state_of_letter(&fixture, letter.reference.as_str()), TemporaryKeyState::Unused);
 }

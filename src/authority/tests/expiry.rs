@@ -13,7 +13,7 @@ fn before(end: Timestamp, days: i64) -> Timestamp {
 }
 
 /// The expiry warnings in the response to an administrator's command.
-fn told(fixture: &AuthorityFixture, by: &TestClient, at: Timestamp) -> Vec<String> {
+fn expiry_warnings(fixture: &AuthorityFixture, by: &TestClient, at: Timestamp) -> Vec<String> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).unwrap();
     let signed = by.sign(&fixture.statement(StatementChannel::Online, by, AdminOperation::List, nonce, at), at);
@@ -21,7 +21,7 @@ fn told(fixture: &AuthorityFixture, by: &TestClient, at: Timestamp) -> Vec<Strin
 }
 
 #[test]
-fn what_ends_within_sixty_days_is_said_to_those_who_can_mend_it() {
+fn administrators_are_warned_of_expiry_within_sixty_days() {
     let fixture = AuthorityFixture::new();
     let added = fixture.authority().add_administrator(OTHER, Some("Other Administrator"), now()).unwrap();
     let (first, other) = (fixture.administrator(), TestClient::new());
@@ -47,13 +47,13 @@ fn what_ends_within_sixty_days_is_said_to_those_who_can_mend_it() {
     }
     // Each administrator is warned about the others; their own machine warns about their own
     // certificate.
-    assert_eq!(told(&fixture, &first, before(end, 61)), [""; 0]);
-    assert_eq!(told(&fixture, &first, before(end, 59)), lines[1..]);
-    assert_eq!(told(&fixture, &other, before(end, 59)), lines[..1]);
+    assert_eq!(expiry_warnings(&fixture, &first, before(end, 61)), [""; 0]);
+    assert_eq!(expiry_warnings(&fixture, &first, before(end, 59)), lines[1..]);
+    assert_eq!(expiry_warnings(&fixture, &other, before(end, 59)), lines[..1]);
 }
 
 #[test]
-fn the_authoritys_own_certificates_are_spoken_of() {
+fn expiry_of_the_authoritys_own_certificates_is_reported() {
     let fixture = AuthorityFixture::new();
     let end = fixture.ca().not_after();
     let about_ca = |at: Timestamp| {

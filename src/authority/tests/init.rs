@@ -6,7 +6,7 @@ use crate::token::test_support::{PIN, pin, softhsm};
 use crate::token::{AUTHORITY_MARK, TokenErrorKind};
 
 #[test]
-fn init_leaves_a_marked_token_and_refuses_to_be_done_twice() {
+fn init_marks_the_token_and_refuses_a_second_run() {
     let mut fixture = AuthorityFixture::new();
     let token = fixture.authority().keys.token.clone();
     assert_eq!(token.data_objects(AUTHORITY_MARK, false).unwrap().len(), 1);

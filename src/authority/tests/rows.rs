@@ -17,7 +17,7 @@ fn shown(fixture: &AuthorityFixture, by: &TestClient, email: &str) -> UserDetail
 }
 
 #[test]
-fn a_history_with_a_hole_is_not_delivered() {
+fn an_incomplete_history_is_not_delivered() {
     let fixture = AuthorityFixture::new();
     let administrator = fixture.administrator();
     let mut expected = Vec::new();
@@ -57,7 +57,7 @@ fn a_history_with_a_hole_is_not_delivered() {
 }
 
 #[test]
-fn what_is_shown_is_what_the_log_says() {
+fn listings_follow_the_log_and_not_the_rows() {
     let fixture = AuthorityFixture::new();
     let administrator = fixture.administrator();
     TestClient::new().enroll(&fixture, &fixture.letter_for(&administrator, USER), now());
@@ -102,7 +102,7 @@ fn what_is_shown_is_what_the_log_says() {
 }
 
 #[test]
-fn a_check_finds_what_is_gone_and_what_says_less() {
+fn a_check_finds_missing_and_reduced_rows() {
     let fixture = AuthorityFixture::new();
     let administrator = fixture.administrator();
     TestClient::new().enroll(&fixture, &fixture.letter_for(&administrator, USER), now());
@@ -177,7 +177,7 @@ fn a_check_finds_what_is_gone_and_what_says_less() {
 }
 
 #[test]
-fn no_row_makes_a_line_of_its_own() {
+fn no_row_adds_a_line_to_an_error() {
     let fixture = AuthorityFixture::new();
     fixture.tamper_running("UPDATE users SET email = 'x' || char(10) || 'No problem was found.' || char(27) || '[2J'");
     let record = fixture.authority().store.users().unwrap().remove(0);
@@ -186,7 +186,7 @@ fn no_row_makes_a_line_of_its_own() {
 }
 
 #[test]
-fn a_check_lists_a_table_that_is_gone_and_checks_all_others() {
+fn a_check_lists_a_missing_table_and_checks_all_others() {
     let mut fixture = AuthorityFixture::new();
     let administrator = fixture.administrator();
     fixture.letter_for(&administrator, USER);

@@ -266,7 +266,6 @@ pub fn load(directory: &Path) -> Configuration {
     Configuration::load(&directory.join("authority.toml"), &EnvironmentPaths::default()).unwrap()
 }
 
-/// The options of a request.
 #[derive(Clone, Copy)]
 pub struct RequestOptions {
     pub encryption: bool,

@@ -39,7 +39,7 @@ impl PbmParameters {
     pub(super) fn read(parameters: &Any) -> Result<Self, ProtectionError> {
         let own: Self = parameters.decode_as().map_err(|_| ProtectionError::Malformed)?;
         if own.iteration_count > u64::from(MAX_ITERATIONS) {
-            return Err(ProtectionError::TooManyIterations { asked: own.iteration_count, allowed: MAX_ITERATIONS });
+            return Err(ProtectionError::TooManyIterations { requested: own.iteration_count, allowed: MAX_ITERATIONS });
         }
         if own.iteration_count < 100 || own.salt.as_bytes().len() < 8 {
             return Err(ProtectionError::Malformed);

@@ -64,7 +64,7 @@ impl Pbmac1Parameters {
         let derivation: Pbkdf2Parameters = derivation.decode_as().map_err(|_| ProtectionError::Malformed)?;
         if derivation.iteration_count > u64::from(MAX_ITERATIONS) {
             return Err(ProtectionError::TooManyIterations {
-                asked: derivation.iteration_count,
+                requested: derivation.iteration_count,
                 allowed: MAX_ITERATIONS,
             });
         }

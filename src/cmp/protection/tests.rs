@@ -67,18 +67,18 @@ fn too_much_work_is_refused_before_it_is_done() {
     let begun = std::time::Instant::now();
     let (sha256, hmac) = (algorithm(oid::SHA256), algorithm(oid::HMAC_SHA256));
     for count in [100_001, u64::from(u32::MAX), u64::MAX] {
-        let asked = claiming(oid::PASSWORD_BASED_MAC, Some(pbm(&[1; 16], &sha256, count, &hmac)));
-        assert_eq!(asked, Err(ProtectionError::TooManyIterations { asked: count, allowed: 100_000 }));
+        let refused = claiming(oid::PASSWORD_BASED_MAC, Some(pbm(&[1; 16], &sha256, count, &hmac)));
+        assert_eq!(refused, Err(ProtectionError::TooManyIterations { requested: count, allowed: 100_000 }));
     }
     for count in [262_145, u64::MAX] {
-        let asked = claiming(oid::PBMAC1, Some(pbmac1(&[1; 16], count, Some(32), Some(oid::HMAC_SHA512))));
-        assert_eq!(asked, Err(ProtectionError::TooManyIterations { asked: count, allowed: 262_144 }));
+        let refused = claiming(oid::PBMAC1, Some(pbmac1(&[1; 16], count, Some(32), Some(oid::HMAC_SHA512))));
+        assert_eq!(refused, Err(ProtectionError::TooManyIterations { requested: count, allowed: 262_144 }));
     }
     assert!(begun.elapsed() < std::time::Duration::from_secs(1));
 }
 
 #[test]
-fn a_message_says_what_it_costs_before_it_is_verified() {
+fn the_cost_of_a_mac_is_known_before_verification() {
     let cost = |algorithm: AlgorithmIdentifierOwned| {
         let mut draft = draft();
         draft.header.protection_alg = Some(algorithm);
@@ -161,7 +161,7 @@ fn unknown_algorithms_are_named() {
 }
 
 #[test]
-fn openssl_reckons_the_same_pbmac1() {
+fn openssl_computes_the_same_pbmac1() {
     let bytes = draft().protect_with_mac(SECRET, &MacProtection::pbmac1().unwrap()).unwrap();
     let message = PkiMessage::from_der(&bytes).unwrap();
     let parameters = message.header().protection_alg.as_ref().unwrap().parameters.clone().unwrap();

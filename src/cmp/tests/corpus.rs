@@ -36,7 +36,7 @@ fn every_message_is_written_as_it_was_read() {
 }
 
 #[test]
-fn bodies_are_what_their_files_are_called() {
+fn each_file_contains_the_body_in_its_name() {
     for (name, bytes) in messages("openssl") {
         let body = PkiMessage::from_der(&bytes).unwrap().body().name().to_lowercase();
         let file = name.rsplit('/').next().unwrap().to_lowercase();
@@ -84,7 +84,7 @@ fn only_a_signature_proves_possession() {
 }
 
 #[test]
-fn signed_messages_are_not_taken_for_maced_ones() {
+fn signed_messages_are_not_accepted_as_maced_ones() {
     let bytes = std::fs::read(corpus("openssl/kur.der")).unwrap();
     let message = PkiMessage::from_der(&bytes).unwrap();
     assert!(matches!(verify_mac(&message, SECRET), Err(ProtectionError::WrongKind(_))));

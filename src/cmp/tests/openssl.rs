@@ -128,7 +128,7 @@ fn openssl_with_a_wrong_key_gets_an_error() {
 }
 
 #[test]
-fn openssl_takes_a_signed_reply_of_the_right_signer_only() {
+fn openssl_accepts_a_signed_reply_of_the_right_signer_only() {
     let (signer, stranger) = (Key::new(), Key::new());
     for (pinned, good) in [(&signer, true), (&stranger, false)] {
         let key = Key::new();

@@ -126,7 +126,8 @@ pub struct Enrolled {
     pub supersedes: Vec<FoundKeyset>,
 }
 
-/// Why the keyset was not (re-)enrolled. `Display` gives the whole sentence: "not re-enrolled: …".
+/// The reason for not (re-)enrolling the keyset. `Display` gives the whole sentence: "not
+/// re-enrolled: …".
 #[derive(Debug)]
 pub struct NotEnrolled {
     /// was this a re-enrollment?
@@ -137,7 +138,7 @@ pub struct NotEnrolled {
     pub reason: NotEnrolledReason,
 }
 
-/// Why the keyset was not enrolled.
+/// The reason for not enrolling the keyset, without its name.
 #[derive(Debug, thiserror::Error)]
 pub enum NotEnrolledReason {
     /// A rule forbids it; nothing was created.
@@ -222,7 +223,7 @@ impl fmt::Display for NotEnrolled {
     }
 }
 
-/// Why an enrollment stops: an outcome to report, or a fault.
+/// The end of an enrollment before its completion: an outcome to report, or a fault.
 #[derive(Debug)]
 enum EnrollError {
     Ended(NotEnrolledReason),

@@ -48,7 +48,7 @@ pub(super) fn exchange(
         }
         Err(refusal) => return Err(ExchangeError::bad(refusal.to_string(), PkiMessage::from_der(&reply).ok())),
     };
-    judge(message, letter, signing_spki)
+    verify_content(message, letter, signing_spki)
 }
 
 /// Without a response, the same bytes can be sent again; an invalid response is rejected.
@@ -59,7 +59,7 @@ fn reply_lost(error: TransportError) -> ExchangeError {
     }
 }
 
-fn judge(message: PkiMessage, letter: &Letter, signing_spki: &[u8]) -> Result<VerifiedReply, ExchangeError> {
+fn verify_content(message: PkiMessage, letter: &Letter, signing_spki: &[u8]) -> Result<VerifiedReply, ExchangeError> {
     let bad = |reason: String| ExchangeError::bad(reason, Some(message.clone()));
     let parts = match message.body() {
         PkiBody::Error(error) => {

@@ -13,7 +13,7 @@ use super::super::{KeysetError, Notice, UserPrompter};
 use super::session::EnrollmentSession;
 use super::so_pin;
 
-/// Where to send the rejection of a reply, and the reply that it concerns.
+/// The receiver of the rejection of a reply, and the reply that it concerns.
 pub(super) struct RejectionNotice<'a> {
     pub transport: &'a dyn Transport,
     pub letter: &'a Letter,

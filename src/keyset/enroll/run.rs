@@ -21,7 +21,6 @@ use super::{
 
 const OPERATION: &str = "enroll";
 
-/// One run of an enrollment.
 pub(super) struct EnrollmentRun<'a> {
     pub tokens: &'a Tokens,
     pub transport: &'a dyn Transport,
@@ -114,12 +113,13 @@ impl EnrollmentRun<'_> {
         self.person.notice(Notice::Resuming { keyset: self.options.keyset.clone() });
         let pins = Some(NewTokenPins { pin, so_pin });
         let module = self.tokens.module_of(&info)?.clone();
-        let ours = session.index.pending.clone().filter(|pending| pending.reference == self.letter.reference.as_str());
+        let pending =
+            session.index.pending.clone().filter(|pending| pending.reference == self.letter.reference.as_str());
         // Never empty a token with an enrolled keyset, whatever its public index claims.
         let new_token =
-            session.index.keyset.keys.is_none() && ours.as_ref().map_or(new_token, |pending| pending.new_token);
+            session.index.keyset.keys.is_none() && pending.as_ref().map_or(new_token, |pending| pending.new_token);
         let target_token = TargetToken { module, info, pins, resumed: true, new_token };
-        match ours.map(|pending| pending.stage) {
+        match pending.map(|pending| pending.stage) {
             Some(EnrollmentStage::Requested { request }) => self.send(session, target_token, &request.0),
             Some(EnrollmentStage::Installing { request, made, .. }) => {
                 session.destroy(&made)?;
@@ -168,8 +168,8 @@ impl EnrollmentRun<'_> {
         self.person.progress(Step::AwaitingReply);
         let installed = signing_spki(&session).and_then(|signing_spki| {
             let reply = reply::exchange(self.transport, self.letter, request, &signing_spki)?;
-            let whose = person_check::whose_on_token(&session, &session.index.keyset)?;
-            person_check::check_reply(&reply, self.letter, self.options, &whose)
+            let current_holder = person_check::current_holder_on_token(&session, &session.index.keyset)?;
+            person_check::check_reply(&reply, self.letter, self.options, &current_holder)
                 .map_err(|reason| ExchangeError::bad(reason, Some(reply.message.clone())))?;
             crate::crash_point::reached("keyset.reply_here");
             install::install(&mut session, self.letter, request, &reply, self.person, self.now)
@@ -307,8 +307,8 @@ impl EnrollmentRun<'_> {
             return Ok(());
         }
         let described = format!("{:?} on {}", record.name.as_str(), session.token().info().name());
-        let whose = person_check::whose_on_token(session, record)?;
-        person_check::check_letter(self.letter, self.options, &whose, &described)
+        let current_holder = person_check::current_holder_on_token(session, record)?;
+        person_check::check_letter(self.letter, self.options, &current_holder, &described)
             .map_err(NotEnrolledReason::Refused)?;
         let against = if session.index.ca_sha256.0 != self.letter.ca_fingerprint {
             format!("cannot re-enroll the keyset {described}: the letter is from another authority")

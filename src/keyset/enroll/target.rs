@@ -7,7 +7,6 @@ use super::super::choose::{describe_found, in_use, list_or, one_token};
 use super::super::{FoundKeyset, KeysetError, Tokens, UnreadableToken};
 use super::{EnrollOptions, NewToken, person_check};
 
-/// The target of an enrollment.
 #[derive(Debug)]
 pub(super) enum EnrollmentTarget {
     /// A token that is still to be created, or whose creation was interrupted: its new PIN is
@@ -184,7 +183,7 @@ fn may_be_enrolled_again(keyset: &FoundKeyset, letter: &Letter, options: &Enroll
 
 /// Refuses a letter for another person than the keyset's.
 fn same_person(keyset: &FoundKeyset, letter: &Letter, options: &EnrollOptions) -> Result<(), KeysetError> {
-    person_check::check_letter(letter, options, &person_check::Whose::of_found(keyset), &keyset.described())
+    person_check::check_letter(letter, options, &person_check::CurrentHolder::of_found(keyset), &keyset.described())
 }
 
 /// Refuses a different level: a keyset has one, and existing keys keep the level with which they

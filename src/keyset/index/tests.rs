@@ -82,7 +82,7 @@ fn a_value_padded_with_zeros_is_read() {
 }
 
 #[test]
-fn of_two_that_a_kill_left_the_later_one_counts_in_either_order() {
+fn of_two_indexes_after_a_kill_the_later_one_counts() {
     let old = PrivateIndex { revision: 3, ..PrivateIndex::new(record(), [1; 32]) };
     let new = PrivateIndex { revision: 4, ..PrivateIndex::new(record(), [2; 32]) };
     let objects = [&old, &new].map(|index| object("default", &serde_json::to_vec(index).unwrap()));
@@ -95,7 +95,7 @@ fn of_two_that_a_kill_left_the_later_one_counts_in_either_order() {
 }
 
 #[test]
-fn one_that_is_torn_does_not_hide_a_whole_one() {
+fn a_damaged_index_does_not_hide_a_valid_one() {
     let whole = PrivateIndex::new(record(), [1; 32]);
     let objects = vec![object("default", b"{\"version\":1,"), object("default", &serde_json::to_vec(&whole).unwrap())];
     let (found, unreadable) = latest::<PrivateIndex>(objects, |index| index.revision);
@@ -103,7 +103,7 @@ fn one_that_is_torn_does_not_hide_a_whole_one() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_and_says_why() {
+fn an_unreadable_index_is_reported_with_the_reason() {
     let newer =
         serde_json::to_string(&PrivateIndex::new(record(), [1; 32])).unwrap().replace("\"version\":1", "\"version\":2");
     let unknown = serde_json::to_string(&PrivateIndex::new(record(), [1; 32]))
@@ -118,8 +118,8 @@ fn what_cannot_be_read_is_named_and_says_why() {
         let (found, mut unreadable) =
             latest::<PrivateIndex>(vec![object("default", value.as_bytes())], |index| index.revision);
         assert!(found.is_empty());
-        let told = unreadable.remove(0).into_error("token").to_string();
-        assert!(told.contains(why), "{told}");
+        let message = unreadable.remove(0).into_error("token").to_string();
+        assert!(message.contains(why), "{message}");
     }
 }
 

@@ -116,27 +116,38 @@ fn test_transport<'a>(double: &'a AuthorityDouble, keyset: &FoundKeyset) -> Test
     }
 }
 
+/// An authority, and the tokens and keyset of its administrator.
+fn administrator() -> (AuthorityDouble, Wallet, FoundKeyset) {
+    let double = AuthorityDouble::new();
+    let wallet = somebody(&double);
+    let keyset = wallet.keyset("a");
+    (double, wallet, keyset)
+}
+
+fn encryption_certificate(keyset: &FoundKeyset) -> Certificate {
+    Certificate::from_der(&keyset.certificate_of(&keyset.encryption[0]).unwrap().der).unwrap()
+}
+
+/// Runs the command that lists the users, and compares the audit log.
+fn list(
+    wallet: &Wallet,
+    keyset: &FoundKeyset,
+    transport: &TestTransport<'_>,
+    script: &mut Script,
+) -> Result<CommandResult, KeysetError> {
+    let (operation, log_policy) = (AdminOperation::List, LogPolicy::Compare);
+    administer(&wallet.tokens, keyset, transport, operation, log_policy, script, Timestamp::now())
+}
+
 fn position(sequence: u64, branch: u8) -> LogPosition {
     LogPosition { sequence, head: [branch; 32] }
 }
 
 #[test]
 fn a_command_is_one_pin_and_its_answer_is_checked() {
-    let double = AuthorityDouble::new();
-    let wallet = somebody(&double);
-    let keyset = wallet.keyset("a");
+    let (double, wallet, keyset) = administrator();
     let test_transport = test_transport(&double, &keyset);
-    let ask = |test_transport: &TestTransport<'_>, script: &mut Script| {
-        administer(
-            &wallet.tokens,
-            &keyset,
-            test_transport,
-            AdminOperation::List,
-            LogPolicy::Compare,
-            script,
-            Timestamp::now(),
-        )
-    };
+    let ask = |transport: &TestTransport<'_>, script: &mut Script| list(&wallet, &keyset, transport, script);
     let mut script = Script::with(PIN);
     assert_eq!(ask(&test_transport, &mut script).unwrap().answer, no_users());
     assert_eq!(script.asked, ["existing to sign the command"]);
@@ -157,11 +168,9 @@ fn no_users() -> OpenedResponse {
 
 #[test]
 fn one_prompt_signs_a_command_and_opens_its_letter() {
-    let double = AuthorityDouble::new();
-    let wallet = somebody(&double);
-    let keyset = wallet.keyset("a");
-    let own = Certificate::from_der(&keyset.certificate_of(&keyset.encryption[0]).unwrap().der).unwrap();
-    let test_transport = TestTransport { letter_to: Some(own), ..test_transport(&double, &keyset) };
+    let (double, wallet, keyset) = administrator();
+    let test_transport =
+        TestTransport { letter_to: Some(encryption_certificate(&keyset)), ..test_transport(&double, &keyset) };
     let ask = |test_transport: &TestTransport<'_>, operation: AdminOperation, script: &mut Script| {
         administer(&wallet.tokens, &keyset, test_transport, operation, LogPolicy::Compare, script, Timestamp::now())
     };
@@ -180,12 +189,13 @@ fn one_prompt_signs_a_command_and_opens_its_letter() {
 }
 
 #[test]
-fn whose_connection_breaks_is_told_what_to_type() {
-    let double = AuthorityDouble::new();
-    let wallet = somebody(&double);
-    let keyset = wallet.keyset("a");
-    let own = Certificate::from_der(&keyset.certificate_of(&keyset.encryption[0]).unwrap().der).unwrap();
-    let test_transport = TestTransport { letter_to: Some(own), breaks: true, ..test_transport(&double, &keyset) };
+fn a_broken_connection_is_reported_with_the_command_to_repeat() {
+    let (double, wallet, keyset) = administrator();
+    let test_transport = TestTransport {
+        letter_to: Some(encryption_certificate(&keyset)),
+        breaks: true,
+        ..test_transport(&double, &keyset)
+    };
     let recover =
         AdminOperation::Recover { email: "user@example.org".to_owned(), lost: false, valid_for_seconds: None };
     let script = &mut Script::with(PIN);
@@ -202,21 +212,13 @@ const CONTINUED: Option<LogVerdict> = Some(LogVerdict::Continued);
 
 #[test]
 fn the_checkpoint_is_kept_stated_and_compared() {
-    let double = AuthorityDouble::new();
-    let wallet = somebody(&double);
-    let keyset = wallet.keyset("a");
+    let (double, wallet, keyset) = administrator();
     let test_transport = test_transport(&double, &keyset);
-    let ask = |known_log| {
+    let ask = |log_policy| {
         let script = &mut Script::with(PIN);
-        let answered = administer(
-            &wallet.tokens,
-            &keyset,
-            &test_transport,
-            AdminOperation::List,
-            known_log,
-            script,
-            Timestamp::now(),
-        );
+        let now = Timestamp::now();
+        let answered =
+            administer(&wallet.tokens, &keyset, &test_transport, AdminOperation::List, log_policy, script, now);
         assert_eq!((script.asked.len(), script.notices.len()), (1, 0));
         let CommandResult { answer, log_mismatch } = answered.unwrap();
         assert_eq!(answer, no_users(), "the answer is returned with and without an alarm");
@@ -242,40 +244,18 @@ fn the_checkpoint_is_kept_stated_and_compared() {
     let test_transport =
         TestTransport { audit_key: test_transport.audit_key, ..self::test_transport(&double, &keyset) };
     test_transport.log.set((position(11, 7), CONTINUED));
-    let script = &mut Script::with(PIN);
-    let again = administer(
-        &wallet.tokens,
-        &keyset,
-        &test_transport,
-        AdminOperation::List,
-        LogPolicy::Compare,
-        script,
-        Timestamp::now(),
-    );
+    let again = list(&wallet, &keyset, &test_transport, &mut Script::with(PIN));
     assert_eq!((again.unwrap().log_mismatch, test_transport.known.take()), (None, Some(position(10, 6))));
 }
 
 #[test]
-fn an_answer_is_given_though_the_token_takes_nothing_more() {
-    let double = AuthorityDouble::new();
-    let wallet = somebody(&double);
-    let keyset = wallet.keyset("a");
+fn a_failed_store_of_the_checkpoint_keeps_the_response() {
+    let (double, wallet, keyset) = administrator();
     let token = wallet.tokens.open(&keyset.token).unwrap();
     // Like a write-protected token: the user is logged out for a while.
     let test_transport =
         TestTransport { meanwhile: Box::new(|| token.log_out().unwrap()), ..test_transport(&double, &keyset) };
-    let ask = |test_transport: &TestTransport<'_>, script: &mut Script| {
-        administer(
-            &wallet.tokens,
-            &keyset,
-            test_transport,
-            AdminOperation::List,
-            LogPolicy::Compare,
-            script,
-            Timestamp::now(),
-        )
-        .unwrap()
-    };
+    let ask = |transport: &TestTransport<'_>, script: &mut Script| list(&wallet, &keyset, transport, script).unwrap();
     let mut script = Script::with(PIN);
     assert_eq!(ask(&test_transport, &mut script), CommandResult { answer: no_users(), log_mismatch: None });
     assert!(matches!(&script.notices[..], [Notice::CheckpointNotKept { .. }]), "{:?}", script.notices);
@@ -288,21 +268,11 @@ fn an_answer_is_given_though_the_token_takes_nothing_more() {
 
 #[test]
 fn a_public_index_of_another_authority_sends_no_command() {
-    let double = AuthorityDouble::new();
-    let wallet = somebody(&double);
-    let keyset = wallet.keyset("a");
+    let (double, wallet, keyset) = administrator();
     let test_transport = test_transport(&double, &keyset);
     let mut forged = keyset.clone();
     forged.authority.https = "https://elsewhere.example.org".into();
-    let refused = administer(
-        &wallet.tokens,
-        &forged,
-        &test_transport,
-        AdminOperation::List,
-        LogPolicy::Compare,
-        &mut Script::with(PIN),
-        Timestamp::now(),
-    );
+    let refused = list(&wallet, &forged, &test_transport, &mut Script::with(PIN));
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
 
     let other = AuthorityDouble::new();
@@ -311,21 +281,13 @@ fn a_public_index_of_another_authority_sends_no_command() {
     for certificate in forged.certificates.iter_mut().filter(|certificate| certificate.id == id) {
         certificate.der = other.ca.certificate.as_der().to_vec();
     }
-    let refused = administer(
-        &wallet.tokens,
-        &forged,
-        &test_transport,
-        AdminOperation::List,
-        LogPolicy::Compare,
-        &mut Script::with(PIN),
-        Timestamp::now(),
-    );
+    let refused = list(&wallet, &forged, &test_transport, &mut Script::with(PIN));
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
     assert_eq!(test_transport.came.get(), 0);
 }
 
 #[test]
-fn whom_to_trust_and_to_ask_comes_from_all_keysets() {
+fn trust_and_addresses_come_from_all_keysets() {
     let wallet = Wallet::new();
     let nobody = trust(&wallet.tokens).unwrap();
     assert!(nobody.anchors().is_empty());

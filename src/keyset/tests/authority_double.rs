@@ -185,7 +185,7 @@ impl AuthorityDouble {
 
     fn certify_signing(&self, request: &CertReqMsg) -> CertifiedKeyPair {
         let possession = request.possession().unwrap();
-        crate::pki::proof_of_possession::verify(
+        crate::pki::signature::verify_possession(
             &possession.public_key,
             &possession.algorithm,
             &possession.signed,

@@ -55,7 +55,7 @@ fn a_new_token_a_keyset_and_one_pin_entry() {
 }
 
 #[test]
-fn the_so_pin_of_a_keyset_that_stands_is_not_the_letters() {
+fn the_so_pin_cannot_be_derived_from_the_letter() {
     let double = AuthorityDouble::new();
     let (wallet, letter) = (Wallet::new(), double.letter(LetterPurpose::Enroll));
     enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("a"), &mut Script::with(PIN)));

@@ -24,7 +24,7 @@ fn at_once(
 }
 
 #[test]
-fn rules_are_told_before_any_pin_is_asked() {
+fn rules_are_reported_before_any_prompt_for_a_pin() {
     let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let letter = double.letter(LetterPurpose::Enroll);

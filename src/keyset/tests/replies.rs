@@ -88,7 +88,7 @@ fn certificate(authority: &TestAuthority, profile: &str, key: &SoftwareKey) -> C
 }
 
 #[test]
-fn one_that_was_tampered_with() {
+fn a_changed_reply_is_refused() {
     refused(&[|_, _, mut reply| {
         let middle = reply.len() / 2;
         reply[middle] ^= 1;
@@ -97,7 +97,7 @@ fn one_that_was_tampered_with() {
 }
 
 #[test]
-fn one_that_was_cut_off() {
+fn a_truncated_reply_is_refused() {
     refused(&[
         |_, _, mut reply| {
             reply.truncate(reply.len() - 1);
@@ -109,7 +109,7 @@ fn one_that_was_cut_off() {
 }
 
 #[test]
-fn one_for_another_transaction_or_another_message_of_it() {
+fn a_reply_to_another_message_is_refused() {
     refused(&[
         |_, letter, reply| {
             rewritten(letter, &reply, |draft| {
@@ -123,7 +123,7 @@ fn one_for_another_transaction_or_another_message_of_it() {
 }
 
 #[test]
-fn one_that_somebody_else_has_made() {
+fn a_reply_without_the_letters_mac_is_refused() {
     refused(&[
         |_, letter, reply| {
             let other = Letter { temporary_key: TemporaryKey::from_mac(&[1; 32]), ..letter.clone() };
@@ -138,12 +138,12 @@ fn one_that_somebody_else_has_made() {
 }
 
 #[test]
-fn one_of_another_kind() {
+fn a_reply_of_another_kind_is_refused() {
     refused(&[|_, letter, reply| rewritten(letter, &reply, |draft| draft.body = PkiBody::pki_conf())]);
 }
 
 #[test]
-fn one_from_an_authority_with_another_fingerprint() {
+fn a_reply_with_another_ca_fingerprint_is_refused() {
     refused(&[
         |_, letter, reply| {
             let other = TestAuthority::new("Example Authority", SoftwareKey::p256());
@@ -164,7 +164,7 @@ fn one_from_an_authority_with_another_fingerprint() {
 }
 
 #[test]
-fn one_with_a_certificate_for_another_signing_key() {
+fn a_certificate_for_another_signing_key_is_refused() {
     refused(&[|double, letter, reply| {
         let other = certificate(&double.ca, "signing", &SoftwareKey::p256());
         with_ip(letter, &reply, |ip| {
@@ -175,7 +175,7 @@ fn one_with_a_certificate_for_another_signing_key() {
 }
 
 #[test]
-fn one_with_a_key_that_does_not_fit_its_certificate() {
+fn a_key_that_does_not_match_its_certificate_is_refused() {
     refused(&[|double, letter, reply| {
         let other = certificate(&double.ca, "encryption", &SoftwareKey::p256());
         with_ip(letter, &reply, |ip| {
@@ -186,7 +186,7 @@ fn one_with_a_key_that_does_not_fit_its_certificate() {
 }
 
 #[test]
-fn one_whose_key_was_tampered_with_or_is_missing() {
+fn a_changed_or_missing_encryption_key_is_refused() {
     refused(&[
         |_, letter, reply| {
             with_ip(letter, &reply, |ip| {
@@ -254,7 +254,7 @@ fn a_refusal_of_the_authority_leaves_nothing() {
 /// The response to the confirmation is lost or unverifiable: the authority may have confirmed, so
 /// nothing is rolled back.
 #[test]
-fn a_confirmation_without_a_believable_answer_is_sent_again() {
+fn a_confirmation_without_a_valid_answer_is_sent_again() {
     let bends: [Bend; 3] = [
         |_, _, _| Err(unreachable()),
         |_, _, mut reply| {

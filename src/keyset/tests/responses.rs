@@ -19,7 +19,6 @@ fn stated(wallet: &Wallet, keyset: &FoundKeyset) -> (SignedStatement, Certificat
     (statement, Certificate::from_der(&own.der).unwrap())
 }
 
-/// A response of this authority.
 fn response(double: &AuthorityDouble, statement: &SignedStatement, answer: StatementAnswer) -> Vec<u8> {
     let key = SoftwareKey::p256();
     let certificate = double.ca.issue("cmp-response", "Example Authority, responses", &key);

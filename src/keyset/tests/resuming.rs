@@ -47,7 +47,7 @@ fn a_lost_reply_is_asked_for_again_with_the_same_bytes() {
 }
 
 #[test]
-fn another_letter_clears_up_what_the_first_one_left() {
+fn another_letter_removes_an_unfinished_enrollment() {
     let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let token = wallet.keyset("a").token;

@@ -26,14 +26,14 @@ fn without(text: &str, field: &str) -> String {
 }
 
 #[test]
-fn comes_back() {
+fn a_letter_round_trips() {
     assert_eq!(Letter::parse(&example().to_text()).unwrap(), example());
     let recovery = Letter { reference: Reference::new(LetterPurpose::Recover, [7; 5]), ..example() };
     assert_eq!(Letter::parse(&recovery.to_text()).unwrap(), recovery);
 }
 
 #[test]
-fn is_short_and_narrow_and_says_what_to_type() {
+fn a_letter_is_short_and_narrow_and_names_the_command() {
     let text = example().to_text();
     assert!(text.lines().count() <= 30, "{} lines", text.lines().count());
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{}", *text);
@@ -43,7 +43,7 @@ fn is_short_and_narrow_and_says_what_to_type() {
 }
 
 #[test]
-fn survives_what_mail_programs_do() {
+fn a_letter_survives_mail_programs() {
     let text = example().to_text();
     let quoted = text.lines().map(|line| ["> > ", line, "   \r\n"].concat()).collect::<String>();
     let indented = text.lines().map(|line| ["\t  ", line, "\u{a0}\n"].concat()).collect::<String>();
@@ -56,7 +56,7 @@ fn survives_what_mail_programs_do() {
 }
 
 #[test]
-fn a_letter_in_another_form_is_refused_with_what_to_do() {
+fn a_letter_in_another_form_is_refused_with_a_remedy() {
     use base64::Engine as _;
     let text = example().to_text();
     let joined = text.replace('\n', " ");
@@ -87,9 +87,9 @@ fn a_letter_in_another_form_is_refused_with_what_to_do() {
     ] {
         let error = Letter::parse(&changed).unwrap_err();
         assert!(matches!(error, LetterError::Altered { .. }), "{error}: {changed}");
-        let told = error.to_string();
-        assert!(told.contains(word) && told.contains("; "), "{told}");
-        assert!(!told.contains(&*example().temporary_key.grouped()), "{told}");
+        let text = error.to_string();
+        assert!(text.contains(word) && text.contains("; "), "{text}");
+        assert!(!text.contains(&*example().temporary_key.grouped()), "{text}");
     }
     for utf_32 in [u32::to_le_bytes, u32::to_be_bytes] {
         let bytes: Vec<u8> = text.chars().flat_map(|char| utf_32(u32::from(char))).collect();
@@ -138,7 +138,7 @@ fn each_doubled_field_is_named() {
 }
 
 #[test]
-fn each_empty_or_senseless_value_is_named() {
+fn each_empty_or_invalid_value_is_named() {
     let text = example().to_text();
     let nonsense = [
         (EMAIL, "user at example"),
@@ -182,7 +182,7 @@ fn a_mistyped_temporary_key_is_noticed_and_not_repeated() {
 }
 
 #[test]
-fn too_long_is_no_letter() {
+fn an_overlong_text_is_not_a_letter() {
     let text = format!("{}{}", *example().to_text(), " ".repeat(MAX_LETTER_BYTES));
     assert!(matches!(Letter::parse(&text), Err(LetterError::TooLong)));
 }
@@ -239,7 +239,7 @@ proptest! {
     }
 
     #[test]
-    fn never_panics(text in any::<String>()) {
+    fn no_text_makes_the_parser_panic(text in any::<String>()) {
         let _ = Letter::parse(&text);
     }
 }

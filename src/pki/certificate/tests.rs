@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pki::cms::tlv::element;
-use crate::pki::odd_certificates::{
+use crate::pki::test_support::odd_certificates::{
     BMP, CN, EMAIL, IA5, NUMERIC, OddCertificate, TELETEX, UNIVERSAL, UTC, UTF8, VISIBLE, alternative_names, email,
     extension, name,
 };
@@ -124,7 +124,7 @@ fn an_unreadable_field_is_reported() {
 const SMTP_UTF8: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 9];
 
 #[test]
-fn addresses_are_found_wherever_they_stand_and_are_single_ones() {
+fn addresses_are_found_in_every_field_and_are_single_ones() {
     let other_name = |oid: &[u8], tag: u8, text: &[u8]| {
         element(0xa0, &[&element(6, &[oid]), &element(0xa0, &[&element(tag, &[text])])])
     };

@@ -128,7 +128,6 @@ static CAPABILITIES: LazyLock<Vec<u8>> = LazyLock::new(|| {
     attribute(rfc5911::SMIME_CAPABILITIES, &element(SEQUENCE, &[&ciphers.concat()]))
 });
 
-/// An attribute with one value.
 fn attribute(kind: ObjectIdentifier, value: &[u8]) -> Vec<u8> {
     element(SEQUENCE, &[&oid(kind), &element(SET, &[value])])
 }

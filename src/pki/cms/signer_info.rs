@@ -148,7 +148,7 @@ impl SignerInfo {
                 fitting.push(certificate);
             }
         }
-        let nobody = fitting.is_empty().then(|| SignatureCheck::NoCertificate { signer: self.id.clone() });
+        let no_certificate = fitting.is_empty().then(|| SignatureCheck::NoCertificate { signer: self.id.clone() });
         let forms = if fitting.is_empty() { Ok(Vec::new()) } else { self.signed(content_type, content) };
         if forms.is_err() {
             // The failure is the same for every certificate.
@@ -165,7 +165,7 @@ impl SignerInfo {
                 }
             }
         };
-        nobody.into_iter().chain(fitting.into_iter().map(check))
+        no_certificate.into_iter().chain(fitting.into_iter().map(check))
     }
 
     /// The messages that the signature may cover, the most common first, or the failure. Neither

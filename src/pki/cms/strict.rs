@@ -83,8 +83,8 @@ fn sequence(element: Element<'_>) -> Result<Element<'_>, PkiError> {
 }
 
 /// The only element inside.
-fn only<'a>(around: Element<'a>, what: &str) -> Result<Element<'a>, PkiError> {
-    match around.inside(WHAT).all()?.as_slice() {
+fn only<'a>(parent: Element<'a>, what: &str) -> Result<Element<'a>, PkiError> {
+    match parent.inside(WHAT).all()?.as_slice() {
         [element] => Ok(*element),
         elements => Err(malformed(format!("it must have one {what} but has {}", elements.len()))),
     }

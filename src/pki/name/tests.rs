@@ -30,7 +30,7 @@ fn names_stay_as_they_are() {
 }
 
 #[test]
-fn long_names_are_cut_at_a_word_and_say_so() {
+fn long_names_are_cut_at_a_word_and_marked() {
     let long = "Maria Anna Magdalena Theresia Josephine Wilhelmine, Countess of Somewhere and Elsewhere";
     assert_eq!(common_name(long), "Maria Anna Magdalena Theresia Josephine Wilhelmine, Countess of…");
     assert_eq!(common_name(&"x".repeat(65)), format!("{}…", "x".repeat(63)));
@@ -100,7 +100,7 @@ fn names_of_other_makers_are_read() {
 
 #[test]
 fn names_are_compared_as_rfc_5280_says() {
-    use crate::pki::odd_certificates::{
+    use crate::pki::test_support::odd_certificates::{
         BMP, IA5, O, PRINTABLE, TELETEX, UNIVERSAL, UTF8, VISIBLE, name, name_of_parts,
     };
     let read = |der: Vec<u8>| DistinguishedName::from_der(&der).unwrap();

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::pki::cms::tlv::{SEQUENCE, context, context_constructed, element};
-use crate::pki::odd_certificates::{
+use crate::pki::test_support::odd_certificates::{
     BMP, CN, EMAIL, IA5, O, OddCertificate, PRINTABLE, TELETEX, UTF8, alternative_names, email, extension, name,
 };
 use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl};
@@ -92,7 +92,7 @@ fn unknown_and_untrusted_issuers_are_refused() {
         CertificatePurpose::Signing,
         now(),
     ));
-    // The same name with another key: the key identifier distinguishes them.
+    // A second authority has the same name and another key: the key identifier distinguishes them.
     let double = TestAuthority::new("Root", SoftwareKey::p256());
     unknown(verify(&three.middle.certificate, &[], &[double.certificate], CertificatePurpose::Signing, now()));
 }
@@ -142,7 +142,7 @@ fn expiry_is_reported_only_if_all_else_is_valid() {
 }
 
 #[test]
-fn people_are_no_authorities() {
+fn a_persons_certificate_cannot_issue_certificates() {
     let root = TestAuthority::new("Root", SoftwareKey::p256());
     let key = SoftwareKey::p256();
     let certificate = root.issue("signing", "User", &key);
@@ -154,7 +154,7 @@ fn people_are_no_authorities() {
     // A person's certificate is not an issuer even as an anchor.
     let result = verify(&forged, &[], &intermediates, CertificatePurpose::Signing, now());
     assert!(matches!(result, Err(PathProblem::NotAuthority { .. })), "{result:?}");
-    // The same holds with any key usage, and without basicConstraints.
+    // Key usages and a missing basicConstraints make no difference.
     let files = TestFiles::new();
     let leaf = "keyUsage=digitalSignature\nauthorityKeyIdentifier=none\nsubjectKeyIdentifier=none";
     let leaf = by_openssl(&files, leaf);
@@ -169,17 +169,17 @@ fn people_are_no_authorities() {
 }
 
 #[test]
-fn the_path_length_constraint_holds() {
+fn the_path_length_constraint_is_enforced() {
     let three = ThreeCertificates::new("[key_usage]\nec = [\"keyCertSign\"]\n[authority]\npath_length = 0\n");
     let result = three.verify();
     assert!(matches!(result, Err(PathProblem::NotAuthority { .. })), "{result:?}");
 }
 
 #[test]
-fn each_purpose_wants_its_own_usage() {
+fn each_purpose_needs_its_own_usage() {
     let authority = TestAuthority::new("Authority", SoftwareKey::p256());
     let localhost: Host = "localhost".parse().unwrap();
-    let elsewhere: Host = "127.0.0.1".parse().unwrap();
+    let other_host: Host = "127.0.0.1".parse().unwrap();
     let profiles = ["signing", "encryption", "cmp-response", "tls-server"];
     for (purpose, right) in [
         (CertificatePurpose::Signing, "signing"),
@@ -198,7 +198,7 @@ fn each_purpose_wants_its_own_usage() {
         }
     }
     let leaf = authority.issue("tls-server", "Somebody", &SoftwareKey::p256());
-    let result = one_step(&leaf, &authority, CertificatePurpose::TlsServer(&elsewhere));
+    let result = one_step(&leaf, &authority, CertificatePurpose::TlsServer(&other_host));
     assert!(matches!(result, Err(PathProblem::WrongPurpose { .. })), "{result:?}");
 }
 
@@ -244,7 +244,7 @@ fn critical_extensions_that_are_not_understood_are_refused() {
 }
 
 #[test]
-fn a_crowd_of_issuers_does_not_take_for_ever() {
+fn many_issuers_of_one_name_take_bounded_time() {
     let authority = TestAuthority::new("Authority", SoftwareKey::p256());
     let files = TestFiles::new();
     let leaf = by_openssl(&files, "keyUsage=digitalSignature\nauthorityKeyIdentifier=none");
@@ -292,7 +292,7 @@ fn constraints(critical: &[u8], permitted: &[Vec<u8>], excluded: &[Vec<u8>]) -> 
 }
 
 #[test]
-fn names_are_compared_only_so_often() {
+fn name_comparisons_are_bounded() {
     let (anchor_name, alice) = (name(&[(CN, UTF8, b"Quirk CA")]), name(&[(CN, UTF8, b"Alice")]));
     let mailboxes = |count: usize| (0..count).map(|number| email(format!("a{number}@example.org").as_bytes()));
     for (names, bases, comparisons) in [
@@ -369,7 +369,7 @@ fn a_certificate_with_an_unsafe_algorithm_is_unchecked() {
 }
 
 #[test]
-fn a_way_whose_issuers_are_for_the_purpose_is_preferred() {
+fn a_path_whose_issuers_are_for_the_purpose_is_preferred() {
     let usage = |purpose: ObjectIdentifier| {
         let purpose = element(crate::pki::cms::tlv::OBJECT_IDENTIFIER, &[purpose.as_bytes()]);
         extension(rfc5280::ID_CE_EXT_KEY_USAGE, &[], &element(SEQUENCE, &[&purpose]))

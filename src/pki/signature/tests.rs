@@ -138,7 +138,7 @@ fn only_the_right_key_over_the_right_bytes_proves_possession() {
         let algorithm = key.signature_algorithm_identifier().unwrap();
         let signature = key.try_sign(b"request").unwrap();
         let check = |public_key: &[u8], algorithm: &AlgorithmIdentifierOwned, bytes: &[u8], signature: &[u8]| {
-            crate::pki::proof_of_possession::verify(public_key, algorithm, bytes, signature).is_ok()
+            verify_possession(public_key, algorithm, bytes, signature).is_ok()
         };
         assert!(check(&public_key, &algorithm, b"request", signature.as_bytes()));
         assert!(!check(&public_key, &algorithm, b"Request", signature.as_bytes()));

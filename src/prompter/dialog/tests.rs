@@ -1,4 +1,4 @@
-//! Which method is chosen, and each method with a real program: scripts, a scripted Assuan peer,
+//! The choice of a method, and each method with a real program: scripts, a scripted Assuan peer,
 //! and Debian's pinentries at a pseudo-terminal.
 
 mod choice;

@@ -141,7 +141,7 @@ fn says_nothing(result: Result<DecryptedMessage, DecryptError<Infallible>>, what
 }
 
 #[test]
-fn no_failure_says_why() {
+fn no_failure_reveals_its_reason() {
     for key in [SoftwareKey::rsa(), SoftwareKey::p256()] {
         let certificate = recipient(&key);
         for cipher in [Cipher::Aes256Cbc, Cipher::Aes256Gcm] {
@@ -238,7 +238,7 @@ fn unsupported_input_is_refused_before_any_key_use() {
     assert!(message.recipients()[0].id.is_none());
 }
 
-/// The same message with other `RecipientInfo`s, which `change` makes of the original bytes.
+/// Replaces the `RecipientInfo`s of a message: `change` makes the new bytes of the original ones.
 fn with_recipients(cms: &[u8], change: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let (_, enveloped) = open_content_info(cms, WHAT).unwrap();
     let parts = Elements::of(&enveloped, WHAT).any().unwrap().inside(WHAT).all().unwrap();
@@ -249,7 +249,7 @@ fn with_recipients(cms: &[u8], change: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn one_recipient_that_cannot_be_read_hides_no_other() {
+fn an_unreadable_recipient_hides_no_other() {
     let unreadable = [
         element(SEQUENCE, &[]),
         element(SEQUENCE, &[&element(INTEGER, &[&[0]]), &element(SEQUENCE, &[&[0x31, 0]])]),

@@ -1,5 +1,7 @@
 //! Tests of the three forms, written for OpenSSL and read from it.
 
+mod mails;
+
 use super::*;
 use crate::pki::Certificate;
 use crate::pki::oid::ContentType;

@@ -45,7 +45,7 @@ fn problem(header: &str, content: &str) -> String {
 }
 
 #[test]
-fn one_from_that_is_a_signers_is_taken() {
+fn a_single_from_of_a_signer_is_accepted() {
     for header in [
         "From: alice@example.org\n",
         "FROM : ALICE@EXAMPLE.ORG\n",

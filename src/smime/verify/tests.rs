@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::*;
-use crate::pki::odd_certificates::{CN, OddCertificate, OddSigner, UTF8, name};
+use crate::pki::test_support::odd_certificates::{CN, OddCertificate, OddSigner, UTF8, name};
 use crate::pki::test_support::{SoftwareKey, TestAuthority, now};
 use crate::smime::{Placement, SigningOptions, sign};
 
@@ -50,7 +50,7 @@ fn a_good_signature_reports_signer_and_time() {
 }
 
 #[test]
-fn of_several_certificates_the_one_that_is_believed_counts() {
+fn of_several_certificates_the_trusted_one_counts() {
     let (key, ours, theirs) = (SoftwareKey::p256(), SoftwareKey::p256(), SoftwareKey::p256());
     let issuer = name(&[(CN, UTF8, b"Example Authority")]);
     let person = OddCertificate::person(&issuer, &name(&[(CN, UTF8, b"Alice")]));
@@ -84,7 +84,7 @@ fn cost(
 }
 
 #[test]
-fn what_one_message_may_cost_has_an_end() {
+fn the_work_for_one_message_is_bounded() {
     let (key, theirs, ours) = (SoftwareKey::p256(), SoftwareKey::p256(), SoftwareKey::p256());
     let (issuer, root) = (name(&[(CN, UTF8, b"Example Authority")]), name(&[(CN, UTF8, b"Root")]));
     let person = OddCertificate::person(&issuer, &name(&[(CN, UTF8, b"Alice")]));
@@ -122,7 +122,7 @@ fn what_one_message_may_cost_has_an_end() {
 }
 
 #[test]
-fn strangers_are_unknown_not_wrong() {
+fn unknown_signers_are_untrusted_and_not_invalid() {
     let signed = signed("signing", now());
     let other = TestAuthority::new("Example Authority", SoftwareKey::p256()).certificate;
     for anchors in [&[][..], &[other]] {
@@ -135,7 +135,7 @@ fn strangers_are_unknown_not_wrong() {
 }
 
 #[test]
-fn an_authority_that_the_message_brings_is_no_anchor() {
+fn an_authority_in_the_message_is_not_a_trust_anchor() {
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let key = SoftwareKey::p256();
     let certificate = authority.issue("signing", "Example, User", &key);
@@ -174,7 +174,7 @@ fn certificates_for_something_else_are_not_trusted() {
 }
 
 #[test]
-fn a_detached_signature_wants_its_content() {
+fn a_detached_signature_needs_its_content() {
     let authority = TestAuthority::new("Example Authority", SoftwareKey::p256());
     let key = SoftwareKey::p256();
     let certificate = authority.issue("signing", "Example, User", &key);

@@ -103,7 +103,7 @@ fn only_letter_operations_name_an_encryption_certificate() {
 }
 
 #[test]
-fn older_versions_have_their_own_members_and_are_not_taken() {
+fn older_versions_have_their_own_members_and_are_refused() {
     let is_older = |json: &str| matches!(Statement::from_json(json.as_bytes()), Err(StatementError::OldVersion));
     let of_any_version = |json: &str| Statement::from_json_of_any_version(json.as_bytes());
     let new = text(&Statement { instance: None, ..statement(AdminOperation::List) });
@@ -176,7 +176,7 @@ fn missing_members_are_refused_each() {
 }
 
 #[test]
-fn an_operation_takes_its_own_arguments_only() {
+fn an_operation_accepts_its_own_arguments_only() {
     let list = text(&statement(AdminOperation::List));
     refusal(&list.replace("\"list\"", "\"revoke\""));
     refusal(&list.replace("\"operation\":\"list\"", "\"operation\":\"list\",\"target\":\"user@example.org\""));
@@ -198,7 +198,7 @@ fn an_operation_takes_its_own_arguments_only() {
 }
 
 #[test]
-fn values_that_make_no_sense_are_refused() {
+fn invalid_values_are_refused() {
     let json = text(&issue());
     for (right, wrong) in [
         ("user@example.org", ""),
@@ -253,7 +253,7 @@ proptest! {
     }
 
     #[test]
-    fn never_panics(json in any::<Vec<u8>>()) {
+    fn no_bytes_make_the_parser_panic(json in any::<Vec<u8>>()) {
         let _ = Statement::from_json(&json);
     }
 }

@@ -103,7 +103,7 @@ fn a_database_that_is_only_read_keeps_the_form_of_its_version() {
 }
 
 #[test]
-fn after_the_end_a_copy_of_the_file_alone_is_whole() {
+fn after_closing_the_file_alone_is_a_complete_copy() {
     let (directory, store) = open();
     let store = kept(store);
     let copied = |name: &str| {
@@ -121,7 +121,7 @@ fn after_the_end_a_copy_of_the_file_alone_is_whole() {
     std::thread::scope(|scope| {
         let store = &store;
         scope.spawn(move || {
-            store.beside(move |database| {
+            store.on_separate_connection(move |database| {
                 database.query_all(sqlx::query("SELECT id FROM users"), |row| row.get::<String>("id"))?;
                 begun.send(()).unwrap();
                 let _ = released.recv_timeout(Duration::from_secs(20));
@@ -137,7 +137,7 @@ fn after_the_end_a_copy_of_the_file_alone_is_whole() {
 }
 
 #[test]
-fn nothing_is_done_whose_entry_in_the_log_is_swallowed() {
+fn a_change_without_its_log_entry_is_rolled_back() {
     let (directory, store) = open();
     let store = kept(store);
     let swallow = "CREATE TRIGGER swallow BEFORE INSERT ON audit BEGIN SELECT RAISE(IGNORE); END";

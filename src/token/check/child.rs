@@ -58,8 +58,8 @@ pub fn answer(request: &CheckRequest, pin: Option<&Pin>, stdout: &mut impl Write
 }
 
 /// The child's answer, from the last line of its output.
-pub(super) fn read(said: &str) -> Option<TokenCheckReport> {
-    let last = said.lines().rev().find(|line| !line.trim().is_empty());
+pub(super) fn read(output: &str) -> Option<TokenCheckReport> {
+    let last = output.lines().rev().find(|line| !line.trim().is_empty());
     last.and_then(|line| serde_json::from_str(line).ok())
 }
 
@@ -74,11 +74,11 @@ pub(super) struct Noted {
 impl Noted {
     /// Processes the next part of the output.
     pub fn take(&mut self, part: &[u8]) {
-        let enough = BEGUN.len().max(LOADED.len()) + 1;
+        let limit = BEGUN.len().max(LOADED.len()) + 1;
         let mut pieces = part.split(|byte| *byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
-            let room = enough.saturating_sub(self.line.len());
-            self.line.extend(piece.iter().take(room));
+            let remaining = limit.saturating_sub(self.line.len());
+            self.line.extend(piece.iter().take(remaining));
             if pieces.peek().is_some() {
                 self.progress = match self.progress {
                     _ if self.line == LOADED.as_bytes() => Progress::Loaded,
@@ -119,11 +119,11 @@ fn report(module: &Module, request: &CheckRequest, pin: Option<&Pin>) -> TokenCh
         Err(error) => return failed(error),
     };
     let of = |serial: &str| tokens.iter().find(|token| token.serial == serial);
-    let gone = || TokenCheckReport::TokenFailed("a new process does not find the token".to_owned());
+    let absent = || TokenCheckReport::TokenFailed("a new process does not find the token".to_owned());
     match &request.question {
         CheckQuestion::Load {} => module.stop().map_or_else(failed, |()| TokenCheckReport::Well {}),
         CheckQuestion::PinStates {} => module.pin_states().map_or_else(failed, TokenCheckReport::PinStates),
-        CheckQuestion::Stored { serial, objects } => of(serial).map_or_else(gone, |token| {
+        CheckQuestion::Stored { serial, objects } => of(serial).map_or_else(absent, |token| {
             missing(module, token, objects, pin)
                 .unwrap_or_else(|error| TokenCheckReport::TokenFailed(one_line(&error.to_string(), 1000)))
         }),
@@ -142,7 +142,7 @@ fn missing(
     }
     let mut missing = Vec::new();
     for object in objects {
-        if !is_there(&token, object)? {
+        if !exists(&token, object)? {
             missing.push(describe_object(object));
         }
     }
@@ -161,7 +161,7 @@ fn log_in(token: &Token, pin: &Pin) -> Result<(), TokenError> {
     }
 }
 
-fn is_there(token: &Token, object: &StoredObject) -> Result<bool, TokenError> {
+fn exists(token: &Token, object: &StoredObject) -> Result<bool, TokenError> {
     Ok(match object {
         StoredObject::Key { id, sha256 } => {
             let key = token.find_key(&key_id(id))?;
@@ -173,8 +173,8 @@ fn is_there(token: &Token, object: &StoredObject) -> Result<bool, TokenError> {
         }
         StoredObject::Certificate { id, sha256 } => {
             let id = key_id(id);
-            let is_it = |der: &[u8]| sha256.as_ref().is_none_or(|known| *known == digest(der));
-            token.certificates()?.iter().any(|found| found.id == id && is_it(&found.der))
+            let is_same_certificate = |der: &[u8]| sha256.as_ref().is_none_or(|known| *known == digest(der));
+            token.certificates()?.iter().any(|found| found.id == id && is_same_certificate(&found.der))
         }
         StoredObject::Data { application, label, private, sha256 } => {
             let found = token.data_objects(application, *private)?;
@@ -245,7 +245,7 @@ mod tests {
                 },
             ];
             let ask = |objects: &[StoredObject]| {
-                let found: Vec<_> = objects.iter().filter(|object| !is_there(&token, object).unwrap()).collect();
+                let found: Vec<_> = objects.iter().filter(|object| !exists(&token, object).unwrap()).collect();
                 found.len()
             };
             assert_eq!((ask(&there), ask(&not_there)), (0, 4));

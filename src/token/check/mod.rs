@@ -44,11 +44,11 @@ pub struct CheckRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CheckQuestion {
-    /// Can the module be loaded, initialized, asked for its tokens, and finalized?
+    /// Loading, initializing, listing the tokens, and finalizing: the module survives all of it.
     Load {},
-    /// What do the module's tokens report about their PINs?
+    /// The states of the PINs of the module's tokens.
     PinStates {},
-    /// Which of these objects are missing on the token? Private objects need its PIN.
+    /// The objects of this list that are missing on the token. Private objects need its PIN.
     Stored {
         /// the token's serial number
         serial: String,
@@ -126,7 +126,7 @@ pub enum CheckOutcome {
 }
 
 impl CheckOutcome {
-    /// Why the answer to the question is unknown.
+    /// The reason why the answer is unknown.
     pub(super) fn why_unknown(&self) -> String {
         match self {
             Self::Answered(TokenCheckReport::ModuleFailed(reason) | TokenCheckReport::TokenFailed(reason))

@@ -22,7 +22,7 @@ use crate::token::Pin;
 /// Time limit of a child: a module with card readers reads every card when it is initialized.
 const CHILD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many bytes of the end of the child's output are kept.
+/// Kept bytes at the end of the child's output.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Maximum length in characters of the quoted line of the child's stderr.
@@ -60,12 +60,12 @@ fn run(
         // If the child has already ended, the result below says so.
         let _ = stdin.write_all(&question);
     }
-    let (said, stderr_tail) = (Listened::to(child.stdout.take()), Listened::to(child.stderr.take()));
-    let mut listened = [said, stderr_tail];
+    let (stdout, stderr_tail) = (Listened::to(child.stdout.take()), Listened::to(child.stderr.take()));
+    let mut listened = [stdout, stderr_tail];
     let status = wait(&mut child, &mut listened, timeout)?;
-    let [said, stderr_tail] = listened;
-    let (progress, stderr_tail) = (said.noted.progress(), stderr_tail.into_text());
-    Ok(match (status, (progress, child::read(&said.into_text()))) {
+    let [stdout, stderr_tail] = listened;
+    let (progress, stderr_tail) = (stdout.noted.progress(), stderr_tail.into_text());
+    Ok(match (status, (progress, child::read(&stdout.into_text()))) {
         (None, (Progress::Begun, _)) => CheckOutcome::LoadTookTooLong(timeout.as_secs()),
         (None, _) => CheckOutcome::TookTooLong(timeout.as_secs()),
         (Some(_), (_, Some(report))) => CheckOutcome::Answered(report),
@@ -222,12 +222,12 @@ mod tests {
             CheckOutcome::TookTooLong(1)
         );
         let talk = "head -c 300000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo";
-        let said = format!("echo begun; {talk}; echo loaded; {talk}; exec sleep 60");
-        assert_eq!(outcome_within(second * 2, &said), CheckOutcome::TookTooLong(2), "the progress word was lost");
+        let script = format!("echo begun; {talk}; echo loaded; {talk}; exec sleep 60");
+        assert_eq!(outcome_within(second * 2, &script), CheckOutcome::TookTooLong(2), "the progress word was lost");
     }
 
     #[test]
-    fn how_a_child_ends_is_told_apart() {
+    fn each_end_of_a_child_is_recognized() {
         assert_eq!(outcome("echo begun; echo '{\"well\":{}}'"), CheckOutcome::Answered(TokenCheckReport::Well {}));
         let died = |text: &str| CheckOutcome::Died(text.to_owned());
         assert_eq!(outcome("echo begun; exit 0"), died("with exit code 0"));

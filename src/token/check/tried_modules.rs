@@ -32,7 +32,7 @@ const BAD_FOR: u64 = 10 * 60;
 /// another program may have held the card.
 const SLOW_FOR: u64 = 60;
 
-/// How many times a module must end a process before it is refused.
+/// Number of processes that a module ends before it is refused.
 const ROUNDS: usize = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,8 +113,8 @@ pub(in crate::token) fn has_been_well(module: &Path) -> bool {
 
 fn has_been_well_by(module: &Path, file: &Path) -> bool {
     let now = identity_of(module);
-    let is_it = |tried: &TriedModule| tried.module == module && tried.identity.split('|').next() == Some(&now);
-    read(file).iter().any(|tried| is_it(tried) && tried.end == End::Well)
+    let is_same_module = |tried: &TriedModule| tried.module == module && tried.identity.split('|').next() == Some(&now);
+    read(file).iter().any(|tried| is_same_module(tried) && tried.end == End::Well)
 }
 
 /// Forgets the result for this module: the next load tries it again.
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_is_not_known_nothing_is_said_or_remembered() {
+    fn an_unknown_outcome_is_neither_reported_nor_stored() {
         let trial = Trial::new();
         assert!(matches!(trial.load(&CheckOutcome::Unknown("no process".into())), (Ok(()), 1)));
         assert!(matches!(trial.load(&died()), (Err(_), ROUNDS)));
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_that_is_another_has_the_module_tried_again() {
+    fn a_changed_configuration_has_the_module_tried_again() {
         let trial = Trial::new();
         let at = |name: &str| trial.home.path().join(name);
         let mut store = ModuleStorage::default();

@@ -26,7 +26,7 @@ fn errors_complete_a_sentence_and_end_with_a_remedy() {
 }
 
 #[test]
-fn a_log_in_that_failed_is_told_as_the_act_it_was_for() {
+fn a_failed_login_names_the_intended_operation() {
     let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
     let state = PinState::CountLow;
     let wrong = TokenError::PinIncorrect { operation: LOG_IN, token: token(), pin_state: state, log_in_ended: false };
@@ -36,7 +36,7 @@ fn a_log_in_that_failed_is_told_as_the_act_it_was_for() {
 }
 
 #[test]
-fn every_error_says_the_next_step() {
+fn every_error_names_the_next_step() {
     let token = || TokenName { label: "default".into(), serial: "a1b2".into() };
     let (operation, reason) = ("sign", || "a reason".to_owned());
     for error in [

@@ -246,19 +246,19 @@ impl Token {
     fn in_own_session<T>(
         &self,
         operation: &'static str,
-        act: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
+        action: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
     ) -> Result<((ObjectHandle, Mutex<Session>), T), TokenError> {
         let _shared = self.shared();
-        self.make_in_own_session(act).map_err(|error| self.explain(operation, &error))
+        self.make_in_own_session(action).map_err(|error| self.explain(operation, &error))
     }
 
     /// Like `in_own_session`; the caller holds the token's lock.
     fn make_in_own_session<T>(
         &self,
-        act: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
+        action: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
     ) -> CkResult<((ObjectHandle, Mutex<Session>), T)> {
         let session = self.sessions().open_another()?;
-        let (handle, value) = act(&session)?;
+        let (handle, value) = action(&session)?;
         Ok(((handle, Mutex::new(session)), value))
     }
 }

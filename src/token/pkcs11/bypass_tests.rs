@@ -21,10 +21,26 @@ use crate::token::{
 const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
 
 /// Uses a key in a session of its own, around the checks of [`Token`].
-fn attempt<T>(token: &Token, key: &KeyId, act: impl Fn(&Session, ObjectHandle) -> CkResult<T>) -> CkResult<T> {
+fn attempt<T>(token: &Token, key: &KeyId, action: impl Fn(&Session, ObjectHandle) -> CkResult<T>) -> CkResult<T> {
     let handle = token.with_key("try", ObjectClassKey::Private, key, |_, handle| Ok(handle)).unwrap();
     let session = token.sessions().open_another().unwrap();
-    act(&session, handle)
+    action(&session, handle)
+}
+
+/// Runs the attack on each module: on an authority's token and on a user's token with an enrollment
+/// in progress.
+fn on_each_module(attack: impl Fn(&Token, &Token, TokenEnrollment)) {
+    for module in modules() {
+        let (authority, token) = (authority_token(&module), open_token(&module));
+        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+        attack(&authority, &token, enrollment);
+    }
+}
+
+/// A module may refuse to read sensitive attributes, or omit them.
+#[track_caller]
+fn assert_not_read(read: CkResult<Vec<Attribute>>) {
+    assert!(read.is_err() || read.unwrap().is_empty());
 }
 
 fn signing_key(enrollment: &TokenEnrollment, algorithm: KeyAlgorithm) -> TokenKey {
@@ -56,21 +72,19 @@ fn all_high_keys(authority: &Token, enrollment: &TokenEnrollment) -> Vec<TokenKe
 
 #[test]
 fn a_key_at_high_is_not_used_without_its_pin() {
-    for module in modules() {
-        let (authority, token) = (authority_token(&module), open_token(&module));
-        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
-        for key in all_high_keys(&authority, &enrollment) {
+    on_each_module(|authority, token, enrollment| {
+        for key in all_high_keys(authority, &enrollment) {
             let used = if key.can_sign() {
                 let mechanism = if key.algorithm().is_elliptic_curve() { Mechanism::Ecdsa } else { Mechanism::RsaPkcs };
-                attempt(&token, key.id(), |session, handle| session.sign(&mechanism, handle, &[7; 32]))
+                attempt(token, key.id(), |session, handle| session.sign(&mechanism, handle, &[7; 32]))
             } else if key.algorithm() == RSA_2048 {
-                attempt(&token, key.id(), |session, handle| session.decrypt(&Mechanism::RsaPkcs, handle, &[7; 256]))
+                attempt(token, key.id(), |session, handle| session.decrypt(&Mechanism::RsaPkcs, handle, &[7; 256]))
             } else {
-                continue; // see `derive_is_guarded_by_the_log_in_alone`
+                continue; // see `derive_needs_only_the_login`
             };
             used.expect_err("it was used without its PIN");
         }
-    }
+    });
 }
 
 #[test]
@@ -97,7 +111,7 @@ fn a_high_key_needs_its_own_pin_even_if_the_token_does_not_ask() {
 }
 
 #[test]
-fn a_wrong_pin_in_the_act_ends_it() {
+fn a_wrong_pin_during_an_operation_ends_it() {
     use cryptoki::session::UserType;
     for module in modules() {
         let token = open_token(&module);
@@ -115,10 +129,8 @@ fn a_wrong_pin_in_the_act_ends_it() {
 
 #[test]
 fn a_key_at_high_cannot_be_made_laxer() {
-    for module in modules() {
-        let (authority, token) = (authority_token(&module), open_token(&module));
-        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
-        for key in all_high_keys(&authority, &enrollment) {
+    on_each_module(|authority, token, enrollment| {
+        for key in all_high_keys(authority, &enrollment) {
             for laxer in [
                 Attribute::AlwaysAuthenticate(false),
                 Attribute::Modifiable(true),
@@ -131,18 +143,18 @@ fn a_key_at_high_cannot_be_made_laxer() {
                 Attribute::Decrypt(true),
             ] {
                 let change = [laxer.clone()];
-                let changed = attempt(&token, key.id(), |session, handle| session.update_attributes(handle, &change));
+                let changed = attempt(token, key.id(), |session, handle| session.update_attributes(handle, &change));
                 assert!(changed.is_err(), "{laxer:?} was set on {:?}", key.label());
             }
             for token_object in [true, false] {
                 let template = [Attribute::Token(token_object), Attribute::AlwaysAuthenticate(false)];
                 for template in [&template[..], &template[..1]] {
-                    let copied = attempt(&token, key.id(), |session, handle| session.copy_object(handle, template));
+                    let copied = attempt(token, key.id(), |session, handle| session.copy_object(handle, template));
                     assert!(copied.is_err(), "{:?} was copied", key.label());
                 }
             }
         }
-    }
+    });
 }
 
 /// Wraps a known AES key to an RSA key in software, and tries to unwrap it on the token as a
@@ -150,9 +162,7 @@ fn a_key_at_high_cannot_be_made_laxer() {
 #[test]
 fn no_key_of_a_user_unwraps() {
     use rsa::pkcs8::DecodePublicKey;
-    for module in modules() {
-        let (authority, token) = (authority_token(&module), open_token(&module));
-        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+    on_each_module(|authority, token, enrollment| {
         let readable = [
             Attribute::Class(ObjectClass::SECRET_KEY),
             Attribute::KeyType(KeyType::GENERIC_SECRET),
@@ -160,19 +170,19 @@ fn no_key_of_a_user_unwraps() {
             Attribute::Sensitive(false),
             Attribute::Extractable(true),
         ];
-        let lax = lax_rsa_key(&token);
-        let mut keys = all_high_keys(&authority, &enrollment);
+        let lax = lax_rsa_key(token);
+        let mut keys = all_high_keys(authority, &enrollment);
         keys.retain(|key| key.algorithm() == RSA_2048);
         for key in keys.iter().chain([&lax]) {
             let public = rsa::RsaPublicKey::from_public_key_der(key.public_key_der()).unwrap();
             let mut random = rsa::rand_core::UnwrapErr(getrandom::SysRng);
             let wrapped = public.encrypt(&mut random, rsa::Pkcs1v15Encrypt, &[7; 32]).unwrap();
-            let opened = attempt(&token, key.id(), |session, handle| {
+            let opened = attempt(token, key.id(), |session, handle| {
                 session.unwrap_key(&Mechanism::RsaPkcs, handle, &wrapped, &readable)
             });
             assert_eq!(opened.is_ok(), key.id() == lax.id(), "{:?}: {opened:?}", key.label());
         }
-    }
+    });
 }
 
 /// A key with all permissions, as another program makes it. It shows that the attempt itself works.
@@ -192,24 +202,22 @@ fn lax_rsa_key(token: &Token) -> TokenKey {
 /// `C_DeriveKey` has no init call at which a PIN could be required. A signing key refuses
 /// derivation; an encryption key on a curve allows it after login, as SECURITY.md says.
 #[test]
-fn derive_is_guarded_by_the_log_in_alone() {
-    for module in modules() {
-        let (authority, token) = (authority_token(&module), open_token(&module));
-        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+fn derive_needs_only_the_login() {
+    on_each_module(|authority, token, enrollment| {
         let signing = signing_key(&enrollment, KeyAlgorithm::P256);
-        let encryption = encryption_key(&authority, &enrollment, KeyAlgorithm::P256, SecurityLevel::High);
+        let encryption = encryption_key(authority, &enrollment, KeyAlgorithm::P256, SecurityLevel::High);
         let peer = signing.public_key().point().unwrap();
         let derive = |session: &Session, handle| {
             let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &peer));
             session.derive_key(&mechanism, handle, &templates::agreed_secret(32))
         };
-        attempt(&token, signing.id(), derive).expect_err("a signing key derived");
-        attempt(&token, encryption.id(), derive).expect("an encryption key derives after login");
+        attempt(token, signing.id(), derive).expect_err("a signing key derived");
+        attempt(token, encryption.id(), derive).expect("an encryption key derives after login");
         let handle = token.with_key("t", ObjectClassKey::Private, encryption.id(), |_, handle| Ok(handle)).unwrap();
         drop(enrollment);
         let session = token.sessions().open_another().unwrap();
         derive(&session, handle).expect_err("it derived without a login");
-    }
+    });
 }
 
 #[test]
@@ -232,7 +240,7 @@ fn the_private_key_cannot_be_read_from_either_token() {
             for level in [SecurityLevel::High, SecurityLevel::Low] {
                 let key = encryption_key(&authority, &enrollment, algorithm, level);
                 let read = attempt(&token, key.id(), |session, handle| session.get_attributes(handle, &secret_parts));
-                assert!(read.is_err() || read.unwrap().is_empty());
+                assert_not_read(read);
                 attempt(&token, key.id(), |session, handle| wrap_with_own_key(&token, session, handle))
                     .expect_err("it was wrapped with a foreign key");
             }
@@ -244,7 +252,7 @@ fn the_private_key_cannot_be_read_from_either_token() {
             let session = authority.sessions().open_another().unwrap();
             for key in [&key, &again] {
                 let read = session.get_attributes(key.handle(), &secret_parts);
-                assert!(read.is_err() || read.unwrap().is_empty());
+                assert_not_read(read);
             }
             wrap_with_own_key(&authority, &session, key.handle()).expect("the attempt itself works");
         }
@@ -252,7 +260,7 @@ fn the_private_key_cannot_be_read_from_either_token() {
         let handle = authority.with_key("t", ObjectClassKey::Secret, archive.id(), |_, handle| Ok(handle)).unwrap();
         let session = authority.sessions().open_another().unwrap();
         let read = session.get_attributes(handle, &[AttributeType::Value]);
-        assert!(read.is_err() || read.unwrap().is_empty());
+        assert_not_read(read);
         wrap_with_own_key(&authority, &session, handle).expect_err("the archive key was wrapped");
         session.decrypt(&Mechanism::AesEcb, handle, &[7; 32]).expect_err("the archive key decrypted");
     }
@@ -269,9 +277,7 @@ fn wrap_with_own_key(token: &Token, session: &Session, key: ObjectHandle) -> CkR
 /// The AES key that wraps a delivered key: unwrapped as readable, it would reveal the private key.
 #[test]
 fn the_transport_key_unwraps_only_into_a_key_that_stays() {
-    for module in modules() {
-        let (authority, token) = (authority_token(&module), open_token(&module));
-        let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
+    on_each_module(|authority, token, enrollment| {
         let transport: TransportKeyPair =
             enrollment.generate_transport_key("transport", &KeyId::random().unwrap()).unwrap();
         let key = authority.generate_deliverable_key(KeyAlgorithm::P256).unwrap();
@@ -283,17 +289,17 @@ fn the_transport_key_unwraps_only_into_a_key_that_stays() {
                 Attribute::Token(false),
             ];
             template.push(laxer.clone());
-            let opened = attempt(&token, transport.id(), |session, handle| {
+            let opened = attempt(token, transport.id(), |session, handle| {
                 let mechanism = WrapMechanism::Other(oaep(delivery.oaep));
                 token.raw().unwrap_key(session, &mechanism, handle, &delivery.encrypted_key, &template)
             });
             assert!(opened.is_err(), "it unwrapped with {laxer:?}");
         }
-        let decrypted = attempt(&token, transport.id(), |session, handle| {
+        let decrypted = attempt(token, transport.id(), |session, handle| {
             session.decrypt(&oaep(delivery.oaep), handle, &delivery.encrypted_key)
         });
         decrypted.expect_err("the transport key decrypted");
-    }
+    });
 }
 
 /// A signing key of a lower level may be copied and changed, but it stays sensitive.

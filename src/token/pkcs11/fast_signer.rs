@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn it_signs_in_an_active_session_and_leaves_no_copy_behind() {
+    fn it_signs_in_an_active_session_and_leaves_no_copy() {
         for module in modules() {
             let token = open_token(&module);
             for algorithm in KINDS {

@@ -61,7 +61,7 @@ impl Module {
         }
         let (not_seen, reason) = match self.pin_states_seen_afresh() {
             Ok(None) => return Vec::new(),
-            Ok(Some(seen)) => (take(&seen, tokens), NOT_SEEN_AFRESH.to_owned()),
+            Ok(Some(reported)) => (take(&reported, tokens), NOT_SEEN_AFRESH.to_owned()),
             Err(reason) => (tokens.map(|(info, _)| info.name()).collect(), reason),
         };
         let unknown = |token: TokenName| {
@@ -205,12 +205,12 @@ impl Token {
 
 /// Copies the read states to the tokens. Returns the tokens that were not found.
 fn take<'a>(
-    seen: &[(String, PinStates)],
+    reported: &[(String, PinStates)],
     tokens: impl Iterator<Item = (&'a mut TokenInfo, Option<&'a mut TokenFlags>)>,
 ) -> Vec<TokenName> {
     let mut not_seen = Vec::new();
     for (info, flags) in tokens {
-        let Some((_, states)) = seen.iter().find(|(serial, _)| *serial == info.serial) else {
+        let Some((_, states)) = reported.iter().find(|(serial, _)| *serial == info.serial) else {
             not_seen.push(info.name());
             continue;
         };
@@ -273,15 +273,15 @@ mod tests {
         let token = |serial: &str| TokenInfo { serial: serial.into(), pin_state: PinState::Ok, ..a_card() };
         let mut tokens = [token("1"), token("2"), token("3")];
         let state = PinStates { pin: PinState::FinalTry, so_pin: PinState::Ok };
-        let seen = [("1".to_owned(), state), ("3".to_owned(), state)];
-        let not_seen = take(&seen, tokens.iter_mut().map(|info| (info, None)));
+        let reported = [("1".to_owned(), state), ("3".to_owned(), state)];
+        let not_seen = take(&reported, tokens.iter_mut().map(|info| (info, None)));
         assert_eq!(not_seen.iter().map(|name| name.serial.as_str()).collect::<Vec<_>>(), ["2"]);
         let states: Vec<_> = tokens.iter().map(|token| token.pin_state).collect();
         assert_eq!(states, [PinState::FinalTry, PinState::Ok, PinState::FinalTry]);
     }
 
     #[test]
-    fn what_is_not_known_of_a_pin_is_never_taken_from_what_was_kept() {
+    fn an_unknown_pin_state_is_never_replaced_by_an_older_one() {
         let unknown = || CheckOutcome::Unknown("it is none of the agent's modules".into());
         let (states, asked) = ask(&[unknown()]);
         assert!(states.unwrap_err().contains("none of the agent's modules") && asked == 2);

@@ -24,7 +24,7 @@ pub struct TokenKey {
     reads: bool,
 }
 
-/// How the PIN for each use of a key is enforced, according to its attributes.
+/// The enforcement of the PIN for each use of a key, according to its attributes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct PinEnforcement {
     // CKA_ALWAYS_AUTHENTICATE: the token, between the init call and the operation.

@@ -14,7 +14,7 @@ use super::return_values;
 use crate::token::wrong_pins::WrongPinCounter;
 use crate::token::{Pin, PinState, Token, TokenError, WhichPin};
 
-/// What authorizes an operation to use a key.
+/// The authorization of an operation's key uses.
 #[derive(Clone, Copy)]
 pub(in crate::token) enum KeyAuthorization<'a> {
     /// The token is logged in, as the authority's is.
@@ -63,7 +63,7 @@ impl Token {
         self.check_length(operation, pin)?;
         let _alone = self.exclusive();
         self.check_pin_can_be_tried(WhichPin::User, operation, pin)?;
-        let stood = self.active_session();
+        let previous_session = self.active_session();
         let result = self.sessions().in_login_session(|login_session| {
             self.log_out_session(login_session);
             self.note_new_pin(false);
@@ -72,16 +72,18 @@ impl Token {
         let result = result.map_err(|error| self.explain(operation, &error));
         self.wrong_pins(WhichPin::User).note(pin, &result);
         if let Err(error) = result {
-            return Err(if stood.is_some() { error.with_session_ended() } else { error });
+            return Err(if previous_session.is_some() { error.with_session_ended() } else { error });
         }
         self.note_logged_in();
-        let stands = match purpose {
+        let active_session = match purpose {
             LoginMode::Persistent => None,
-            LoginMode::SingleOperation => stood,
-            LoginMode::ActiveSession => stood.or_else(|| Some(NEXT_SESSION_NUMBER.fetch_add(1, Ordering::Relaxed))),
+            LoginMode::SingleOperation => previous_session,
+            LoginMode::ActiveSession => {
+                previous_session.or_else(|| Some(NEXT_SESSION_NUMBER.fetch_add(1, Ordering::Relaxed)))
+            }
         };
-        self.set_active_session(stands);
-        Ok(stands.unwrap_or(0))
+        self.set_active_session(active_session);
+        Ok(active_session.unwrap_or(0))
     }
 
     /// Logs out and ends an active session. It is not an error if the token is not logged in.
@@ -166,7 +168,7 @@ impl Token {
         &self,
         operation: &'static str,
         so_pin: &Pin,
-        act: impl FnOnce(&Session) -> cryptoki::error::Result<()>,
+        action: impl FnOnce(&Session) -> cryptoki::error::Result<()>,
     ) -> Result<(), TokenError> {
         self.check_length(operation, so_pin)?;
         let _alone = self.exclusive();
@@ -176,7 +178,7 @@ impl Token {
             self.log_out_session(login_session);
             let result = login_session.login(UserType::So, Some(&auth_pin(so_pin))).and_then(|()| {
                 is_right.set(true);
-                act(login_session)
+                action(login_session)
             });
             self.log_out_session(login_session);
             result

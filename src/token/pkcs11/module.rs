@@ -73,7 +73,7 @@ impl OpenedToken {
     }
 }
 
-/// What a token reports about itself; needs no login.
+/// The description of a token by itself (`C_GetTokenInfo`); needs no login.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenInfo {
@@ -255,13 +255,13 @@ impl Module {
             match open.get(&token.serial).and_then(OpenedToken::token) {
                 None => break (open, Arc::new(OwnerLock::acquire_within(self.path(), &token.name(), timeout)?)),
                 // This process holds the lock already.
-                Some(gone) if gone.is_gone() => break (open, gone.owner()),
-                Some(there) => {
+                Some(removed) if removed.is_gone() => break (open, removed.owner()),
+                Some(opened) => {
                     // This may wait for an operation to end; let other threads open other tokens
                     // meanwhile.
                     drop(open);
-                    if there.is_present() {
-                        return Ok(there);
+                    if opened.is_present() {
+                        return Ok(opened);
                     }
                 }
             }
@@ -328,7 +328,7 @@ impl Module {
         &self.inner.raw
     }
 
-    /// What the token in a slot reports now.
+    /// The current description of the token in a slot.
     pub(super) fn read_token_info(&self, slot: Slot) -> CkResult<CkTokenInfo> {
         return_values::retry_transient(|| self.inner.pkcs11.get_token_info(slot))
     }
@@ -383,7 +383,6 @@ impl Module {
         &self.inner.module_state
     }
 
-    /// The token in a slot.
     pub(super) fn token_in(&self, slot: Slot) -> Result<TokenInfo, TokenError> {
         let slots = self.slots()?;
         let found = slots.iter().find(|(other, _)| *other == slot);
@@ -416,8 +415,8 @@ fn start(pkcs11: &Pkcs11) -> CkResult<()> {
     pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
 }
 
-/// Why SoftHSM does not initialize, which it does not report itself. `None` for other modules and
-/// for a valid configuration.
+/// The reason why SoftHSM does not initialize, which it does not report itself. `None` for other
+/// modules and for a valid configuration.
 fn softhsm_problem(path: &Path) -> Option<SoftHsmProblem> {
     let is_softhsm = path.to_string_lossy().contains("softhsm");
     is_softhsm.then(|| SoftHsmConfiguration::of_this_process().err()).flatten()

@@ -136,8 +136,8 @@ impl Token {
             Attribute::Value(der.to_vec()),
         ];
         self.exclusively(operation, |session| {
-            let mut there = certificates(session)?.into_iter().map(|(_, certificate)| certificate);
-            if !there.any(|certificate| certificate.id == *id && certificate.der == der) {
+            let mut stored = certificates(session)?.into_iter().map(|(_, certificate)| certificate);
+            if !stored.any(|certificate| certificate.id == *id && certificate.der == der) {
                 session.create_object(&template)?;
             }
             Ok(())
@@ -256,7 +256,7 @@ mod tests {
     use crate::token::test_support::{authority_token, modules};
 
     #[test]
-    fn of_two_editions_that_a_kill_left_the_newer_one_counts() {
+    fn of_two_editions_after_a_kill_the_newer_one_counts() {
         for module in modules() {
             let token = authority_token(&module);
             token.put_data("t", "label", b"first", true).unwrap();

@@ -28,7 +28,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Maximum number of slot events taken at once.
 const MAX_EVENTS: usize = 64;
 
-/// What is known about a module without calling it.
+/// A module's state as known without calling it.
 #[derive(Debug, Default)]
 pub(super) struct ModuleState {
     snapshot: Mutex<Option<SlotSnapshot>>,
@@ -111,7 +111,7 @@ impl Module {
         lock(&self.module_state().snapshot).as_ref().map(|snapshot| snapshot.tokens.clone()).unwrap_or_default()
     }
 
-    /// Why a present card was skipped when the tokens were last listed.
+    /// The reason why the last listing of the tokens skipped a present card.
     pub fn blocked_card(&self) -> Option<TokenError> {
         self.module_state().taken.load(Ordering::Relaxed).then(|| TokenError::Module {
             path: self.path().to_owned(),
@@ -121,7 +121,7 @@ impl Module {
         })
     }
 
-    /// How long the module has not answered, if that is longer than the time limit.
+    /// Duration of the current call, if it is longer than the time limit.
     pub fn unresponsive_for(&self) -> Option<Duration> {
         let longest =
             lock(&self.module_state().pending_calls).iter().map(|pending_calls| pending_calls.since.elapsed()).max()?;
@@ -162,7 +162,7 @@ impl Module {
             let _ = sender.send(ask());
         };
         if std::thread::Builder::new().name("module-call".to_owned()).spawn(asking).is_err() {
-            self.answered(number);
+            self.end_call(number);
             return Err(self.unresponsive_error());
         }
         match answer.recv_timeout(ANSWER_TIMEOUT) {
@@ -188,7 +188,7 @@ impl Module {
         TokenError::Module { path: self.path().to_owned(), reason, remedy }
     }
 
-    fn answered(&self, number: u64) {
+    fn end_call(&self, number: u64) {
         let mut pending_calls = lock(&self.module_state().pending_calls);
         let since = pending_calls
             .iter()
@@ -209,6 +209,6 @@ struct PendingCallGuard {
 
 impl Drop for PendingCallGuard {
     fn drop(&mut self) {
-        self.module.answered(self.number);
+        self.module.end_call(self.number);
     }
 }

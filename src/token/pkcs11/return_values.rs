@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn removal_is_never_taken_for_a_wrong_pin() {
+    fn removal_is_never_reported_as_a_wrong_pin() {
         let token = TokenName { label: "card".into(), serial: "1".into() };
         for code in [RvError::TokenNotPresent, RvError::DeviceRemoved, RvError::TokenNotRecognized] {
             let error = explain("log in", &token, &Error::Pkcs11(code, Function::Login), || PinState::CountLow);

@@ -48,19 +48,19 @@ impl Sessions {
     }
 
     /// Runs a closure in the session that logs in and out.
-    pub(super) fn in_login_session<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
+    pub(super) fn in_login_session<T>(&self, action: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
         let login_session = self.login_session.lock().unwrap_or_else(PoisonError::into_inner);
-        act(login_session.as_ref().ok_or_else(ended)?)
+        action(login_session.as_ref().ok_or_else(ended)?)
     }
 
     /// Like `in_login_session`; `None` while that session is in use.
-    pub(super) fn in_free_login_session<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Option<Result<T>> {
+    pub(super) fn in_free_login_session<T>(&self, action: impl FnOnce(&Session) -> Result<T>) -> Option<Result<T>> {
         let login_session = match self.login_session.try_lock() {
             Ok(login_session) => login_session,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        Some(login_session.as_ref().ok_or_else(ended).and_then(act))
+        Some(login_session.as_ref().ok_or_else(ended).and_then(action))
     }
 
     /// Closes all sessions and opens no more. The token is gone, and a module may reuse its session
@@ -77,7 +77,7 @@ impl Sessions {
 
     /// Runs a closure in a pooled session, and waits if all are in use. A session in which a call
     /// failed is closed, so that no unfinished operation remains.
-    pub(super) fn with<T>(&self, act: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
+    pub(super) fn with<T>(&self, action: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
         let idle = {
             let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
             while pool.in_use >= self.limit {
@@ -94,7 +94,7 @@ impl Sessions {
             Some(session) => session,
             None => self.open_another()?,
         };
-        let result = act(&session);
+        let result = action(&session);
         if result.is_ok() {
             let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
             if !pool.ended {

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_counted() {
+    fn slots_and_tokens_are_counted() {
         for module in modules() {
             let _token = open_token(&module);
             let count = module.count_slots().unwrap();

@@ -60,7 +60,7 @@ pub(super) struct OpenToken {
     in_use: Arc<()>,
 }
 
-/// Why the PIN states are unknown.
+/// The reason why the PIN states are unknown.
 #[derive(Debug)]
 pub(super) enum NotRead {
     /// The module failed.
@@ -130,7 +130,7 @@ impl Token {
         &self.inner.in_use
     }
 
-    /// What the token reported when it was opened.
+    /// The description of the token at its opening.
     pub fn info(&self) -> &TokenInfo {
         &self.inner.info
     }
@@ -166,15 +166,15 @@ impl Token {
     pub(super) fn read_pin_states(&self) -> Result<PinStates, NotRead> {
         if let Some(all) = self.inner.module.pin_states_seen_afresh().map_err(NotRead::Unknown)? {
             let own = all.into_iter().find(|(serial, _)| *serial == self.inner.info.serial);
-            let gone = || NotRead::Unknown(NOT_SEEN_AFRESH.to_owned());
-            return own.map(|(_, states)| states).ok_or_else(gone);
+            let unknown = || NotRead::Unknown(NOT_SEEN_AFRESH.to_owned());
+            return own.map(|(_, states)| states).ok_or_else(unknown);
         }
-        let said = pin_states_of(&self.inner.module.read_token_info(self.inner.slot).map_err(NotRead::Failed)?);
-        // Some modules report the old state after C_InitPIN until the next login. A warning is never
-        // replaced: another program may have spent tries of the new PIN.
+        let reported = pin_states_of(&self.inner.module.read_token_info(self.inner.slot).map_err(NotRead::Failed)?);
+        // Some modules report the old state after C_InitPIN until the next login. A warning is
+        // never replaced: another program may have spent tries of the new PIN.
         let is_lifted =
-            matches!(said.pin, PinState::Locked | PinState::NotSet) && self.inner.pin_is_new.load(Ordering::SeqCst);
-        Ok(if is_lifted { PinStates { pin: PinState::Ok, ..said } } else { said })
+            matches!(reported.pin, PinState::Locked | PinState::NotSet) && self.inner.pin_is_new.load(Ordering::SeqCst);
+        Ok(if is_lifted { PinStates { pin: PinState::Ok, ..reported } } else { reported })
     }
 
     /// Records that the SO has set a new PIN, or that it was tried.
@@ -203,12 +203,10 @@ impl Token {
         Some(self.inner.active_session.load(Ordering::SeqCst)).filter(|number| *number != 0)
     }
 
-    /// Sets the active session.
     pub(super) fn set_active_session(&self, active_session: Option<u64>) {
         self.inner.active_session.store(active_session.unwrap_or(0), Ordering::SeqCst);
     }
 
-    /// The queue for PINs.
     pub(super) fn pin_queue(&self) -> &PinQueue {
         &self.inner.pin_queue
     }
@@ -281,20 +279,20 @@ impl Token {
     pub(super) fn exclusively<T>(
         &self,
         operation: &'static str,
-        act: impl FnOnce(&Session) -> CkResult<T>,
+        action: impl FnOnce(&Session) -> CkResult<T>,
     ) -> Result<T, TokenError> {
         let _alone = self.exclusive();
-        self.inner.sessions.with(act).map_err(|error| self.explain(operation, &error))
+        self.inner.sessions.with(action).map_err(|error| self.explain(operation, &error))
     }
 
     /// Runs a closure in a pooled session under the shared lock.
     pub(super) fn concurrently<T>(
         &self,
         operation: &'static str,
-        act: impl FnOnce(&Session) -> CkResult<T>,
+        action: impl FnOnce(&Session) -> CkResult<T>,
     ) -> Result<T, TokenError> {
         let _shared = self.shared();
-        self.inner.sessions.with(act).map_err(|error| self.explain(operation, &error))
+        self.inner.sessions.with(action).map_err(|error| self.explain(operation, &error))
     }
 
     /// Uses a key by its identifier: under the shared lock if its handle is cached, else looked up
@@ -304,9 +302,9 @@ impl Token {
         operation: &'static str,
         class: ObjectClassKey,
         id: &KeyId,
-        act: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
+        action: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
     ) -> Result<T, TokenError> {
-        self.with_key_under(KeyAuthorization::LoggedIn, operation, class, id, act)
+        self.with_key_under(KeyAuthorization::LoggedIn, operation, class, id, action)
     }
 
     /// Like `with_key`, and checks this authorization under the lock.
@@ -316,16 +314,16 @@ impl Token {
         operation: &'static str,
         class: ObjectClassKey,
         id: &KeyId,
-        act: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
+        action: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
     ) -> Result<T, TokenError> {
         let concurrently = || {
             let _shared = self.shared();
             self.check_authorization(operation, authorization)?;
             let known = self.handles().get(&(class, id.clone())).copied();
-            Ok::<_, TokenError>(known.map(|handle| self.inner.sessions.with(|session| act(session, handle))))
+            Ok::<_, TokenError>(known.map(|handle| self.inner.sessions.with(|session| action(session, handle))))
         };
         let looked_up = || {
-            let with = |handle| self.inner.sessions.with(|session| act(session, handle));
+            let with = |handle| self.inner.sessions.with(|session| action(session, handle));
             self.looked_up(authorization, operation, class, id, with)
         };
         let first = match concurrently()? {
@@ -353,11 +351,11 @@ impl Token {
         operation: &'static str,
         class: ObjectClassKey,
         id: &KeyId,
-        act: impl FnOnce(ObjectHandle) -> CkResult<T>,
+        action: impl FnOnce(ObjectHandle) -> CkResult<T>,
     ) -> Result<CkResult<T>, TokenError> {
         let _alone = self.exclusive();
         self.check_authorization(operation, authorization)?;
-        Ok(self.look_up(operation, class, id)?.and_then(act))
+        Ok(self.look_up(operation, class, id)?.and_then(action))
     }
 
     fn check_authorization(

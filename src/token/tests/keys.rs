@@ -84,8 +84,8 @@ fn a_key_at_high_signs_once_a_pin() {
         }
         drop(enrollment);
         for key in &keys {
-            let signature = token.unlock(pin(PIN)).unwrap().sign(key, b"one act").unwrap();
-            assert!(verifies(key, b"one act", &signature));
+            let signature = token.unlock(pin(PIN)).unwrap().sign(key, b"one operation").unwrap();
+            assert!(verifies(key, b"one operation", &signature));
             assert!(!token.is_logged_in());
             let once = token.unlock(pin(PIN)).unwrap().sign_with(key);
             assert!(verifies(key, b"first", &once.try_sign(b"first").unwrap()));
@@ -96,7 +96,7 @@ fn a_key_at_high_signs_once_a_pin() {
 }
 
 #[test]
-fn keys_of_the_lower_levels_sign_as_long_as_the_log_in_lasts() {
+fn keys_of_the_lower_levels_sign_until_logout() {
     for module in modules() {
         let token = open_token(&module);
         for level in [SecurityLevel::Medium, SecurityLevel::Low] {

@@ -71,7 +71,7 @@ fn an_enrollment_at_high_with_the_right_pin_costs_no_try() {
 }
 
 #[test]
-fn a_wrong_pin_is_noticed_even_while_someone_is_logged_in() {
+fn a_wrong_pin_is_noticed_during_an_active_login() {
     for module in modules() {
         let token = open_token(&module);
         token.log_in(&pin(PIN)).unwrap();
@@ -103,7 +103,7 @@ fn softhsm_remembers_a_wrong_try_and_a_right_one_clears_it() {
 }
 
 #[test]
-fn an_unlock_is_for_one_act_and_ends_with_it() {
+fn a_pin_session_is_for_one_operation() {
     for module in modules() {
         let token = open_token(&module);
         let unlock = token.unlock(pin(PIN)).unwrap();
@@ -117,7 +117,7 @@ fn an_unlock_is_for_one_act_and_ends_with_it() {
 }
 
 #[test]
-fn changing_the_pin_takes_the_old_one() {
+fn changing_the_pin_needs_the_old_one() {
     for module in modules() {
         let token = open_token(&module);
         let error = token.change_pin(&pin("wrong-pin"), &pin("a new pin")).unwrap_err();

@@ -40,7 +40,7 @@ fn data_objects_are_written_replaced_and_deleted() {
 }
 
 #[test]
-fn private_ones_are_seen_after_log_in_only() {
+fn private_objects_are_visible_after_login_only() {
     for module in modules() {
         let token = open_token(&module);
         token.log_in(&pin(PIN)).unwrap();

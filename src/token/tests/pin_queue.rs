@@ -15,7 +15,7 @@ fn signing_key(token: &Token, level: SecurityLevel) -> TokenKey {
 }
 
 #[test]
-fn a_log_in_stands_until_log_out_and_several_use_it_at_once() {
+fn a_session_lasts_until_logout_and_has_parallel_uses() {
     for module in modules() {
         let token = open_token(&module);
         let key = signing_key(&token, SecurityLevel::Low);
@@ -40,9 +40,9 @@ fn a_session_is_unusable_while_another_operation_holds_the_pin() {
         drop(token.acquire_pin_lease().open_session(pin(PIN)).unwrap());
         let stale = token.under_active_session().unwrap();
         token.log_out().unwrap();
-        let act = token.acquire_pin_lease().unlock(pin(PIN)).unwrap();
+        let operation = token.acquire_pin_lease().unlock(pin(PIN)).unwrap();
         assert!(matches!(stale.sign(&key, b"stale").unwrap_err(), TokenError::NotLoggedIn { .. }));
-        drop(act);
+        drop(operation);
         let stale = {
             drop(token.acquire_pin_lease().open_session(pin(PIN)).unwrap());
             token.under_active_session().unwrap()
@@ -73,9 +73,9 @@ fn a_pin_is_really_verified_and_the_session_survives() {
         let token = open_token(&module);
         let (low, high) = (signing_key(&token, SecurityLevel::Low), signing_key(&token, SecurityLevel::High));
         let before = token.acquire_pin_lease().open_session(pin(PIN)).unwrap();
-        let act = token.acquire_pin_lease().unlock(pin(PIN)).unwrap();
+        let operation = token.acquire_pin_lease().unlock(pin(PIN)).unwrap();
         assert!(token.has_active_session(), "the session is not active during the operation");
-        assert!(verifies(&high, b"high", &act.sign(&high, b"high").unwrap()));
+        assert!(verifies(&high, b"high", &operation.sign(&high, b"high").unwrap()));
         assert!(token.has_active_session() && token.is_logged_in());
         assert!(verifies(&low, b"low", &before.sign(&low, b"low").unwrap()));
         // During a login, a module answers CKR_USER_ALREADY_LOGGED_IN to any PIN; that must not
@@ -88,7 +88,7 @@ fn a_pin_is_really_verified_and_the_session_survives() {
 }
 
 #[test]
-fn an_error_that_is_no_try_keeps_the_session() {
+fn a_refusal_before_any_try_keeps_the_session() {
     let Some(module) = kryoptic() else { return };
     let token = open_token(&module);
     drop(token.acquire_pin_lease().open_session(pin(PIN)).unwrap());
@@ -99,7 +99,7 @@ fn an_error_that_is_no_try_keeps_the_session() {
 }
 
 #[test]
-fn fifty_who_wait_behind_one_wrong_pin_cost_one_try() {
+fn fifty_waiting_threads_behind_a_wrong_pin_cost_one_try() {
     let Some(module) = kryoptic() else { return };
     let token = open_token(&module);
     // Two wrong tries more than these seven, and the state would be FinalTry.
@@ -138,7 +138,7 @@ fn fifty_who_wait_behind_one_wrong_pin_cost_one_try() {
 }
 
 #[test]
-fn those_who_wait_behind_a_refusal_see_it() {
+fn waiting_threads_see_the_refusal_of_the_first() {
     let token = open_token(&softhsm());
     let first = token.acquire_pin_lease();
     std::thread::scope(|scope| {
@@ -151,7 +151,7 @@ fn those_who_wait_behind_a_refusal_see_it() {
 }
 
 #[test]
-fn turns_come_in_the_order_in_which_they_were_asked_for() {
+fn leases_are_granted_in_the_order_of_request() {
     let token = open_token(&softhsm());
     let order = Mutex::new(Vec::new());
     let first = token.acquire_pin_lease();
@@ -171,7 +171,7 @@ fn turns_come_in_the_order_in_which_they_were_asked_for() {
 }
 
 #[test]
-fn a_turn_blocks_an_unlock_of_the_same_token_and_no_other() {
+fn a_lease_blocks_a_login_to_the_same_token_and_no_other() {
     let module = softhsm();
     let (token, other) = (open_token(&module), open_token(&module));
     let turn = token.acquire_pin_lease();

@@ -50,7 +50,7 @@ fn a_reinserted_token_is_reopened_logged_out() {
 }
 
 #[test]
-fn a_session_that_ends_alone_is_no_removal() {
+fn the_end_of_a_session_alone_is_not_a_removal() {
     for module in modules() {
         let token = open_token(&module);
         token.log_in(&pin(PIN)).unwrap();
@@ -64,7 +64,7 @@ fn a_session_that_ends_alone_is_no_removal() {
 }
 
 #[test]
-fn a_log_in_that_ended_without_us_is_noticed() {
+fn an_unexpected_logout_is_noticed() {
     for module in modules() {
         let token = open_token(&module);
         drop(token.acquire_pin_lease().open_session(pin(PIN)).unwrap());
@@ -83,7 +83,7 @@ fn a_reinitialized_token_is_not_the_one_that_was_opened() {
     drop(token.acquire_pin_lease().open_session(pin(PIN)).unwrap());
     // A process of another program, with the right SO PIN.
     let slots = ["--module", module.path().to_str().unwrap(), "--token-label", &info.label];
-    run("pkcs11-tool", &[&slots[..], &["--init-token", "--label", "made anew", "--so-pin", SO_PIN]].concat());
+    run("pkcs11-tool", &[&slots[..], &["--init-token", "--label", "made again", "--so-pin", SO_PIN]].concat());
     let error = token.check().unwrap_err();
     assert!(matches!(error, TokenError::Absent { .. }), "{error}");
     assert!(!token.has_active_session());

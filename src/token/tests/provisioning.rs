@@ -49,7 +49,7 @@ fn threads_that_want_one_label_get_one_token() {
 }
 
 #[test]
-fn a_token_that_holds_something_is_not_touched() {
+fn a_token_with_objects_is_not_changed() {
     for module in modules() {
         let token = open_token(&module);
         let label = token.info().label.clone();
@@ -121,7 +121,7 @@ fn tokens_are_listed_by_many_threads_while_others_are_made() {
 }
 
 #[test]
-fn a_discarded_token_holds_nothing_and_is_used_first() {
+fn a_discarded_token_is_empty_and_is_used_first() {
     // Kryoptic only, because no other test empties tokens there.
     let Some(module) = kryoptic() else { return };
     let token = open_token(&module);
@@ -223,7 +223,7 @@ fn opening_twice_in_a_process_gives_the_same_token() {
 }
 
 #[test]
-fn a_token_that_is_not_there_is_absent() {
+fn an_absent_token_is_reported_as_absent() {
     let module = softhsm();
     let mut info = new_token(&module);
     info.serial = "0000000000000000".into();
@@ -231,7 +231,7 @@ fn a_token_that_is_not_there_is_absent() {
 }
 
 #[test]
-fn what_is_no_module_is_refused_with_a_remedy() {
+fn a_file_that_is_not_a_module_is_refused_with_a_remedy() {
     for path in ["/nonexistent/module.so", "/etc/passwd", "/usr/lib/x86_64-linux-gnu/libc.so.6"] {
         let error = crate::token::Module::load(std::path::Path::new(path)).unwrap_err();
         assert!(matches!(error, TokenError::Module { .. }), "{error}");

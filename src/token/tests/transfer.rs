@@ -187,7 +187,7 @@ fn an_archived_key_that_was_changed_is_refused() {
 }
 
 #[test]
-fn a_delivery_for_another_token_does_not_open() {
+fn a_delivery_for_another_token_cannot_be_unwrapped() {
     let stage = Stage::new(&softhsm(), &softhsm());
     let enrollment = stage.begin_enrollment();
     let (mine, other) = (KeyId::random().unwrap(), KeyId::random().unwrap());

@@ -49,12 +49,12 @@ fn pkcs11_tool_and_p11tool_see_keys_and_data() {
 /// configuration file.
 fn store_with_only(label: &str, home: &Path) -> PathBuf {
     let mut tokens = std::fs::read_dir(softhsm_tokens()).unwrap().flatten().map(|entry| entry.path());
-    let is_it = |directory: &PathBuf| {
+    let is_same = |directory: &PathBuf| {
         contains(&std::fs::read(directory.join("token.object")).unwrap_or_default(), label.as_bytes())
     };
     let copy = home.join("token");
     std::fs::create_dir(&copy).unwrap();
-    for file in std::fs::read_dir(tokens.find(is_it).unwrap()).unwrap().flatten() {
+    for file in std::fs::read_dir(tokens.find(is_same).unwrap()).unwrap().flatten() {
         std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
     }
     let configuration = home.join("softhsm2.conf");

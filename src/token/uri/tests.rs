@@ -64,7 +64,7 @@ fn a_label_that_is_not_utf_8_is_percent_encoded_byte_for_byte() {
 }
 
 #[test]
-fn what_is_no_uri_or_not_understood_is_refused() {
+fn invalid_and_unsupported_uris_are_refused() {
     use TokenUriError as E;
     for (text, expected) in [
         ("", E::Scheme),
@@ -90,7 +90,7 @@ fn what_is_no_uri_or_not_understood_is_refused() {
 }
 
 #[test]
-fn only_what_is_given_is_compared_and_exactly() {
+fn only_given_attributes_are_compared_exactly() {
     let info = info();
     for (text, matches) in [
         ("pkcs11:", true),

@@ -99,7 +99,7 @@ fn busy(retry_after: &str) -> Vec<u8> {
 }
 
 #[test]
-fn an_authority_that_is_busy_is_asked_again_with_the_same_bytes() {
+fn a_busy_authority_gets_the_same_bytes_again() {
     let done = response("200 OK", "application/pkixcmp", b"reply");
     let (url, server) = answers_in_turn(vec![busy("retry-after: 0\r\n"), busy("retry-after: 1\r\n"), done]);
     assert_eq!(transport(&url).cmp(b"request").unwrap(), b"reply");
@@ -108,7 +108,7 @@ fn an_authority_that_is_busy_is_asked_again_with_the_same_bytes() {
 }
 
 #[test]
-fn an_authority_that_stays_busy_is_given_up_after_a_while() {
+fn retries_to_a_busy_authority_are_bounded() {
     for header in ["", "retry-after: 99999\r\n", "retry-after: tomorrow\r\n"] {
         let (url, _server) = answers_in_turn(vec![busy(header)]);
         let mut transport = transport(&url);

@@ -1,7 +1,7 @@
 //! Tests of signing and verification, with OpenSSL on the other side.
 
 use super::*;
-use crate::pki::odd_certificates::{
+use crate::pki::test_support::odd_certificates::{
     CN, O, OddCertificate, OddSigner, PRINTABLE, UTC, UTF8, attribute as attribute_of, name,
 };
 use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
@@ -174,7 +174,7 @@ fn a_statement_is_no_data_and_data_no_statement() {
     assert_eq!(*message.content_type(), ContentType::STATEMENT);
     assert!(matches!(message.verify(None, &[]).unwrap()[..], [SignatureCheck::Good { .. }]));
     assert_eq!(openssl(&["cms", "-verify", "-binary", "-inform", "DER", "-CAfile", &signer.root], &cms), CONTENT);
-    // The same signature under another content type.
+    // The content type is changed, the signature is not.
     let (from, to) = (ContentType::STATEMENT, ContentType::STATEMENT_RESPONSE);
     let renamed = SignedMessage::parse(&changed(&cms, from.as_contents(), to.as_contents())).unwrap();
     let checks = renamed.verify(None, &[]).unwrap();

@@ -1,4 +1,4 @@
-//! Which prompt methods are usable.
+//! The choice among the usable prompt methods.
 
 use super::*;
 
@@ -12,7 +12,6 @@ fn chosen(method: &str, environment: &PromptEnvironment) -> String {
     }
 }
 
-/// A pinentry of this flavor.
 fn pinentry(test_dir: &TestDir, name: &str, flavor: &str) -> PathBuf {
     test_dir.script(name, &format!("echo OK; read command; printf 'D {flavor}\\nOK\\n'; read bye; echo OK"))
 }
@@ -74,7 +73,7 @@ fn a_pinentry_needs_a_screen_of_its_kind() {
 }
 
 #[test]
-fn a_gpg_tty_that_is_no_terminal_is_said_to_be_none() {
+fn a_gpg_tty_that_is_not_a_terminal_is_reported() {
     let test_dir = TestDir::new();
     let method = format!("pinentry:{}", pinentry(&test_dir, "pinentry-curses", "curses").display());
     let error = chosen(&method, &environment(&[("GPG_TTY", Path::new("not a tty"))]));
@@ -127,7 +126,7 @@ fn askpass_asks_where_ssh_would_ask() {
 }
 
 #[test]
-fn what_is_not_there_is_named() {
+fn an_unusable_program_or_terminal_is_named() {
     let test_dir = TestDir::new();
     fs::write(test_dir.path("plain"), "").unwrap();
     let around = environment(&[display()]);

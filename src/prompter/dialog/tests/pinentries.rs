@@ -18,10 +18,10 @@ impl PinentryTerminal {
     }
 
     /// Prompts while a user answers each prompt with the next keys.
-    fn ask<T: Send>(&mut self, answers: &[(&str, &str)], act: impl FnOnce(&Dialog) -> T + Send) -> T {
+    fn ask<T: Send>(&mut self, answers: &[(&str, &str)], action: impl FnOnce(&Dialog) -> T + Send) -> T {
         let dialog = &self.dialog;
         std::thread::scope(|scope| {
-            let asking = scope.spawn(|| act(dialog));
+            let asking = scope.spawn(|| action(dialog));
             for (prompt, keys) in answers {
                 self.test_terminal.until(prompt);
                 // The prompt appears a moment before the echo is switched off.
@@ -84,7 +84,7 @@ fn a_pinentry_that_nobody_answers_ends() {
 }
 
 #[test]
-fn what_was_typed_ahead_is_no_pin() {
+fn input_typed_ahead_is_not_read_as_a_pin() {
     let mut at = PinentryTerminal::new("pinentry-curses", "xterm", LONG);
     at.test_terminal.press("987654\r");
     at.test_terminal.until("987654");

@@ -43,7 +43,7 @@ fn cancelling_askpass_cancels() {
 }
 
 #[test]
-fn a_program_that_breaks_is_no_person_who_cancelled() {
+fn a_failed_program_does_not_count_as_cancelled() {
     let test_dir = TestDir::new();
     for (body, reason) in [
         ("kill -KILL $$", "signal: 9"),
@@ -91,7 +91,7 @@ fn askpass_is_asked_for_a_new_pin_twice() {
 }
 
 #[test]
-fn a_command_is_told_the_question_on_its_input() {
+fn a_command_reads_the_question_from_its_input() {
     let test_dir = TestDir::new();
     let dialog =
         command(&test_dir, "printf '%s' \"$#:$1:\" > $PLACE/seen; cat >> $PLACE/seen; echo 123456; echo 'more'");
@@ -120,7 +120,7 @@ fn only_yes_is_a_commands_yes() {
 }
 
 #[test]
-fn nobody_who_answers_has_cancelled_and_the_programs_are_ended() {
+fn a_timeout_counts_as_cancelled_and_ends_the_programs() {
     let test_dir = TestDir::new();
     let body = "sleep 987 & echo $$ $! > $PLACE/ids; wait";
     let dialog = command_within(&test_dir, body, Duration::from_secs(2));
@@ -198,7 +198,7 @@ fn a_program_that_leaves_another_behind_has_answered() {
 }
 
 #[test]
-fn a_program_gets_no_descriptor_and_no_variable_of_ours() {
+fn a_program_inherits_no_descriptor_and_no_variable() {
     let test_dir = TestDir::new();
     let ours = File::create(test_dir.path("ours")).unwrap();
     let (_reader, _writer) = io::pipe().unwrap();
@@ -237,12 +237,12 @@ fn at_a_terminal<T: Send>(
     test_terminal: &mut TestTerminal,
     keys: &[(&str, &str)],
     timeout: Duration,
-    act: impl FnOnce(Dialog) -> T + Send,
+    action: impl FnOnce(Dialog) -> T + Send,
 ) -> T {
     let around = environment(&[]).with_terminal(&test_terminal.path).with_timeout(timeout);
     let dialog = Dialog::choose(&PromptMethod::Auto, &around).unwrap();
     std::thread::scope(|scope| {
-        let asking = scope.spawn(|| act(dialog));
+        let asking = scope.spawn(|| action(dialog));
         for (prompt, keys) in keys {
             test_terminal.until(prompt);
             test_terminal.press(keys);
@@ -284,7 +284,7 @@ fn a_terminal_lost_after_selection_is_unavailable() {
 }
 
 #[test]
-fn at_a_terminal_nobody_who_answers_has_cancelled() {
+fn a_timeout_at_a_terminal_counts_as_cancelled() {
     let mut test_terminal = TestTerminal::new();
     let short = Duration::from_millis(500);
     let error = at_a_terminal(&mut test_terminal, &[("PIN: ", "12")], short, |dialog| dialog.pin(&ask())).unwrap_err();

@@ -14,7 +14,7 @@ fn peer_within(test_dir: &TestDir, answer: &str, timeout: Duration) -> Dialog {
     let body = format!(
         "echo 'OK Pleased to meet you'\n\
          while IFS= read -r line; do\n\
-         printf '%s\\n' \"$line\" >> $PLACE/told\n\
+         printf '%s\\n' \"$line\" >> $PLACE/commands\n\
          case \"$line\" in\n\
          'GETINFO flavor') printf 'D qt\\nOK\\n' ;;\n\
          GETPIN*|CONFIRM*) {answer} ;;\n\
@@ -40,17 +40,23 @@ fn a_pin_arrives_as_it_was_typed() {
 }
 
 #[test]
-fn it_is_told_the_question_and_offered_no_cache() {
+fn a_pinentry_gets_the_question_and_no_cache_key() {
     let test_dir = TestDir::new();
     let ask = PromptRequest { warning: Some("The next wrong PIN locks it.".to_owned()), ..ask() };
     peer(&test_dir, "printf 'D 1\\nOK\\n'").pin(&ask).unwrap();
-    let told = test_dir.read("told");
+    let commands = test_dir.read("commands");
     let description = "SETDESC Use of a signing key%0Agit (process 4711) asks%0Akeyset \"Jürgen\", token \"card\"\n";
-    assert!(told.contains(description), "{told}");
-    assert!(told.contains("SETPROMPT PIN:\n") && told.contains("SETERROR The next wrong PIN locks it.\n"), "{told}");
-    assert!(told.contains("SETTIMEOUT 20\n"), "{told}");
-    assert!(told.ends_with("GETPIN\nBYE\n"), "{told}");
-    assert!(!told.contains("SETKEYINFO") && !told.contains("cache") && !told.contains("ttyname"), "{told}");
+    assert!(commands.contains(description), "{commands}");
+    assert!(
+        commands.contains("SETPROMPT PIN:\n") && commands.contains("SETERROR The next wrong PIN locks it.\n"),
+        "{commands}"
+    );
+    assert!(commands.contains("SETTIMEOUT 20\n"), "{commands}");
+    assert!(commands.ends_with("GETPIN\nBYE\n"), "{commands}");
+    assert!(
+        !commands.contains("SETKEYINFO") && !commands.contains("cache") && !commands.contains("ttyname"),
+        "{commands}"
+    );
 }
 
 #[test]
@@ -63,9 +69,9 @@ fn a_hostile_name_is_neither_a_command_nor_markup_nor_too_long() {
         ..ask()
     };
     peer(&test_dir, "printf 'D 1\\nOK\\n'").pin(&ask).unwrap();
-    let told = test_dir.read("told");
-    assert_eq!(told.matches("\nGETPIN\n").count(), 1, "{told}");
-    let description = told.lines().find(|line| line.starts_with("SETDESC ")).unwrap();
+    let commands = test_dir.read("commands");
+    assert_eq!(commands.matches("\nGETPIN\n").count(), 1, "{commands}");
+    let description = commands.lines().find(|line| line.starts_with("SETDESC ")).unwrap();
     assert!(description.len() <= 1_000 && description.ends_with("%0Athe token"), "{description}");
     assert!(description.contains("x\u{fffd}GETPIN\u{fffd}%250A\u{fffd}(b)"), "{description}");
 }
@@ -89,7 +95,7 @@ fn cancel_and_silence_both_cancel() {
 }
 
 #[test]
-fn a_peer_that_breaks_is_no_person_who_cancelled() {
+fn a_failed_peer_does_not_count_as_cancelled() {
     let test_dir = TestDir::new();
     for (answer, reason) in [
         ("echo hello", "does not speak Assuan"),
@@ -132,7 +138,7 @@ fn a_peer_that_hangs_is_ended_and_counts_as_cancelled() {
 fn only_ok_is_a_yes() {
     let test_dir = TestDir::new();
     assert!(peer(&test_dir, "echo OK").confirm(&question()).unwrap());
-    assert!(test_dir.read("told").contains("token \"card\"%0ASign?\n"), "{}", test_dir.read("told"));
+    assert!(test_dir.read("commands").contains("token \"card\"%0ASign?\n"), "{}", test_dir.read("commands"));
     assert!(!peer(&test_dir, "echo 'ERR 83886194 Not confirmed <Pinentry>'").confirm(&question()).unwrap());
     for answer in ["echo 'ERR 83886179 Operation cancelled <Pinentry>'", "echo 'ERR 83886142 Timeout <Pinentry>'"] {
         assert!(peer(&test_dir, answer).confirm(&question()).unwrap_err().is_cancelled(), "{answer}");
@@ -143,59 +149,64 @@ fn only_ok_is_a_yes() {
 }
 
 #[test]
-fn a_warning_stands_in_the_question_where_a_yes_is_asked_for() {
+fn a_confirmation_shows_the_warning_in_its_question() {
     let test_dir = TestDir::new();
     let ask = PromptRequest { warning: Some("One more wrong PIN locks it.".to_owned()), ..question() };
     peer(&test_dir, "echo OK").confirm(&ask).unwrap();
-    assert!(test_dir.read("told").contains("%0AOne more wrong PIN locks it.%0ASign?\n"), "{}", test_dir.read("told"));
+    assert!(
+        test_dir.read("commands").contains("%0AOne more wrong PIN locks it.%0ASign?\n"),
+        "{}",
+        test_dir.read("commands")
+    );
 }
 
 #[test]
 fn the_same_program_asks_again_after_a_wrong_pin() {
     let test_dir = TestDir::new();
-    let answer = "echo $$ >> $PLACE/ids; printf 'D 123%s\\nOK\\n' $(grep -c GETPIN $PLACE/told)";
+    let answer = "echo $$ >> $PLACE/ids; printf 'D 123%s\\nOK\\n' $(grep -c GETPIN $PLACE/commands)";
     let mut dialog = peer(&test_dir, answer);
-    assert!(!dialog.can_go_on(), "no prompt was shown yet");
-    assert_eq!(dialog.pin_keeping(&ask()).unwrap().as_str(), "1231");
-    assert!(dialog.can_go_on());
+    assert!(!dialog.is_reusable(), "no prompt was shown yet");
+    assert_eq!(dialog.pin_and_keep_open(&ask()).unwrap().as_str(), "1231");
+    assert!(dialog.is_reusable());
     // The first requester may exit: the dialog is no longer bound to it.
     let (reader, writer) = io::pipe().unwrap();
-    let mut dialog = dialog.until_closed(reader.into()).for_nobody();
+    let mut dialog = dialog.until_closed(reader.into()).without_requesters();
     drop(writer);
     let wrong = PromptRequest { warning: Some("That PIN was wrong.".to_owned()), ..ask() };
-    assert_eq!(dialog.pin_keeping(&wrong).unwrap().as_str(), "1232");
+    assert_eq!(dialog.pin_and_keep_open(&wrong).unwrap().as_str(), "1232");
     let ids = test_dir.read("ids");
     let ids: Vec<_> = ids.lines().collect();
     assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?}");
-    let told = test_dir.read("told");
-    let (first, second) = told.split_once("GETPIN\n").unwrap();
-    assert!(!first.contains("SETERROR") && second.contains("SETERROR That PIN was wrong.\n"), "{told}");
-    assert!(second.contains("SETPROMPT PIN:\n") && second.ends_with("GETPIN\n"), "{told}");
+    let commands = test_dir.read("commands");
+    let (first, second) = commands.split_once("GETPIN\n").unwrap();
+    assert!(!first.contains("SETERROR") && second.contains("SETERROR That PIN was wrong.\n"), "{commands}");
+    assert!(second.contains("SETPROMPT PIN:\n") && second.ends_with("GETPIN\n"), "{commands}");
     drop(dialog);
     ends_soon(ids[0]);
 }
 
 #[test]
-fn a_program_that_ended_after_its_answer_is_started_anew() {
+fn a_program_that_ended_after_its_answer_is_started_again() {
     let test_dir = TestDir::new();
     let mut dialog = peer(&test_dir, "echo $$ >> $PLACE/ids; printf 'D 1234\\nOK\\n'; exit 0");
-    dialog.pin_keeping(&ask()).unwrap();
+    dialog.pin_and_keep_open(&ask()).unwrap();
     ends_soon(test_dir.read("ids").trim());
-    assert!(!dialog.can_go_on());
-    assert_eq!(dialog.pin_keeping(&ask()).unwrap().as_str(), "1234");
+    assert!(!dialog.is_reusable());
+    assert_eq!(dialog.pin_and_keep_open(&ask()).unwrap().as_str(), "1234");
     assert_eq!(test_dir.read("ids").lines().count(), 2);
 }
 
 #[test]
 fn a_reused_dialog_is_withdrawn_with_its_current_requester() {
     let test_dir = TestDir::new();
-    let answer = "echo $$ >> $PLACE/ids; [ $(grep -c GETPIN $PLACE/told) = 1 ] || sleep 600; printf 'D 1234\\nOK\\n'";
+    let answer =
+        "echo $$ >> $PLACE/ids; [ $(grep -c GETPIN $PLACE/commands) = 1 ] || sleep 600; printf 'D 1234\\nOK\\n'";
     let mut dialog = peer(&test_dir, answer);
-    dialog.pin_keeping(&ask()).unwrap();
+    dialog.pin_and_keep_open(&ask()).unwrap();
     let (reader, writer) = io::pipe().unwrap();
     let mut dialog = dialog.until_closed(reader.into());
     let error = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| dialog.pin_keeping(&ask()).unwrap_err());
+        let asking = scope.spawn(|| dialog.pin_and_keep_open(&ask()).unwrap_err());
         let end = Instant::now() + Duration::from_secs(20);
         while test_dir.read("ids").lines().count() < 2 {
             assert!(Instant::now() < end, "the second prompt does not appear");
@@ -206,27 +217,27 @@ fn a_reused_dialog_is_withdrawn_with_its_current_requester() {
     });
     assert!(matches!(error, PrompterError::Withdrawn { .. }), "{error}");
     ends_soon(test_dir.read("ids").lines().next().unwrap());
-    assert!(!dialog.can_go_on());
+    assert!(!dialog.is_reusable());
 }
 
 #[test]
-fn a_new_pin_is_asked_for_twice_by_it_or_by_us() {
+fn a_new_pin_is_typed_twice_unless_the_pinentry_repeats_it() {
     let test_dir = TestDir::new();
     let itself = "printf 'S PIN_REPEATED\\nD 123456\\nOK\\n'";
     assert_eq!(peer(&test_dir, itself).new_pin(&ask()).unwrap().as_str(), "123456");
-    assert_eq!(test_dir.read("told").matches("GETPIN\n").count(), 1);
+    assert_eq!(test_dir.read("commands").matches("GETPIN\n").count(), 1);
     let turns = |answers: &str| {
-        fs::write(test_dir.path("told"), "").unwrap();
-        let answer = "set -- $ANSWERS; shift $(($(grep -c GETPIN $PLACE/told) - 1)); printf 'D %s\\nOK\\n' $1";
+        fs::write(test_dir.path("commands"), "").unwrap();
+        let answer = "set -- $ANSWERS; shift $(($(grep -c GETPIN $PLACE/commands) - 1)); printf 'D %s\\nOK\\n' $1";
         peer(&test_dir, &answer.replace("$ANSWERS", answers)).new_pin(&ask())
     };
     assert_eq!(turns("123456 123456").unwrap().as_str(), "123456");
-    assert!(test_dir.read("told").contains("SETPROMPT Once more:\nGETPIN\nBYE"), "{}", test_dir.read("told"));
+    assert!(test_dir.read("commands").contains("SETPROMPT Once more:\nGETPIN\nBYE"), "{}", test_dir.read("commands"));
     assert_eq!(turns("123456 123457 abc abc").unwrap().as_str(), "abc");
     assert!(
-        test_dir.read("told").contains("SETERROR The two entries differ.\nSETPROMPT PIN:\n"),
+        test_dir.read("commands").contains("SETERROR The two entries differ.\nSETPROMPT PIN:\n"),
         "{}",
-        test_dir.read("told")
+        test_dir.read("commands")
     );
     assert!(matches!(turns("1 2 3 4 5 6"), Err(PrompterError::Differ)));
 }

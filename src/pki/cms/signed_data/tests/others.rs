@@ -207,7 +207,7 @@ fn a_certificate_that_cannot_be_read_is_not_one_that_is_missing() {
 }
 
 #[test]
-fn more_certificates_than_are_read_are_told() {
+fn an_excess_of_certificates_is_reported() {
     let odd = Odd::new(|_| {});
     let other = Odd::new(|certificate| certificate.serial = vec![5]).certificate;
     let signer = OddSigner::new(&odd.key, &odd.issuer, &[77]);

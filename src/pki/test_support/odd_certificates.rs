@@ -5,10 +5,10 @@ use const_oid::ObjectIdentifier;
 use const_oid::db::{rfc3280, rfc4519, rfc5280, rfc5911, rfc5912};
 use signature::Signer;
 
-use super::cms::tlv::{
+use super::SoftwareKey;
+use crate::pki::cms::tlv::{
     BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context, context_constructed, element,
 };
-use super::test_support::SoftwareKey;
 
 pub(crate) const UTF8: u8 = 0x0c;
 pub(crate) const NUMERIC: u8 = 0x12;
@@ -174,6 +174,6 @@ impl<'a> OddSigner<'a> {
             &element(context_constructed(0), certificates),
             &element(SET, &[&signer_info]),
         ]);
-        super::cms::content_info(rfc5911::ID_SIGNED_DATA, &signed_data)
+        crate::pki::cms::content_info(rfc5911::ID_SIGNED_DATA, &signed_data)
     }
 }

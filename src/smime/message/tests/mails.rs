@@ -2,11 +2,11 @@
 //! messages of OpenSSL. Each is parsed and verified over the same bytes. Quoted, altered or
 //! ambiguous content is not taken for what it looks like.
 
-use super::super::{SenderReport, VerifiedMessage, from_entity, judge_sender, verify};
-use super::*;
 use crate::pki::Certificate;
 use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl};
 use crate::smime::entity::decode_base64;
+use crate::smime::message::*;
+use crate::smime::{SenderReport, VerifiedMessage, from_entity, judge_sender, verify};
 
 const BODY: &[u8] = b"Content-Type: text/plain\r\n\r\nDear Bob,\r\nthe contract is signed.\r\n";
 
@@ -165,7 +165,7 @@ fn odd_structured_fields_do_not_hide_a_message() {
 }
 
 #[test]
-fn what_thunderbird_writes_is_passed_over_and_nothing_like_it() {
+fn thunderbirds_header_fields_are_skipped_and_no_others() {
     let mails = MailFixture::new();
     let usual = "Content-Description: S/MIME Cryptographic Signature\n";
     let described = |lines: &str| {
@@ -349,7 +349,7 @@ fn both_senders_of_a_mail_that_a_list_wrapped_must_be_signers() {
 }
 
 #[test]
-fn a_pem_block_inside_something_is_not_what_it_is() {
+fn a_pem_block_inside_other_text_is_not_a_message() {
     let mails = MailFixture::new();
     let pem = &mails.pem;
     for (before, why) in [

@@ -1,4 +1,4 @@
-//! Sets a new PIN with the SO PIN, for a token whose PIN is locked or forgotten.
+//! Changes the PIN of a token, or sets a new one with the SO PIN if it is locked or forgotten.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
@@ -6,9 +6,40 @@ use std::os::unix::net::UnixStream;
 use crate::token::{Module, Pin, PinRule, PinState, TokenError, TokenFlags, TokenInfo};
 
 use super::choose::list_or;
-use super::{KeysetError, NoPin, TokenSelector, Tokens, UnreadableToken};
+use super::unlock::check_before_pin;
+use super::{
+    FoundKeyset, KeysetError, NoPin, Notice, PinRequest, TokenSelector, Tokens, UnreadableToken, UserPrompter,
+};
 
 const OPERATION: &str = "set a new PIN";
+
+/// Asks for the old PIN and a new one, and changes it. The old PIN is verified, with one try,
+/// before the new one is requested. The new PIN also applies to other keysets on the token; a
+/// notice says so.
+pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn UserPrompter) -> Result<(), KeysetError> {
+    let operation = "change the PIN";
+    let no_pin = |reason: NoPin| KeysetError::NoPin { operation, token: Some(keyset.token.name()), reason };
+    let (others, _) = tokens.keysets_on(&keyset.token)?;
+    let others: Vec<FoundKeyset> = others.into_iter().filter(|other| other.name != keyset.name).collect();
+    let token = tokens.open(&keyset.token)?;
+    person.set_keyset(keyset);
+    let lease = tokens.acquire_lease(&token);
+    let pin_state = check_before_pin(&lease, operation, person)?;
+    if !others.is_empty() {
+        person.notice(Notice::SharedPin { others: list_or(&others, |other| other.name.to_string(), "") });
+    }
+    let info = TokenInfo { pin_state, ..keyset.token.clone() };
+    let old = person.pin(PinRequest::Existing { operation, token: &info }).map_err(no_pin)?;
+    // Verify the old PIN first, so that nobody invents a new one and types it twice before learning
+    // of a wrong old one. Giving the correct PIN again to change it costs no further try.
+    let old = lease.verify(old).map_err(|error| error.with_operation(operation))?;
+    let no_new_pin = |reason: NoPin| KeysetError::NoNewPin { operation, token: keyset.token.name(), reason };
+    let new =
+        person.pin(PinRequest::New { label: &keyset.token.label, rule: Some(token.pin_rule()) }).map_err(no_new_pin)?;
+    // Do not verify the new PIN in another process: if it failed, that would cost a try. If a full
+    // disk lost the change, the old PIN still works and nothing is lost.
+    Ok(lease.change_pin(old, &new)?)
+}
 
 /// Asks for the SO PIN. Called only after all checks that need no SO PIN.
 pub trait SoPrompter {
@@ -78,7 +109,7 @@ impl Tokens {
         }
     }
 
-    /// As [`Tokens::pins`], but an empty result is not an error.
+    /// Like [`Tokens::pins`], but an empty result is not an error.
     ///
     /// # Errors
     /// The selected token does not exist. Without a selector, and outside the agent: a module
@@ -97,7 +128,7 @@ impl Tokens {
         let mut pins = Vec::new();
         for token in tokens {
             let of_thread = token.clone();
-            match self.asked(self.module_of(&token)?, move |module| module.flags(&of_thread)) {
+            match self.query(self.module_of(&token)?, move |module| module.flags(&of_thread)) {
                 Ok(flags) => pins.push((token, flags)),
                 Err(error) => troubles.push(trouble_of(&token, &error.into())),
             }
