@@ -196,8 +196,8 @@ impl Module {
         self.finish(slot, so_pin, pin, mark).map(Some)
     }
 
-    /// Calls `C_InitToken` for a token that is initialized, with one try of its SO PIN and never the
-    /// last one.
+    /// Calls `C_InitToken` for a token that is initialized, with one try of its SO PIN and never
+    /// the last one.
     fn initialize_again(
         &self,
         operation: &'static str,
