@@ -1,4 +1,4 @@
-//! Audit logs that raise an mismatch, and checkpoints that are stored.
+//! Audit logs that raise a mismatch, and checkpoints that are stored.
 
 use super::*;
 use crate::pki::test_support::SoftwareKey;
