@@ -16,7 +16,7 @@ mod caller;
 use caller::{Caller, b64, bytes};
 
 #[test]
-fn every_answer_is_as_described() {
+fn every_response_matches_its_description() {
     let caller = Caller::new();
     let machine = &caller.user.machine;
     assert_eq!(caller.gets("/v1/openapi.json", "/v1/openapi.json", 200), *caller.description.whole());
@@ -171,7 +171,7 @@ fn events_and_operations(caller: &Caller) {
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_said_and_nothing_is_tried() {
+fn a_faulty_request_is_explained_and_costs_no_try() {
     let caller = Caller::new();
     let machine = &caller.user.machine;
     machine.write_secret("given.pin", TestUser::WRONG_PIN);
@@ -282,7 +282,7 @@ fn api_errors_name_request_members_not_command_options() {
 }
 
 #[test]
-fn nothing_is_served_that_is_not_described() {
+fn no_undescribed_path_is_served() {
     let caller = Caller::new();
     for template in caller.description.paths() {
         let actual = template.replace("{name}", "default").replace("{id}", "00");

@@ -76,7 +76,7 @@ fn concurrent_uses_get_one_prompt_each_in_order() {
 }
 
 #[test]
-fn at_medium_the_pin_once_and_then_a_yes_each_time() {
+fn level_medium_asks_for_the_pin_once_and_then_a_confirmation() {
     let asked = asked(&[("middle", "medium")]);
     asked.will(&[PIN, "yes", "no", "yes"]);
     assert!(asked.signs("middle", "one"));
@@ -90,7 +90,7 @@ fn at_medium_the_pin_once_and_then_a_yes_each_time() {
 }
 
 #[test]
-fn at_low_the_pin_once_until_log_off() {
+fn level_low_asks_for_the_pin_once_until_log_off() {
     let asked = asked(&[("easy", "low")]);
     asked.will(&[PIN, PIN]);
     for file in ["one", "two", "three"] {
@@ -134,7 +134,7 @@ fn commands_use_the_active_session_and_the_agent_confirms() {
 }
 
 #[test]
-fn nobody_uses_a_log_in_for_long_and_it_ends() {
+fn an_idle_session_ends() {
     let mut asked = PromptedUser::with(TokenKind::SoftHsm, &[("easy", "low")]);
     asked.start("idle_timeout = \"2s\"");
     asked.will(&[PIN, PIN]);
@@ -172,7 +172,7 @@ fn fifty_clients_behind_one_wrong_pin_cost_one_try() {
 }
 
 #[test]
-fn one_wrong_pin_is_one_try_at_every_level_and_no_pin_is_none() {
+fn a_wrong_pin_costs_one_try_at_every_level_and_no_pin_none() {
     for level in ["high", "medium", "low"] {
         let (asked, faulty) = counted(&[("x", level)]);
         asked.will(&["no"]);
@@ -187,7 +187,7 @@ fn one_wrong_pin_is_one_try_at_every_level_and_no_pin_is_none() {
 }
 
 #[test]
-fn the_last_try_is_warned_of_and_declining_tries_nothing() {
+fn declining_the_last_try_after_a_warning_tries_nothing() {
     let (mut asked, faulty, allow) = with_faults(&[("x", "low")]);
     asked.start_typed(&allow);
     asked.offered();
@@ -210,7 +210,7 @@ fn the_last_try_is_warned_of_and_declining_tries_nothing() {
 }
 
 #[test]
-fn the_log_tells_no_pin() {
+fn the_log_contains_no_pin() {
     let asked = asked(&[("x", "low")]);
     asked.will(&[WRONG, PIN]);
     assert!(!asked.signs("x", "one"));

@@ -88,7 +88,7 @@ fn give(path: &Path, uid: u32) {
 }
 
 #[test]
-fn no_process_of_the_same_user_looks_into_it() {
+fn no_process_of_the_same_user_reads_the_agents_memory() {
     let machine = Machine::new();
     // Root may read everything, which would prove nothing.
     let nobody = rustix::process::geteuid().is_root().then_some(65534);

@@ -35,7 +35,7 @@ fn answers(agent: &Agent) {
 }
 
 #[test]
-fn the_sockets_are_the_users_alone_and_go_when_it_ends() {
+fn the_sockets_are_private_and_removed_at_exit() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     let own = rustix::process::geteuid().as_raw();
@@ -58,7 +58,7 @@ fn the_sockets_are_the_users_alone_and_go_when_it_ends() {
 }
 
 #[test]
-fn every_signal_that_ends_programs_ends_it_in_order() {
+fn every_terminating_signal_ends_the_agent_in_order() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let machine = Machine::new();
         let mut agent = Agent::start(&machine, &[]);
@@ -72,7 +72,7 @@ fn every_signal_that_ends_programs_ends_it_in_order() {
 /// In a container that was entered from outside, session, process group and client have the number
 /// 0, which is no process.
 #[test]
-fn it_serves_and_prompts_across_pid_namespaces() {
+fn the_agent_serves_and_prompts_across_pid_namespaces() {
     let mut user = TestUser::with_keyset();
     Agent::configure(&user.machine, "prompter = \"terminal\"");
     let unshare = if rustix::process::geteuid().is_root() { "unshare" } else { "unshare --user --map-current-user" };
@@ -159,7 +159,7 @@ fn a_stale_socket_is_replaced_and_workers_end_with_supervisor() {
 }
 
 #[test]
-fn a_second_agent_says_which_one_runs() {
+fn a_second_agent_names_the_running_one() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     let before = fs::metadata(agent.ssh_socket()).unwrap().ino();
@@ -233,7 +233,7 @@ fn neither_process_dumps_core_or_gains_privileges() {
 }
 
 #[test]
-fn it_reports_how_its_worker_is_sandboxed() {
+fn the_agent_reports_how_its_worker_is_sandboxed() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     let log = agent.log();

@@ -26,7 +26,7 @@ fn a_module_that_cannot_be_loaded_is_reported_at_startup() {
 }
 
 #[test]
-fn a_shell_finds_it_by_one_line() {
+fn a_shell_finds_the_agent_with_one_startup_line() {
     let machine = Machine::new();
     let _ended = BackgroundAgent(&machine);
     let line = "eval \"$(tokenkeep agent --env)\" && ssh-add -l; echo \"ssh-add $?\"; \
@@ -49,7 +49,7 @@ fn a_shell_finds_it_by_one_line() {
 }
 
 #[test]
-fn its_status_says_that_it_is_locked_and_how_to_unlock_it() {
+fn the_status_of_a_locked_agent_says_how_to_unlock_it() {
     let mut machine = Machine::new();
     Agent::configure(&machine, "");
     let agent = Agent::start(&machine, &[]);
@@ -111,7 +111,7 @@ fn activated(machine: &Machine, names: &str, notify: Option<&Path>) -> Child {
 }
 
 #[test]
-fn sockets_of_systemd_are_used_and_stay() {
+fn sockets_from_systemd_are_used_and_kept() {
     let machine = Machine::new();
     for names in ["ssh:api", "tokenkeep-agent.socket:tokenkeep-agent.socket"] {
         let notify = machine.file("notify");
@@ -153,7 +153,7 @@ impl Drop for Activated {
 }
 
 #[test]
-fn systemds_own_program_hands_the_sockets_over() {
+fn systemd_socket_activate_passes_the_sockets() {
     if !present("systemd-socket-activate") {
         return;
     }
@@ -195,7 +195,7 @@ fn an_inherited_socket_without_a_known_name_is_refused() {
 }
 
 #[test]
-fn the_units_are_ones_that_systemd_takes() {
+fn systemd_accepts_the_agents_units() {
     let machine = Machine::new();
     let there = Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status();
     if !there.is_ok_and(|status| status.success()) {

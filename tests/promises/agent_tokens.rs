@@ -56,7 +56,7 @@ fn removal_during_a_signature_is_not_reported_as_a_wrong_pin() {
 }
 
 #[test]
-fn a_token_directory_that_was_away_for_a_while_is_used_again() {
+fn a_token_directory_that_reappears_is_used_again() {
     let mut asked = PromptedUser::with(TokenKind::SoftHsm, &[("x", "low")]);
     asked.start("");
     asked.will(&[PIN]);
@@ -148,7 +148,7 @@ fn a_token_with_few_sessions_signs_for_many_at_once() {
 }
 
 #[test]
-fn an_agent_whose_token_does_not_answer_ends_all_the_same() {
+fn an_agent_with_a_hung_token_still_exits() {
     let (mut asked, faulty) = with_faults(&[("x", "low")]);
     asked.will(&[PIN]);
     assert!(asked.signs("x", "before"));
@@ -246,7 +246,7 @@ fn a_token_in_use_names_its_owner_and_is_found_when_released() {
 }
 
 #[test]
-fn a_module_that_crashes_takes_no_key_with_it() {
+fn a_module_crash_loses_no_key() {
     let (asked, faulty) = with_faults(&[("x", "low")]);
     asked.will(&[PIN, PIN]);
     assert!(asked.signs("x", "before"));
@@ -336,7 +336,7 @@ fn a_token_reinitialized_with_its_old_name_keeps_nothing() {
 }
 
 #[test]
-fn a_token_warns_before_it_locks_and_then_takes_no_pin() {
+fn the_agent_warns_before_a_token_locks_and_tries_no_pin_after() {
     let mut asked = PromptedUser::with(TokenKind::Kryoptic, &[]);
     asked.user.machine.write("message.txt", "a message\n");
     asked.user.machine.write_secret("so.pin", "so-pin-1234");

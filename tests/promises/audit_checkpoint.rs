@@ -62,7 +62,7 @@ fn grow(deployment: &Deployment) {
 }
 
 #[test]
-fn an_administrators_day_is_quiet() {
+fn ordinary_administration_raises_no_alarm() {
     let mut deployment = Deployment::begin();
     deployment.issue("user@example.org", "user.letter").ok().does_not_say("log");
     grow(&deployment);
@@ -100,7 +100,7 @@ fn an_administrators_day_is_quiet() {
 }
 
 #[test]
-fn a_log_cut_off_at_its_end_is_noticed_and_nothing_is_done() {
+fn a_truncated_log_is_detected_and_nothing_is_done() {
     let mut deployment = Deployment::begin();
     list(&deployment).ok();
     cut(&mut deployment, 1);
@@ -116,7 +116,7 @@ fn a_log_cut_off_at_its_end_is_noticed_and_nothing_is_done() {
 }
 
 #[test]
-fn a_log_that_was_cut_off_and_has_grown_again_is_noticed() {
+fn a_truncated_log_that_grew_again_is_detected() {
     let mut deployment = Deployment::begin();
     deployment.issue("user@example.org", "user.letter").ok();
     deployment.issue("other@example.org", "other.letter").ok();
@@ -158,7 +158,7 @@ fn a_restored_database_is_reported_until_a_person_accepts_it() {
 }
 
 #[test]
-fn a_rewritten_last_entry_is_noticed() {
+fn a_rewritten_last_entry_is_detected() {
     let mut deployment = Deployment::begin();
     list(&deployment).ok();
     let number = entries(&deployment);
@@ -218,8 +218,8 @@ fn entry_hash(number: u64, at: i64, event: &str, detail: &str, previous: &[u8]) 
 }
 
 #[test]
-fn an_index_from_before_checkpoints_were_kept_works() {
-    const TEST: &str = "audit_checkpoint::an_index_from_before_checkpoints_were_kept_works";
+fn an_index_without_a_checkpoint_works() {
+    const TEST: &str = "audit_checkpoint::an_index_without_a_checkpoint_works";
     if changes_the_index() {
         return;
     }

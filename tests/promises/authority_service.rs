@@ -20,7 +20,7 @@ fn unit() -> String {
 }
 
 #[test]
-fn the_authoritys_unit_is_one_that_systemd_takes() {
+fn systemd_accepts_the_authoritys_unit() {
     if !present("systemd-analyze") {
         return skipped("systemd-analyze is not installed");
     }

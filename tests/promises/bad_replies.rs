@@ -152,7 +152,7 @@ fn certificate_of(reply: &PkiMessage, request: i64) -> CertificateDer {
 }
 
 #[test]
-fn a_changed_or_cut_reply_leaves_the_token_as_it_was() {
+fn a_changed_or_truncated_reply_leaves_the_token_unchanged() {
     let attempt = Attempt::new();
     // One bit in the header, the certificates, the wrapped key and the MAC.
     for part in [0.03, 0.3, 0.55, 0.9, 0.999] {
@@ -174,7 +174,7 @@ fn a_changed_or_cut_reply_leaves_the_token_as_it_was() {
 }
 
 #[test]
-fn a_reply_of_another_transaction_leaves_the_token_as_it_was() {
+fn a_reply_of_another_transaction_leaves_the_token_unchanged() {
     let attempt = Attempt::new();
     attempt.refuses_rewritten("another transaction", |header, _| {
         header.transaction_id = Some(OctetString::new([7; 16]).unwrap());
@@ -190,7 +190,7 @@ fn a_reply_of_another_transaction_leaves_the_token_as_it_was() {
 }
 
 #[test]
-fn a_reply_of_another_authority_leaves_the_token_as_it_was() {
+fn a_reply_of_another_authority_leaves_the_token_unchanged() {
     let attempt = Attempt::new();
     let other = TemporaryKey::from_mac(&[9; 32]);
     let letter = attempt.letter.clone();
@@ -338,7 +338,7 @@ fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
 }
 
 #[test]
-fn a_changed_answer_to_the_confirmation_undoes_nothing() {
+fn a_changed_response_to_the_confirmation_undoes_nothing() {
     // The authority has already confirmed, so the new keyset must be kept.
     let user = TestUser::enrolled();
     user.issue("again.letter");

@@ -82,7 +82,7 @@ fn wrong_temporary_keys_never_lock_a_letter() {
 }
 
 #[test]
-fn clients_name_the_reference_and_the_mac_as_they_are_used_to() {
+fn usual_forms_of_the_reference_and_the_mac_are_accepted() {
     let user = TestUser::new();
     let ways: [(&str, &[&str]); 4] = [
         ("", &["-implicit_confirm"]),

@@ -365,7 +365,7 @@ fn tables_fit_into_80_columns() {
 }
 
 #[test]
-fn what_cannot_be_printed_is_no_success() {
+fn output_that_cannot_be_written_is_an_error() {
     let machine = Machine::new();
     for asked in ["--version", "--help", "sign --help"] {
         machine.shell(&format!("tokenkeep {asked} > /dev/full")).fails_with(1).says("cannot write to stdout");
@@ -380,7 +380,7 @@ fn what_cannot_be_printed_is_no_success() {
 }
 
 #[test]
-fn what_an_administrator_mistypes_is_said_before_the_pin() {
+fn a_mistyped_address_is_refused_before_the_pin() {
     let user = TestUser::enrolled();
     let issue = ["admin", "issue", "nobody", "--name", "Nobody", "--pin-source", "file:no-such-file"];
     user.tokenkeep(&issue).fails_with(2).says("nobody").says("it has no @");

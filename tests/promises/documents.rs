@@ -118,7 +118,7 @@ fn unit_tests() -> Vec<String> {
 }
 
 #[test]
-fn every_test_beside_the_code_that_a_document_cites_exists() {
+fn every_unit_test_that_a_document_cites_exists() {
     let there = unit_tests();
     assert!(there.len() > 200, "{} tests only: is the code read rightly?", there.len());
     let (mut cited, mut missing) = (0, Vec::new());

@@ -44,7 +44,7 @@ fn a_soft_token_is_erased_after_its_serial_number_is_typed() {
 }
 
 #[test]
-fn an_authoritys_token_and_one_that_is_no_file_are_never_erased() {
+fn tokens_of_authorities_and_tokens_without_files_stay() {
     let machine = Machine::new();
     let _authority = Authority::init(&machine);
     let serial = machine.listed_tokens()[0].serial.clone();

@@ -53,7 +53,7 @@ fn fails_without_blaming_the_pin(somebody: &TestUser, faulty: &FaultyModule, rul
 }
 
 #[test]
-fn a_token_removed_in_the_middle_is_said_to_be_removed() {
+fn a_token_removed_during_a_signature_is_reported_as_removed() {
     let (somebody, faulty) = faulty_user();
     // At any point of the operation: before the PIN, in its login, between the two logins, in the
     // signature.
@@ -72,7 +72,7 @@ fn a_token_removed_in_the_middle_is_said_to_be_removed() {
 }
 
 #[test]
-fn a_token_removed_while_it_reads_is_said_to_be_removed() {
+fn a_token_removed_during_a_decryption_is_reported_as_removed() {
     // RSA decrypts; a key on a curve derives a secret.
     for (kind, rules) in [("rsa-2048", &["C_DecryptInit", "C_Decrypt"][..]), ("p256", &["C_DeriveKey"])] {
         let mut deployment = Deployment::begin_with_encryption_keys(kind);
@@ -140,7 +140,7 @@ fn the_same_letter_finishes_a_token_whose_creation_failed() {
 }
 
 #[test]
-fn what_a_module_says_of_a_removed_token_is_understood() {
+fn every_return_value_for_a_removed_token_is_understood() {
     let (somebody, faulty) = faulty_user();
     for code in ["CKR_DEVICE_REMOVED", "CKR_TOKEN_NOT_PRESENT"] {
         for function in ["C_Login", "C_SignInit", "C_Sign"] {
@@ -218,7 +218,7 @@ fn already_logged_in_is_never_taken_for_a_correct_pin() {
 }
 
 #[test]
-fn the_last_try_is_refused_unattended_and_warned_of() {
+fn the_last_try_has_a_warning_and_is_never_unattended() {
     let (somebody, faulty) = faulty_user();
     faulty.set_faults("flags FINAL_TRY");
     faulty.forget();
@@ -236,7 +236,7 @@ fn the_last_try_is_refused_unattended_and_warned_of() {
 }
 
 #[test]
-fn a_locked_pin_is_called_locked_and_is_not_tried() {
+fn a_locked_pin_is_reported_as_locked_and_not_tried() {
     let (somebody, faulty) = faulty_user();
     faulty.forget();
     faulty.set_faults("flags LOCKED");
@@ -249,7 +249,7 @@ fn a_locked_pin_is_called_locked_and_is_not_tried() {
 }
 
 #[test]
-fn a_module_that_dies_takes_nothing_with_it() {
+fn a_module_crash_leaves_no_lock_and_no_object() {
     let (somebody, faulty) = faulty_user();
     for rule in ["die C_FindObjectsInit", "die C_Login", "die C_Sign"] {
         faulty.set_faults(rule);
@@ -264,7 +264,7 @@ fn a_module_that_dies_takes_nothing_with_it() {
 }
 
 #[test]
-fn a_module_that_is_never_loaded_keeps_nobody_waiting_twice() {
+fn a_module_that_fails_to_load_delays_only_one_command() {
     let mut somebody = TestUser::with_keyset_on(TokenKind::SoftHsm);
     let faulty = FaultyModule::beside(&mut somebody.machine);
     faulty.set_faults("delay C_Initialize 3600000ms");
@@ -360,12 +360,12 @@ fn is_enrolled(somebody: &TestUser, name: &str) -> bool {
 }
 
 #[test]
-fn a_full_token_is_called_full_and_nothing_is_half_made() {
+fn a_full_token_is_reported_and_nothing_is_left_incomplete() {
     an_enrollment_meets("CKR_DEVICE_MEMORY", "is full", By::Command);
 }
 
 #[test]
-fn a_full_token_is_called_full_by_the_agent_too() {
+fn the_agent_reports_a_full_token_too() {
     an_enrollment_meets("CKR_DEVICE_MEMORY", "is full", By::Agent);
 }
 
@@ -375,7 +375,7 @@ fn a_write_protected_token_is_reported_and_nothing_is_left() {
 }
 
 #[test]
-fn a_write_protected_token_is_called_so_by_the_agent_too() {
+fn the_agent_reports_a_write_protected_token_too() {
     an_enrollment_meets("CKR_TOKEN_WRITE_PROTECTED", "is write-protected", By::Agent);
 }
 

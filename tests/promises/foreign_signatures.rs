@@ -73,7 +73,7 @@ fn an_uncheckable_signature_is_not_called_wrong() {
 }
 
 #[test]
-fn a_content_with_other_line_ends_than_were_signed_is_said_so() {
+fn changed_line_ends_of_a_signed_content_are_reported() {
     let machine = foreign();
     sign(&machine, "-algorithm RSA", "");
     let line = "openssl cms -sign -in message.txt -signer a.pem -inkey a.key -outform DER -out s.p7s";
@@ -94,7 +94,7 @@ fn a_content_with_other_line_ends_than_were_signed_is_said_so() {
 }
 
 #[test]
-fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
+fn git_learns_of_the_worst_signer_only_and_of_no_other_text() {
     let machine = foreign();
     sign(&machine, "-algorithm RSA", "");
     machine.shell("cp a.pem one.pem && cp a.key one.key").ok();
@@ -136,7 +136,7 @@ fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
 }
 
 #[test]
-fn a_persons_certificate_is_trusted_for_that_person_alone() {
+fn a_persons_certificate_is_trusted_for_that_person_only() {
     let machine = foreign();
     sign(&machine, "-algorithm RSA", "");
     // The certificate is trusted itself, so its issuer does not matter.
@@ -160,7 +160,7 @@ fn a_persons_certificate_is_trusted_for_that_person_alone() {
 }
 
 #[test]
-fn of_a_certificate_that_is_to_come_the_clock_is_named() {
+fn the_clock_is_suspected_for_a_future_certificate() {
     let machine = foreign();
     sign(&machine, "-algorithm RSA", "");
     let configuration = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nnew_certs_dir=.\ndefault_md=sha256\nrand_serial=yes\n\
@@ -176,7 +176,7 @@ fn of_a_certificate_that_is_to_come_the_clock_is_named() {
 }
 
 #[test]
-fn an_authoritys_file_is_read_in_every_form_or_named() {
+fn an_authoritys_file_is_read_in_every_format_or_named() {
     let machine = foreign();
     sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "");
     let bad = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";

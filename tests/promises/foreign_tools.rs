@@ -70,7 +70,7 @@ fn openssl_verify_accepts_our_certificates() {
 }
 
 #[test]
-fn openssl_cms_verifies_what_we_sign() {
+fn openssl_cms_verifies_our_signatures() {
     let user = witnessed();
     let verify = |file: &str, form: &str, more: &[&str]| {
         let line = ["cms", "-verify", "-inform", form, "-in", file, "-CAfile", "ca.pem", "-out", "verified.txt"];
@@ -109,7 +109,7 @@ fn openssl_cms_verifies_what_we_sign() {
 }
 
 #[test]
-fn we_verify_what_openssl_signs() {
+fn tokenkeep_verifies_signatures_by_openssl() {
     let user = witnessed();
     let machine = &user.machine;
     // Another person's certificate is no authority's.
@@ -173,7 +173,7 @@ fn openssl_cms_decrypts_with_the_engine_on_the_token() {
 }
 
 #[test]
-fn openssl_cms_encrypts_and_we_decrypt() {
+fn openssl_cms_encrypts_and_tokenkeep_decrypts() {
     let user = witnessed();
     let machine = &user.machine;
     let oaep = ["-keyopt", "rsa_padding_mode:oaep"];
@@ -204,7 +204,7 @@ fn openssl_cms_encrypts_and_we_decrypt() {
 }
 
 #[test]
-fn openssl_cms_and_we_understand_each_others_elliptic_curves() {
+fn openssl_cms_and_tokenkeep_agree_on_elliptic_curves() {
     let deployment = Deployment::begin_with_encryption_keys("p256");
     deployment.enroll_user();
     let machine = &deployment.machine;

@@ -37,8 +37,8 @@ fn forges() -> bool {
 }
 
 #[test]
-fn a_strangers_certificate_in_the_public_index_is_not_oneself() {
-    const TEST: &str = "forged_index::a_strangers_certificate_in_the_public_index_is_not_oneself";
+fn a_strangers_certificate_in_the_index_is_no_recipient() {
+    const TEST: &str = "forged_index::a_strangers_certificate_in_the_index_is_no_recipient";
     if forges() {
         return;
     }

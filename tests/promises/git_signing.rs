@@ -272,7 +272,7 @@ fn git_without_a_terminal_uses_the_agents_prompter() {
 }
 
 #[test]
-fn a_strangers_signature_is_no_good_one() {
+fn a_strangers_signature_is_not_good() {
     let committer = Committer::new();
     let machine = &committer.user.machine;
     let subject = format!("/CN=Example Somebody/emailAddress={}", committer.user.email);

@@ -89,7 +89,7 @@ fn kill(process: u32) {
 }
 
 #[test]
-fn its_keysets_are_listed_and_used_like_any_other() {
+fn keysets_of_an_isolated_module_are_used_like_any_other() {
     let (asked, _) = with_both(&[("soft", "high"), ("still", "low")], &[("other", "low")]);
     let machine = &asked.user.machine;
     for keyset in ["soft", "still", "other"] {
@@ -135,7 +135,7 @@ fn its_keysets_are_listed_and_used_like_any_other() {
 }
 
 #[test]
-fn enrollment_and_the_api_reach_it() {
+fn enrollment_and_the_api_reach_an_isolated_module() {
     let (asked, _) = with_both(&[("soft", "low")], &[("other", "low")]);
     let machine = &asked.user.machine;
     // A new token in this module, and the same keyset enrolled again.
@@ -207,7 +207,7 @@ fn enrollment_and_the_api_reach_it() {
 }
 
 #[test]
-fn a_crash_ends_its_own_log_ins_and_nothing_else() {
+fn a_module_crash_ends_only_its_own_sessions() {
     let (asked, faulty) = with_both(&[("soft", "low")], &[("other", "low")]);
     for keyset in ["soft", "other"] {
         asked.will(&[PIN]);
@@ -284,7 +284,7 @@ fn requests_during_a_restart_are_served_by_the_next_worker() {
 }
 
 #[test]
-fn one_that_does_not_answer_keeps_nobody_else_waiting() {
+fn a_hung_isolated_module_delays_no_other() {
     let (asked, faulty) = with_both(&[("soft", "low")], &[("other", "low")]);
     for keyset in ["soft", "other"] {
         asked.will(&[PIN]);
@@ -303,7 +303,7 @@ fn one_that_does_not_answer_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn one_that_dies_at_its_start_is_named_and_the_agent_goes_on() {
+fn the_agent_serves_without_a_module_that_crashes_at_startup() {
     let (mut asked, faulty) = not_started(&[("soft", "low")], &[("other", "low")]);
     faulty.set_faults("die C_Initialize\n");
     let allowed = allowed(&asked);
@@ -320,7 +320,7 @@ fn one_that_dies_at_its_start_is_named_and_the_agent_goes_on() {
 }
 
 #[test]
-fn a_person_is_told_who_asks_and_for_what() {
+fn a_prompt_names_the_program_and_its_purpose() {
     let (asked, _) = with_both(&[("soft", "medium")], &[]);
     asked.will(&[PIN, "yes", "no"]);
     assert!(asked.signs("soft", "one"));
@@ -415,7 +415,7 @@ fn the_same_name_in_two_modules_is_refused_with_both_tokens() {
 
 /// A module worker trusts its client, the worker, so no other process may reach it.
 #[test]
-fn nobody_but_the_worker_can_reach_it() {
+fn only_the_worker_can_reach_a_module_worker() {
     let (asked, _) = with_both(&[("soft", "low")], &[]);
     assert!(offers(&asked, "soft"));
     let id = module_worker(&asked);

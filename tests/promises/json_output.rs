@@ -247,7 +247,7 @@ fn json_answers_and_their_description_have_the_same_members() {
 }
 
 #[test]
-fn the_exit_codes_are_those_that_help_lists() {
+fn the_exit_codes_are_those_of_the_help() {
     let help = Machine::new().tokenkeep(&["--help"]).ok().out();
     let (_, listed) = help.split_once("Exit codes: ").unwrap();
     let listed: String = listed.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -3,7 +3,7 @@
 use crate::support::shared_authority::TestUser;
 
 #[test]
-fn names_that_no_keyset_can_have_are_refused_before_anything() {
+fn invalid_keyset_names_are_refused_before_anything() {
     let user = TestUser::new();
     user.issue("the.letter");
     let wire = user.wire();
@@ -31,7 +31,7 @@ fn names_that_no_keyset_can_have_are_refused_before_anything() {
 }
 
 #[test]
-fn umlauts_and_emoji_are_fine_to_the_last_byte() {
+fn umlauts_and_emoji_are_accepted_up_to_the_last_byte() {
     let user = TestUser::new();
     for name in ["Schlüssel 🔑", "ééééééééééééééééé".get(..32).unwrap(), "鍵", "O'Neil, \"x\" & <y>; $z"]
     {
@@ -65,7 +65,7 @@ fn a_taken_name_with_new_token_is_refused_before_any_pin() {
 }
 
 #[test]
-fn a_keyset_that_is_not_there_is_told_with_those_that_are() {
+fn the_error_for_an_unknown_keyset_lists_the_known_ones() {
     let user = TestUser::with_keyset();
     user.machine.write("message.txt", "a message\n");
     for verb in [&["sign", "--in", "message.txt", "--out", "x", "--keyset"][..], &["keyset", "show"]] {

@@ -273,7 +273,7 @@ fn a_letter_is_written_0600_and_never_over_an_existing_file() {
 }
 
 #[test]
-fn unknown_reference_and_bad_mac_answer_alike() {
+fn unknown_reference_and_bad_mac_get_the_same_response() {
     let user = TestUser::new();
     user.issue("right.letter");
     let key = TemporaryKey::from_mac(&[42; 32]).grouped();
@@ -333,7 +333,7 @@ fn the_authority_lists_the_users_with_letters() {
 }
 
 #[test]
-fn the_state_of_a_letter_is_claimed_only_if_known() {
+fn the_state_of_a_letter_is_reported_only_if_known() {
     let user = TestUser::enrolled();
     // The letter is used up; without a PIN the client does not ask the authority.
     let refused = user.re_enroll("first.letter", "no-such-file", &[]).fails_with(4);
@@ -342,7 +342,7 @@ fn the_state_of_a_letter_is_claimed_only_if_known() {
 }
 
 #[test]
-fn a_letter_in_another_form_is_refused_with_what_to_do() {
+fn a_letter_in_another_format_is_refused_with_a_remedy() {
     let user = TestUser::new();
     user.issue("the.letter");
     let text = user.machine.read_text("the.letter");

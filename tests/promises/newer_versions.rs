@@ -14,8 +14,8 @@ use crate::support::shared_authority::TestUser;
 const APPLICATION: &str = "tokenkeep keyset";
 
 #[test]
-fn a_keysets_record_of_a_newer_version_is_refused_in_words() {
-    const TEST: &str = "newer_versions::a_keysets_record_of_a_newer_version_is_refused_in_words";
+fn a_keyset_record_of_a_newer_version_is_refused() {
+    const TEST: &str = "newer_versions::a_keyset_record_of_a_newer_version_is_refused";
     let acted = ChildTask::run_in_child(|order| {
         let module = Module::load(Path::new(&order.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
@@ -58,7 +58,7 @@ fn a_keysets_record_of_a_newer_version_is_refused_in_words() {
 }
 
 #[test]
-fn a_database_of_a_newer_version_is_refused_in_words() {
+fn a_database_of_a_newer_version_is_refused() {
     const DATABASE: &str = "state/tokenkeep/authority/authority.db";
     let machine = Machine::new();
     let _authority = Authority::init(&machine);

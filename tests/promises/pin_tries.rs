@@ -45,7 +45,7 @@ fn one_wrong_pin_at_a_terminal_costs_one_try_without_a_retry() {
 }
 
 #[test]
-fn what_gives_no_pin_costs_no_try() {
+fn a_source_without_a_pin_costs_no_try() {
     let (user, faulty) = faulty_user();
     user.machine.write_secret("empty.pin", "");
     user.machine.write_secret("short.pin", "1");
@@ -112,7 +112,7 @@ fn locked_last_try_and_absent_tokens_cost_no_try() {
 }
 
 #[test]
-fn what_could_mean_several_keysets_or_none_costs_no_try() {
+fn an_ambiguous_or_unknown_keyset_costs_no_try() {
     let (user, faulty) = faulty_user();
     user.issue("second.letter");
     user.enroll_new("second.letter", "second").ok();
@@ -230,7 +230,7 @@ fn one_wrong_pin_of_an_authority_costs_one_try() {
 /// With only files between the two: the person at the authority, then the administrator with the
 /// response.
 #[test]
-fn one_wrong_pin_costs_one_try_where_a_command_goes_by_files() {
+fn one_wrong_pin_costs_one_try_with_statement_files() {
     let mut deployment = Deployment::begin();
     for (command, file) in [(&["list"][..], "list"), (&["recover", "admin@example.org"], "letter")] {
         deployment.admin(&[command, &["--statement-out", &format!("{file}.statement")]].concat()).ok();

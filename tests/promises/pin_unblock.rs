@@ -81,7 +81,7 @@ fn a_forgotten_pin_of_a_soft_token_is_reset() {
 }
 
 #[test]
-fn an_agent_that_has_the_token_shows_its_pins_and_unblocks_them() {
+fn an_agent_shows_and_unblocks_the_pins_of_its_token() {
     let user = with_so_pin(TokenKind::SoftHsm);
     let machine = &user.machine;
     let pin = machine.file("pin").display().to_string();
@@ -99,7 +99,7 @@ fn an_agent_that_has_the_token_shows_its_pins_and_unblocks_them() {
 }
 
 #[test]
-fn a_wrong_so_pin_is_one_try_of_it_and_none_of_the_pin() {
+fn a_wrong_so_pin_costs_one_so_pin_try_and_no_pin_try() {
     let user = with_so_pin(TokenKind::SoftHsm);
     user.machine.write_secret("so.pin", "no-officer-000");
     user.tokenkeep(&UNBLOCK).fails_with(4).says("cannot set a new PIN: the SO PIN of").says("wrong");
@@ -122,7 +122,7 @@ fn a_wrong_so_pin_is_one_try_of_it_and_none_of_the_pin() {
 }
 
 #[test]
-fn the_last_so_pin_try_is_warned_of_and_never_unattended() {
+fn the_last_so_pin_try_has_a_warning_and_is_never_unattended() {
     let user = with_so_pin(TokenKind::Kryoptic);
     for _ in 0..9 {
         tries_a_wrong_so_pin(&user);

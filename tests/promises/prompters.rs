@@ -33,7 +33,7 @@ fn says_the_question(user: &TestUser, text: &str) {
 }
 
 #[test]
-fn askpass_is_told_who_asks_what_for_and_with_what() {
+fn askpass_receives_the_program_its_purpose_and_the_keyset() {
     let mut user = TestUser::with_keyset();
     let program = askpass(&user.machine, "exit 1");
     let _agent = agent(&mut user, "auto", &[("SSH_ASKPASS", &program), ("SSH_ASKPASS_REQUIRE", "force")]);
@@ -44,7 +44,7 @@ fn askpass_is_told_who_asks_what_for_and_with_what() {
 }
 
 #[test]
-fn a_command_of_ones_own_reads_the_question_and_gives_the_pin() {
+fn a_prompter_command_reads_the_question_and_gives_the_pin() {
     let mut user = TestUser::with_keyset();
     let command = script(&user.machine, "ask", "cat >> $HERE/asked; echo --- >> $HERE/asked; cat $HERE/$1");
     let _agent = agent(&mut user, &format!("command:{command} pin"), &[]);
@@ -92,7 +92,7 @@ fn pinentry_asks_at_the_terminal_that_gpg_tty_names() {
 }
 
 #[test]
-fn pinentry_curses_asks_where_it_is_named() {
+fn pinentry_curses_asks_at_the_configured_terminal() {
     if !present("pinentry-curses") {
         return;
     }
@@ -110,7 +110,7 @@ fn pinentry_curses_asks_where_it_is_named() {
 
 /// Input there would go to the shell that reads from it, and into its history.
 #[test]
-fn nobody_is_asked_on_another_shells_terminal() {
+fn no_prompt_appears_on_another_shells_terminal() {
     let mut user = TestUser::with_keyset();
     let shell = "tty > terminal; echo ready; while read -r line; do echo \"$line\" >> history; done";
     let mut terminal = Terminal::shell(&user.machine, shell);
@@ -153,7 +153,7 @@ fn says_where_it_asks(machine: &Machine, agent: &Agent) {
 }
 
 #[test]
-fn it_asks_on_its_own_terminal_while_in_the_foreground() {
+fn a_foreground_agent_asks_on_its_own_terminal() {
     let mut user = TestUser::with_keyset();
     Agent::configure(&user.machine, "prompter = \"auto\"");
     // A shell with job control, as users have one.
@@ -208,7 +208,7 @@ fn pinentry_opens_a_window_where_there_is_a_display() {
 }
 
 #[test]
-fn a_terminal_is_asked_at() {
+fn a_configured_terminal_shows_the_prompts() {
     let mut user = TestUser::with_keyset();
     let (mut terminal, device) = desk(&user.machine);
     let agent = agent(&mut user, &format!("terminal:{device}"), &[]);
@@ -300,7 +300,7 @@ fn level_medium_without_a_prompter_names_the_remedy() {
 }
 
 #[test]
-fn a_command_without_a_terminal_is_asked_about_by_the_agent() {
+fn the_agent_prompts_for_a_command_without_a_terminal() {
     let mut user = TestUser::with_keyset();
     user.encrypts("a secret\n", "secret.p7m");
     let program = script(&user.machine, "askpass", "echo \"$1\" >> $HERE/asked; cat $HERE/pin");
@@ -322,7 +322,7 @@ fn a_command_without_a_terminal_is_asked_about_by_the_agent() {
 }
 
 #[test]
-fn without_a_prompter_it_fails_at_once_with_a_remedy() {
+fn without_a_prompter_a_request_fails_at_once_with_a_remedy() {
     let mut user = TestUser::with_keyset();
     // Started without a terminal of its own, and without the name of one.
     Agent::configure(&user.machine, "prompter = \"auto\"");
@@ -341,7 +341,7 @@ fn without_a_prompter_it_fails_at_once_with_a_remedy() {
 }
 
 #[test]
-fn a_prompter_that_is_not_there_is_named_with_what_to_do() {
+fn a_missing_prompter_is_named_with_a_remedy() {
     let mut user = TestUser::with_keyset();
     let agent = agent(&mut user, "askpass:/nonexistent/askpass", &[]);
     let answer = sign_by_api(&user.machine, &agent).out();

@@ -168,7 +168,7 @@ fn a_wrong_pin_costs_one_try_where_the_token_counts() {
 }
 
 #[test]
-fn the_last_try_is_warned_of_and_refused_without_a_terminal() {
+fn the_last_try_has_a_warning_and_needs_a_terminal() {
     let attempt = Attempt::with(TokenKind::Kryoptic);
     let machine = &attempt.user.machine;
     for _ in 0..9 {

@@ -194,7 +194,7 @@ fn cards_are_detected_on_insertion_and_removal() {
 }
 
 #[test]
-fn pcscd_can_end_or_die_and_come_back() {
+fn pcscd_can_exit_or_crash_and_restart() {
     let Some(mut desk) = AtTheReader::sits() else { return };
     desk.start();
     let worker = desk.asked.agent().worker();

@@ -66,10 +66,10 @@ impl Watched {
     }
 }
 
-const FULL_STORY: &str = "secrets::no_secret_in_database_wal_state_or_logs_after_a_full_story";
+const FULL_STORY: &str = "secrets::no_secret_in_database_wal_state_or_logs_after_a_workflow";
 
 #[test]
-fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
+fn no_secret_in_database_wal_state_or_logs_after_a_workflow() {
     if OtherProgram::run_logged_in(reads_the_delivery) {
         return;
     }

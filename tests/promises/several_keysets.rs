@@ -104,7 +104,7 @@ fn an_address_is_the_same_in_upper_and_lower_case() {
 }
 
 #[test]
-fn a_clock_that_is_off_is_suspected_before_certificates_are() {
+fn a_wrong_clock_is_suspected_before_certificates() {
     let user = TestUser::enrolled();
     user.machine.write("message.txt", "a message\n");
     let encrypt = |wire: &Proxy| {
@@ -117,7 +117,7 @@ fn a_clock_that_is_off_is_suspected_before_certificates_are() {
 }
 
 #[test]
-fn the_agent_neither_offers_nor_uses_what_is_forgotten() {
+fn the_agent_neither_offers_nor_uses_hidden_keysets() {
     let mut user = recovered();
     let program = script(
         &user.machine,

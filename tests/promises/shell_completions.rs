@@ -37,7 +37,7 @@ fn offered(machine: &Machine, line: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_shell_offers_what_is_on_this_machine() {
+fn a_shell_offers_the_keysets_and_tokens_of_this_machine() {
     let user = TestUser::with_keyset();
     let machine = &user.machine;
     let token = machine.make_token("Grüne Karte", TestUser::PIN);
@@ -84,7 +84,7 @@ fn a_shell_offers_what_is_on_this_machine() {
 
 /// A token's label may be anything, and a card may be anybody's.
 #[test]
-fn a_label_is_never_carried_out() {
+fn a_label_is_never_executed() {
     let machine = Machine::new();
     let labels = ["a$(touch made1)", "b`touch made2`", "c';touch made3;'", "d\";touch made4;\"", "e;touch made5"];
     for label in labels {
@@ -120,7 +120,7 @@ fn the_variable_changes_no_ordinary_command() {
 }
 
 #[test]
-fn completing_starts_no_agent_and_asks_one_that_runs() {
+fn completion_starts_no_agent_and_asks_a_running_one() {
     let user = TestUser::with_keyset();
     let machine = &user.machine;
     let directory = machine.file("runtime/tokenkeep/agent");
@@ -143,7 +143,7 @@ fn completing_starts_no_agent_and_asks_one_that_runs() {
 }
 
 #[test]
-fn a_module_that_hangs_or_is_missing_holds_up_no_shell() {
+fn a_hung_or_missing_module_does_not_delay_a_shell() {
     let mut user = TestUser::with_keyset();
     let faulty = FaultyModule::in_front_of(&mut user.machine);
     assert_eq!(offered(&user.machine, "tokenkeep sign --keyset "), ["default"]);
@@ -160,7 +160,7 @@ fn a_module_that_hangs_or_is_missing_holds_up_no_shell() {
 }
 
 #[test]
-fn the_scripts_are_ones_that_their_shells_read() {
+fn shells_accept_their_scripts() {
     let machine = Machine::new();
     for (shell, options) in [("bash", &["-n"][..]), ("zsh", &["-n"]), ("fish", &["--no-execute"])] {
         let script = machine.tokenkeep(&["completions", shell]).ok().says("TOKENKEEP_COMPLETE").stdout;

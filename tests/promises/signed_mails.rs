@@ -30,7 +30,7 @@ fn with_lines(user: &TestUser, before: &str, file: &str) -> &'static str {
 }
 
 #[test]
-fn a_mail_is_taken_from_its_signer_alone() {
+fn a_mail_is_accepted_from_its_signer_only() {
     let user = writer();
     let email = user.email.clone();
     let verify = |file: &str, more: &[&str]| user.tokenkeep(&[&["verify", file][..], more].concat());
@@ -213,7 +213,7 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
 }
 
 #[test]
-fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
+fn decrypt_exits_with_8_unless_the_inner_signature_is_right() {
     let user = writer();
     let decrypt = |inside: &[u8], from: &str| {
         user.machine.write("inside", inside);

@@ -42,7 +42,7 @@ fn each_softhsm_configuration_problem_names_its_command() {
 }
 
 #[test]
-fn a_token_that_softhsm_passes_over_in_silence_is_named() {
+fn a_token_that_softhsm_silently_ignores_is_named() {
     let mut machine = Machine::new();
     let new = ["--init-token", "--free", "--label", "one", "--so-pin", "12345678", "--pin", "12345678"];
     machine.run("softhsm2-util", &new, b"").ok();
@@ -65,7 +65,7 @@ fn a_token_that_softhsm_passes_over_in_silence_is_named() {
 
 /// In a separate mount namespace, so that no privilege is needed.
 #[test]
-fn doctor_says_that_there_is_no_room() {
+fn doctor_reports_a_full_file_system() {
     let machine = Machine::new();
     let script =
         "mount -t tmpfs -o size=600k tmpfs tokens && { head -c 600k /dev/zero > tokens/fill; tokenkeep doctor; }";

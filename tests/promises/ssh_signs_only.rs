@@ -154,7 +154,7 @@ fn a_bound_connection_logs_in_to_its_session_only() {
 }
 
 #[test]
-fn a_client_that_is_refused_without_end_does_not_fill_the_log() {
+fn a_client_with_endless_refusals_does_not_fill_the_log() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     let refused = |times: usize| {

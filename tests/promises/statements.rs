@@ -65,8 +65,8 @@ fn a_statement_signed_through_sign_is_refused() {
 }
 
 #[test]
-fn only_an_administrators_statement_is_taken() {
-    const TEST: &str = "only_an_administrators_statement_is_taken";
+fn only_an_administrators_statement_is_accepted() {
+    const TEST: &str = "only_an_administrators_statement_is_accepted";
     if signs() {
         return;
     }
@@ -79,8 +79,8 @@ fn only_an_administrators_statement_is_taken() {
 }
 
 #[test]
-fn a_statement_is_taken_once() {
-    const TEST: &str = "a_statement_is_taken_once";
+fn a_statement_is_accepted_once() {
+    const TEST: &str = "a_statement_is_accepted_once";
     if signs() {
         return;
     }
@@ -118,8 +118,8 @@ fn a_statement_is_taken_once() {
 }
 
 #[test]
-fn a_letter_over_the_network_is_its_administrators_alone() {
-    const TEST: &str = "a_letter_over_the_network_is_its_administrators_alone";
+fn only_its_administrator_reads_a_letter_over_the_network() {
+    const TEST: &str = "only_its_administrator_reads_a_letter_over_the_network";
     if signs() {
         return;
     }
@@ -205,8 +205,8 @@ fn a_used_statement_stays_used_whatever_its_row_and_envelope() {
 }
 
 #[test]
-fn a_statement_is_taken_in_its_time() {
-    const TEST: &str = "a_statement_is_taken_in_its_time";
+fn a_statement_is_accepted_only_while_it_is_valid() {
+    const TEST: &str = "a_statement_is_accepted_only_while_it_is_valid";
     if signs() {
         return;
     }
@@ -228,8 +228,8 @@ fn a_statement_is_taken_in_its_time() {
 }
 
 #[test]
-fn a_statement_is_for_the_authority_that_it_names() {
-    const TEST: &str = "a_statement_is_for_the_authority_that_it_names";
+fn a_statement_is_accepted_only_by_the_authority_it_names() {
+    const TEST: &str = "a_statement_is_accepted_only_by_the_authority_it_names";
     if signs() {
         return;
     }
@@ -240,8 +240,8 @@ fn a_statement_is_for_the_authority_that_it_names() {
 }
 
 #[test]
-fn a_statement_says_each_thing_once_and_nothing_unknown() {
-    const TEST: &str = "a_statement_says_each_thing_once_and_nothing_unknown";
+fn repeated_and_unknown_members_of_a_statement_are_refused() {
+    const TEST: &str = "repeated_and_unknown_members_of_a_statement_are_refused";
     if signs() {
         return;
     }

@@ -44,7 +44,7 @@ fn kill(mut child: Child) {
 }
 
 #[test]
-fn the_whole_story_is_the_same() {
+fn the_whole_workflow_is_the_same() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     // An authority's commands use no agent, and no agent uses its token.
@@ -102,7 +102,7 @@ fn the_whole_story_is_the_same() {
 }
 
 #[test]
-fn what_is_asked_and_refused_is_told_in_the_same_words() {
+fn prompts_and_refusals_have_the_same_words() {
     let user = TestUser::enrolled();
     let machine = &user.machine;
     user.encrypts("mail\n", "own.p7m");
@@ -333,7 +333,7 @@ impl Holding {
 }
 
 #[test]
-fn a_command_that_is_killed_in_mid_enrollment_is_gone_on_with() {
+fn an_enrollment_resumes_after_its_command_was_killed() {
     type IsMeant = fn(&PkiBody) -> bool;
     let places: [(Direction, IsMeant); 4] = [
         (Direction::ToAuthority, |body| matches!(body, PkiBody::Genm(_))),
@@ -390,7 +390,7 @@ fn enrollment_resumes_after_an_agent_crash() {
 }
 
 #[test]
-fn without_the_agent_a_command_says_who_holds_the_token() {
+fn without_the_agent_a_command_names_the_owner_of_the_token() {
     let user = TestUser::with_keyset();
     let machine = &user.machine;
     machine.write("message.txt", "a message\n");
@@ -422,7 +422,7 @@ fn without_the_agent_a_command_says_who_holds_the_token() {
 }
 
 #[test]
-fn a_socket_that_the_environment_names_is_used() {
+fn a_socket_named_in_the_environment_is_used() {
     let user = TestUser::with_keyset();
     let machine = &user.machine;
     let agent = Agent::start(machine, &[]);

@@ -13,7 +13,7 @@ fn enroll_on(user: &TestUser, token: &str, more: &[&str]) -> Output {
 }
 
 #[test]
-fn a_token_that_is_absent_is_said_to_be_absent() {
+fn an_absent_token_is_reported_as_absent() {
     let user = TestUser::new();
     user.issue("the.letter");
     user.machine.make_token("some other", TestUser::PIN);
@@ -61,7 +61,7 @@ fn two_tokens_of_one_label_are_refused_naming_both_serials() {
 }
 
 #[test]
-fn a_token_that_is_marked_as_an_authoritys_is_never_chosen() {
+fn a_token_marked_as_an_authoritys_is_never_chosen() {
     let user = TestUser::new();
     user.issue("the.letter");
     let token = user.machine.make_token("an office", TestUser::PIN);
@@ -124,7 +124,7 @@ fn commands_do_not_wait_for_a_serving_authoritys_token() {
 }
 
 #[test]
-fn a_label_that_is_not_utf_8_is_named_as_other_programs_name_it() {
+fn a_label_that_is_not_utf_8_has_the_uri_of_other_programs() {
     use std::os::unix::ffi::OsStrExt as _;
     let user = TestUser::new();
     let mut init = user.machine.command("softhsm2-util");

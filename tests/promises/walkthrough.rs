@@ -209,7 +209,7 @@ fn softhsm_setup_for_a_user_is_found_without_a_variable() {
 }
 
 #[test]
-fn every_answer_comes_as_json_too() {
+fn every_command_also_answers_in_json() {
     let user = TestUser::new();
     let letter = user.issue_with("user.letter", &["--json"]).ok().json();
     for name in ["reference", "temporary_key", "expires"] {

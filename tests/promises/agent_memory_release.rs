@@ -42,7 +42,7 @@ fn asks_for_much(socket: &Path, request: &[u8]) {
 }
 
 #[test]
-fn after_a_flood_the_worker_has_about_as_much_memory_as_before() {
+fn a_flood_does_not_enlarge_the_workers_memory_for_good() {
     let machine = Machine::new();
     Agent::configure(&machine, "");
     let agent = Agent::start(&machine, &[]);

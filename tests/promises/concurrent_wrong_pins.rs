@@ -94,7 +94,7 @@ fn unattended_wrong_pins_stop_at_three() {
 }
 
 #[test]
-fn the_agent_sees_the_tries_that_another_program_has_spent() {
+fn the_agent_sees_the_tries_of_another_program() {
     let user = user(TokenKind::Kryoptic);
     let body = "echo \"$1\" >> $HERE/asked; case \"$1\" in *'last try'*|*locks*) exit 1 ;; esac; cat $HERE/pin";
     let program = script(&user.machine, "askpass", body);
@@ -120,7 +120,7 @@ fn the_agent_sees_the_tries_that_another_program_has_spent() {
 }
 
 #[test]
-fn a_worker_of_its_own_tells_of_them_too() {
+fn a_module_worker_sees_the_tries_of_another_program_too() {
     let user = user(TokenKind::Kryoptic);
     let modules = format!("modules = [{{ path = \"{}\", isolate = true }}]\n", user.machine.module().display());
     user.machine.write("config/tokenkeep/agent.toml", modules);
@@ -146,7 +146,7 @@ fn replace(module: &Path, content: &[u8]) {
 }
 
 #[test]
-fn where_no_process_can_load_the_module_the_agent_tries_nothing() {
+fn the_agent_tries_nothing_if_no_process_can_load_the_module() {
     let user = user(TokenKind::Kryoptic);
     let machine = &user.machine;
     let real = fs::read(machine.module()).unwrap();
@@ -189,7 +189,7 @@ fn where_no_process_can_load_the_module_the_agent_tries_nothing() {
 }
 
 #[test]
-fn a_module_that_does_not_say_what_it_is_is_not_waited_for() {
+fn a_module_that_hangs_in_get_info_delays_nothing() {
     let mut user = user(TokenKind::Kryoptic);
     let faulty = FaultyModule::in_front_of(&mut user.machine);
     faulty.set_faults("delay C_GetInfo 3600000ms");

@@ -47,7 +47,7 @@ fn names(output: Output, module: &str, why: &str) -> Output {
 }
 
 #[test]
-fn a_module_that_dies_is_named_and_the_others_are_used() {
+fn a_crashing_module_is_named_and_the_others_are_used() {
     let mut machine = Machine::new();
     with_a_token(&machine);
     let cut = cut_off(&machine);
@@ -131,7 +131,7 @@ fn a_copied_token_directory_is_named_as_the_cause() {
 }
 
 #[test]
-fn what_others_can_write_is_not_loaded() {
+fn files_that_others_can_write_are_not_loaded() {
     let machine = Machine::new();
     with_a_token(&machine);
     let module = machine.write("module.so", fs::read(kryoptic::module()).unwrap());

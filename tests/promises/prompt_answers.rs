@@ -29,7 +29,7 @@ fn cancelling_costs_no_try() {
 }
 
 #[test]
-fn after_a_wrong_pin_it_asks_again_and_each_pin_is_one_try() {
+fn a_wrong_pin_is_asked_again_and_each_pin_is_one_try() {
     let mut user = TestUser::with_keyset();
     // Each prompt reads the next line of `typed`; the last line repeats.
     let body = "printf '%s\\n---\\n' \"$1\" >> $HERE/asked; head -n 1 $HERE/typed; \
@@ -178,7 +178,7 @@ fn two_requests_prompt_in_turn_each_for_its_own_use() {
 }
 
 #[test]
-fn at_level_medium_each_use_is_confirmed_and_a_no_is_a_no() {
+fn at_level_medium_each_use_is_confirmed_and_no_refuses_it() {
     let mut user = TestUser::new();
     user.issue("first.letter");
     enroll(&user, "medium").ok();
@@ -202,7 +202,7 @@ fn at_level_medium_each_use_is_confirmed_and_a_no_is_a_no() {
 }
 
 #[test]
-fn before_the_last_try_a_person_is_warned_and_may_keep_it() {
+fn a_person_may_decline_the_last_try_after_a_warning() {
     let mut user = TestUser::with_keyset_on(TokenKind::Kryoptic);
     let program = askpass(&user.machine, "[ -e $HERE/risk ]");
     for _ in 0..9 {

@@ -40,7 +40,7 @@ fn another_persons_letter_and_certificate_are_refused() {
 }
 
 #[test]
-fn an_enrollment_says_whose_it_is_before_and_after() {
+fn an_enrollment_names_the_person_before_and_after() {
     let user = TestUser::new();
     user.issue("first.letter");
     let who = format!("Example, Somebody <{}>", user.email);

@@ -122,7 +122,7 @@ fn a_prompt_ends_with_its_connection_not_its_program() {
 }
 
 #[test]
-fn a_client_that_only_sends_no_more_has_its_answer() {
+fn a_client_that_closes_its_sending_side_gets_its_response() {
     let mut user = TestUser::with_keyset();
     let agent = thinking(&mut user, false);
     let machine = &user.machine;
@@ -145,7 +145,7 @@ fn a_client_that_only_sends_no_more_has_its_answer() {
 }
 
 #[test]
-fn a_commands_prompt_goes_with_the_agent_that_wanted_its_answer() {
+fn a_commands_prompt_closes_when_the_agent_exits() {
     let mut user = TestUser::with_keyset();
     let mut agent = thinking(&mut user, false);
     let machine = &user.machine;

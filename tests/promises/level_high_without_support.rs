@@ -31,7 +31,7 @@ fn enrolled(rule: &str) -> (TestUser, FaultyModule) {
 }
 
 #[test]
-fn each_use_is_one_log_in_that_is_asked_for_and_leaves_nothing() {
+fn each_use_prompts_for_one_login_and_leaves_no_session() {
     for rule in [
         "refuse CKA_ALWAYS_AUTHENTICATE CKR_ATTRIBUTE_TYPE_INVALID",
         "refuse CKA_ALWAYS_AUTHENTICATE CKR_ATTRIBUTE_VALUE_INVALID",
@@ -59,8 +59,8 @@ fn each_use_is_one_log_in_that_is_asked_for_and_leaves_nothing() {
 }
 
 #[test]
-fn other_programs_need_their_own_login_and_loosen_nothing() {
-    const TEST: &str = "high_without_the_token::other_programs_need_their_own_login_and_loosen_nothing";
+fn other_programs_need_their_own_login_and_weaken_nothing() {
+    const TEST: &str = "level_high_without_support::other_programs_need_their_own_login_and_weaken_nothing";
     if OtherProgram::run_logged_in(what_is_left_to_another_program) {
         return;
     }
