@@ -9,7 +9,9 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::agent::{Agent, BackgroundAgent, LIST, TIMEOUT, is_alive, probe, refused, wait_for, workers_of};
+use crate::support::agent::{
+    Agent, BackgroundAgent, LIST, TIMEOUT, fail_to_start, is_alive, probe, wait_for, workers_of,
+};
 use crate::support::foreign_programs::{present, skipped};
 use crate::support::machine::Machine;
 use crate::support::ssh::ssh_add;
@@ -20,8 +22,8 @@ fn a_module_that_cannot_be_loaded_is_reported_at_startup() {
     Agent::configure(&machine, "");
     machine.write("config/tokenkeep/agent.toml", "modules = [\"/nowhere/module.so\"]\n");
     let expected = machine.tokenkeep(&["tokens"]).code();
-    refused(&machine, &[]).fails_with(expected).says("/nowhere/module.so");
-    refused(&machine, &["--env"]).fails_with(expected).does_not_say("SSH_AUTH_SOCK");
+    fail_to_start(&machine, &[]).fails_with(expected).says("/nowhere/module.so");
+    fail_to_start(&machine, &["--env"]).fails_with(expected).does_not_say("SSH_AUTH_SOCK");
     assert!(!machine.file("runtime/tokenkeep/agent/ssh.sock").exists());
 }
 
@@ -97,7 +99,7 @@ fn agent_directory(machine: &Machine) -> PathBuf {
 }
 
 /// Starts the agent with sockets that another process created.
-fn activated(machine: &Machine, names: &str, notify: Option<&Path>) -> Child {
+fn start_activated(machine: &Machine, names: &str, notify: Option<&Path>) -> Child {
     let directory = agent_directory(machine);
     machine.write("activate.py", ACTIVATE);
     let paths = format!("{0}/ssh.sock:{0}/api.sock", directory.display());
@@ -117,10 +119,10 @@ fn sockets_from_systemd_are_used_and_kept() {
         let notify = machine.file("notify");
         let manager = UnixDatagram::bind(&notify).unwrap();
         manager.set_read_timeout(Some(TIMEOUT)).unwrap();
-        let mut child = activated(&machine, names, Some(&notify));
-        let mut told = [0; 200];
-        let length = manager.recv(&mut told).unwrap();
-        assert_eq!(std::str::from_utf8(&told[..length]).unwrap().trim(), "READY=1");
+        let mut child = start_activated(&machine, names, Some(&notify));
+        let mut notification = [0; 200];
+        let length = manager.recv(&mut notification).unwrap();
+        assert_eq!(std::str::from_utf8(&notification[..length]).unwrap().trim(), "READY=1");
         let socket = machine.file("runtime/tokenkeep/agent/ssh.sock");
         let before = fs::metadata(&socket).unwrap().ino();
         assert_eq!(probe(&mut UnixStream::connect(&socket).unwrap()).unwrap(), LIST);
@@ -133,8 +135,8 @@ fn sockets_from_systemd_are_used_and_kept() {
         assert!(!environment.contains("LISTEN_") && !environment.contains("NOTIFY_SOCKET"), "{environment}");
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert!(child.wait().unwrap().success(), "{}", machine.read_text("activated.log"));
-        let length = manager.recv(&mut told).unwrap();
-        assert_eq!(std::str::from_utf8(&told[..length]).unwrap().trim(), "STOPPING=1");
+        let length = manager.recv(&mut notification).unwrap();
+        assert_eq!(std::str::from_utf8(&notification[..length]).unwrap().trim(), "STOPPING=1");
         assert_eq!(fs::metadata(&socket).unwrap().ino(), before, "systemd's socket is systemd's");
         for name in ["runtime/tokenkeep/agent/ssh.sock", "runtime/tokenkeep/agent/api.sock", "notify"] {
             fs::remove_file(machine.file(name)).unwrap();
@@ -143,9 +145,9 @@ fn sockets_from_systemd_are_used_and_kept() {
 }
 
 /// Ends the agent, however the test ends.
-struct Activated(Child);
+struct ActivatedAgent(Child);
 
-impl Drop for Activated {
+impl Drop for ActivatedAgent {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -168,7 +170,7 @@ fn systemd_socket_activate_passes_the_sockets() {
     }
     command.args(["-l", &ssh, "-l", &api, env!("CARGO_BIN_EXE_tokenkeep"), "agent", "-v"]);
     let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-    let mut child = Activated(child);
+    let mut child = ActivatedAgent(child);
     for socket in [&ssh, &api] {
         wait_for("a socket", || Path::new(socket).exists().then_some(()));
         // A unit sets the mode with `SocketMode`.
@@ -189,7 +191,7 @@ fn systemd_socket_activate_passes_the_sockets() {
 #[test]
 fn an_inherited_socket_without_a_known_name_is_refused() {
     let machine = Machine::new();
-    let mut child = activated(&machine, "api:api", None);
+    let mut child = start_activated(&machine, "api:api", None);
     assert_eq!(wait_for("it ends", || child.try_wait().unwrap()).code(), Some(2));
     assert!(machine.read_text("activated.log").contains("cannot identify the passed socket"));
 }

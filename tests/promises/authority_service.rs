@@ -39,11 +39,7 @@ fn systemd_accepts_the_authoritys_unit() {
         "tokenkeep-authority.service",
         unit.replace("ProtectSystem=strict\n", "").replace("PrivateTmp=yes\n", ""),
     );
-    assert_ne!(
-        machine.run("systemd-analyze", &security, b"").code(),
-        0,
-        "a service that is less shut off is told apart"
-    );
+    assert_ne!(machine.run("systemd-analyze", &security, b"").code(), 0, "a less restricted service is detected");
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn the_enrollment_document_names_every_crash_point() {
 
 /// How a command line of the documents is run: by a person at a terminal, in a shell in which the
 /// earlier lines were typed, or by another test.
-enum How {
+enum Execution {
     Here,
     /// Its output must contain this.
     Shows(&'static str),
@@ -166,11 +166,11 @@ enum How {
     Elsewhere(&'static str),
 }
 
-use How::{Elsewhere, Here, Installs, Serves, Shows};
+use Execution::{Elsewhere, Here, Installs, Serves, Shows};
 
 /// Every command line in the documents. The test fails for a line that is missing here, and for a
 /// line here that no document has.
-const COMMANDS: &[(&str, How)] = &[
+const COMMANDS: &[(&str, Execution)] = &[
     ("./softhsm-setup.sh && cargo run --release -- demo", Elsewhere(".ci/run")),
     ("./softhsm-setup.sh && cargo test", Elsewhere(".ci/run")),
     ("cargo install --locked --path .", Installs),
@@ -319,7 +319,7 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
                 wait_until_certificates_are_newer();
             }
             let types = |terminal: &mut Terminal| {
-                let (code, screen) = terminal.runs(line, PIN);
+                let (code, screen) = terminal.run_line(line, PIN);
                 assert_eq!(code, 0, "{document}: {line}\n{screen}");
                 screen
             };
@@ -331,7 +331,7 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
                 }
                 Some(Serves) => drop(here.type_line(line).expect("PIN").type_line(PIN).expect("Serving")),
                 Some(Installs) => {
-                    assert_eq!(what_is_installed(), ["tokenkeep"]);
+                    assert_eq!(installed_programs(), ["tokenkeep"]);
                     fs::create_dir_all(machine.file("home/.cargo/bin")).unwrap();
                     symlink(env!("CARGO_BIN_EXE_tokenkeep"), machine.file("home/.cargo/bin/tokenkeep")).unwrap();
                 }
@@ -344,7 +344,7 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
 }
 
 /// The programs that `cargo install --path .` would install, without the time to build them.
-fn what_is_installed() -> Vec<String> {
+fn installed_programs() -> Vec<String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(root());
     let described: Value = serde_json::from_slice(&run(cargo, b"").ok().stdout).unwrap();
@@ -397,7 +397,7 @@ fn the_commands_in_the_git_guide_work_as_written() {
         "git config --global user.name 'Example User' && git config --global user.email user@example.org",
         "git init -q repository && cd repository && touch file && git add file",
     ] {
-        assert_eq!(terminal.runs(line, PIN).0, 0);
+        assert_eq!(terminal.run_line(line, PIN).0, 0);
     }
     // Over SSH the agent prompts, which has no terminal of its own here.
     Agent::configure_with_pin_in(&deployment.machine, "pin1", "");

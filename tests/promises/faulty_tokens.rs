@@ -17,10 +17,10 @@ use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
 /// The exit codes that these tests expect.
-const FAULT: i32 = 1;
-const ABSENT: i32 = 3;
-const PIN: i32 = 4;
-const REFUSED: i32 = 5;
+const EXIT_FAULT: i32 = 1;
+const EXIT_ABSENT: i32 = 3;
+const EXIT_PIN: i32 = 4;
+const EXIT_REFUSED: i32 = 5;
 
 /// A user with the keyset `default` at level high, whose tokens can be made to fail.
 fn faulty_user() -> (TestUser, FaultyModule) {
@@ -28,22 +28,22 @@ fn faulty_user() -> (TestUser, FaultyModule) {
 }
 
 fn with_faults(mut somebody: TestUser) -> (TestUser, FaultyModule) {
-    let faulty = FaultyModule::in_front_of(&mut somebody.machine);
+    let faulty = FaultyModule::wrap_module_of(&mut somebody.machine);
     somebody.machine.write("message.txt", "a message\n");
     (somebody, faulty)
 }
 
-fn signing(somebody: &TestUser, pin: &str) -> Output {
+fn sign(somebody: &TestUser, pin: &str) -> Output {
     let source = format!("file:{pin}");
     somebody.tokenkeep(&["sign", "--pin-source", &source, "--in", "message.txt", "--out", "signed.p7m"])
 }
 
 /// Nothing is signed, no PIN is blamed, no try is spent, and the next signature works as before.
 #[track_caller]
-fn fails_without_blaming_the_pin(somebody: &TestUser, faulty: &FaultyModule, rules: &str, code: i32, words: &str) {
-    faulty.forget();
+fn assert_fails_without_blaming_pin(somebody: &TestUser, faulty: &FaultyModule, rules: &str, code: i32, words: &str) {
+    faulty.reset_calls();
     faulty.set_faults(rules);
-    let output = signing(somebody, "pin");
+    let output = sign(somebody, "pin");
     faulty.clear_faults();
     output.fails_with(code).says(words).does_not_say("wrong").does_not_say("is locked");
     assert!(!somebody.machine.file("signed.p7m").exists(), "{rules}");
@@ -67,7 +67,7 @@ fn a_token_removed_during_a_signature_is_reported_as_removed() {
         "remove C_Sign",
     ] {
         let words = if rules == "removed" { "on the tokens that are present" } else { "is not present" };
-        fails_without_blaming_the_pin(&somebody, &faulty, rules, ABSENT, words);
+        assert_fails_without_blaming_pin(&somebody, &faulty, rules, EXIT_ABSENT, words);
     }
 }
 
@@ -76,20 +76,24 @@ fn a_token_removed_during_a_decryption_is_reported_as_removed() {
     // RSA decrypts; a key on a curve derives a secret.
     for (kind, rules) in [("rsa-2048", &["C_DecryptInit", "C_Decrypt"][..]), ("p256", &["C_DeriveKey"])] {
         let mut deployment = Deployment::begin_with_encryption_keys(kind);
-        let faulty = FaultyModule::in_front_of(&mut deployment.machine);
+        let faulty = FaultyModule::wrap_module_of(&mut deployment.machine);
         deployment.machine.write("message.txt", "a message\n");
         deployment.tokenkeep(&["encrypt", "--to", "admin@example.org", "message.txt", "--out", "secret.p7m"]).ok();
         let read = ["decrypt", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "secret.p7m"];
         for function in rules {
             for rule in [format!("remove {function}"), format!("{function} CKR_DEVICE_REMOVED")] {
-                faulty.forget();
+                faulty.reset_calls();
                 faulty.set_faults(&rule);
                 let output = deployment.tokenkeep(&read);
                 faulty.clear_faults();
                 // The message is not blamed either, as it is for any other failure at this point.
-                output.fails_with(ABSENT).says("is not present").does_not_say("wrong").does_not_say("does not open");
+                output
+                    .fails_with(EXIT_ABSENT)
+                    .says("is not present")
+                    .does_not_say("wrong")
+                    .does_not_say("does not open");
                 assert_eq!(faulty.wrong_tries(), 0, "{rule}");
-                faulty.forget();
+                faulty.reset_calls();
                 assert_eq!(deployment.tokenkeep(&read).ok().out(), "a message\n", "{rule}");
                 // If the token does not ask, one login is for one use.
                 let one_use = if *function == "C_DeriveKey" { &ONE_USE[..1] } else { &ONE_USE };
@@ -101,9 +105,9 @@ fn a_token_removed_during_a_decryption_is_reported_as_removed() {
 
 /// Any fault while a token is created is reported, and the same letter then creates one token.
 #[track_caller]
-fn making_a_token_meets(rule: &str, code: i32, words: &str) {
+fn check_token_creation_fault(rule: &str, code: i32, words: &str) {
     let mut somebody = TestUser::new();
-    let faulty = FaultyModule::in_front_of(&mut somebody.machine);
+    let faulty = FaultyModule::wrap_module_of(&mut somebody.machine);
     somebody.issue("first.letter");
     faulty.set_faults(rule);
     let output = somebody.enroll_new("first.letter", "default");
@@ -121,21 +125,21 @@ fn making_a_token_meets(rule: &str, code: i32, words: &str) {
 #[test]
 fn the_same_letter_finishes_a_token_whose_creation_failed() {
     for (code, exit, words) in [
-        ("CKR_GENERAL_ERROR", FAULT, "CKR_GENERAL_ERROR"),
-        ("CKR_DEVICE_MEMORY", FAULT, "is full"),
-        ("CKR_TOKEN_WRITE_PROTECTED", FAULT, "is write-protected"),
-        ("CKR_DEVICE_REMOVED", ABSENT, "is not present"),
+        ("CKR_GENERAL_ERROR", EXIT_FAULT, "CKR_GENERAL_ERROR"),
+        ("CKR_DEVICE_MEMORY", EXIT_FAULT, "is full"),
+        ("CKR_TOKEN_WRITE_PROTECTED", EXIT_FAULT, "is write-protected"),
+        ("CKR_DEVICE_REMOVED", EXIT_ABSENT, "is not present"),
     ] {
         for function in ["C_InitToken", "C_InitPIN"] {
-            making_a_token_meets(&format!("{function} {code}"), exit, words);
+            check_token_creation_fault(&format!("{function} {code}"), exit, words);
         }
     }
     // The token's new PIN, and its final SO PIN.
     for rule in ["C_InitPIN CKR_PIN_LEN_RANGE", "C_SetPIN CKR_PIN_INVALID"] {
-        making_a_token_meets(rule, REFUSED, "does not take the new PIN (CKR_PIN_");
+        check_token_creation_fault(rule, EXIT_REFUSED, "does not take the new PIN (CKR_PIN_");
     }
     for function in ["C_InitToken", "C_InitPIN"] {
-        making_a_token_meets(&format!("remove {function}"), ABSENT, "is not present");
+        check_token_creation_fault(&format!("remove {function}"), EXIT_ABSENT, "is not present");
     }
 }
 
@@ -145,14 +149,14 @@ fn every_return_value_for_a_removed_token_is_understood() {
     for code in ["CKR_DEVICE_REMOVED", "CKR_TOKEN_NOT_PRESENT"] {
         for function in ["C_Login", "C_SignInit", "C_Sign"] {
             let rule = format!("{function} {code}");
-            fails_without_blaming_the_pin(&somebody, &faulty, &rule, ABSENT, "is not present");
+            assert_fails_without_blaming_pin(&somebody, &faulty, &rule, EXIT_ABSENT, "is not present");
         }
     }
     for code in ["CKR_SESSION_HANDLE_INVALID", "CKR_SESSION_CLOSED"] {
         // Only the session fails: the token is present and answers.
-        fails_without_blaming_the_pin(&somebody, &faulty, &format!("C_Sign {code}"), FAULT, code);
+        assert_fails_without_blaming_pin(&somebody, &faulty, &format!("C_Sign {code}"), EXIT_FAULT, code);
         let gone = format!("C_Sign {code}\nC_GetSessionInfo {code}");
-        fails_without_blaming_the_pin(&somebody, &faulty, &gone, ABSENT, "is not present");
+        assert_fails_without_blaming_pin(&somebody, &faulty, &gone, EXIT_ABSENT, "is not present");
     }
 }
 
@@ -161,12 +165,12 @@ fn a_general_error_is_retried_at_start_but_not_at_login() {
     let (somebody, faulty) = faulty_user();
     for function in ["C_OpenSession", "C_GetTokenInfo", "C_GetSlotList"] {
         faulty.set_faults(&format!("{function} CKR_GENERAL_ERROR times 1"));
-        signing(&somebody, "pin").ok();
+        sign(&somebody, "pin").ok();
         std::fs::remove_file(somebody.machine.file("signed.p7m")).unwrap();
     }
-    faulty.forget();
+    faulty.reset_calls();
     faulty.set_faults("C_Login CKR_GENERAL_ERROR times 1");
-    signing(&somebody, "pin").fails_with(FAULT).says("CKR_GENERAL_ERROR").does_not_say("wrong");
+    sign(&somebody, "pin").fails_with(EXIT_FAULT).says("CKR_GENERAL_ERROR").does_not_say("wrong");
     assert_eq!(faulty.calls(), ["C_Login user CKR_GENERAL_ERROR unasked"], "a PIN is never tried again by itself");
     faulty.clear_faults();
     somebody.signs_with("default", "pin");
@@ -178,13 +182,13 @@ const ONE_USE: [&str; 2] = ["C_Login user CKR_OK", "C_Login context CKR_OK"];
 #[test]
 fn an_operation_with_a_pin_is_not_repeated_with_that_pin() {
     let (somebody, faulty) = faulty_user();
-    somebody.encrypts("a secret\n", "secret.p7m");
+    somebody.encrypt("a secret\n", "secret.p7m");
     let sign = ["sign", "--pin-source", "file:pin", "--in", "message.txt", "--out", "made"];
     let read = ["decrypt", "--pin-source", "file:pin", "--in", "secret.p7m", "--out", "made"];
     for (line, init, act) in [(sign, "C_SignInit", "C_Sign"), (read, "C_DecryptInit", "C_Decrypt")] {
         for code in ["CKR_KEY_HANDLE_INVALID", "CKR_OBJECT_HANDLE_INVALID", "CKR_SESSION_HANDLE_INVALID"] {
             let meets = |rules: &str| {
-                faulty.forget();
+                faulty.reset_calls();
                 faulty.set_faults(rules);
                 let output = somebody.tokenkeep(&line);
                 faulty.clear_faults();
@@ -213,7 +217,7 @@ fn an_operation_with_a_pin_is_not_repeated_with_that_pin() {
 fn already_logged_in_is_never_taken_for_a_correct_pin() {
     let (somebody, faulty) = faulty_user();
     faulty.set_faults("C_Login CKR_USER_ALREADY_LOGGED_IN");
-    signing(&somebody, "wrong.pin").fails_with(FAULT).says("CKR_USER_ALREADY_LOGGED_IN");
+    sign(&somebody, "wrong.pin").fails_with(EXIT_FAULT).says("CKR_USER_ALREADY_LOGGED_IN");
     assert!(!somebody.machine.file("signed.p7m").exists());
 }
 
@@ -221,13 +225,13 @@ fn already_logged_in_is_never_taken_for_a_correct_pin() {
 fn the_last_try_has_a_warning_and_is_never_unattended() {
     let (somebody, faulty) = faulty_user();
     faulty.set_faults("flags FINAL_TRY");
-    faulty.forget();
+    faulty.reset_calls();
     let line = ["sign", "--pin-source", "file:pin", "--in", "message.txt", "--out", "signed.p7m"];
-    somebody.machine.tokenkeep_without_terminal(&line).fails_with(PIN).says("one try is left");
+    somebody.machine.tokenkeep_without_terminal(&line).fails_with(EXIT_PIN).says("one try is left");
     let line = ["sign", "--in", "message.txt", "--out", "signed.p7m"];
     let mut terminal = Terminal::tokenkeep(&somebody.machine, &line);
     terminal.expect("the next wrong PIN locks it").type_line("n");
-    assert_eq!(terminal.finish().0, PIN);
+    assert_eq!(terminal.finish().0, EXIT_PIN);
     assert!(faulty.calls().is_empty(), "{:?}", faulty.calls());
     let mut terminal = Terminal::tokenkeep(&somebody.machine, &line);
     terminal.expect("the next wrong PIN locks it").type_line("y").expect("PIN").expect(":").type_line(TestUser::PIN);
@@ -238,13 +242,13 @@ fn the_last_try_has_a_warning_and_is_never_unattended() {
 #[test]
 fn a_locked_pin_is_reported_as_locked_and_not_tried() {
     let (somebody, faulty) = faulty_user();
-    faulty.forget();
+    faulty.reset_calls();
     faulty.set_faults("flags LOCKED");
-    signing(&somebody, "pin").fails_with(PIN).says("is locked").says("SO PIN");
+    sign(&somebody, "pin").fails_with(EXIT_PIN).says("is locked").says("SO PIN");
     assert!(faulty.calls().is_empty(), "{:?}", faulty.calls());
     // This very try locks the PIN, as the token reports.
     faulty.set_faults("C_Login CKR_PIN_LOCKED");
-    signing(&somebody, "pin").fails_with(PIN).says("is locked").does_not_say("is wrong");
+    sign(&somebody, "pin").fails_with(EXIT_PIN).says("is locked").does_not_say("is wrong");
     assert_eq!(faulty.calls(), ["C_Login user CKR_PIN_LOCKED unasked"]);
 }
 
@@ -266,7 +270,7 @@ fn a_module_crash_leaves_no_lock_and_no_object() {
 #[test]
 fn a_module_that_fails_to_load_delays_only_one_command() {
     let mut somebody = TestUser::with_keyset_on(TokenKind::SoftHsm);
-    let faulty = FaultyModule::beside(&mut somebody.machine);
+    let faulty = FaultyModule::add_to(&mut somebody.machine);
     faulty.set_faults("delay C_Initialize 3600000ms");
     let tells = |output: Output| output.ok().says("libfaulty_pkcs11.so").says("so it is not loaded").says("default");
     tells(somebody.tokenkeep(&["tokens"])).says("`tokenkeep doctor`");
@@ -282,12 +286,12 @@ fn a_module_that_fails_to_load_delays_only_one_command() {
 }
 
 /// The objects of the token, private ones included.
-fn everything(somebody: &TestUser) -> Inventory {
+fn all_objects(somebody: &TestUser) -> Inventory {
     somebody.machine.inventory(&[("default", TestUser::PIN)])
 }
 
 /// Runs `enroll` with the letter, for another keyset on the existing token.
-fn enrolling_beside(somebody: &TestUser) -> Output {
+fn enroll_beside(somebody: &TestUser) -> Output {
     let line = ["enroll", "--letter", "more.letter", "--keyset", "beside", "--token", "default", "--level", "low"];
     somebody.tokenkeep(&[&line[..], &["--pin-source", "file:pin"]].concat())
 }
@@ -297,10 +301,10 @@ fn enrolling_beside(somebody: &TestUser) -> Output {
 /// same letter finishes the enrollment once the token accepts writes. This holds with the token in
 /// the command and in the agent.
 #[track_caller]
-fn an_enrollment_meets(code: &str, words: &str, by: By) {
+fn check_enrollment_fault(code: &str, words: &str, by: OwnerProcess) {
     let (somebody, faulty) = with_faults(TestUser::enrolled());
-    let before = everything(&somebody);
-    let agent = by.begin(&somebody);
+    let before = all_objects(&somebody);
+    let agent = by.start(&somebody);
     let mut met = 0;
     for function in ["C_CreateObject", "C_GenerateKeyPair", "C_UnwrapKey"] {
         somebody.issue(&format!("{function}.letter"));
@@ -309,13 +313,13 @@ fn an_enrollment_meets(code: &str, words: &str, by: By) {
         let mut refused = 0;
         for after in 0.. {
             faulty.set_faults(&format!("{function} {code} after {after}"));
-            let output = enrolling_beside(&somebody);
+            let output = enroll_beside(&somebody);
             faulty.clear_faults();
             if output.clone().code() == 0 {
                 break;
             }
             refused += 1;
-            output.fails_with(FAULT).says(words);
+            output.fails_with(EXIT_FAULT).says(words);
             assert!(!is_enrolled(&somebody, "beside"), "{function} after {after}");
             somebody.signs_with("default", "pin");
         }
@@ -330,18 +334,18 @@ fn an_enrollment_meets(code: &str, words: &str, by: By) {
         assert!(agent.log().contains(words), "it was not the agent that met it: {}", agent.log());
         assert!(agent.stop().success());
     }
-    assert_eq!(everything(&somebody), before, "something was left");
+    assert_eq!(all_objects(&somebody), before, "something was left");
 }
 
 /// The process that owns the token.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
+enum OwnerProcess {
     Command,
     Agent,
 }
 
-impl By {
-    fn begin(self, somebody: &TestUser) -> Option<Agent> {
+impl OwnerProcess {
+    fn start(self, somebody: &TestUser) -> Option<Agent> {
         let machine = &somebody.machine;
         let begin = || {
             let written = machine.read_text("config/tokenkeep/agent.toml");
@@ -361,40 +365,40 @@ fn is_enrolled(somebody: &TestUser, name: &str) -> bool {
 
 #[test]
 fn a_full_token_is_reported_and_nothing_is_left_incomplete() {
-    an_enrollment_meets("CKR_DEVICE_MEMORY", "is full", By::Command);
+    check_enrollment_fault("CKR_DEVICE_MEMORY", "is full", OwnerProcess::Command);
 }
 
 #[test]
 fn the_agent_reports_a_full_token_too() {
-    an_enrollment_meets("CKR_DEVICE_MEMORY", "is full", By::Agent);
+    check_enrollment_fault("CKR_DEVICE_MEMORY", "is full", OwnerProcess::Agent);
 }
 
 #[test]
 fn a_write_protected_token_is_reported_and_nothing_is_left() {
-    an_enrollment_meets("CKR_TOKEN_WRITE_PROTECTED", "is write-protected", By::Command);
+    check_enrollment_fault("CKR_TOKEN_WRITE_PROTECTED", "is write-protected", OwnerProcess::Command);
 }
 
 #[test]
 fn the_agent_reports_a_write_protected_token_too() {
-    an_enrollment_meets("CKR_TOKEN_WRITE_PROTECTED", "is write-protected", By::Agent);
+    check_enrollment_fault("CKR_TOKEN_WRITE_PROTECTED", "is write-protected", OwnerProcess::Agent);
 }
 
 #[test]
 fn a_token_flagged_write_protected_is_not_written() {
-    for by in [By::Command, By::Agent] {
+    for by in [OwnerProcess::Command, OwnerProcess::Agent] {
         let (somebody, faulty) = with_faults(TestUser::enrolled());
         somebody.issue("more.letter");
-        let before = everything(&somebody);
+        let before = all_objects(&somebody);
         faulty.set_faults("flags WRITE_PROTECTED");
-        let agent = by.begin(&somebody);
-        enrolling_beside(&somebody).fails_with(REFUSED).says("is write-protected").says("not enrolled");
+        let agent = by.start(&somebody);
+        enroll_beside(&somebody).fails_with(EXIT_REFUSED).says("is write-protected").says("not enrolled");
         // Signing needs no write access.
         somebody.signs_with("default", "pin");
         if let Some(agent) = agent {
             assert!(agent.stop().success());
         }
-        assert_eq!(everything(&somebody), before);
+        assert_eq!(all_objects(&somebody), before);
         faulty.clear_faults();
-        enrolling_beside(&somebody).ok();
+        enroll_beside(&somebody).ok();
     }
 }

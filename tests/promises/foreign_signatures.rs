@@ -8,7 +8,7 @@ use crate::support::output::Output;
 const TEXT: &str = "Dear Bob,\nthe contract is signed.\n";
 
 /// A machine with a foreign authority in `ca.pem`.
-fn foreign() -> Machine {
+fn machine_with_foreign_ca() -> Machine {
     let machine = Machine::new();
     machine.write("message.txt", TEXT);
     let ca = "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n\
@@ -39,7 +39,7 @@ fn verify(machine: &Machine, ca: &[&str]) -> Output {
 
 #[test]
 fn an_uncheckable_signature_is_not_called_wrong() {
-    let machine = foreign();
+    let machine = machine_with_foreign_ca();
     for (key, options) in [
         ("-algorithm EC -pkeyopt ec_paramgen_curve:P-521", "-md sha512"),
         ("-algorithm RSA-PSS", "-keyopt rsa_padding_mode:pss"),
@@ -74,7 +74,7 @@ fn an_uncheckable_signature_is_not_called_wrong() {
 
 #[test]
 fn changed_line_ends_of_a_signed_content_are_reported() {
-    let machine = foreign();
+    let machine = machine_with_foreign_ca();
     sign(&machine, "-algorithm RSA", "");
     let line = "openssl cms -sign -in message.txt -signer a.pem -inkey a.key -outform DER -out s.p7s";
     machine.shell(line).ok();
@@ -95,7 +95,7 @@ fn changed_line_ends_of_a_signed_content_are_reported() {
 
 #[test]
 fn git_learns_of_the_worst_signer_only_and_of_no_other_text() {
-    let machine = foreign();
+    let machine = machine_with_foreign_ca();
     sign(&machine, "-algorithm RSA", "");
     machine.shell("cp a.pem one.pem && cp a.key one.key").ok();
     sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "");
@@ -137,7 +137,7 @@ fn git_learns_of_the_worst_signer_only_and_of_no_other_text() {
 
 #[test]
 fn a_persons_certificate_is_trusted_for_that_person_only() {
-    let machine = foreign();
+    let machine = machine_with_foreign_ca();
     sign(&machine, "-algorithm RSA", "");
     // The certificate is trusted itself, so its issuer does not matter.
     verify(&machine, &["a.pem"]).ok().says("Signed by Alice <alice@example.org>");
@@ -161,7 +161,7 @@ fn a_persons_certificate_is_trusted_for_that_person_only() {
 
 #[test]
 fn the_clock_is_suspected_for_a_future_certificate() {
-    let machine = foreign();
+    let machine = machine_with_foreign_ca();
     sign(&machine, "-algorithm RSA", "");
     let configuration = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nnew_certs_dir=.\ndefault_md=sha256\nrand_serial=yes\n\
                          policy=p\n[p]\ncommonName=supplied\n";
@@ -177,7 +177,7 @@ fn the_clock_is_suspected_for_a_future_certificate() {
 
 #[test]
 fn an_authoritys_file_is_read_in_every_format_or_named() {
-    let machine = foreign();
+    let machine = machine_with_foreign_ca();
     sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "");
     let bad = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
     let ca = machine.read("ca.pem");

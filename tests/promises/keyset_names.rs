@@ -6,7 +6,7 @@ use crate::support::shared_authority::TestUser;
 fn invalid_keyset_names_are_refused_before_anything() {
     let user = TestUser::new();
     user.issue("the.letter");
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let too_long = ["x".repeat(33), "ü".repeat(17), "🔑".repeat(9)];
     let odd = ["", " ", " front", "back ", "line\nbreak", "bell\u{7}", "escape\u{1b}[2J", "delete\u{7f}", "\u{85}"];
     for name in odd.into_iter().chain(too_long.iter().map(String::as_str)) {
@@ -40,7 +40,7 @@ fn umlauts_and_emoji_are_accepted_up_to_the_last_byte() {
         assert_eq!(user.machine.listed_token(name).label, name);
         user.signs_with(name, "pin");
         user.tokenkeep(&["keysets"]).ok().says(name);
-        assert!(user.shown(name).to_string().contains(&serde_json::json!(name).to_string()));
+        assert!(user.keyset_info(name).to_string().contains(&serde_json::json!(name).to_string()));
         std::fs::remove_file(user.machine.file("the.letter")).unwrap();
     }
 }
@@ -49,7 +49,7 @@ fn umlauts_and_emoji_are_accepted_up_to_the_last_byte() {
 fn a_taken_name_with_new_token_is_refused_before_any_pin() {
     let user = TestUser::enrolled();
     user.issue("again.letter");
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let before = user.machine.inventory(&[("default", TestUser::PIN)]);
     let line = ["enroll", "--letter", "again.letter", "--keyset", "default", "--new-token", "--authority", &wire.url()];
     for pins in [&["--new-pin-source", "file:pin"][..], &["--new-pin-source", "file:no-such-file"]] {

@@ -35,22 +35,22 @@ fn a_keyset_record_of_a_newer_version_is_refused() {
     }
     let user = TestUser::enrolled();
     user.issue("again.letter");
-    user.machine.order(TEST, "default", TestUser::PIN, &json!({}));
+    user.machine.run_child_task(TEST, "default", TestUser::PIN, &json!({}));
     let before = user.machine.inventory(&[("default", TestUser::PIN)]);
     user.machine.write("message.txt", "a message\n");
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let url = wire.url();
     let nobody = ["--pin-source", "file:no-such-file"];
-    let told = |arguments: &[&str], code: i32| {
+    let assert_refused = |arguments: &[&str], code: i32| {
         let output = user.tokenkeep(arguments).fails_with(code);
         output.says("newer tokenkeep").says("version 2").says("reads up to 1").says("upgrade");
     };
-    told(&[&["sign", "message.txt", "--keyset", "default"], &nobody[..]].concat(), 3);
-    told(&[&["sign", "message.txt"], &nobody[..]].concat(), 3);
+    assert_refused(&[&["sign", "message.txt", "--keyset", "default"], &nobody[..]].concat(), 3);
+    assert_refused(&[&["sign", "message.txt"], &nobody[..]].concat(), 3);
     let enroll = ["enroll", "--letter", "again.letter", "--keyset", "default", "--authority", &url];
-    told(&[&enroll[..], &nobody].concat(), 5);
-    told(&[&enroll[..], &["--new-token", "--new-pin-source", "file:no-such-file"]].concat(), 5);
-    told(&[&enroll[..], &["--token", "default"], &nobody].concat(), 5);
+    assert_refused(&[&enroll[..], &nobody].concat(), 5);
+    assert_refused(&[&enroll[..], &["--new-token", "--new-pin-source", "file:no-such-file"]].concat(), 5);
+    assert_refused(&[&enroll[..], &["--token", "default"], &nobody].concat(), 5);
     user.tokenkeep(&["keysets"]).ok().says("newer tokenkeep");
     assert!(wire.exchanges().is_empty(), "something was sent");
     assert_eq!(user.machine.inventory(&[("default", TestUser::PIN)]), before);

@@ -11,14 +11,14 @@ use crate::support::shared_authority::TestUser;
 #[test]
 fn objects_not_stored_make_no_keyset_and_spare_the_letter() {
     let mut user = TestUser::enrolled();
-    let before = user.shown("default");
-    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    let before = user.keyset_info("default");
+    let faulty = FaultyModule::wrap_module_of(&mut user.machine);
     user.issue("again.letter");
     faulty.set_faults("lose certificates");
-    let told = user.re_enroll("again.letter", "pin", &[]).fails_with(1).says("a certificate");
-    told.says("the temporary key is still good").does_not_say("CKR_");
+    let output = user.re_enroll("again.letter", "pin", &[]).fails_with(1).says("a certificate");
+    output.says("the temporary key is still good").does_not_say("CKR_");
     faulty.clear_faults();
-    assert_eq!(user.shown("default"), before);
+    assert_eq!(user.keyset_info("default"), before);
     user.signs_with("default", "pin");
     user.re_enroll("again.letter", "pin", &[]).ok();
     user.signs_with("default", "pin");
@@ -36,14 +36,15 @@ fn objects_not_stored_make_no_keyset_and_spare_the_letter() {
 #[test]
 fn an_init_with_unstored_objects_fails_and_can_be_continued() {
     let mut machine = Machine::new();
-    let faulty = FaultyModule::in_front_of(&mut machine);
+    let faulty = FaultyModule::wrap_module_of(&mut machine);
     Authority::prepared(&machine);
     let configuration = machine.read_text("authority.toml");
     let (real, ours) = (machine.module().display().to_string(), module().display().to_string());
     machine.write("authority.toml", configuration.replace(&real, &ours));
     faulty.set_faults("lose certificates");
-    let told = machine.tokenkeep(&Authority::INIT).fails_with(1);
-    told.says("cannot make the authority")
+    let output = machine.tokenkeep(&Authority::INIT).fails_with(1);
+    output
+        .says("cannot make the authority")
         .says("a certificate")
         .says("run the same command again")
         .does_not_say("CKR_");

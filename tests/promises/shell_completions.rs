@@ -42,7 +42,7 @@ fn a_shell_offers_the_keysets_and_tokens_of_this_machine() {
     let machine = &user.machine;
     let token = machine.make_token("Grüne Karte", TestUser::PIN);
     machine.write("message.txt", "a message\n");
-    let email = &user.shown("default")["certificates"][0]["emails"][0];
+    let email = &user.keyset_info("default")["certificates"][0]["emails"][0];
     let email = email.as_str().unwrap();
     let own = machine.listed_token("default").serial;
 
@@ -115,8 +115,8 @@ fn the_variable_changes_no_ordinary_command() {
         machine.tokenkeep(&["completions", "bash"]).ok().says("printf -v piece %q");
     }
     machine.set_environment("TOKENKEEP_COMPLETE", "bash");
-    let asked = machine.tokenkeep(&["--", "tokenkeep", "sign", "--keyset", ""]);
-    assert_eq!(asked.err(), "");
+    let output = machine.tokenkeep(&["--", "tokenkeep", "sign", "--keyset", ""]);
+    assert_eq!(output.err(), "");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn completion_starts_no_agent_and_asks_a_running_one() {
 #[test]
 fn a_hung_or_missing_module_does_not_delay_a_shell() {
     let mut user = TestUser::with_keyset();
-    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    let faulty = FaultyModule::wrap_module_of(&mut user.machine);
     assert_eq!(offered(&user.machine, "tokenkeep sign --keyset "), ["default"]);
     assert!(faulty.calls().is_empty(), "it used a PIN: {:?}", faulty.calls());
     faulty.set_faults("delay C_GetSlotList 20000ms\n");

@@ -11,16 +11,16 @@ use tokenkeep::statement::{AdminOperation, SignedResponse, SignedStatement, Stat
 use tokenkeep::transport::Transport;
 
 use crate::support::deployment::Deployment;
-use crate::support::envelopes::others_of;
-use crate::support::shared_authority::end_at_the_end;
+use crate::support::envelopes::signed_data_variants;
+use crate::support::shared_authority::end_with_test_run;
 
 mod scene;
 
-use scene::{ADMINISTRATOR, Content, SOMEBODY, Scene, issue, recover, signs};
+use scene::{ADMINISTRATOR, Content, ORDINARY_USER, Scene, issue, recover, run_as_signer};
 
 #[test]
 fn a_statement_signed_through_sign_is_refused() {
-    if signs() {
+    if run_as_signer() {
         return;
     }
     let scene = Scene::get();
@@ -31,7 +31,7 @@ fn a_statement_signed_through_sign_is_refused() {
     for more in [&[][..], &["--detached"]] {
         let line = ["sign", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "statement.json"];
         scene.deployment.tokenkeep(&[&line[..], &["--out", "signed.p7m"], more].concat()).ok();
-        scene.refused(&machine.read("signed.p7m"), "signed as data, not as a statement");
+        scene.expect_refused(&machine.read("signed.p7m"), "signed as data, not as a statement");
     }
     // No option selects another type, and the module that signs mail refuses the type.
     for option in ["--content-type", "--econtent-type", "--type", "--statement"] {
@@ -53,35 +53,35 @@ fn a_statement_signed_through_sign_is_refused() {
 
     // Only the type matters: the same text, signed as a statement, is accepted.
     let [mail, real] = scene
-        .signed(
+        .sign_contents(
             "a_statement_signed_through_sign_is_refused",
             ADMINISTRATOR,
             &[(false, statement.to_string()), (true, statement.to_string())],
         )
         .try_into()
         .unwrap();
-    scene.refused(&mail, "signed as data, not as a statement");
-    scene.taken(&real);
+    scene.expect_refused(&mail, "signed as data, not as a statement");
+    scene.expect_accepted(&real);
 }
 
 #[test]
 fn only_an_administrators_statement_is_accepted() {
     const TEST: &str = "only_an_administrators_statement_is_accepted";
-    if signs() {
+    if run_as_signer() {
         return;
     }
     let scene = Scene::get();
     let statement = scene.statement(AdminOperation::List);
-    scene.refused(&scene.signed_statement(TEST, SOMEBODY, &statement), "not an administrator");
+    scene.expect_refused(&scene.sign_statement(TEST, ORDINARY_USER, &statement), "not an administrator");
     scene.deployment.tokenkeep(&["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"]).fails_with(5);
     // A refusal uses nothing up: the administrator's own statement with the same nonce is accepted.
-    scene.taken(&scene.signed_statement(TEST, ADMINISTRATOR, &statement));
+    scene.expect_accepted(&scene.sign_statement(TEST, ADMINISTRATOR, &statement));
 }
 
 #[test]
 fn a_statement_is_accepted_once() {
     const TEST: &str = "a_statement_is_accepted_once";
-    if signs() {
+    if run_as_signer() {
         return;
     }
     let mut scene = Scene::get();
@@ -89,45 +89,45 @@ fn a_statement_is_accepted_once() {
     let mut of_its_nonce = scene.statement(issue("replayed@example.org"));
     of_its_nonce["nonce"] = statement["nonce"].clone();
     let contents = [&statement, &of_its_nonce].map(|statement| (true, statement.to_string()));
-    let [signed, other] = scene.signed(TEST, ADMINISTRATOR, &contents).try_into().unwrap();
-    scene.taken(&signed);
-    scene.refused(&signed, "was already used");
-    scene.refused(&other, "was already used");
+    let [signed, other] = scene.sign_contents(TEST, ADMINISTRATOR, &contents).try_into().unwrap();
+    scene.expect_accepted(&signed);
+    scene.expect_refused(&signed, "was already used");
+    scene.expect_refused(&other, "was already used");
     // Nor after its row is removed. Without the row the log names a missing statement, and the
     // authority does not start again.
     scene.database("CREATE TABLE kept AS SELECT * FROM statements; DELETE FROM statements");
-    scene.refused(&signed, "was already used");
+    scene.expect_refused(&signed, "was already used");
     scene.database("INSERT INTO statements SELECT * FROM kept");
     // Nor after a restart of the authority, which has another instance number then.
     let Scene { deployment: Deployment { authority, machine }, .. } = &mut *scene;
     authority.kill();
     authority.serve(machine);
-    end_at_the_end(&scene.deployment);
-    for (how, again) in others_of(&signed) {
-        scene.not_taken(&again, how);
+    end_with_test_run(&scene.deployment);
+    for (how, again) in signed_data_variants(&signed) {
+        scene.assert_not_accepted(&again, how);
     }
-    scene.refused(&signed, "restarted");
-    scene.refused(&other, "restarted");
+    scene.expect_refused(&signed, "restarted");
+    scene.expect_refused(&other, "restarted");
     let (before, unused) = (scene.statement(AdminOperation::List), scene.statement(AdminOperation::List));
     let mut before = before;
     before["instance"] = json!("00112233445566778899aabbccddeeff");
     let contents = [before, unused].map(|statement| (true, statement.to_string()));
-    let [before, unused] = scene.signed(TEST, ADMINISTRATOR, &contents).try_into().unwrap();
-    scene.refused(&before, "run the command again");
-    scene.taken(&unused);
+    let [before, unused] = scene.sign_contents(TEST, ADMINISTRATOR, &contents).try_into().unwrap();
+    scene.expect_refused(&before, "run the command again");
+    scene.expect_accepted(&unused);
 }
 
 #[test]
 fn only_its_administrator_reads_a_letter_over_the_network() {
     const TEST: &str = "only_its_administrator_reads_a_letter_over_the_network";
-    if signs() {
+    if run_as_signer() {
         return;
     }
     let scene = Scene::get();
     // A person who posts another's statement gets nothing readable.
     let statement = scene.statement(issue("posted@example.org"));
-    let posted = scene.signed_statement(TEST, ADMINISTRATOR, &statement);
-    let response = scene.carrier.statement(&posted).unwrap();
+    let posted = scene.sign_statement(TEST, ADMINISTRATOR, &statement);
+    let response = scene.transport.statement(&posted).unwrap();
     let letter = scene.deployment.admin(&["letter", "posted@example.org", "--json"]).ok().json();
     for secret in ["temporary_key", "reference"] {
         let secret = letter[secret].as_str().unwrap().as_bytes();
@@ -150,10 +150,10 @@ fn only_its_administrator_reads_a_letter_over_the_network() {
     // The letter is not encrypted to another person's certificate, although an administrator signed
     // that.
     let mut elsewhere = scene.statement(issue("posted@example.org"));
-    let users = Certificate::from_der(&scene.carrier.search_certificates("user@example.org").unwrap()[0]).unwrap();
+    let users = Certificate::from_der(&scene.transport.search_certificates("user@example.org").unwrap()[0]).unwrap();
     elsewhere["encryption_certificate"] = json!(users.fingerprint());
-    let elsewhere = scene.signed_statement(TEST, ADMINISTRATOR, &elsewhere);
-    scene.refused(&elsewhere, "not a current encryption certificate");
+    let elsewhere = scene.sign_statement(TEST, ADMINISTRATOR, &elsewhere);
+    scene.expect_refused(&elsewhere, "not a current encryption certificate");
 }
 
 #[test]
@@ -183,22 +183,22 @@ fn a_letter_is_fetched_again_until_it_is_used() {
 fn a_used_statement_stays_used_whatever_its_row_and_envelope() {
     const TEST: &str = "a_used_statement_stays_used_whatever_its_row_and_envelope";
     const LETTERS: &str = "SELECT count(*), sum(state = 'unused') FROM temporary_keys";
-    if signs() {
+    if run_as_signer() {
         return;
     }
     let scene = Scene::get();
     let statements = [issue("twice@example.org"), recover("user@example.org")].map(|order| scene.statement(order));
     let contents = statements.map(|statement| (true, statement.to_string()));
-    for signed in scene.signed(TEST, ADMINISTRATOR, &contents) {
-        scene.taken(&signed);
-        let before = scene.asked(LETTERS);
+    for signed in scene.sign_contents(TEST, ADMINISTRATOR, &contents) {
+        scene.expect_accepted(&signed);
+        let before = scene.query(LETTERS);
         scene.database("CREATE TABLE apart AS SELECT * FROM statements; DELETE FROM statements");
-        scene.refused(&signed, "was already used");
-        for (how, other) in others_of(&signed) {
-            scene.not_taken(&other, how);
+        scene.expect_refused(&signed, "was already used");
+        for (how, other) in signed_data_variants(&signed) {
+            scene.assert_not_accepted(&other, how);
         }
-        assert_eq!(scene.asked(LETTERS), before, "a letter was made, or voided");
-        assert_eq!(scene.asked("SELECT count(*) FROM statements WHERE operation IN ('issue', 'recover')").trim(), "0");
+        assert_eq!(scene.query(LETTERS), before, "a letter was made, or voided");
+        assert_eq!(scene.query("SELECT count(*) FROM statements WHERE operation IN ('issue', 'recover')").trim(), "0");
         // The authority that several tests share would not start again without them.
         scene.database("INSERT OR REPLACE INTO statements SELECT * FROM apart; DROP TABLE apart");
     }
@@ -207,7 +207,7 @@ fn a_used_statement_stays_used_whatever_its_row_and_envelope() {
 #[test]
 fn a_statement_is_accepted_only_while_it_is_valid() {
     const TEST: &str = "a_statement_is_accepted_only_while_it_is_valid";
-    if signs() {
+    if run_as_signer() {
         return;
     }
     let scene = Scene::get();
@@ -220,29 +220,29 @@ fn a_statement_is_accepted_only_while_it_is_valid() {
     let mut just = scene.statement(AdminOperation::List);
     just["not_after"] = json!(after(11).to_string());
     let statements = [over, to_come, long, just].map(|statement| (true, statement.to_string()));
-    let [over, to_come, long, just] = scene.signed(TEST, ADMINISTRATOR, &statements).try_into().unwrap();
-    scene.refused(&over, "it was valid until");
-    scene.refused(&to_come, &format!("it is not valid before {begin}Z; compare the clocks"));
-    scene.refused(&long, "longer than 15 minutes");
-    scene.taken(&just);
+    let [over, to_come, long, just] = scene.sign_contents(TEST, ADMINISTRATOR, &statements).try_into().unwrap();
+    scene.expect_refused(&over, "it was valid until");
+    scene.expect_refused(&to_come, &format!("it is not valid before {begin}Z; compare the clocks"));
+    scene.expect_refused(&long, "longer than 15 minutes");
+    scene.expect_accepted(&just);
 }
 
 #[test]
 fn a_statement_is_accepted_only_by_the_authority_it_names() {
     const TEST: &str = "a_statement_is_accepted_only_by_the_authority_it_names";
-    if signs() {
+    if run_as_signer() {
         return;
     }
     let scene = Scene::get();
     let mut elsewhere = scene.statement(AdminOperation::List);
     elsewhere["authority"] = json!(Fingerprint::from_bytes([7; 32]));
-    scene.refused(&scene.signed_statement(TEST, ADMINISTRATOR, &elsewhere), "another authority");
+    scene.expect_refused(&scene.sign_statement(TEST, ADMINISTRATOR, &elsewhere), "another authority");
 }
 
 #[test]
 fn repeated_and_unknown_members_of_a_statement_are_refused() {
     const TEST: &str = "repeated_and_unknown_members_of_a_statement_are_refused";
-    if signs() {
+    if run_as_signer() {
         return;
     }
     let scene = Scene::get();
@@ -265,14 +265,14 @@ fn repeated_and_unknown_members_of_a_statement_are_refused() {
     }
     contents.push((true, format!("{good} {good}")));
     contents.push((true, good));
-    let mut signed = scene.signed(TEST, ADMINISTRATOR, &contents);
+    let mut signed = scene.sign_contents(TEST, ADMINISTRATOR, &contents);
     let good = signed.pop().unwrap();
-    scene.refused(&signed.pop().unwrap(), "invalid form");
+    scene.expect_refused(&signed.pop().unwrap(), "invalid form");
     for (signed, (_, new, reason)) in signed.iter().zip(wrong) {
-        let StatementAnswer::Refused(text) = scene.answer(signed) else { panic!("taken: {new}") };
+        let StatementAnswer::Refused(text) = scene.send(signed) else { panic!("taken: {new}") };
         assert!(text.contains("invalid form") && text.contains(reason), "{new}: {text}");
     }
-    scene.taken(&good);
+    scene.expect_accepted(&good);
 }
 
 #[test]
@@ -280,15 +280,15 @@ fn an_administrator_row_forged_in_the_database_has_no_effect() {
     const TEST: &str = "an_administrator_row_forged_in_the_database_has_no_effect";
     const USER: &str = "(SELECT id FROM users WHERE email = 'user@example.org')";
     const ADMIN: &str = "(SELECT id FROM users WHERE email = 'admin@example.org')";
-    if signs() {
+    if run_as_signer() {
         return;
     }
     let scene = Scene::get();
     let contents: Vec<Content> =
         (0..6).map(|_| (true, scene.statement(issue("not-believed@example.org")).to_string())).collect();
-    let mut statements = scene.signed(TEST, SOMEBODY, &contents).into_iter();
+    let mut statements = scene.sign_contents(TEST, ORDINARY_USER, &contents).into_iter();
     let mut not_believed = |how: &str| {
-        let answer = scene.answer(&statements.next().unwrap());
+        let answer = scene.send(&statements.next().unwrap());
         assert!(matches!(answer, StatementAnswer::Refused(_)), "{how}: {answer:?}");
     };
     not_believed("as it is");
@@ -331,5 +331,5 @@ fn an_administrator_row_forged_in_the_database_has_no_effect() {
 
     // Everything is restored, and the administrator is accepted.
     let statement = scene.statement(AdminOperation::List);
-    scene.taken(&scene.signed_statement(TEST, ADMINISTRATOR, &statement));
+    scene.expect_accepted(&scene.sign_statement(TEST, ADMINISTRATOR, &statement));
 }

@@ -30,11 +30,11 @@ fn command(machine: &Machine, arguments: &[&str]) -> Command {
 
 /// Runs the command to its end.
 #[track_caller]
-fn through(machine: &Machine, arguments: &[&str]) -> Output {
+fn run_through_agent(machine: &Machine, arguments: &[&str]) -> Output {
     Output::new(format!("{arguments:?}"), command(machine, arguments).output().unwrap())
 }
 
-fn spawned(machine: &Machine, arguments: &[&str]) -> Child {
+fn spawn_through_agent(machine: &Machine, arguments: &[&str]) -> Child {
     command(machine, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -57,7 +57,7 @@ fn the_whole_workflow_is_the_same() {
     }
     let text = "Grüße: what nobody else should read.\n";
     machine.write("message.txt", text);
-    let runs = |line: &str| through(&machine, &line.split(' ').collect::<Vec<_>>()).ok();
+    let runs = |line: &str| run_through_agent(&machine, &line.split(' ').collect::<Vec<_>>()).ok();
     let admin = "--keyset admin --pin-source file:admin.pin --letter-out";
 
     runs("enroll --letter admin.letter --keyset admin --level high --new-token --new-pin-source file:admin.pin");
@@ -98,16 +98,16 @@ fn the_whole_workflow_is_the_same() {
     assert!(agent.stop().success());
     let decrypt = ["decrypt", "--keyset", "default", "--pin-source", "file:pin1", "--in", "secret.p7m"];
     assert_eq!(machine.tokenkeep(&decrypt).ok().out(), text);
-    through(&machine, &decrypt).fails_with(3);
+    run_through_agent(&machine, &decrypt).fails_with(3);
 }
 
 #[test]
 fn prompts_and_refusals_have_the_same_words() {
     let user = TestUser::enrolled();
     let machine = &user.machine;
-    user.encrypts("mail\n", "own.p7m");
+    user.encrypt("mail\n", "own.p7m");
     let other = TestUser::enrolled();
-    other.encrypts("mail\n", "others.p7m");
+    other.encrypt("mail\n", "others.p7m");
     machine.write("others.p7m", other.machine.read("others.p7m"));
     machine.write("message.txt", "a message\n");
     machine.write("damaged.p7m", &machine.read("own.p7m")[..200]);
@@ -168,7 +168,7 @@ fn prompts_and_refusals_have_the_same_words() {
             .collect()
     };
     let agent = Agent::start(machine, &[]);
-    let there = said(&|words| through(machine, words));
+    let there = said(&|words| run_through_agent(machine, words));
     user.machine.tokenkeep(&["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]).ok();
     assert!(agent.stop().success());
     let here = said(&|words| machine.tokenkeep(words));
@@ -182,14 +182,14 @@ fn without_a_pin_nothing_is_sent_and_nobody_is_re_enrolled() {
     let user = TestUser::enrolled();
     let machine = &user.machine;
     user.issue("again.letter");
-    let wire = user.wire();
-    let before = user.shown("default");
+    let wire = user.start_proxy();
+    let before = user.keyset_info("default");
     let _agent = Agent::start(machine, &[]);
     let url = wire.url();
     let re_enroll = |source: &str| {
         let arguments =
             [&re_enroll_arguments("again.letter")[..], &["--authority", &url, "--pin-source", source]].concat();
-        through(machine, &arguments)
+        run_through_agent(machine, &arguments)
     };
     for source in ["file:no-such-file", "fd:9", "credential:nothing"] {
         re_enroll(source).fails_with(4).says("not re-enrolled");
@@ -205,9 +205,9 @@ fn without_a_pin_nothing_is_sent_and_nobody_is_re_enrolled() {
     re_enroll("file:wrong.pin").fails_with(4).says("not re-enrolled").says("wrong");
     assert!(machine.listed_token("default").count_is_low(), "the wrong PIN was tried");
     assert!(wire.exchanges().is_empty(), "something was sent");
-    assert_eq!(user.shown("default"), before);
+    assert_eq!(user.keyset_info("default"), before);
     re_enroll("file:pin").ok().says("Re-enrolled");
-    assert_ne!(user.shown("default"), before);
+    assert_ne!(user.keyset_info("default"), before);
 }
 
 #[test]
@@ -250,18 +250,18 @@ fn a_forgotten_pin_is_reset_with_the_so_pin() {
     machine.write_secret("so.pin", "the-so-pin-8642");
     let agent = Agent::start(machine, &[]);
     let enroll = ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
-    through(machine, &[&enroll[..], &["--so-pin-source", "file:so.pin"]].concat()).ok();
+    run_through_agent(machine, &[&enroll[..], &["--so-pin-source", "file:so.pin"]].concat()).ok();
     let unblock = |so_pin: &str| {
-        through(machine, &["pin", "unblock", "--so-pin-source", so_pin, "--new-pin-source", "file:other.pin"])
+        run_through_agent(machine, &["pin", "unblock", "--so-pin-source", so_pin, "--new-pin-source", "file:other.pin"])
     };
     machine.write("message.txt", "a message\n");
-    let sign = |pin: &str| through(machine, &["sign", "message.txt", "--out", "x", "--pin-source", pin]);
+    let sign = |pin: &str| run_through_agent(machine, &["sign", "message.txt", "--out", "x", "--pin-source", pin]);
     unblock("file:wrong.pin").fails_with(4).says("SO PIN");
     sign("file:pin").ok();
     unblock("file:so.pin").ok().says("default");
     sign("file:pin").fails_with(4);
     sign("file:other.pin").ok();
-    through(machine, &["pin", "status"]).ok().says("default");
+    run_through_agent(machine, &["pin", "status"]).ok().says("default");
     assert!(agent.stop().success());
     user.signs_with("default", "other.pin");
 }
@@ -275,14 +275,14 @@ fn several_commands_at_once_take_turns() {
     let children: Vec<_> = (0..6)
         .map(|number| {
             let out = format!("signed{number}");
-            spawned(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", &out])
+            spawn_through_agent(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", &out])
         })
         .collect();
     for mut child in children {
         assert!(child.wait().unwrap().success(), "{}", agent.log());
     }
     for number in 0..6 {
-        through(machine, &["verify", &format!("signed{number}")]).ok().says(&user.email);
+        run_through_agent(machine, &["verify", &format!("signed{number}")]).ok().says(&user.email);
     }
 }
 
@@ -294,26 +294,26 @@ fn a_command_killed_at_its_prompt_costs_no_try_and_no_delay() {
     machine.write("message.txt", "a message\n");
     // A pipe as the PIN file: opening it blocks.
     machine.run("mkfifo", &["-m", "600", "asked"], b"").ok();
-    let killed = spawned(machine, &["sign", "message.txt", "--pin-source", "file:asked", "--out", "x"]);
+    let killed = spawn_through_agent(machine, &["sign", "message.txt", "--pin-source", "file:asked", "--out", "x"]);
     let nonblocking = OFlags::NONBLOCK.bits().try_into().unwrap();
     let _pipe = wait_for("the command asks for the PIN", || {
         OpenOptions::new().write(true).custom_flags(nonblocking).open(machine.file("asked")).ok()
     });
     kill(killed);
-    let mut next = spawned(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]);
+    let mut next = spawn_through_agent(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]);
     assert!(wait_for("the next one has its turn", || next.try_wait().unwrap()).success());
-    through(machine, &["keysets"]).ok().says("default");
+    run_through_agent(machine, &["keysets"]).ok().says("default");
 }
 
-/// A proxy that holds back a body of this kind until told otherwise, and then drops it.
-struct Holding {
+/// A proxy that holds back a body of this kind until it is released, and then drops it.
+struct HoldingProxy {
     proxy: Proxy,
     arrived: mpsc::Receiver<()>,
     holds: Arc<AtomicBool>,
 }
 
-impl Holding {
-    fn back(user: &TestUser, direction: Direction, is_meant: fn(&PkiBody) -> bool) -> Self {
+impl HoldingProxy {
+    fn start(user: &TestUser, direction: Direction, is_meant: fn(&PkiBody) -> bool) -> Self {
         let holds = Arc::new(AtomicBool::new(true));
         let (sender, arrived) = mpsc::channel();
         let on = Arc::clone(&holds);
@@ -346,14 +346,14 @@ fn an_enrollment_resumes_after_its_command_was_killed() {
         let machine = &user.machine;
         user.issue("the.letter");
         let agent = Agent::start(machine, &[]);
-        let wire = Holding::back(&user, direction, is_meant);
+        let wire = HoldingProxy::start(&user, direction, is_meant);
         let url = wire.proxy.url();
         let line =
             ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
         let line = [&line[..], &["--authority", &url]].concat();
 
         // Stopped where it would receive the result, then killed: the agent receives nothing more.
-        let mut child = spawned(machine, &line);
+        let mut child = spawn_through_agent(machine, &line);
         wire.arrived.recv_timeout(Duration::from_mins(1)).unwrap_or_else(|_| {
             panic!("place {number} was not reached: {:?}\n{}", child.try_wait(), agent.log());
         });
@@ -362,11 +362,11 @@ fn an_enrollment_resumes_after_its_command_was_killed() {
         let wrong = [&line[..7], &["file:wrong.pin", "--authority", &url]].concat();
         if number > 0 {
             // The created token already has its PIN; another PIN is wrong.
-            through(machine, &wrong).fails_with(4);
+            run_through_agent(machine, &wrong).fails_with(4);
         }
-        through(machine, &line).ok();
+        run_through_agent(machine, &line).ok();
         assert!(agent.stop().success());
-        machine.holds_one_keyset("default", TestUser::PIN, 1);
+        machine.assert_one_keyset("default", TestUser::PIN, 1);
         assert_eq!(machine.object_files().len(), 1, "tokens, at place {number}");
         user.signs_with("default", "pin");
         user.enroll_new("the.letter", "other").fails_with(5).says("used");
@@ -382,11 +382,11 @@ fn enrollment_resumes_after_an_agent_crash() {
     user.machine.set_environment("TOKENKEEP_CRASH_AT", "");
     let machine = &user.machine;
     let line = ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
-    through(machine, &line).fails_with(1).says("cannot enroll: the agent exited").says("again");
+    run_through_agent(machine, &line).fails_with(1).says("cannot enroll: the agent exited").says("again");
     // The supervisor starts another worker, which sends the stored request.
-    wait_for("the enrollment is finished", || (through(machine, &line).code() == 0).then_some(()));
+    wait_for("the enrollment is finished", || (run_through_agent(machine, &line).code() == 0).then_some(()));
     assert!(agent.stop().success());
-    machine.holds_one_keyset("default", TestUser::PIN, 1);
+    machine.assert_one_keyset("default", TestUser::PIN, 1);
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn without_the_agent_a_command_names_the_owner_of_the_token() {
     machine.write("message.txt", "a message\n");
     let agent = Agent::start(machine, &[]);
     let sign = ["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"];
-    through(machine, &sign).ok();
+    run_through_agent(machine, &sign).ok();
     // The process that `agent status` names, too.
     let holder = format!("the agent (process {})", agent.id());
     machine.tokenkeep(&["agent", "status"]).ok().says(&format!("(process {})", agent.id()));

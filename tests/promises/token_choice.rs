@@ -17,7 +17,7 @@ fn an_absent_token_is_reported_as_absent() {
     let user = TestUser::new();
     user.issue("the.letter");
     user.machine.make_token("some other", TestUser::PIN);
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let url = wire.url();
     for token in ["nowhere", "0123456789abcdef", "pkcs11:token=nowhere", "pkcs11:serial=0123456789abcdef"] {
         let more = ["--pin-source", "file:no-such-file", "--authority", &url];
@@ -35,7 +35,7 @@ fn two_tokens_of_one_label_are_refused_naming_both_serials() {
     let one = user.machine.make_token("twin", TestUser::PIN);
     let other = user.machine.make_token("twin", TestUser::OTHER_PIN);
     assert_ne!(one.serial, other.serial);
-    let wire = user.wire();
+    let wire = user.start_proxy();
     for token in ["twin", "pkcs11:token=twin"] {
         let more = ["--pin-source", "file:no-such-file", "--authority", &wire.url()];
         enroll_on(&user, token, &more).fails_with(5).says(&one.serial).says(&other.serial);
@@ -71,7 +71,7 @@ fn a_token_marked_as_an_authoritys_is_never_chosen() {
     let object = ["--type", "data", "--application-label", "tokenkeep-authority", "--label", "authority"];
     let file = ["--write-object", mark.to_str().unwrap()];
     user.machine.run("pkcs11-tool", &[&written[..], &object, &file].concat(), b"").ok();
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let more = ["--pin-source", "file:no-such-file", "--authority", &wire.url()];
     enroll_on(&user, "an office", &more).fails_with(5).says("belongs to an authority").says(&token.serial);
     assert!(wire.exchanges().is_empty(), "something was sent");
