@@ -175,11 +175,11 @@ fn a_socket_that_another_program_listens_on_is_never_taken_over() {
     machine.tokenkeep(&["agent", "log-off"]).fails_with(3).says("cannot find a running agent");
     Agent::start(&machine, &[]).stop();
     let path = machine.file("runtime/tokenkeep/agent/ssh.sock");
-    let theirs = UnixListener::bind(&path).unwrap();
+    let foreign_listener = UnixListener::bind(&path).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     fail_to_start(&machine, &[]).fails_with(1).says("another program listens on it");
     let mut stream = UnixStream::connect(&path).unwrap();
-    drop(theirs);
+    drop(foreign_listener);
     assert!(stream.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
 }
 

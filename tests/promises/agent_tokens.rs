@@ -240,8 +240,9 @@ fn a_token_in_use_names_its_owner_and_is_found_when_released() {
     terminal.expect("PIN");
     prompted.start("");
     assert!(!offers(&prompted, "x"));
-    let said = wait_for("the holder is named", || Some(prompted.agent().log()).filter(|log| log.contains("in use by")));
-    assert!(said.contains("tokenkeep"), "{said}");
+    let output =
+        wait_for("the holder is named", || Some(prompted.agent().log()).filter(|log| log.contains("in use by")));
+    assert!(output.contains("tokenkeep"), "{output}");
     terminal.type_line(PIN);
     assert_eq!(terminal.finish().0, 0);
     wait_for("the token is seen", || offers(&prompted, "x").then_some(()));
@@ -299,8 +300,8 @@ fn a_reinitialized_token_keeps_neither_session_nor_keys() {
     prompted.start("");
     prompted.set_answers(&[PIN]);
     assert!(prompted.signs("x", "before"));
-    let anew = ["--init-token", "--token", "x", "--label", "another", "--so-pin", "so-pin-1234", "--pin", PIN];
-    prompted.user.machine.run("softhsm2-util", &anew, b"").ok();
+    let reinitialize = ["--init-token", "--token", "x", "--label", "another", "--so-pin", "so-pin-1234", "--pin", PIN];
+    prompted.user.machine.run("softhsm2-util", &reinitialize, b"").ok();
     wait_for("it is noticed", || (!offers(&prompted, "x")).then_some(()));
     assert!(!prompted.signs("x", "afterwards"));
     assert_eq!(prompted.question_kinds(), ["pin"], "a PIN was asked for in vain");
@@ -318,8 +319,8 @@ fn a_token_reinitialized_with_its_old_name_keeps_nothing() {
         assert!(prompted.signs("x", "before") && prompted.signs("other", "before"));
         prompted.questions();
         let before = prompted.user.machine.listed_token("x");
-        let anew = ["--init-token", "--token", "x", "--label", "x", "--so-pin", "so-pin-1234", "--pin", pin];
-        prompted.user.machine.run("softhsm2-util", &anew, b"").ok();
+        let reinitialize = ["--init-token", "--token", "x", "--label", "x", "--so-pin", "so-pin-1234", "--pin", pin];
+        prompted.user.machine.run("softhsm2-util", &reinitialize, b"").ok();
         assert_eq!(prompted.user.machine.listed_token("x").serial, before.serial, "it is to look as it did");
         wait_for("it is noticed", || (!offers(&prompted, "x")).then_some(()));
         let log = prompted.agent().log();

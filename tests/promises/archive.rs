@@ -44,12 +44,12 @@ impl TheftScenario {
     /// same letter is still valid.
     #[track_caller]
     fn assert_nothing_delivered(&self, sql: &str) {
-        let said = Authority::log(&self.deployment.machine).len();
+        let logged_before = Authority::log(&self.deployment.machine).len();
         self.modify_database(sql);
         let before = self.tokens();
         let output = self.deployment.enroll_new("recovery.letter", "stolen", "pin1").fails_with(5).says("not enrolled");
         // The log names the problem to the authority's operator; the client learns nothing.
-        let log = Authority::log(&self.deployment.machine)[said..].to_owned();
+        let log = Authority::log(&self.deployment.machine)[logged_before..].to_owned();
         assert!(log.contains("cannot trust the record of"), "{sql}\n{log}");
         output.does_not_say("archive").does_not_say("MAC");
         assert_eq!(self.tokens(), before, "{sql}");
@@ -123,10 +123,10 @@ fn a_changed_archive_record_is_noticed_and_not_delivered() {
     scenario.assert_nothing_delivered(&format!("DELETE FROM key_archive WHERE {OF_THIEF}"));
     // The MAC also covers the user of the letter: a thief's letter cannot become the victim's.
     let letter = "UPDATE temporary_keys SET user_id = (SELECT id FROM of_victim) WHERE state IN ('unused', 'claimed')";
-    let said = Authority::log(&scenario.deployment.machine).len();
+    let logged_before = Authority::log(&scenario.deployment.machine).len();
     scenario.modify_database(letter);
     scenario.deployment.enroll_new("recovery.letter", "stolen", "pin1").fails_with(5);
-    let log = Authority::log(&scenario.deployment.machine)[said..].to_owned();
+    let log = Authority::log(&scenario.deployment.machine)[logged_before..].to_owned();
     assert!(log.contains("not authenticated"), "{log}");
     scenario.modify_database(
         "UPDATE temporary_keys SET user_id = (SELECT id FROM of_thief) WHERE state IN ('unused', 'claimed')",

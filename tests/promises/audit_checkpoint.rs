@@ -230,11 +230,11 @@ fn an_index_without_a_checkpoint_works() {
     };
     let kept = order(&deployment, &json!("take the checkpoint out"));
     assert_eq!(kept["sequence"], entries(&deployment), "{kept}");
-    assert_eq!(order(&deployment, &json!("look")), Value::Null);
+    assert_eq!(order(&deployment, &json!("read")), Value::Null);
     truncate_log(&mut deployment, 1);
     // An entry that no checkpoint covers can be removed undetected.
     list(&deployment).ok().does_not_say("truncated");
-    assert_eq!(order(&deployment, &json!("look"))["sequence"], entries(&deployment));
+    assert_eq!(order(&deployment, &json!("read"))["sequence"], entries(&deployment));
     truncate_log(&mut deployment, 1);
     assert_alarm(list(&deployment));
 }
@@ -249,7 +249,7 @@ fn run_as_index_editor() -> bool {
         let data = unlock.token().data_objects("tokenkeep keyset", true).unwrap().remove(0);
         let mut index: Value = serde_json::from_slice(&data.value).unwrap();
         let kept = index["audit"].clone();
-        if order.input != "look" {
+        if order.input != "read" {
             index.as_object_mut().unwrap().remove("audit").unwrap();
             let ceremony = unlock.begin_enrollment();
             ceremony.put_data("tokenkeep keyset", &data.label, index.to_string().as_bytes(), true).unwrap();

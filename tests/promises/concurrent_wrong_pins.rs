@@ -104,8 +104,8 @@ fn the_agent_sees_the_tries_of_another_program() {
     spend_tries_elsewhere(&user, 9);
     // A person who reads the state sees it, too.
     for command in [&["pin", "status", "--json"][..], &["tokens", "--json"]] {
-        let said = user.tokenkeep(command).ok().json();
-        assert_eq!(said[0]["pin_state"], "final-try", "{command:?}: {said}");
+        let output = user.tokenkeep(command).ok().json();
+        assert_eq!(output[0]["pin_state"], "final-try", "{command:?}: {output}");
     }
     // Nobody can be warned: the last try is not spent, whatever the PIN.
     sign(&user, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
@@ -128,8 +128,8 @@ fn a_module_worker_sees_the_tries_of_another_program_too() {
     sign(&user, "pin").ok();
     spend_tries_elsewhere(&user, 9);
     for command in [&["tokens", "--json"][..], &["pin", "status", "--json"]] {
-        let said = user.tokenkeep(command).ok().json();
-        assert_eq!(said[0]["pin_state"], "final-try", "{command:?}: {said}");
+        let output = user.tokenkeep(command).ok().json();
+        assert_eq!(output[0]["pin_state"], "final-try", "{command:?}: {output}");
     }
     sign(&user, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
 }

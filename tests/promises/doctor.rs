@@ -228,11 +228,11 @@ fn socket_permissions_are_repaired_while_the_agent_runs() {
     machine.tokenkeep(&["agent", "status"]).ok().says(&format!("process {}", agent.id()));
 
     for (endpoint, socket) in [("ssh", agent.ssh_socket()), ("api", agent.api_socket())] {
-        let aside = socket.with_extension("aside");
-        fs::rename(&socket, &aside).unwrap();
+        let moved = socket.with_extension("aside");
+        fs::rename(&socket, &moved).unwrap();
         let what = format!("the agent runs (process {}), but its {endpoint} socket", agent.id());
         assert_finding(&machine, "agent", &what, "tokenkeep agent stop");
-        fs::rename(&aside, &socket).unwrap();
+        fs::rename(&moved, &socket).unwrap();
         assert!(findings(&machine).0);
     }
     for socket in [agent.ssh_socket(), agent.api_socket()] {

@@ -51,6 +51,6 @@ fn an_unsigned_statement_gets_an_unsigned_refusal() {
     let header = "content-type: application/pkcs7-mime";
     let curl = ["-sSk", "--noproxy", "*", "-w", " %{http_code}", "-H", header, "--data-binary", "hello", &url];
     let output = user.machine.run("curl", &curl, b"").ok();
-    let said = output.out();
-    assert!(said.ends_with(" 403") && said.starts_with("cannot ") && said.len() < 200, "{said}");
+    let result = output.out();
+    assert!(result.ends_with(" 403") && result.starts_with("cannot ") && result.len() < 200, "{result}");
 }

@@ -55,8 +55,8 @@ fn an_uncheckable_signature_is_not_called_wrong() {
         ("-algorithm EC -pkeyopt ec_paramgen_curve:brainpoolP256r1", "", "brainpoolP256r1"),
     ] {
         sign(&machine, key, options);
-        let said = verify(&machine, &["ca.pem"]).fails_with(8).says("cannot be checked").says(why);
-        said.does_not_say("wrong");
+        let output = verify(&machine, &["ca.pem"]).fails_with(8).says("cannot be checked").says(why);
+        output.does_not_say("wrong");
     }
     // Git shows E, not B.
     let detached = ["cms", "-sign", "-binary", "-in", "message.txt", "-signer", "a.pem", "-inkey", "a.key"];
@@ -114,17 +114,17 @@ fn git_learns_of_the_worst_signer_only_and_of_no_other_text() {
     let mut changed = machine.read("two.p7s");
     *changed.last_mut().unwrap() ^= 1;
     machine.write("changed.p7s", &changed);
-    let said = git("changed.p7s").fails_with(8);
-    assert_eq!((lines(&said, "GOODSIG"), lines(&said, "BADSIG")), (0, 1));
+    let result = git("changed.p7s").fails_with(8);
+    assert_eq!((lines(&result, "GOODSIG"), lines(&result, "BADSIG")), (0, 1));
     let beside = machine.read_text("two.pem") + "Signed by the boss.\n";
     machine.write("beside.pem", beside);
-    let said = git("beside.pem").fails_with(8).says("text after the PEM block");
-    assert_eq!((lines(&said, "GOODSIG"), lines(&said, "ERRSIG")), (0, 1));
+    let result = git("beside.pem").fails_with(8).says("text after the PEM block");
+    assert_eq!((lines(&result, "GOODSIG"), lines(&result, "ERRSIG")), (0, 1));
     // Header lines in the PEM block are not signed.
     let commented = machine.read_text("two.pem").replacen("-----\n", "-----\nComment: Signed by the boss.\n\n", 1);
     machine.write("commented.pem", commented);
-    let said = git("commented.pem").fails_with(8).says("header lines in the PEM block");
-    assert_eq!((lines(&said, "GOODSIG"), lines(&said, "ERRSIG")), (0, 1));
+    let result = git("commented.pem").fails_with(8).says("header lines in the PEM block");
+    assert_eq!((lines(&result, "GOODSIG"), lines(&result, "ERRSIG")), (0, 1));
     machine
         .tokenkeep(&["verify", "commented.pem", "--content", "message.txt", "--ca", "ca.pem"])
         .ok()
@@ -171,8 +171,8 @@ fn the_clock_is_suspected_for_a_future_certificate() {
                 -extensions mail -startdate 20400101000000Z -enddate 20410101000000Z -out a.pem && openssl cms -sign \
                 -binary -nodetach -in message.txt -signer a.pem -inkey a.key -outform DER -out message.p7m";
     machine.shell(line).ok();
-    let said = verify(&machine, &["ca.pem"]).fails_with(8);
-    said.says("not valid before 2040-01-01T00:00:00Z, and by this machine's clock, which may be wrong, it is 20");
+    let output = verify(&machine, &["ca.pem"]).fails_with(8);
+    output.says("not valid before 2040-01-01T00:00:00Z, and by this machine's clock, which may be wrong, it is 20");
 }
 
 #[test]

@@ -54,13 +54,13 @@ fn recovery_delivers_the_whole_history_not_only_the_newest() {
     }
 
     // Recovered again on another machine: the same keys, and no new one.
-    let elsewhere = TestUser::new();
-    let path = elsewhere.machine.file("again.letter").display().to_string();
+    let other_machine_user = TestUser::new();
+    let path = other_machine_user.machine.file("again.letter").display().to_string();
     user.authority.admin(&["recover", &user.email, "--letter-out", &path]).ok();
-    elsewhere.enroll_new("again.letter", "third").ok();
-    assert_eq!(keys(&elsewhere, "third", TestUser::PIN), (1, 3));
-    elsewhere.machine.write("1.p7m", user.machine.read("1.p7m"));
-    assert_eq!(elsewhere.decrypt("third", "pin", "1.p7m"), "under key 1\n");
+    other_machine_user.enroll_new("again.letter", "third").ok();
+    assert_eq!(keys(&other_machine_user, "third", TestUser::PIN), (1, 3));
+    other_machine_user.machine.write("1.p7m", user.machine.read("1.p7m"));
+    assert_eq!(other_machine_user.decrypt("third", "pin", "1.p7m"), "under key 1\n");
 }
 
 #[test]

@@ -246,11 +246,11 @@ fn git_without_a_terminal_uses_the_agents_prompter() {
     assert_eq!(question.matches("---").count(), 1, "{question}");
 
     let head = committer.git_output(&["rev-parse", "HEAD"]);
-    let refused = |tries: usize, said: &str| {
+    let refused = |tries: usize, result: &str| {
         faulty.reset_calls();
         let output = committer.commit_without_terminal("refused");
         assert_ne!(output.code(), 0, "{output}");
-        output.says(said);
+        output.says(result);
         assert_eq!((faulty.calls().len(), faulty.wrong_tries()), (tries, tries), "{:#?}", faulty.calls());
         assert_eq!(committer.git_output(&["rev-parse", "HEAD"]), head, "something was committed");
     };

@@ -16,11 +16,11 @@ const APPLICATION: &str = "tokenkeep keyset";
 #[test]
 fn a_keyset_record_of_a_newer_version_is_refused() {
     const TEST: &str = "newer_versions::a_keyset_record_of_a_newer_version_is_refused";
-    let acted = ChildTask::run_in_child(|order| {
-        let module = Module::load(Path::new(&order.module)).unwrap();
-        let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
+    let is_child = ChildTask::run_in_child(|task| {
+        let module = Module::load(Path::new(&task.module)).unwrap();
+        let info = module.tokens().unwrap().into_iter().find(|info| info.label == task.token).unwrap();
         let ceremony =
-            module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap().begin_enrollment();
+            module.open(&info).unwrap().unlock(Pin::new(task.pin.clone()).unwrap()).unwrap().begin_enrollment();
         for private in [false, true] {
             let data = ceremony.data_objects(APPLICATION, private).unwrap().remove(0);
             let mut record: Value = serde_json::from_slice(&data.value).unwrap();
@@ -30,7 +30,7 @@ fn a_keyset_record_of_a_newer_version_is_refused() {
         }
         json!({})
     });
-    if acted {
+    if is_child {
         return;
     }
     let user = TestUser::enrolled();

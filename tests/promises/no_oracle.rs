@@ -9,10 +9,10 @@ const ENCRYPTED_KEY: &[u8] = &[0x04, 0x82, 0x01, 0x00];
 
 /// Exit code and output for the message with one byte changed.
 fn decrypt_changed(user: &TestUser, message: &[u8], place: usize) -> (i32, String, String) {
-    let mut bent = message.to_vec();
-    bent[place] ^= 1;
-    user.machine.write("bent.p7m", bent);
-    let output = user.tokenkeep(&["decrypt", "--pin-source", "file:pin", "--in", "bent.p7m", "--out", "-"]);
+    let mut changed = message.to_vec();
+    changed[place] ^= 1;
+    user.machine.write("changed.p7m", changed);
+    let output = user.tokenkeep(&["decrypt", "--pin-source", "file:pin", "--in", "changed.p7m", "--out", "-"]);
     (output.code(), output.err(), output.out())
 }
 
@@ -29,7 +29,7 @@ fn a_decryption_failure_does_not_reveal_its_cause() {
         let not_opened = |places: [usize; 3]| {
             let results: Vec<_> = places.into_iter().map(|place| decrypt_changed(&user, &message, place)).collect();
             let failed = results.into_iter().find(|(code, ..)| *code != 0);
-            failed.expect("a message that was bent is read")
+            failed.expect("a changed message is decrypted")
         };
         let wrong_key = not_opened([key + 1, key + 100, key + 255]);
         let wrong_content = not_opened([message.len() - 1, message.len() - 2, message.len() - 16]);

@@ -86,11 +86,11 @@ fn on_a_full_disk_an_enrollment_works_or_the_letter_stays_good() {
             echo text | tokenkeep sign --keyset k$room --pin-source file:pin > signed.p7m || echo "BROKEN $room"
             rm -rf tokens/* runtime/tokenkeep
         done"#;
-    let said = user.machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", script], b"");
-    assert!(!said.out().contains("LOST") && !said.out().contains("BROKEN"), "{said}");
+    let result = user.machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", script], b"");
+    assert!(!result.out().contains("LOST") && !result.out().contains("BROKEN"), "{result}");
     let refused: Vec<String> =
-        said.out().lines().filter(|line| line.starts_with("refused")).map(str::to_owned).collect();
-    assert!(refused.len() >= 2, "{said}");
+        result.out().lines().filter(|line| line.starts_with("refused")).map(str::to_owned).collect();
+    assert!(refused.len() >= 2, "{result}");
     for line in refused {
         assert!(line.contains("KiB free") && line.contains(", mode "), "{line}");
     }
@@ -119,9 +119,9 @@ fn an_init_on_a_full_disk_succeeds_or_can_be_continued() {
             rm -rf tokens/* state admin.letter runtime/tokenkeep
         done"#;
     let script = script.replace("INIT", &Authority::INIT.join(" "));
-    let said = machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", &script], b"");
+    let result = machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", &script], b"");
     for word in ["LETTER", "LOST", "BROKEN"] {
-        assert!(!said.out().contains(word), "{said}");
+        assert!(!result.out().contains(word), "{result}");
     }
-    assert!(said.out().lines().filter(|line| line.starts_with("refused")).count() >= 2, "{said}");
+    assert!(result.out().lines().filter(|line| line.starts_with("refused")).count() >= 2, "{result}");
 }

@@ -142,8 +142,8 @@ fn fifty_clients_waiting_behind_one_wrong_pin_cost_one_try() {
     let (agent, faulty) = agent_with_pin_file(&mut user.machine, "wrong.pin");
     // The person waits until all fifty requests have arrived.
     let prompter = user.machine.read_text("bin/prompter");
-    let go = user.machine.file("go");
-    let waits = format!("#!/bin/sh\nwhile [ ! -e {} ]; do sleep 0.05; done\n", go.display());
+    let release = user.machine.file("go");
+    let waits = format!("#!/bin/sh\nwhile [ ! -e {} ]; do sleep 0.05; done\n", release.display());
     user.machine.write("bin/prompter", prompter.replacen("#!/bin/sh\n", &waits, 1));
     let (data, blob) = ssh_login_data(&agent, "low");
     faulty.reset_calls();
@@ -164,7 +164,7 @@ fn fifty_clients_waiting_behind_one_wrong_pin_cost_one_try() {
         // All but the request with the open prompt sleep in the queue: the worker uses no processor
         // time.
         wait_until_idle(agent.worker());
-        std::fs::write(&go, "").unwrap();
+        std::fs::write(&release, "").unwrap();
         for client in clients {
             assert_eq!(client.join().unwrap(), None, "signed with a wrong PIN");
         }
@@ -192,7 +192,7 @@ fn wait_until_idle(id: u32) {
         (fields[12].clone(), fields[13].clone())
     };
     let mut last = (used(), std::time::Instant::now());
-    wait_for("the worker rests", || {
+    wait_for("the worker is idle", || {
         let now = used();
         if now != last.0 {
             last = (now, std::time::Instant::now());

@@ -89,8 +89,8 @@ fn an_agent_shows_and_unblocks_the_pins_of_its_token() {
     let agent = Agent::start(machine, &[]);
     user.signs_with("default", "pin");
     assert_pin_states(&user, "ok", "ok");
-    let apart = [&UNBLOCK[..], &["--no-agent"]].concat();
-    user.tokenkeep(&apart).fails_with(1).says(&format!("the agent (process {})", agent.id()));
+    let without_agent = [&UNBLOCK[..], &["--no-agent"]].concat();
+    user.tokenkeep(&without_agent).fails_with(1).says(&format!("the agent (process {})", agent.id()));
     user.signs_with("default", "pin");
     user.tokenkeep(&UNBLOCK).ok();
     user.signs_with("default", "other.pin");

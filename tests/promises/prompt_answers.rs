@@ -210,17 +210,17 @@ fn a_person_may_decline_the_last_try_after_a_warning() {
         assert!(!user.machine.pin_is_right("default", TestUser::WRONG_PIN));
     }
     assert_eq!(pin_state(&user.machine), "final-try");
-    let a_command_told = |machine: &Machine, answer: &str, said: &str| {
+    let answer_at_command = |machine: &Machine, answer: &str, output: &str| {
         machine.write("mail", "mail\n");
         let mut terminal = Terminal::tokenkeep(machine, &["sign", "--in", "mail", "--out", "mail.p7m"]);
         let _ = terminal.expect("the next wrong PIN locks it. Continue?").type_line(answer);
         let (code, shown) = terminal.finish();
-        assert!(code == 4 && shown.contains(said), "{code} {shown}");
+        assert!(code == 4 && shown.contains(output), "{code} {shown}");
     };
-    a_command_told(&user.machine, "n", "declined at the prompt; nothing was done with");
+    answer_at_command(&user.machine, "n", "declined at the prompt; nothing was done with");
     let _agent = start_agent(&mut user, &format!("askpass:{program}"), &[]);
     let machine = &user.machine;
-    a_command_told(machine, "n", "declined at the prompt; nothing was done with");
+    answer_at_command(machine, "n", "declined at the prompt; nothing was done with");
     sign(machine, "git").fails_with(255).says("refused");
     assert_contains_all(&questions(machine), &["confirm|", "ssh-keygen", "The next wrong PIN locks this token."]);
     assert_eq!(questions(machine).matches("---").count(), 1, "the PIN is not asked for after a no");

@@ -28,13 +28,13 @@ use crate::support::shared_authority::TestUser;
 /// A machine on which everything logs at trace level, and the collected output.
 struct TracedMachine {
     deployment: Deployment,
-    said: Vec<Output>,
+    outputs: Vec<Output>,
 }
 
 impl TracedMachine {
     /// Collects a command's output.
     fn collect(&mut self, output: Output) -> Output {
-        self.said.push(output.clone());
+        self.outputs.push(output.clone());
         output
     }
 
@@ -55,8 +55,8 @@ impl TracedMachine {
         let kept = files(machine.path()).into_iter().filter(|path| !is_allowed(path));
         let mut searched: Vec<(String, Vec<u8>)> =
             kept.filter_map(|path| Some((path.display().to_string(), fs::read(path).ok()?))).collect();
-        for said in &self.said {
-            searched.push((said.to_string(), [&said.stdout[..], b"\n", &said.stderr].concat()));
+        for output in &self.outputs {
+            searched.push((output.to_string(), [&output.stdout[..], b"\n", &output.stderr].concat()));
         }
         let search = Search::new(secrets);
         let found = searched.iter().flat_map(|(place, content)| {
@@ -90,7 +90,7 @@ fn no_secret_in_database_wal_state_or_logs_after_a_workflow() {
     // The search looks for the parts of an RSA key.
     Authority::restrict_key_kind(&machine, "encryption", "rsa-2048");
     authority.serve(&machine);
-    let mut traced = TracedMachine { deployment: Deployment { authority, machine }, said: Vec::new() };
+    let mut traced = TracedMachine { deployment: Deployment { authority, machine }, outputs: Vec::new() };
 
     // The whole workflow. The user's client dies between the reply and its installation, and
     // resumes later.
@@ -101,7 +101,7 @@ fn no_secret_in_database_wal_state_or_logs_after_a_workflow() {
     let shown = traced.admin(&[&issue[..], &["--json"]].concat(), "user.letter").ok();
     // This answer must contain the key.
     let key = shown.json()["temporary_key"].as_str().unwrap().to_owned();
-    traced.said.last_mut().unwrap().stdout.clear();
+    traced.outputs.last_mut().unwrap().stdout.clear();
 
     let wire = Proxy::forwarding(&traced.deployment.authority.http_address());
     let (url, first) = (wire.url(), enroll("user.letter", "default", "file:pin1"));
@@ -235,21 +235,21 @@ fn read_delivered_key(intruder: &OtherProgram) -> Value {
 
 #[test]
 fn no_core_dumps() {
-    let somebody = TestUser::with_keyset();
+    let user = TestUser::with_keyset();
     // Waits for the content to sign.
     let line = "ulimit -c unlimited; exec tokenkeep sign --keyset default --pin-source file:pin --out signed.p7m";
-    let dumped = abort_and_check_core(&somebody.machine, line, |id| {
+    let dumped = abort_and_check_core(&user.machine, line, |id| {
         let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap_or_default();
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
         core.split_whitespace().skip(4).take(2).eq(["0", "0"])
     });
     assert!(!dumped, "it dumped its core");
     // If this machine dumps cores at all, another program's is dumped under the same limit.
-    let dumps = abort_and_check_core(&somebody.machine, "ulimit -c unlimited; exec cat", |id| {
+    let dumps = abort_and_check_core(&user.machine, "ulimit -c unlimited; exec cat", |id| {
         fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.trim() == "cat")
     });
     println!("cores are dumped here: {dumps}");
-    let cores: Vec<_> = files(somebody.machine.path()).into_iter().filter(|path| path.ends_with("core")).collect();
+    let cores: Vec<_> = files(user.machine.path()).into_iter().filter(|path| path.ends_with("core")).collect();
     assert!(dumps || cores.is_empty(), "{cores:?}");
 }
 

@@ -44,8 +44,8 @@ fn a_mail_is_accepted_from_its_signer_only() {
             format!("From: \"Some, Body\" (mallory@example.net) <{}>\n", email.to_uppercase()),
             format!("From mallory@example.net Mon Nov 30 14:28:44 2026\nSubject : J\u{fc}rgen\nFrom : {email}\n"),
         ] {
-            let said = verify(prepend_lines(&user, &from, form), &[]).ok();
-            said.says("(not signed)").says("the contract is signed");
+            let output = verify(prepend_lines(&user, &from, form), &[]).ok();
+            output.says("(not signed)").says("the contract is signed");
         }
         for from in [
             "From: mallory@example.net\n".to_owned(),
@@ -108,8 +108,8 @@ fn a_quoted_message_is_not_taken_for_the_mail() {
     let footer = b"\n--list\nContent-Type: text/plain\n\nPay here.\n--list--\n";
     let mixed = [list.as_bytes(), &user.machine.read("mail"), footer].concat();
     user.machine.write("mixed", mixed);
-    let said = tokenkeep(&["verify", "mixed"]).ok().says("the contract is signed").says("a text/plain part");
-    said.does_not_say("Pay here");
+    let output = tokenkeep(&["verify", "mixed"]).ok().says("the contract is signed").says("a text/plain part");
+    output.does_not_say("Pay here");
 }
 
 /// Encrypts the file to the user as it is, in a mail that begins with these lines.
@@ -130,8 +130,8 @@ fn decrypt_reports_the_inner_signer() {
     let decrypt = |file: &str, more: &[&str]| {
         user.tokenkeep(&[&["decrypt", file, "--pin-source", "file:pin"][..], more].concat())
     };
-    let said = decrypt(made("mail", &format!("From: {email}\n")), &[]).ok().says("Inside the encryption: Signed by");
-    said.says(&email).says("the contract is signed").does_not_say("Not integrity-protected");
+    let output = decrypt(made("mail", &format!("From: {email}\n")), &[]).ok().says("Inside the encryption: Signed by");
+    output.says(&email).says("the contract is signed").does_not_say("Not integrity-protected");
     let mallory = made("mail", "From: mallory@example.net\n");
     decrypt(mallory, &[]).fails_with(8).says("from mallory@example.net").says("the contract is signed");
     decrypt(mallory, &["--any-sender"]).ok().says("the contract is signed");
@@ -164,8 +164,8 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         format!("Content-Type: application/octet-stream; name=x\n{base64}\n\n{encoded}"),
         format!("Please pay.\n{pem}"),
     ] {
-        let said = decrypt(quoting.as_bytes(), &from).ok().says("Not integrity-protected");
-        said.does_not_say("Signed by").does_not_say("Inside the encryption");
+        let output = decrypt(quoting.as_bytes(), &from).ok().says("Not integrity-protected");
+        output.does_not_say("Signed by").does_not_say("Inside the encryption");
     }
     // Unsigned parts are reported, wherever they are around the signed part.
     let boundary = format!("--{}", mail.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap());
@@ -185,8 +185,8 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         (list("", "").replace("--L\n", "--L\nSubject: Pay\n"), "the header field Subject of the part"),
         (pem.replacen("-----\n", "-----\nComment: Please pay.\n\n", 1), "header lines in the PEM block"),
     ] {
-        let said = decrypt(inside.as_bytes(), &from).ok().says("Inside the encryption: Signed by");
-        said.says("Not integrity-protected").says(what);
+        let output = decrypt(inside.as_bytes(), &from).ok().says("Inside the encryption: Signed by");
+        output.says("Not integrity-protected").says(what);
         user.machine.write("signed", &inside);
         let verified = user.tokenkeep(&["verify", "signed"]).ok();
         if !what.contains("of the message") {
@@ -208,8 +208,8 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         let line = format!("tokenkeep encrypt {options} {file} --out encrypted");
         user.machine.shell(&line).ok();
         let file = prepend_lines(&user, &from, "encrypted");
-        let said = user.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).ok();
-        said.says("Inside the encryption: Signed by");
+        let output = user.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).ok();
+        output.says("Inside the encryption: Signed by");
     }
 }
 
@@ -273,6 +273,6 @@ fn verify_reports_that_a_statement_is_not_mail() {
     let statement = user.machine.file("statement").display().to_string();
     let issue = ["issue", "someone.else@example.org", "--name", "Else, Someone", "--statement-out", &statement];
     user.authority.admin(&issue).ok();
-    let said = user.tokenkeep(&["verify", "statement", "--out", "x"]);
-    said.says("This is not mail: it is an administrator's command");
+    let output = user.tokenkeep(&["verify", "statement", "--out", "x"]);
+    output.says("This is not mail: it is an administrator's command");
 }

@@ -168,9 +168,9 @@ fn an_invalid_statement_file_is_refused() {
     deployment.machine.run("curl", &[&curl[..], &body].concat(), b"").ok();
     open(&deployment, "online.response", "one.statement", &[]).fails_with(5).says("made for file transport");
 
-    let make_expired_statement = ["--exact", "statement_files::make_expired_statement", "--test-threads", "1"];
+    let arguments = ["--exact", "statement_files::make_expired_statement", "--test-threads", "1"];
     let mut command = deployment.machine.command(std::env::current_exe().unwrap());
-    let signed = command.args(make_expired_statement).env(EXPIRED, "expired.statement").output().unwrap();
+    let signed = command.args(arguments).env(EXPIRED, "expired.statement").output().unwrap();
     assert!(deployment.machine.file("expired.statement").exists(), "{}", String::from_utf8_lossy(&signed.stdout));
     answer(&deployment, "expired.statement", "expired.response", "file:no-such-file").ok().says("valid until");
     open(&deployment, "expired.response", "expired.statement", &[]).fails_with(5).says("valid until");

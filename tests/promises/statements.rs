@@ -149,11 +149,11 @@ fn only_its_administrator_reads_a_letter_over_the_network() {
 
     // The letter is not encrypted to another person's certificate, although an administrator signed
     // that.
-    let mut elsewhere = scene.statement(issue("posted@example.org"));
+    let mut altered = scene.statement(issue("posted@example.org"));
     let users = Certificate::from_der(&scene.transport.search_certificates("user@example.org").unwrap()[0]).unwrap();
-    elsewhere["encryption_certificate"] = json!(users.fingerprint());
-    let elsewhere = scene.sign_statement(TEST, ADMINISTRATOR, &elsewhere);
-    scene.expect_refused(&elsewhere, "not a current encryption certificate");
+    altered["encryption_certificate"] = json!(users.fingerprint());
+    let altered = scene.sign_statement(TEST, ADMINISTRATOR, &altered);
+    scene.expect_refused(&altered, "not a current encryption certificate");
 }
 
 #[test]
@@ -234,9 +234,9 @@ fn a_statement_is_accepted_only_by_the_authority_it_names() {
         return;
     }
     let scene = Scene::get();
-    let mut elsewhere = scene.statement(AdminOperation::List);
-    elsewhere["authority"] = json!(Fingerprint::from_bytes([7; 32]));
-    scene.expect_refused(&scene.sign_statement(TEST, ADMINISTRATOR, &elsewhere), "another authority");
+    let mut altered = scene.statement(AdminOperation::List);
+    altered["authority"] = json!(Fingerprint::from_bytes([7; 32]));
+    scene.expect_refused(&scene.sign_statement(TEST, ADMINISTRATOR, &altered), "another authority");
 }
 
 #[test]

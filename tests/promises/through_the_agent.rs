@@ -156,7 +156,7 @@ fn prompts_and_refusals_have_the_same_words() {
         ("sign message.txt --pin-source file:pin --out x", 0),
         ("enroll --letter again.letter --pin-source file:wrong.pin", 4),
     ];
-    let said = |run: &dyn Fn(&[&str]) -> Output| -> Vec<(String, String)> {
+    let result = |run: &dyn Fn(&[&str]) -> Output| -> Vec<(String, String)> {
         lines
             .iter()
             .map(|(line, code)| {
@@ -168,10 +168,10 @@ fn prompts_and_refusals_have_the_same_words() {
             .collect()
     };
     let agent = Agent::start(machine, &[]);
-    let there = said(&|words| run_through_agent(machine, words));
+    let there = result(&|words| run_through_agent(machine, words));
     user.machine.tokenkeep(&["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]).ok();
     assert!(agent.stop().success());
-    let here = said(&|words| machine.tokenkeep(words));
+    let here = result(&|words| machine.tokenkeep(words));
     for (there, here) in there.iter().zip(&here) {
         assert_eq!(there, here, "through the agent, and without it");
     }
@@ -317,12 +317,13 @@ impl HoldingProxy {
         let holds = Arc::new(AtomicBool::new(true));
         let (sender, arrived) = mpsc::channel();
         let on = Arc::clone(&holds);
-        let proxy = Proxy::tampering(user.authority.http_address(), move |way, _, body| {
-            let meant = way == direction && PkiMessage::from_der(body).is_ok_and(|message| is_meant(message.body()));
+        let proxy = Proxy::tampering(user.authority.http_address(), move |body_direction, _, body| {
+            let meant =
+                body_direction == direction && PkiMessage::from_der(body).is_ok_and(|message| is_meant(message.body()));
             if meant && on.load(Ordering::SeqCst) {
                 let _ = sender.send(());
                 while on.load(Ordering::SeqCst) {
-                    std::thread::sleep(Duration::from_millis(5)); // until the test has killed who waits for it
+                    std::thread::sleep(Duration::from_millis(5)); // until the test has killed the waiting process
                 }
                 return ProxyAction::Swallow;
             }
@@ -401,14 +402,14 @@ fn without_the_agent_a_command_names_the_owner_of_the_token() {
     let holder = format!("the agent (process {})", agent.id());
     machine.tokenkeep(&["agent", "status"]).ok().says(&format!("(process {})", agent.id()));
     let module = machine.module().display().to_string();
-    for apart in [&["--no-agent"][..], &["--module", &module]] {
+    for without_agent in [&["--no-agent"][..], &["--module", &module]] {
         machine
-            .tokenkeep(&[&sign[..], &["--keyset", "default"], apart].concat())
+            .tokenkeep(&[&sign[..], &["--keyset", "default"], without_agent].concat())
             .fails_with(1)
             .says(&holder)
-            .says(&format!("`{}`", apart[0]))
+            .says(&format!("`{}`", without_agent[0]))
             .says("tokenkeep agent stop");
-        machine.tokenkeep(&[apart, &["keysets"]].concat()).ok().says(&holder);
+        machine.tokenkeep(&[without_agent, &["keysets"]].concat()).ok().says(&holder);
     }
     assert!(!machine.listed_token("default").count_is_low());
     assert!(agent.stop().success());

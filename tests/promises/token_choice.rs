@@ -136,10 +136,10 @@ fn a_label_that_is_not_utf_8_has_the_uri_of_other_programs() {
     assert!(uri.contains("token=Gr%FC%DFe"), "{uri}");
     // GnuTLS prints the same URI, and its URI selects the token here.
     let provider = ["--provider", user.machine.module().to_str().unwrap()];
-    let theirs = user.machine.run("p11tool", &[&provider[..], &["--list-token-urls"]].concat(), b"").ok().out();
-    let theirs = theirs.lines().find(|line| line.contains("SoftHSM")).unwrap();
-    assert!(theirs.contains("token=Gr%FC%DFe"), "{theirs}");
-    user.tokenkeep(&["pin", "status", theirs]).ok();
+    let foreign_uri = user.machine.run("p11tool", &[&provider[..], &["--list-token-urls"]].concat(), b"").ok().out();
+    let foreign_uri = foreign_uri.lines().find(|line| line.contains("SoftHSM")).unwrap();
+    assert!(foreign_uri.contains("token=Gr%FC%DFe"), "{foreign_uri}");
+    user.tokenkeep(&["pin", "status", foreign_uri]).ok();
     user.tokenkeep(&["pin", "status", uri]).ok();
     user.tokenkeep(&["pin", "status", "pkcs11:token=Gr%EF%BF%BD%EF%BF%BDe"]).fails_with(3);
 }
