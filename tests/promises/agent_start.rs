@@ -14,6 +14,7 @@ use crate::support::agent::{
 };
 use crate::support::foreign_programs::{present, skipped};
 use crate::support::machine::Machine;
+use crate::support::process_guard::ProcessGuard;
 use crate::support::ssh::ssh_add;
 
 #[test]
@@ -144,16 +145,6 @@ fn sockets_from_systemd_are_used_and_kept() {
     }
 }
 
-/// Ends the agent, however the test ends.
-struct ActivatedAgent(Child);
-
-impl Drop for ActivatedAgent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn systemd_socket_activate_passes_the_sockets() {
     if !present("systemd-socket-activate") {
@@ -170,7 +161,7 @@ fn systemd_socket_activate_passes_the_sockets() {
     }
     command.args(["-l", &ssh, "-l", &api, env!("CARGO_BIN_EXE_tokenkeep"), "agent", "-v"]);
     let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-    let mut child = ActivatedAgent(child);
+    let mut child = ProcessGuard(child);
     for socket in [&ssh, &api] {
         wait_for("a socket", || Path::new(socket).exists().then_some(()));
         // A unit sets the mode with `SocketMode`.

@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::Value;
 use tokenkeep::{authority, keyset};
 
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, BackgroundAgent};
 use crate::support::deployment::Deployment;
 use crate::support::machine::{Machine, run};
 use crate::support::shared_authority::wait_until_certificates_are_newer;
@@ -377,7 +377,7 @@ fn the_commands_in_readme_and_agent_guide_work_as_written() {
     // If no line configures SoftHSM, it must not find the tester's tokens.
     fs::create_dir_all(machine.file("home/.config/softhsm2")).unwrap();
     machine.write("home/.config/softhsm2/softhsm2.conf", "directories.tokendir = /nowhere\n");
-    let _ended = AgentEnds(&machine);
+    let _ended = BackgroundAgent(&machine);
     let mut terminal = new_terminal(&machine);
     let serving = type_document(&machine, &mut terminal, README);
     assert_eq!(serving.len(), 1);
@@ -401,19 +401,10 @@ fn the_commands_in_the_git_guide_work_as_written() {
     }
     // Over SSH the agent prompts, which has no terminal of its own here.
     Agent::configure_with_pin_in(&deployment.machine, "pin1", "");
-    let _ended = AgentEnds(&deployment.machine);
+    let _ended = BackgroundAgent(&deployment.machine);
     type_document(&deployment.machine, &mut terminal, GIT);
     assert!(deployment.machine.file("home/.gitconfig").exists());
     deployment.machine.run("git", &["-C", "repository", "verify-commit", "HEAD"], b"").ok();
-}
-
-/// Stops the agent that a document started, if the document does not.
-struct AgentEnds<'a>(&'a Machine);
-
-impl Drop for AgentEnds<'_> {
-    fn drop(&mut self) {
-        self.0.tokenkeep(&["agent", "stop"]);
-    }
 }
 
 /// The PIN of every token, since one person runs all examples.

@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::support::authority::{Authority, free_port};
 use crate::support::deployment::Deployment;
 use crate::support::foreign_programs::skipped;
 use crate::support::machine::{Machine, run};
 use crate::support::output::Output;
+use crate::support::process_guard::ProcessGuard;
 
 const SERVE: [&str; 6] = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
 const DATABASE: &str = "state/tokenkeep/authority/authority.db";
@@ -144,7 +145,7 @@ fn address() -> String {
 #[test]
 fn a_locked_database_is_reported_and_nothing_is_lost() {
     let deployment = Deployment::begin();
-    let holder = DatabaseWriter::start(&deployment.machine);
+    let holder = lock_database(&deployment.machine);
     let output = deployment.issue("user@example.org", "user.letter").fails_with(1);
     assert!(!deployment.machine.file("user.letter").exists(), "{output}");
     let log = Authority::log(&deployment.machine);
@@ -153,28 +154,17 @@ fn a_locked_database_is_reported_and_nothing_is_lost() {
     deployment.issue("user@example.org", "user.letter").ok();
 }
 
-/// Another program that is writing to the database.
-struct DatabaseWriter(Child);
-
-impl DatabaseWriter {
-    fn start(machine: &Machine) -> Self {
-        let mut command: Command = machine.command("sqlite3");
-        let mut child = command.arg(DATABASE).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        std::io::Write::write_all(&mut stdin, b".timeout 5000\nBEGIN IMMEDIATE;\nSELECT 'held';\n").unwrap();
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
-        assert_eq!(line.trim(), "held");
-        child.stdin = Some(stdin);
-        Self(child)
-    }
-}
-
-impl Drop for DatabaseWriter {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts another program, which locks the database for writing.
+fn lock_database(machine: &Machine) -> ProcessGuard {
+    let mut command: Command = machine.command("sqlite3");
+    let mut child = command.arg(DATABASE).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    std::io::Write::write_all(&mut stdin, b".timeout 5000\nBEGIN IMMEDIATE;\nSELECT 'held';\n").unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+    assert_eq!(line.trim(), "held");
+    child.stdin = Some(stdin);
+    ProcessGuard(child)
 }
 
 #[test]

@@ -185,9 +185,9 @@ fn an_operation_with_a_pin_is_not_repeated_with_that_pin() {
     user.encrypt("a secret\n", "secret.p7m");
     let sign = ["sign", "--pin-source", "file:pin", "--in", "message.txt", "--out", "made"];
     let read = ["decrypt", "--pin-source", "file:pin", "--in", "secret.p7m", "--out", "made"];
-    for (line, init, act) in [(sign, "C_SignInit", "C_Sign"), (read, "C_DecryptInit", "C_Decrypt")] {
+    for (line, init, function) in [(sign, "C_SignInit", "C_Sign"), (read, "C_DecryptInit", "C_Decrypt")] {
         for code in ["CKR_KEY_HANDLE_INVALID", "CKR_OBJECT_HANDLE_INVALID", "CKR_SESSION_HANDLE_INVALID"] {
-            let meets = |rules: &str| {
+            let run_with_faults = |rules: &str| {
                 faulty.reset_calls();
                 faulty.set_faults(rules);
                 let output = user.tokenkeep(&line);
@@ -196,17 +196,21 @@ fn an_operation_with_a_pin_is_not_repeated_with_that_pin() {
             };
             // The next try would succeed, and the PIN is right; it would still be a second login
             // with the same PIN.
-            let output = meets(&format!("{act} {code} times 1"));
-            assert_ne!(output.code(), 0, "{act} {code}\n{output}");
-            assert_eq!(faulty.calls(), ONE_USE, "{act} {code}");
-            assert!(!user.machine.file("made").exists(), "{act} {code}");
-            let output = meets(&format!("C_Login {code} after 1 times 1"));
+            let output = run_with_faults(&format!("{function} {code} times 1"));
+            assert_ne!(output.code(), 0, "{function} {code}\n{output}");
+            assert_eq!(faulty.calls(), ONE_USE, "{function} {code}");
+            assert!(!user.machine.file("made").exists(), "{function} {code}");
+            let output = run_with_faults(&format!("C_Login {code} after 1 times 1"));
             assert_ne!(output.code(), 0, "C_Login {code}\n{output}");
-            let [user, _] = ONE_USE;
-            assert_eq!(faulty.calls(), [user.to_owned(), format!("C_Login context {code} unasked")], "{act}");
-            assert!(!user.machine.file("made").exists(), "{act} {code}");
+            let [first_login, _] = ONE_USE;
+            assert_eq!(
+                faulty.calls(),
+                [first_login.to_owned(), format!("C_Login context {code} unasked")],
+                "{function}"
+            );
+            assert!(!user.machine.file("made").exists(), "{function} {code}");
             // Before the PIN is given, looking the key up again costs nothing.
-            meets(&format!("{init} {code} times 1")).ok();
+            run_with_faults(&format!("{init} {code} times 1")).ok();
             assert_eq!(faulty.calls(), ONE_USE, "{init} {code}");
             std::fs::remove_file(user.machine.file("made")).unwrap();
         }

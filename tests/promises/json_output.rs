@@ -7,8 +7,9 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::agent::wait_for;
+use crate::support::agent::{BackgroundAgent, wait_for};
 use crate::support::machine::Machine;
+use crate::support::process_guard::ProcessGuard;
 
 use super::walkthrough::{free_addresses, fresh_machine};
 
@@ -120,25 +121,6 @@ impl Person {
     fn errors_of(&self, line: &str) -> Vec<Value> {
         let output = self.machine.shell(&format!("tokenkeep --json {line}"));
         output.err().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{output}"))).collect()
-    }
-}
-
-/// Ends its process when it is dropped.
-struct ProcessGuard(std::process::Child);
-
-impl Drop for ProcessGuard {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// An agent in the background; stopped when dropped.
-struct BackgroundAgent<'a>(&'a Machine);
-
-impl Drop for BackgroundAgent<'_> {
-    fn drop(&mut self) {
-        self.0.tokenkeep(&["agent", "stop"]);
     }
 }
 

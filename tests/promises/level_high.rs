@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::authority::Authority;
 use crate::support::deployment::Deployment;
 use crate::support::machine::{Machine, TokenKind};
-use crate::support::other_program::{OtherProgram, encrypted, value};
+use crate::support::other_program::{OtherProgram, RSA_SECRETS, encrypted, readable_key, value};
 use crate::support::shared_authority::remove_with_test_run;
 use crate::support::terminal::Terminal;
 
@@ -71,6 +71,18 @@ impl Scene {
         vec![machine, guest]
     }
 
+    /// Runs the task on each user's token, in a process of its own that runs only `test`; returns
+    /// the results. `None` in such a process, which has run the task.
+    #[track_caller]
+    fn attack_users(test: &str, task: fn(&OtherProgram) -> Value) -> Option<(MutexGuard<'static, Self>, Vec<Value>)> {
+        if OtherProgram::run_logged_in(task) {
+            return None;
+        }
+        let scene = Self::get();
+        let results = scene.run_intruder(&scene.users, test);
+        Some((scene, results))
+    }
+
     /// Runs `test` on each of these tokens in a separate process.
     #[track_caller]
     fn run_intruder(&self, tokens: &[TokenOnMachine], test: &str) -> Vec<Value> {
@@ -103,11 +115,7 @@ fn signing_and_encryption_key(intruder: &OtherProgram) -> (ObjectHandle, ObjectH
 #[test]
 fn every_use_asks_for_the_pin() {
     const TEST: &str = "level_high::every_use_asks_for_the_pin";
-    if OtherProgram::run_logged_in(try_uses_without_context_pin) {
-        return;
-    }
-    let scene = Scene::get();
-    scene.run_intruder(&scene.users, TEST);
+    let Some((scene, _)) = Scene::attack_users(TEST, try_uses_without_context_pin) else { return };
     for TokenOnMachine { machine, token, pin } in &scene.users {
         let machine = &scene.machines[*machine];
         // A foreign program that gives the PIN for the use may use the key: only the PIN was
@@ -152,7 +160,7 @@ fn try_uses_without_context_pin(intruder: &OtherProgram) -> Value {
         used.push((encryption, Box::new(decrypt)));
     }
     for (key, use_key) in used {
-        let kind = if intruder.is_rsa(key) { KeyType::RSA } else { KeyType::EC };
+        let kind = intruder.key_type(key);
         let own = intruder.generate_key_pair(kind);
         use_key(&intruder.open_session(), own.private).expect("the intruder's own key");
         let done = use_key(&intruder.open_session(), key);
@@ -178,11 +186,7 @@ fn try_uses_without_context_pin(intruder: &OtherProgram) -> Value {
 #[test]
 fn unwrap_copy_and_set_attribute_are_refused() {
     const TEST: &str = "level_high::unwrap_copy_and_set_attribute_are_refused";
-    if OtherProgram::run_logged_in(try_to_weaken_keys) {
-        return;
-    }
-    let scene = Scene::get();
-    scene.run_intruder(&scene.users, TEST);
+    let Some((scene, _)) = Scene::attack_users(TEST, try_to_weaken_keys) else { return };
     // The keys are unchanged.
     for TokenOnMachine { machine, token, .. } in &scene.users {
         let line = ["sign", "--keyset", token, "--pin-source", "file:pin", "--in", "message.txt", "--out", "round.p7m"];
@@ -192,7 +196,7 @@ fn unwrap_copy_and_set_attribute_are_refused() {
 
 fn try_to_weaken_keys(intruder: &OtherProgram) -> Value {
     for key in high_keys(intruder) {
-        let kind = if intruder.is_rsa(key) { KeyType::RSA } else { KeyType::EC };
+        let kind = intruder.key_type(key);
         let own = intruder.generate_key_pair(kind).private;
         let label = intruder.label(key);
 
@@ -211,12 +215,8 @@ fn try_to_weaken_keys(intruder: &OtherProgram) -> Value {
             }
         }
 
-        let set = |key, attribute: &Attribute| {
-            let change = [attribute.clone()];
-            intruder.open_session().update_attributes(key, &change)
-        };
         let name = Attribute::Label(b"another".to_vec());
-        set(own, &name).expect("the intruder's own key");
+        intruder.set_attribute(own, name.clone()).expect("the intruder's own key");
         for weaker in [
             name,
             Attribute::AlwaysAuthenticate(false),
@@ -229,7 +229,7 @@ fn try_to_weaken_keys(intruder: &OtherProgram) -> Value {
             Attribute::Sign(true),
             Attribute::Decrypt(true),
         ] {
-            assert!(set(key, &weaker).is_err(), "{weaker:?} was set on {label}");
+            assert_not_settable(intruder, key, &weaker);
         }
         assert_eq!(intruder.label(key), label);
         assert!(intruder.has_attribute(key, &Attribute::AlwaysAuthenticate(true)), "{label} is weaker now");
@@ -237,16 +237,17 @@ fn try_to_weaken_keys(intruder: &OtherProgram) -> Value {
     json!("tried")
 }
 
+/// Fails the test if the token sets the attribute of a user's key.
+#[track_caller]
+fn assert_not_settable(intruder: &OtherProgram, key: ObjectHandle, attribute: &Attribute) {
+    let set = intruder.set_attribute(key, attribute.clone());
+    assert!(set.is_err(), "{attribute:?} was set on {}", intruder.label(key));
+}
+
 /// Unwraps a content key that was encrypted to an RSA key, into a readable key.
 fn unwrap_content_key(intruder: &OtherProgram, key: ObjectHandle) -> CkResult<Vec<u8>> {
     let session = intruder.open_session();
-    let template = [
-        Attribute::Class(ObjectClass::SECRET_KEY),
-        Attribute::KeyType(KeyType::GENERIC_SECRET),
-        Attribute::Token(false),
-        Attribute::Sensitive(false),
-        Attribute::Extractable(true),
-    ];
+    let template = readable_key(ObjectClass::SECRET_KEY, KeyType::GENERIC_SECRET);
     let secret = session.unwrap_key(&Mechanism::RsaPkcs, key, &encrypted(&session, key), &template)?;
     value(&session, secret)
 }
@@ -254,11 +255,7 @@ fn unwrap_content_key(intruder: &OtherProgram, key: ObjectHandle) -> CkResult<Ve
 #[test]
 fn derive_is_refused_on_signing_keys_only() {
     const TEST: &str = "level_high::derive_is_refused_on_signing_keys_only";
-    if OtherProgram::run_logged_in(try_derivations) {
-        return;
-    }
-    let scene = Scene::get();
-    let kinds = scene.run_intruder(&scene.users, TEST);
+    let Some((_scene, kinds)) = Scene::attack_users(TEST, try_derivations) else { return };
     // Both were tried, on both modules.
     for kind in ["refused", "derived"] {
         assert_eq!(kinds.iter().filter(|found| *found == kind).count(), 2, "{kinds:?}");
@@ -296,14 +293,8 @@ fn public_point(intruder: &OtherProgram, public: ObjectHandle) -> Vec<u8> {
 
 fn derive_secret(intruder: &OtherProgram, key: ObjectHandle, peer: &[u8]) -> CkResult<Vec<u8>> {
     let session = intruder.open_session();
-    let template = [
-        Attribute::Class(ObjectClass::SECRET_KEY),
-        Attribute::KeyType(KeyType::GENERIC_SECRET),
-        Attribute::Token(false),
-        Attribute::Sensitive(false),
-        Attribute::Extractable(true),
-        Attribute::ValueLen(32.into()),
-    ];
+    let mut template = readable_key(ObjectClass::SECRET_KEY, KeyType::GENERIC_SECRET);
+    template.push(Attribute::ValueLen(32.into()));
     let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), peer));
     let secret = session.derive_key(&mechanism, key, &template)?;
     value(&session, secret)
@@ -312,11 +303,8 @@ fn derive_secret(intruder: &OtherProgram, key: ObjectHandle, peer: &[u8]) -> CkR
 #[test]
 fn the_private_encryption_key_cannot_be_read_from_either_token() {
     const TEST: &str = "level_high::the_private_encryption_key_cannot_be_read_from_either_token";
-    if OtherProgram::run_logged_in(try_to_read_keys) {
-        return;
-    }
-    let scene = Scene::get();
-    for labels in scene.run_intruder(&scene.users, TEST) {
+    let Some((scene, users_labels)) = Scene::attack_users(TEST, try_to_read_keys) else { return };
+    for labels in users_labels {
         let labels: Vec<_> = labels.as_array().unwrap().iter().map(|label| label.as_str().unwrap()).collect();
         assert!(labels.iter().any(|label| label.ends_with(" encryption")), "{labels:?}");
         assert_eq!(labels.len(), 2);
@@ -351,9 +339,7 @@ fn try_to_read_keys(intruder: &OtherProgram) -> Value {
             let out = wrapping_mechanisms(intruder, key);
             assert!(out.is_empty(), "{label:?} leaves the token by {out:?}");
             for weaker in [Attribute::Extractable(true), Attribute::Sensitive(false)] {
-                let change = [weaker.clone()];
-                let set = intruder.open_session().update_attributes(key, &change);
-                assert!(set.is_err(), "{weaker:?} was set on {label:?}");
+                assert_not_settable(intruder, key, &weaker);
             }
             labels.push(label);
         }
@@ -364,16 +350,8 @@ fn try_to_read_keys(intruder: &OtherProgram) -> Value {
 
 /// The secret attributes that the token returns for a key.
 fn readable_attributes(intruder: &OtherProgram, key: ObjectHandle) -> Vec<Attribute> {
-    let secret_parts = [
-        AttributeType::Value,
-        AttributeType::PrivateExponent,
-        AttributeType::Prime1,
-        AttributeType::Prime2,
-        AttributeType::Exponent1,
-        AttributeType::Exponent2,
-        AttributeType::Coefficient,
-    ];
-    secret_parts.into_iter().filter_map(|part| intruder.attribute(key, part)).collect()
+    let secrets = [&[AttributeType::Value][..], &RSA_SECRETS].concat();
+    secrets.into_iter().filter_map(|secret| intruder.attribute(key, secret)).collect()
 }
 
 /// The mechanisms with which the token wraps a key with a key of the intruder's.

@@ -2,13 +2,15 @@
 //! token. If nobody can be prompted, it reports that at once.
 
 use std::fs;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::support::agent::{Agent, wait_for};
 use crate::support::display::Display;
 use crate::support::foreign_programs::present;
 use crate::support::machine::Machine;
+use crate::support::output::Output;
+use crate::support::process_guard::ProcessGuard;
 use crate::support::prompting::{
     assert_contains_all, enroll, export_offered_key, pin_state, questions, sign, sign_and_verify, sign_by_api,
     start_agent, write_askpass, write_script,
@@ -65,6 +67,27 @@ fn open_terminal(machine: &Machine) -> (Terminal, String) {
     (terminal, device)
 }
 
+/// Signs, and types the PIN at the prompt, which must show the whole question.
+fn sign_at_prompt(user: &TestUser, terminal: &mut Terminal) {
+    let (question, machine) = (expected_question(user), &user.machine);
+    std::thread::scope(|scope| {
+        scope.spawn(|| sign_and_verify(machine, "git"));
+        for part in &question {
+            terminal.expect(part);
+        }
+        terminal.expect("PIN:").type_line(TestUser::PIN);
+    });
+}
+
+/// Makes a request, cancels its prompt, and returns the request's output.
+fn request_and_cancel(request: impl FnOnce() -> Output + Send, cancel: impl FnOnce()) -> Output {
+    std::thread::scope(|scope| {
+        let request = scope.spawn(request);
+        cancel();
+        request.join().unwrap()
+    })
+}
+
 #[test]
 fn pinentry_asks_at_the_terminal_that_gpg_tty_names() {
     if !present("pinentry-tty") {
@@ -74,20 +97,14 @@ fn pinentry_asks_at_the_terminal_that_gpg_tty_names() {
     let (mut terminal, device) = open_terminal(&user.machine);
     let prompter = "pinentry:/usr/bin/pinentry-tty";
     let _agent = start_agent(&mut user, prompter, &[("GPG_TTY", &device), ("TERM", "dumb")]);
-    let question = expected_question(&user);
     let machine = &user.machine;
-    std::thread::scope(|scope| {
-        scope.spawn(|| sign_and_verify(machine, "git"));
-        for part in &question {
-            terminal.expect(part);
-        }
-        terminal.expect("PIN:").type_line(TestUser::PIN);
-    });
-    let refused = std::thread::scope(|scope| {
-        let signing = scope.spawn(|| sign(machine, "git"));
-        terminal.expect("PIN:").end_of_input();
-        signing.join().unwrap()
-    });
+    sign_at_prompt(&user, &mut terminal);
+    let refused = request_and_cancel(
+        || sign(machine, "git"),
+        || {
+            terminal.expect("PIN:").end_of_input();
+        },
+    );
     refused.fails_with(255).says("refused");
     assert_eq!(pin_state(machine), "ok");
 }
@@ -199,11 +216,8 @@ fn pinentry_opens_a_window_where_there_is_a_display() {
         scope.spawn(|| sign_and_verify(machine, "git"));
         display.type_into(machine, "pinentry", TestUser::PIN, "Return");
     });
-    let refused = std::thread::scope(|scope| {
-        let signing = scope.spawn(|| sign(machine, "git"));
-        display.type_into(machine, "pinentry", TestUser::PIN, "Escape");
-        signing.join().unwrap()
-    });
+    let refused =
+        request_and_cancel(|| sign(machine, "git"), || display.type_into(machine, "pinentry", TestUser::PIN, "Escape"));
     refused.fails_with(255).says("refused");
     assert_eq!(pin_state(machine), "ok");
 }
@@ -213,31 +227,15 @@ fn a_configured_terminal_shows_the_prompts() {
     let mut user = TestUser::with_keyset();
     let (mut terminal, device) = open_terminal(&user.machine);
     let agent = start_agent(&mut user, &format!("terminal:{device}"), &[]);
-    let question = expected_question(&user);
     let machine = &user.machine;
-    std::thread::scope(|scope| {
-        scope.spawn(|| sign_and_verify(machine, "git"));
-        for part in &question {
-            terminal.expect(part);
-        }
-        terminal.expect("PIN: ").type_line(TestUser::PIN);
-    });
-    let refused = std::thread::scope(|scope| {
-        let signing = scope.spawn(|| sign_by_api(machine, &agent));
-        terminal.expect("PIN: ").interrupt();
-        signing.join().unwrap()
-    });
+    sign_at_prompt(&user, &mut terminal);
+    let refused = request_and_cancel(
+        || sign_by_api(machine, &agent),
+        || {
+            terminal.expect("PIN: ").interrupt();
+        },
+    );
     assert_contains_all(&refused.out(), &["\"kind\":\"pin\"", "cancelled at the prompt"]);
-}
-
-/// An agent that was started with a descriptor, which [`Agent`] cannot pass.
-struct AgentWithDescriptor(Child);
-
-impl Drop for AgentWithDescriptor {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -250,7 +248,7 @@ fn a_descriptor_gives_pins_but_no_confirmation() {
     let mut command = machine.command("sh");
     let log = fs::File::create(machine.file("agent.log")).unwrap();
     command.args(["-c", "exec tokenkeep -v agent 7< pin"]).stdin(Stdio::null()).stdout(log.try_clone().unwrap());
-    let _agent = AgentWithDescriptor(command.stderr(log).spawn().unwrap());
+    let _agent = ProcessGuard(command.stderr(log).spawn().unwrap());
     wait_for("the agent serves", || machine.read_text("agent.log").contains("Serving SSH on").then_some(()));
     machine.set_environment("SSH_AUTH_SOCK", machine.file("runtime/tokenkeep/agent/ssh.sock").to_str().unwrap());
     let keys = machine.run("ssh-add", &["-L"], b"").ok().out();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokenkeep::cmp::{PkiBody, PkiMessage};
@@ -19,7 +19,7 @@ use tokenkeep::token::OaepHash;
 use crate::support::authority::Authority;
 use crate::support::deployment::Deployment;
 use crate::support::machine::Machine;
-use crate::support::other_program::OtherProgram;
+use crate::support::other_program::{OtherProgram, RSA_SECRETS, readable_key};
 use crate::support::output::Output;
 use crate::support::proxy::Proxy;
 use crate::support::search::{Search, Secret, contains, files};
@@ -205,23 +205,9 @@ fn read_delivered_key(intruder: &OtherProgram) -> Value {
     aes.extend([Attribute::Unwrap(true), Attribute::Encrypt(false), Attribute::Decrypt(false), Attribute::Wrap(false)]);
     let session = intruder.open_session();
     let aes = session.unwrap_key(&Mechanism::RsaPkcsOaep(oaep), transport, &bytes("key"), &aes).unwrap();
-    let readable = [
-        Attribute::Class(ObjectClass::PRIVATE_KEY),
-        Attribute::KeyType(KeyType::RSA),
-        Attribute::Token(false),
-        Attribute::Sensitive(false),
-        Attribute::Extractable(true),
-    ];
+    let readable = readable_key(ObjectClass::PRIVATE_KEY, KeyType::RSA);
     let key = session.unwrap_key(&Mechanism::AesKeyWrapPad, aes, &bytes("wrapped"), &readable).unwrap();
-    let parts = [
-        AttributeType::PrivateExponent,
-        AttributeType::Prime1,
-        AttributeType::Prime2,
-        AttributeType::Exponent1,
-        AttributeType::Exponent2,
-        AttributeType::Coefficient,
-    ];
-    let values = session.get_attributes(key, &parts).unwrap().into_iter().map(|part| match part {
+    let values = session.get_attributes(key, &RSA_SECRETS).unwrap().into_iter().map(|part| match part {
         Attribute::PrivateExponent(value) => ("private exponent", value),
         Attribute::Prime1(value) => ("first prime", value),
         Attribute::Prime2(value) => ("second prime", value),

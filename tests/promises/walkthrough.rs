@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use crate::support::authority::free_port;
 use crate::support::inventory::of_kind;
 use crate::support::machine::Machine;
 use crate::support::output::Output;
+use crate::support::process_guard::ProcessGuard;
 use crate::support::shared_authority::{TestUser, wait_until_certificates_are_newer};
 
 /// A fresh machine with only a copy of the repository files that the workflow needs, and no user
@@ -35,16 +36,6 @@ pub fn free_addresses() -> [String; 2] {
     [(); 2].map(|()| format!("127.0.0.1:{}", free_port()))
 }
 
-/// Ends its process when it is dropped.
-struct ServingProcess(Child);
-
-impl Drop for ServingProcess {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The workflow's commands, each in a shell that has run the line which the set-up script prints.
 struct Shell {
     machine: Machine,
@@ -57,12 +48,12 @@ impl Shell {
         self.machine.shell(&format!("{}\n{line}", self.export)).ok()
     }
 
-    fn serve(&self, line: &str, addresses: &[String]) -> ServingProcess {
+    fn serve(&self, line: &str, addresses: &[String]) -> ProcessGuard {
         let mut command = self.machine.command("sh");
         command.args(["-c", &format!("{}\nexec {line}", self.export)]);
         let log = fs::File::create(self.machine.file("authority.log")).unwrap();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut serving = ServingProcess(child);
+        let mut serving = ProcessGuard(child);
         let end = Instant::now() + Duration::from_mins(1);
         while addresses.iter().any(|address| std::net::TcpStream::connect(address).is_err()) {
             let ended = serving.0.try_wait().unwrap();

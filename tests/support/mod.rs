@@ -20,6 +20,7 @@ pub mod other_program;
 pub mod output;
 pub mod pin_costs;
 pub mod piv_card;
+pub mod process_guard;
 pub mod prompted_user;
 pub mod prompting;
 pub mod proxy;

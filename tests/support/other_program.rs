@@ -106,6 +106,16 @@ impl OtherProgram {
         self.has_attribute(object, &Attribute::KeyType(KeyType::RSA))
     }
 
+    /// The type of an RSA or elliptic-curve key.
+    pub fn key_type(&self, key: ObjectHandle) -> KeyType {
+        if self.is_rsa(key) { KeyType::RSA } else { KeyType::EC }
+    }
+
+    /// Sets an attribute of an object in a session of its own.
+    pub fn set_attribute(&self, object: ObjectHandle, attribute: Attribute) -> CkResult<()> {
+        self.open_session().update_attributes(object, &[attribute])
+    }
+
     pub fn label(&self, object: ObjectHandle) -> String {
         match self.attribute(object, AttributeType::Label) {
             Some(Attribute::Label(label)) => String::from_utf8_lossy(&label).into_owned(),
@@ -149,6 +159,27 @@ pub fn encrypted(session: &Session, key: ObjectHandle) -> Vec<u8> {
     ]);
     let public = session.create_object(&template).unwrap();
     session.encrypt(&Mechanism::RsaPkcs, public, &[7; 32]).unwrap()
+}
+
+/// The attributes of an RSA key that nobody else may learn.
+pub const RSA_SECRETS: [AttributeType; 6] = [
+    AttributeType::PrivateExponent,
+    AttributeType::Prime1,
+    AttributeType::Prime2,
+    AttributeType::Exponent1,
+    AttributeType::Exponent2,
+    AttributeType::Coefficient,
+];
+
+/// The template of a session key that any program may read.
+pub fn readable_key(class: ObjectClass, key_type: KeyType) -> Vec<Attribute> {
+    vec![
+        Attribute::Class(class),
+        Attribute::KeyType(key_type),
+        Attribute::Token(false),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+    ]
 }
 
 /// The value of a readable secret key.
