@@ -225,7 +225,7 @@ fn a_faulty_request_is_explained_and_costs_no_try() {
 
     let tokens = machine.listed_tokens();
     assert!(tokens.iter().all(|token| !token.count_is_low()), "a PIN was tried");
-    assert!(!machine.file("questions").exists(), "somebody was asked");
+    assert!(!machine.file("questions").exists(), "a prompt appeared");
 
     // A correct request with a wrong PIN: the error says so, and it costs one try.
     let message = caller.expect_error("/v1/sign", &json!({ "content": "YQ==", "keyset": "strict" }), 403);
@@ -344,5 +344,5 @@ fn a_content_key_that_fails_to_decrypt_is_no_oracle() {
     let (one, other) = (open(&tampered), open(&tampered));
     assert_eq!((one.len(), other.len()), (32, 32));
     assert_ne!(one, key);
-    assert_eq!(one, other, "who asks twice learns that neither is the true key");
+    assert_eq!(one, other, "two equal requests got different keys");
 }

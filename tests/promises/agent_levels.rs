@@ -4,8 +4,11 @@
 
 use std::process::Child;
 
+use crate::support::agent::Agent;
+use crate::support::authority::Authority;
+use crate::support::deployment::Deployment;
 use crate::support::faulty_module::FaultyModule;
-use crate::support::machine::TokenKind;
+use crate::support::machine::{Machine, TokenKind};
 use crate::support::prompted_user::PromptedUser;
 use crate::support::shared_authority::TestUser;
 
@@ -117,7 +120,7 @@ fn commands_use_the_active_session_and_the_agent_confirms() {
     // harmless.
     sign("easy", "pin").ok();
     sign("easy", "wrong.pin").ok();
-    assert!(prompted.signs("easy", "one"), "the log-in is not the command's own");
+    assert!(prompted.signs("easy", "one"), "the session did not outlive the command");
     sign("middle", "pin").ok();
     prompted.set_answers(&["yes", "no"]);
     sign("middle", "wrong.pin").ok();
@@ -218,4 +221,32 @@ fn the_log_contains_no_pin() {
     assert!(prompted.signs("x", "two"));
     let log = prompted.agent().log();
     assert!(!log.contains(PIN) && !log.contains(WRONG), "{log}");
+}
+
+#[test]
+fn a_statement_needs_the_pin_despite_an_active_session() {
+    let machine = Machine::new();
+    let mut authority = Authority::init(&machine);
+    authority.serve(&machine);
+    machine.write_secret("admin.pin", Deployment::ADMIN_PIN);
+    machine.write_secret("wrong.pin", WRONG);
+    let enroll = ["enroll", "--letter", "admin.letter", "--keyset", "admin", "--level", "low", "--new-token"];
+    machine.tokenkeep(&[&enroll[..], &["--new-pin-source", "file:admin.pin"]].concat()).ok();
+    machine.write("message.txt", "a message\n");
+    Agent::configure_with_pin_in(&machine, "admin.pin", "");
+    let _agent = Agent::start(&machine, &[]);
+
+    // The first signature prompts and begins the session, the second uses it.
+    for _ in 0..2 {
+        machine.tokenkeep_without_terminal(&["sign", "message.txt", "--out", "signed.p7m"]).ok();
+        machine.run("rm", &["signed.p7m"], b"").ok();
+    }
+    let questions = machine.read_text("questions");
+    assert_eq!(questions.matches("---").count(), 1, "{questions}");
+
+    let list = ["admin", "list", "--keyset", "admin"];
+    machine.tokenkeep_without_terminal(&list).fails_with(4).says("there is no terminal");
+    machine.tokenkeep(&[&list[..], &["--pin-source", "file:wrong.pin"]].concat()).fails_with(4).says("wrong");
+    machine.tokenkeep(&[&list[..], &["--pin-source", "file:admin.pin"]].concat()).ok().says("admin@example.org");
+    assert_eq!(machine.read_text("questions"), questions, "the agent's prompter gave the PIN");
 }

@@ -138,7 +138,7 @@ fn another_user_is_refused() {
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(as_nobody(&socket), "connected\nhung up\n");
     }
-    wait_for("it is said", || agent.log().contains("connection from another user's process").then_some(()));
+    wait_for("the refusal is logged", || agent.log().contains("connection from another user's process").then_some(()));
     assert_lists_keys(&agent);
 }
 
@@ -151,7 +151,7 @@ fn a_stale_socket_is_replaced_and_workers_end_with_supervisor() {
     assert_eq!(probe(&mut connection).unwrap(), LIST);
     agent.kill();
     wait_for("the worker ends", || (!is_alive(worker)).then_some(()));
-    assert!(probe(&mut connection).is_err(), "somebody still serves");
+    assert!(probe(&mut connection).is_err(), "a process still serves");
     assert!(agent.ssh_socket().exists() && agent.api_socket().exists(), "as after a kill");
     assert_eq!(machine.tokenkeep(&["agent", "status"]).says("(stale)").code(), 3);
     let agent = Agent::start(&machine, &[]);
@@ -227,7 +227,7 @@ fn neither_process_dumps_core_or_gains_privileges() {
     }
     // An aborting worker leaves no core dump, whatever the limit of the agent's parent was.
     kill_process(Pid::from_raw(agent.worker().try_into().unwrap()).unwrap(), Signal::ABORT).unwrap();
-    wait_for("it is said", || agent.log().contains("SIGABRT").then_some(()));
+    wait_for("the refusal is logged", || agent.log().contains("SIGABRT").then_some(()));
     assert!(!agent.log().contains("core dumped"), "{}", agent.log());
     assert_lists_keys(&agent);
 }

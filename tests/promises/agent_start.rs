@@ -169,7 +169,7 @@ fn systemd_socket_activate_passes_the_sockets() {
     }
     // The socket listens, and nothing runs before the first connection; the agent then is this very
     // process.
-    let mut asking = wait_for("somebody listens", || UnixStream::connect(&ssh).ok());
+    let mut asking = wait_for("the socket listens", || UnixStream::connect(&ssh).ok());
     assert_eq!(probe(&mut asking).unwrap(), LIST, "{}", machine.read_text("activated.log"));
     let tokens = ["-sS", "--unix-socket", &api, "http://agent/v1/tokens"];
     machine.run("curl", &tokens, b"").ok().says("\"tokens\":[]");

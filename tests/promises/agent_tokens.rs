@@ -51,7 +51,7 @@ fn removal_during_a_signature_is_not_reported_as_a_wrong_pin() {
         prompted.questions();
         prompted.set_answers(&[PIN]);
         assert!(prompted.signs("x", "afterwards"), "{level}: {}", prompted.agent().log());
-        assert_eq!(prompted.question_kinds(), ["pin"], "{level}: the log-in outlived the removal");
+        assert_eq!(prompted.question_kinds(), ["pin"], "{level}: the session outlived the removal");
     }
 }
 
@@ -63,7 +63,7 @@ fn a_token_directory_that_reappears_is_used_again() {
     assert!(prompted.signs("x", "before"));
     let (here, away) = (prompted.user.machine.file("tokens"), prompted.user.machine.file("tokens.away"));
     fs::rename(&here, &away).unwrap();
-    wait_for("the token is gone", || (!offers(&prompted, "x")).then_some(()));
+    wait_for("the token is no longer offered", || (!offers(&prompted, "x")).then_some(()));
     // Long enough for more than one restart of the module, which fails without its directory.
     let until = Instant::now() + Duration::from_secs(5);
     while Instant::now() < until {
@@ -126,7 +126,7 @@ fn removal_during_a_read_is_reported_by_command_and_api() {
 fn a_token_with_few_sessions_signs_for_many_at_once() {
     let (prompted, faulty) = prompted_user_with_faults(&[("x", "low")]);
     prompted.set_answers(&[PIN]);
-    assert!(prompted.signs("x", "with-a-pin") && prompted.signs("x", "under-a-log-in"));
+    assert!(prompted.signs("x", "with-a-pin") && prompted.signs("x", "in-a-session"));
     // No session is available, and all requests arrive while one signs.
     faulty.set_faults("C_OpenSession CKR_SESSION_COUNT\ndelay C_Sign 300ms\n");
     let files = ["one", "two", "three", "four", "five"];
@@ -169,7 +169,7 @@ fn a_token_removed_between_two_uses_needs_its_pin_again() {
     prompted.set_answers(&[PIN, PIN]);
     assert!(prompted.signs("x", "before"));
     faulty.set_faults("removed\n");
-    wait_for("the token is gone", || (!offers(&prompted, "x")).then_some(()));
+    wait_for("the token is no longer offered", || (!offers(&prompted, "x")).then_some(()));
     faulty.clear_faults();
     wait_for("the token is back", || offers(&prompted, "x").then_some(()));
     assert!(prompted.signs("x", "afterwards"));
@@ -215,7 +215,7 @@ fn a_named_keyset_on_a_new_token_is_found_despite_a_session() {
     prompted.set_answers(&[PIN]);
     assert!(prompted.signs("first", "one"));
     prompted.enroll("second", "low", &["--no-agent"]);
-    assert!(!offers(&prompted, "second"), "to see it would have ended the log-in");
+    assert!(!offers(&prompted, "second"), "a rescan would have ended the session");
     assert!(prompted.signs("first", "two"));
     assert_eq!(prompted.question_kinds(), ["pin"]);
     let sign = ["sign", "--keyset", "second", "--pin-source", "file:pin", "--in", "message.txt", "--out", "signed.p7m"];
@@ -262,7 +262,7 @@ fn a_module_crash_loses_no_key() {
     wait_for("another worker", || Some(prompted.agent().worker()).filter(|id| *id != worker));
     wait_for("the key is offered", || offers(&prompted, "x").then_some(()));
     assert!(prompted.signs("x", "afterwards"));
-    assert_eq!(prompted.question_kinds(), ["pin", "pin"], "the log-in died with the worker");
+    assert_eq!(prompted.question_kinds(), ["pin", "pin"], "the session ended with the worker");
     assert_eq!(faulty.wrong_tries(), 0);
 }
 
@@ -278,10 +278,10 @@ fn a_hung_module_delays_no_other_and_is_reloaded_when_idle() {
     let silence = || prompted.user.tokenkeep(&["tokens"]).ok().says("x").err().contains("does not answer");
     assert!(!silence());
     faulty.set_faults("delay C_GetSlotList 3600000ms\n");
-    wait_for("it is said", || silence().then_some(()));
+    wait_for("the hung module is reported", || silence().then_some(()));
     assert!(offers(&prompted, "x") && prompted.signs("x", "meanwhile"));
-    assert_eq!(prompted.question_kinds(), ["pin"], "a log-in to another module's token is over");
-    assert_eq!(prompted.agent().worker(), worker, "with it a log-in would have ended");
+    assert_eq!(prompted.question_kinds(), ["pin"], "a session of another module's token has ended");
+    assert_eq!(prompted.agent().worker(), worker, "a restart would have ended a session");
     faulty.clear_faults();
     prompted.ssh("ssh-add", &["-D"], b"").ok();
     wait_for("another worker", || Some(prompted.agent().worker()).filter(|id| *id != worker));

@@ -10,11 +10,11 @@ const THIEF: &str = "thief@example.org";
 const VICTIM: &str = "victim@example.org";
 
 /// An authority with two users, a thief and a victim. The thief has a recovery letter.
-struct TheftScenario {
+struct TheftFixture {
     deployment: Deployment,
 }
 
-impl TheftScenario {
+impl TheftFixture {
     fn new() -> Self {
         let deployment = Deployment::begin();
         deployment.machine.write_secret("pin1", Deployment::USER_PIN);
@@ -29,9 +29,9 @@ impl TheftScenario {
              CREATE VIEW of_thief AS SELECT id FROM users WHERE email = '{THIEF}';
              CREATE VIEW of_victim AS SELECT id FROM users WHERE email = '{VICTIM}'"
         );
-        let scenario = Self { deployment };
-        scenario.modify_database(&sql);
-        scenario
+        let fixture = Self { deployment };
+        fixture.modify_database(&sql);
+        fixture
     }
 
     /// Modifies the database while the authority serves.
@@ -82,34 +82,34 @@ const OF_VICTIM: &str = "user_id IN of_victim";
 
 #[test]
 fn an_archive_record_swapped_between_users_is_not_delivered() {
-    let scenario = TheftScenario::new();
+    let fixture = TheftFixture::new();
     // The victim's key in the thief's record: only the blob, with its MAC, and with everything but
     // the certificate.
     for columns in ["wrapped", "wrapped, mac", "wrapped, mac, algorithm, mechanism, archived_at"] {
-        scenario.assert_nothing_delivered(&format!(
+        fixture.assert_nothing_delivered(&format!(
             "UPDATE key_archive SET ({columns}) = (SELECT {columns} FROM kept WHERE {OF_VICTIM}) WHERE {OF_THIEF}"
         ));
     }
     // The victim's record, with the victim's certificate, under the thief's name.
     let owner = "UPDATE key_archive SET user_id = (SELECT id FROM of_thief)";
     let certificate = "UPDATE certificates SET user_id = (SELECT id FROM of_thief) WHERE kind = 'encryption'";
-    scenario.assert_nothing_delivered(&format!("{owner}; {certificate}"));
+    fixture.assert_nothing_delivered(&format!("{owner}; {certificate}"));
     // Only the certificate, which names the owner of the record.
-    scenario.assert_nothing_delivered(certificate);
+    fixture.assert_nothing_delivered(certificate);
     // The two records with swapped certificates.
-    scenario.assert_nothing_delivered(
+    fixture.assert_nothing_delivered(
         "DELETE FROM key_archive;
          INSERT INTO key_archive SELECT other.certificate_sha256, one.user_id, one.algorithm, one.mechanism,
              one.wrapped, one.archived_at, one.mac FROM kept AS one JOIN kept AS other ON one.user_id <> other.user_id
              WHERE one.user_id IN (SELECT id FROM of_thief UNION SELECT id FROM of_victim)
                  AND other.user_id IN (SELECT id FROM of_thief UNION SELECT id FROM of_victim)",
     );
-    scenario.assert_letter_valid();
+    fixture.assert_letter_valid();
 }
 
 #[test]
 fn a_changed_archive_record_is_noticed_and_not_delivered() {
-    let scenario = TheftScenario::new();
+    let fixture = TheftFixture::new();
     for change in [
         "wrapped = substr(wrapped, 1, 99) || iif(substr(wrapped, 100, 1) = x'00', x'01', x'00') || \
          substr(wrapped, 101)",
@@ -118,18 +118,18 @@ fn a_changed_archive_record_is_noticed_and_not_delivered() {
         "algorithm = 'rsa-3072'",
         "mechanism = CASE mechanism WHEN 'kwp' THEN 'pad' ELSE 'kwp' END",
     ] {
-        scenario.assert_nothing_delivered(&format!("UPDATE key_archive SET {change} WHERE {OF_THIEF}"));
+        fixture.assert_nothing_delivered(&format!("UPDATE key_archive SET {change} WHERE {OF_THIEF}"));
     }
-    scenario.assert_nothing_delivered(&format!("DELETE FROM key_archive WHERE {OF_THIEF}"));
+    fixture.assert_nothing_delivered(&format!("DELETE FROM key_archive WHERE {OF_THIEF}"));
     // The MAC also covers the user of the letter: a thief's letter cannot become the victim's.
     let letter = "UPDATE temporary_keys SET user_id = (SELECT id FROM of_victim) WHERE state IN ('unused', 'claimed')";
-    let logged_before = Authority::log(&scenario.deployment.machine).len();
-    scenario.modify_database(letter);
-    scenario.deployment.enroll_new("recovery.letter", "stolen", "pin1").fails_with(5);
-    let log = Authority::log(&scenario.deployment.machine)[logged_before..].to_owned();
+    let logged_before = Authority::log(&fixture.deployment.machine).len();
+    fixture.modify_database(letter);
+    fixture.deployment.enroll_new("recovery.letter", "stolen", "pin1").fails_with(5);
+    let log = Authority::log(&fixture.deployment.machine)[logged_before..].to_owned();
     assert!(log.contains("not authenticated"), "{log}");
-    scenario.modify_database(
+    fixture.modify_database(
         "UPDATE temporary_keys SET user_id = (SELECT id FROM of_thief) WHERE state IN ('unused', 'claimed')",
     );
-    scenario.assert_letter_valid();
+    fixture.assert_letter_valid();
 }

@@ -57,7 +57,9 @@ fn an_agent_exits_cleanly_during_a_module_call() {
     assert!(offers(&prompted, "x"));
     // The module is polled every second, and does not answer.
     faulty.set_faults(&format!("{DIE_AT_EXIT}delay C_GetSlotList 600000ms\n"));
-    wait_for("it is said", || prompted.user.tokenkeep(&["tokens"]).err().contains("does not answer").then_some(()));
+    wait_for("the hung module is reported", || {
+        prompted.user.tokenkeep(&["tokens"]).err().contains("does not answer").then_some(())
+    });
     prompted.user.machine.tokenkeep(&["agent", "stop"]).ok();
     assert!(prompted.agent_mut().wait().success());
     let log = prompted.agent().log();

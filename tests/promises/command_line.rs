@@ -9,13 +9,19 @@ use std::process::Stdio;
 use crate::support::authority::{Authority, free_port};
 use crate::support::faulty_module::FaultyModule;
 use crate::support::machine::Machine;
+use crate::support::manual_pages::ManualPages;
 use crate::support::shared_authority::{TestUser, wait_until_certificates_are_newer};
 use crate::support::terminal::Terminal;
 
 #[test]
 fn exit_codes_and_remedies_match_the_documents() {
     let user = TestUser::enrolled();
-    let run = |arguments: &[&str]| user.tokenkeep(arguments);
+    let pages = ManualPages::read(&user.machine);
+    let run = |arguments: &[&str]| {
+        let output = user.tokenkeep(arguments);
+        pages.assert_lists_exit_code(arguments, &output);
+        output
+    };
     user.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m"];
 

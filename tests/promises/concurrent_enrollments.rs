@@ -70,7 +70,7 @@ fn two_enrollments_with_one_letter_at_once_exactly_one_wins() {
     let (winner, won, loser, lost) = match (of_one.code(), of_other.code()) {
         (0, _) => (&one.machine, of_one, &other, of_other),
         (_, 0) => (&other, of_other, &one.machine, of_one),
-        _ => panic!("nobody won\n{of_one}\n{of_other}"),
+        _ => panic!("neither enrollment succeeded\n{of_one}\n{of_other}"),
     };
     won.ok();
     lost.fails_with(5).says("not enrolled");

@@ -163,26 +163,26 @@ enum Execution {
     /// Installs the tested program where `cargo install` would.
     Installs,
     /// Covered by another test or by continuous integration.
-    Elsewhere(&'static str),
+    TestedBy(&'static str),
 }
 
-use Execution::{Elsewhere, Here, Installs, Serves, Shows};
+use Execution::{Here, Installs, Serves, Shows, TestedBy};
 
 /// Every command line in the documents. The test fails for a line that is missing here, and for a
 /// line here that no document has.
 const COMMANDS: &[(&str, Execution)] = &[
-    ("./softhsm-setup.sh && cargo run --release -- demo", Elsewhere(".ci/run")),
-    ("./softhsm-setup.sh && cargo test", Elsewhere(".ci/run")),
+    ("./softhsm-setup.sh && cargo run --release -- demo", TestedBy(".ci/run")),
+    ("./softhsm-setup.sh && cargo test", TestedBy(".ci/run")),
     ("cargo install --locked --path .", Installs),
-    ("cargo build --release --locked && packaging/deb/build", Elsewhere(".ci/run")),
-    ("apt-get install ./tokenkeep_*.deb", Elsewhere("packaging/deb/try")),
-    ("mkdir -p ~/.config/softhsm2 ~/.local/share/softhsm2/tokens", Elsewhere("packaging/deb/try")),
+    ("cargo build --release --locked && packaging/deb/build", TestedBy(".ci/run")),
+    ("apt-get install ./tokenkeep_*.deb", TestedBy("packaging/deb/try")),
+    ("mkdir -p ~/.config/softhsm2 ~/.local/share/softhsm2/tokens", TestedBy("packaging/deb/try")),
     (
         "sed \"s|@TOKENDIR@|$HOME/.local/share/softhsm2/tokens|\" /usr/share/tokenkeep/hsm-config/softhsm2.conf \
          > ~/.config/softhsm2/softhsm2.conf",
-        Elsewhere("packaging/deb/try"),
+        TestedBy("packaging/deb/try"),
     ),
-    ("cp -r /usr/share/tokenkeep/hsm-config .", Elsewhere("packaging/deb/try")),
+    ("cp -r /usr/share/tokenkeep/hsm-config .", TestedBy("packaging/deb/try")),
     ("eval \"$(./softhsm-setup.sh)\"", Here),
     ("echo 'a message' > message.txt", Here),
     (
@@ -286,9 +286,9 @@ fn every_command_in_the_documents_is_run_by_a_test() {
         assert!(written.iter().any(|(_, line)| line == command), "in no document any more: {command}");
         for (path, _) in written.iter().filter(|(_, line)| line == command) {
             let place = match how {
-                Elsewhere(place) => place,
+                TestedBy(place) => place,
                 Installs | Here | Shows(_) | Serves => {
-                    assert!(are_typed.contains(path), "nobody runs what is in {}: {command}", path.display());
+                    assert!(are_typed.contains(path), "no test runs the commands in {}: {command}", path.display());
                     continue;
                 }
             };
@@ -335,7 +335,7 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
                     fs::create_dir_all(machine.file("home/.cargo/bin")).unwrap();
                     symlink(env!("CARGO_BIN_EXE_tokenkeep"), machine.file("home/.cargo/bin/tokenkeep")).unwrap();
                 }
-                Some(Elsewhere(_)) | None => {}
+                Some(TestedBy(_)) | None => {}
             }
         }
         serving.extend(own);

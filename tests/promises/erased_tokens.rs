@@ -29,7 +29,7 @@ fn a_soft_token_is_erased_after_its_serial_number_is_typed() {
     machine.tokenkeep(&["keysets"]).ok().says("default");
     machine.tokenkeep(&["token", "erase", "default", "--yes-erase", &serial]).fails_with(1).says("agent");
     assert!(agent.stop().success());
-    assert!(is_there(), "it is gone");
+    assert!(is_there(), "the token was erased");
     user.signs_with("default", "pin");
 
     machine.tokenkeep(&["keyset", "forget", "default"]).ok();

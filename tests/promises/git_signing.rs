@@ -268,7 +268,7 @@ fn git_without_a_terminal_uses_the_agents_prompter() {
     refused(1, "is wrong");
     machine.write("config/tokenkeep/agent.toml", format!("{configured}pin_source = \"file:/no/such/file\"\n"));
     refused(0, "no such file");
-    assert_eq!(questions(machine).matches("---").count(), 3, "somebody was asked all the same");
+    assert_eq!(questions(machine).matches("---").count(), 3, "a prompt appeared all the same");
 }
 
 #[test]

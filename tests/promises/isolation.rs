@@ -225,13 +225,13 @@ fn a_module_crash_ends_only_its_own_sessions() {
     lines.find(|line| line == ": listening").unwrap();
 
     faulty.set_faults("die C_Sign\n");
-    assert!(!prompted.signs("soft", "two"), "it was to die");
+    assert!(!prompted.signs("soft", "two"), "the module did not crash");
     let log = prompted.agent().log();
     assert!(log.contains("the worker of the module") && !log.contains("is wrong"), "{log}");
     // While the worker is down: a request for its keyset, or for no named keyset, is refused, and
     // no session ends.
     faulty.set_faults("die C_Initialize\n");
-    wait_for("it is gone", || (!offers(&prompted, "soft")).then_some(()));
+    wait_for("the keyset is no longer offered", || (!offers(&prompted, "soft")).then_some(()));
     prompted.user.machine.write("m", "a message\n");
     for named in [&["--keyset", "soft"][..], &[]] {
         let sign = [&["sign", "--pin-source", "file:pin", "--in", "m", "--out", "m.p7m"][..], named].concat();
@@ -243,7 +243,7 @@ fn a_module_crash_ends_only_its_own_sessions() {
     assert!(!is_alive(first) && workers.iter().all(|id| *id == first || is_alive(*id)), "{second}: {workers:?}");
     // The other module's session is still active; this module asks again, and both continue.
     assert!(prompted.signs("other", "two"), "{}", prompted.agent().log());
-    assert_eq!(prompted.question_kinds(), Vec::<String>::new(), "a log-in of the other module is over");
+    assert_eq!(prompted.question_kinds(), Vec::<String>::new(), "a session of the other module has ended");
     wait_for("its keysets are back", || offers(&prompted, "soft").then_some(()));
     prompted.set_answers(&[PIN]);
     assert!(prompted.signs("soft", "three"), "{}", prompted.agent().log());
@@ -275,7 +275,7 @@ fn requests_during_a_restart_are_served_by_the_next_worker() {
     kill(first);
     wait_for("another worker", || Some(module_worker(&prompted)).filter(|second| *second != first));
     drop(hold);
-    assert!(!prompted.finish_signing(signing, "during"), "nobody has typed a PIN for the new one");
+    assert!(!prompted.finish_signing(signing, "during"), "it was signed without a PIN for the new worker");
     // A PIN typed for the first use is discarded: it was not tried.
     assert_eq!(faulty.calls(), Vec::<String>::new());
     wait_for("its keysets are back", || offers(&prompted, "soft").then_some(()));
@@ -373,7 +373,7 @@ fn lock_and_log_off_reach_module_workers() {
     assert_eq!(prompted.question_kinds(), Vec::<String>::new());
     prompted.set_answers(&[PIN, PIN]);
     assert_eq!(sign_both("three"), [true, true]);
-    assert_eq!(prompted.question_kinds(), ["pin", "pin"], "a log-in outlived the lock");
+    assert_eq!(prompted.question_kinds(), ["pin", "pin"], "a session outlived the lock");
     // ssh-add -D, agent log-off.
     for line in [&["ssh-add", "-D"][..], &["tokenkeep", "agent", "log-off"]] {
         prompted.ssh(line[0], &line[1..], b"").ok();

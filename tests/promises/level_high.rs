@@ -27,17 +27,17 @@ struct TokenOnMachine {
 
 /// Keysets at level high, named like their tokens, with every kind of key on every module. Their
 /// authorities have stopped, so that the authorities' tokens are open to intruders, too.
-struct Scene {
+struct Fixture {
     machines: Vec<Machine>,
     users: Vec<TokenOnMachine>,
     authorities: Vec<TokenOnMachine>,
 }
 
-impl Scene {
+impl Fixture {
     /// One attempt at a time: two processes cannot use a token at once.
     fn get() -> MutexGuard<'static, Self> {
-        static SCENE: OnceLock<Mutex<Scene>> = OnceLock::new();
-        let scene = SCENE.get_or_init(|| {
+        static FIXTURE: OnceLock<Mutex<Fixture>> = OnceLock::new();
+        let fixture = FIXTURE.get_or_init(|| {
             let other =
                 std::thread::spawn(|| Self::enroll(TokenKind::Kryoptic, TokenKind::SoftHsm, "rsa-3072", "p256"));
             let mut machines = Self::enroll(TokenKind::SoftHsm, TokenKind::Kryoptic, "p256", "rsa-2048");
@@ -49,7 +49,7 @@ impl Scene {
             let authorities = [0, 2].map(|machine| at(machine, "authority", Authority::PIN)).into();
             Mutex::new(Self { machines, users: users.chain(guests).collect(), authorities })
         });
-        scene.lock().unwrap_or_else(PoisonError::into_inner)
+        fixture.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An authority and its administrator on one machine, a user on another.
@@ -78,9 +78,9 @@ impl Scene {
         if OtherProgram::run_logged_in(task) {
             return None;
         }
-        let scene = Self::get();
-        let results = scene.run_intruder(&scene.users, test);
-        Some((scene, results))
+        let fixture = Self::get();
+        let results = fixture.run_intruder(&fixture.users, test);
+        Some((fixture, results))
     }
 
     /// Runs `test` on each of these tokens in a separate process.
@@ -115,9 +115,9 @@ fn signing_and_encryption_key(intruder: &OtherProgram) -> (ObjectHandle, ObjectH
 #[test]
 fn every_use_asks_for_the_pin() {
     const TEST: &str = "level_high::every_use_asks_for_the_pin";
-    let Some((scene, _)) = Scene::attack_users(TEST, try_uses_without_context_pin) else { return };
-    for TokenOnMachine { machine, token, pin } in &scene.users {
-        let machine = &scene.machines[*machine];
+    let Some((fixture, _)) = Fixture::attack_users(TEST, try_uses_without_context_pin) else { return };
+    for TokenOnMachine { machine, token, pin } in &fixture.users {
+        let machine = &fixture.machines[*machine];
         // A foreign program that gives the PIN for the use may use the key: only the PIN was
         // missing.
         machine.write("block", [7; 32]);
@@ -186,11 +186,11 @@ fn try_uses_without_context_pin(intruder: &OtherProgram) -> Value {
 #[test]
 fn unwrap_copy_and_set_attribute_are_refused() {
     const TEST: &str = "level_high::unwrap_copy_and_set_attribute_are_refused";
-    let Some((scene, _)) = Scene::attack_users(TEST, try_to_weaken_keys) else { return };
+    let Some((fixture, _)) = Fixture::attack_users(TEST, try_to_weaken_keys) else { return };
     // The keys are unchanged.
-    for TokenOnMachine { machine, token, .. } in &scene.users {
+    for TokenOnMachine { machine, token, .. } in &fixture.users {
         let line = ["sign", "--keyset", token, "--pin-source", "file:pin", "--in", "message.txt", "--out", "round.p7m"];
-        scene.machines[*machine].tokenkeep(&line).ok();
+        fixture.machines[*machine].tokenkeep(&line).ok();
     }
 }
 
@@ -255,7 +255,7 @@ fn unwrap_content_key(intruder: &OtherProgram, key: ObjectHandle) -> CkResult<Ve
 #[test]
 fn derive_is_refused_on_signing_keys_only() {
     const TEST: &str = "level_high::derive_is_refused_on_signing_keys_only";
-    let Some((_scene, kinds)) = Scene::attack_users(TEST, try_derivations) else { return };
+    let Some((_fixture, kinds)) = Fixture::attack_users(TEST, try_derivations) else { return };
     // Both were tried, on both modules.
     for kind in ["refused", "derived"] {
         assert_eq!(kinds.iter().filter(|found| *found == kind).count(), 2, "{kinds:?}");
@@ -303,14 +303,14 @@ fn derive_secret(intruder: &OtherProgram, key: ObjectHandle, peer: &[u8]) -> CkR
 #[test]
 fn the_private_encryption_key_cannot_be_read_from_either_token() {
     const TEST: &str = "level_high::the_private_encryption_key_cannot_be_read_from_either_token";
-    let Some((scene, users_labels)) = Scene::attack_users(TEST, try_to_read_keys) else { return };
+    let Some((fixture, users_labels)) = Fixture::attack_users(TEST, try_to_read_keys) else { return };
     for labels in users_labels {
         let labels: Vec<_> = labels.as_array().unwrap().iter().map(|label| label.as_str().unwrap()).collect();
         assert!(labels.iter().any(|label| label.ends_with(" encryption")), "{labels:?}");
         assert_eq!(labels.len(), 2);
     }
     // The authority's own keys do not leave the token either, and no user's key has stayed there.
-    for labels in scene.run_intruder(&scene.authorities, TEST) {
+    for labels in fixture.run_intruder(&fixture.authorities, TEST) {
         let own = [
             "CA signing key",
             "CMP response key",

@@ -85,11 +85,11 @@ fn use_key_with_own_login(intruder: &OtherProgram) -> Value {
     let signing = *keys.iter().find(|key| intruder.has_attribute(**key, &Attribute::Sign(true))).unwrap();
     let sign = || intruder.open_session().sign(&Mechanism::Ecdsa, signing, &[7; 32]);
     for _ in 0..2 {
-        sign().expect("a log-in is all that the token wants");
+        sign().expect("the login alone suffices");
     }
     intruder.session.logout().unwrap();
-    assert!(sign().is_err(), "it signed without a log-in");
-    assert_eq!(intruder.objects(ObjectClass::PRIVATE_KEY).len(), 0, "the keys are seen without a log-in");
+    assert!(sign().is_err(), "it signed without a login");
+    assert_eq!(intruder.objects(ObjectClass::PRIVATE_KEY).len(), 0, "the keys are visible without a login");
     json!("tried")
 }
 

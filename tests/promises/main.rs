@@ -56,6 +56,7 @@ mod keyset_person;
 mod letters;
 mod level_high;
 mod level_high_without_support;
+mod manual_pages;
 mod newer_versions;
 mod no_oracle;
 mod object_persistence;

@@ -47,7 +47,7 @@ fn one_wrong_pin_costs_one_try_through_the_agent_too() {
     }
     // For a client of the SSH endpoint the agent's own prompter asks.
     let (data, blob) = ssh_login_data(&agent, "default");
-    assert_tries(&faulty, "an SSH log-in", 1, || {
+    assert_tries(&faulty, "an SSH login", 1, || {
         assert_eq!(RawAgentClient::connect(&agent.ssh_socket()).sign(&blob, &data, 0), None);
     });
     assert_tries(&faulty, "what the SSH endpoint does not sign", 0, || {

@@ -153,7 +153,7 @@ fn a_prompt_is_withdrawn_when_its_program_ends() {
     sign_and_verify(machine, "second");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let line = fs::read(Path::new("/proc").join(sleeper.trim()).join("cmdline")).unwrap_or_default();
-    assert!(line.is_empty(), "the first dialog goes on");
+    assert!(line.is_empty(), "the first dialog is still open");
     assert_eq!(pin_state(machine), "ok");
 }
 

@@ -24,7 +24,7 @@ const LABEL: &str = PivCard::LABEL;
 
 /// A user with the keyset `x` (level low) on a SoftHSM token, a reader, a card for it, and an agent
 /// that knows both modules.
-struct ReaderScenario {
+struct ReaderFixture {
     // In the order in which they are dropped.
     event_stream: Option<Child>,
     prompted: PromptedUser,
@@ -33,7 +33,7 @@ struct ReaderScenario {
     events_read: usize,
 }
 
-impl ReaderScenario {
+impl ReaderFixture {
     /// Starts pcscd with an empty reader, but no agent. `None` if no reader can be simulated here.
     fn prepare() -> Option<Self> {
         if !reader::is_available() {
@@ -117,7 +117,7 @@ impl ReaderScenario {
     }
 }
 
-impl Drop for ReaderScenario {
+impl Drop for ReaderFixture {
     fn drop(&mut self) {
         if let Some(mut event_stream) = self.event_stream.take() {
             let _ = event_stream.kill();
@@ -178,94 +178,90 @@ impl Drop for CardHolder {
 
 #[test]
 fn cards_are_detected_on_insertion_and_removal() {
-    let Some(mut scenario) = ReaderScenario::prepare() else { return };
-    scenario.start();
-    let worker = scenario.prompted.agent().worker();
-    scenario.tokens().does_not_say(LABEL);
+    let Some(mut fixture) = ReaderFixture::prepare() else { return };
+    fixture.start();
+    let worker = fixture.prompted.agent().worker();
+    fixture.tokens().does_not_say(LABEL);
     for _ in 0..2 {
-        scenario.insert();
-        scenario.tokens().says(LABEL).says("PKCS#15");
-        scenario.card_pin_status().ok().says("ok");
-        scenario.assert_x_served();
-        scenario.remove();
-        scenario.tokens().does_not_say(LABEL);
-        scenario.assert_x_served();
+        fixture.insert();
+        fixture.tokens().says(LABEL).says("PKCS#15");
+        fixture.card_pin_status().ok().says("ok");
+        fixture.assert_x_served();
+        fixture.remove();
+        fixture.tokens().does_not_say(LABEL);
+        fixture.assert_x_served();
     }
-    scenario.card_pin_status().fails_with(ABSENT).says("cannot find the token").does_not_say("wrong");
-    assert_eq!(scenario.prompted.agent().worker(), worker);
-    scenario.assert_card_untouched();
+    fixture.card_pin_status().fails_with(ABSENT).says("cannot find the token").does_not_say("wrong");
+    assert_eq!(fixture.prompted.agent().worker(), worker);
+    fixture.assert_card_untouched();
 }
 
 #[test]
 fn pcscd_can_exit_or_crash_and_restart() {
-    let Some(mut scenario) = ReaderScenario::prepare() else { return };
-    scenario.start();
-    let worker = scenario.prompted.agent().worker();
-    scenario.insert();
+    let Some(mut fixture) = ReaderFixture::prepare() else { return };
+    fixture.start();
+    let worker = fixture.prompted.agent().worker();
+    fixture.insert();
     for end in [Reader::kill, Reader::stop] {
-        end(&mut scenario.reader);
-        scenario.expect_event("removed", LABEL);
-        scenario.tokens().does_not_say(LABEL);
-        scenario.assert_x_served();
-        scenario.reader.start();
-        scenario.expect_event("inserted", LABEL);
-        scenario.tokens().says(LABEL);
-        scenario.card_pin_status().ok();
-        scenario.assert_x_served();
+        end(&mut fixture.reader);
+        fixture.expect_event("removed", LABEL);
+        fixture.tokens().does_not_say(LABEL);
+        fixture.assert_x_served();
+        fixture.reader.start();
+        fixture.expect_event("inserted", LABEL);
+        fixture.tokens().says(LABEL);
+        fixture.card_pin_status().ok();
+        fixture.assert_x_served();
     }
-    scenario.reader.kill();
-    scenario.expect_event("removed", LABEL);
-    scenario.card_pin_status().fails_with(ABSENT).says("cannot find the token").does_not_say("wrong");
-    assert_eq!(scenario.prompted.agent().worker(), worker);
-    scenario.assert_card_untouched();
+    fixture.reader.kill();
+    fixture.expect_event("removed", LABEL);
+    fixture.card_pin_status().fails_with(ABSENT).says("cannot find the token").does_not_say("wrong");
+    assert_eq!(fixture.prompted.agent().worker(), worker);
+    fixture.assert_card_untouched();
 }
 
 #[test]
 fn a_card_in_a_transaction_does_not_delay_other_tokens() {
-    let Some(mut scenario) = ReaderScenario::prepare() else { return };
-    scenario.start();
-    let worker = scenario.prompted.agent().worker();
-    scenario.insert();
-    let holder = CardHolder::start(&scenario.prompted.user.machine, "transaction");
+    let Some(mut fixture) = ReaderFixture::prepare() else { return };
+    fixture.start();
+    let worker = fixture.prompted.agent().worker();
+    fixture.insert();
+    let holder = CardHolder::start(&fixture.prompted.user.machine, "transaction");
     // The card is still listed, with the message that it cannot be reached.
-    scenario
-        .tokens()
-        .says(LABEL)
-        .says("opensc-pkcs11.so")
-        .says("does not answer: another program has exclusive access");
-    scenario.assert_x_served();
-    scenario.card_pin_status().fails_with(ABSENT).says("does not answer").does_not_say("wrong");
-    let log = scenario.prompted.agent().log();
+    fixture.tokens().says(LABEL).says("opensc-pkcs11.so").says("does not answer: another program has exclusive access");
+    fixture.assert_x_served();
+    fixture.card_pin_status().fails_with(ABSENT).says("does not answer").does_not_say("wrong");
+    let log = fixture.prompted.agent().log();
     assert!(log.contains("does not answer: another program has exclusive access"), "{log}");
     drop(holder);
-    wait_for("the card can be reached", || scenario.card_pin_status().out().contains("ok").then_some(()));
-    scenario.tokens().says(LABEL).does_not_say("does not answer");
-    scenario.assert_x_served();
+    wait_for("the card can be reached", || fixture.card_pin_status().out().contains("ok").then_some(()));
+    fixture.tokens().says(LABEL).does_not_say("does not answer");
+    fixture.assert_x_served();
     // The next event shows that the card was not removed in between, and that no session ended.
-    scenario.remove();
-    assert_eq!(scenario.prompted.agent().worker(), worker);
-    scenario.assert_card_untouched();
+    fixture.remove();
+    assert_eq!(fixture.prompted.agent().worker(), worker);
+    fixture.assert_card_untouched();
 }
 
 #[test]
 fn an_exclusively_held_card_is_found_when_released() {
-    let Some(mut scenario) = ReaderScenario::prepare() else { return };
-    scenario.reader.insert(&scenario.card);
-    let holder = CardHolder::start(&scenario.prompted.user.machine, "exclusive");
-    scenario.start();
-    scenario
+    let Some(mut fixture) = ReaderFixture::prepare() else { return };
+    fixture.reader.insert(&fixture.card);
+    let holder = CardHolder::start(&fixture.prompted.user.machine, "exclusive");
+    fixture.start();
+    fixture
         .tokens()
         .does_not_say(LABEL)
         .says("opensc-pkcs11.so")
         .says("cannot be accessed: another program has exclusive access");
-    let log = scenario.prompted.agent().log();
+    let log = fixture.prompted.agent().log();
     assert!(log.contains("cannot be accessed: another program has exclusive access"), "{log}");
-    scenario.card_pin_status().fails_with(ABSENT).does_not_say("wrong");
-    scenario.prompted.set_answers(&[PIN]);
-    assert!(scenario.prompted.signs("x", "meanwhile"));
+    fixture.card_pin_status().fails_with(ABSENT).does_not_say("wrong");
+    fixture.prompted.set_answers(&[PIN]);
+    assert!(fixture.prompted.signs("x", "meanwhile"));
     drop(holder);
-    wait_for("the card is listed", || scenario.tokens().out().contains(LABEL).then_some(()));
-    scenario.tokens().does_not_say("has exclusive access");
-    assert!(scenario.prompted.signs("x", "afterwards"));
-    scenario.assert_card_untouched();
+    wait_for("the card is listed", || fixture.tokens().out().contains(LABEL).then_some(()));
+    fixture.tokens().does_not_say("has exclusive access");
+    assert!(fixture.prompted.signs("x", "afterwards"));
+    fixture.assert_card_untouched();
 }

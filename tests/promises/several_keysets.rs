@@ -147,7 +147,7 @@ fn the_agent_neither_offers_nor_uses_hidden_keysets() {
     user.tokenkeep(&["keyset", "forget", "default"]).ok();
     keys(&["second"]);
     sign(machine, "file").fails_with(255);
-    assert_eq!(questions(machine), before, "somebody was asked for a PIN nobody has");
+    assert_eq!(questions(machine), before, "a prompt asked for the PIN of a hidden keyset");
     for path in ["keysets", "public-keys"] {
         let there = api(&[], path);
         assert!(there.contains("\"second\"") && !there.contains("\"default\""), "{there}");

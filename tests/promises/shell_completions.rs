@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::agent::Agent;
 use crate::support::faulty_module::FaultyModule;
-use crate::support::machine::Machine;
+use crate::support::machine::{Machine, run};
 use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
@@ -22,8 +22,17 @@ const PRESS_TAB: &str = r#"
     printf '%s\n' "${COMPREPLY[@]}"
 "#;
 
-/// The candidates that bash inserts for the last word of this line, without options.
+/// The candidates that bash inserts for the last word of this line, without options. Fails the test
+/// if the program writes anything to stderr.
+#[track_caller]
 fn offered(machine: &Machine, line: &str) -> Vec<String> {
+    assert_silent(machine, line);
+    press_tab(machine, line)
+}
+
+/// The candidates that bash inserts for the last word of this line, without options.
+#[track_caller]
+fn press_tab(machine: &Machine, line: &str) -> Vec<String> {
     let script = machine.tokenkeep(&["completions", "bash"]).ok();
     machine.write("completions.bash", &script.stdout);
     let pieces = line.replace(':', " : ").replace('=', " = ");
@@ -34,6 +43,16 @@ fn offered(machine: &Machine, line: &str) -> Vec<String> {
     let output = machine.run("bash", &arguments, b"").ok();
     assert_eq!(output.err(), "", "{line}");
     output.out().lines().filter(|line| !line.is_empty() && !line.starts_with("--")).map(str::to_owned).collect()
+}
+
+/// Runs the program as the script does, which discards its stderr: nothing may appear there.
+#[track_caller]
+fn assert_silent(machine: &Machine, line: &str) {
+    let words: Vec<_> = line.split(' ').collect();
+    let mut command = machine.tokenkeep_command(&[&["--"], &words[..]].concat());
+    command.env("TOKENKEEP_COMPLETE", "bash").env("_CLAP_IFS", "\n");
+    command.env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
+    assert_eq!(run(command, b"").ok().err(), "", "{line}");
 }
 
 #[test]
@@ -103,7 +122,7 @@ fn a_label_is_never_executed() {
     terminal.type_line("exit");
     terminal.finish();
     let made = |name: &str| machine.file(name).exists();
-    assert!(!(1..=5).any(|number| made(&format!("made{number}"))), "a label was carried out");
+    assert!(!(1..=5).any(|number| made(&format!("made{number}"))), "a label was executed");
 }
 
 #[test]
@@ -150,8 +169,9 @@ fn a_hung_or_missing_module_does_not_delay_a_shell() {
     assert!(faulty.calls().is_empty(), "it used a PIN: {:?}", faulty.calls());
     faulty.set_faults("delay C_GetSlotList 20000ms\n");
     let started = Instant::now();
-    assert!(offered(&user.machine, "tokenkeep encrypt --to ").is_empty());
+    assert!(press_tab(&user.machine, "tokenkeep encrypt --to ").is_empty());
     assert!(started.elapsed() < Duration::from_secs(6), "it took {:?}", started.elapsed());
+    assert_silent(&user.machine, "tokenkeep encrypt --to ");
     let machine = Machine::new();
     machine.write("config/tokenkeep/agent.toml", "modules = [\"/nowhere/module.so\"]\n");
     assert!(offered(&machine, "tokenkeep sign --keyset ").is_empty());

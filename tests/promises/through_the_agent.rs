@@ -16,6 +16,7 @@ use tokenkeep::cmp::{PkiBody, PkiMessage};
 use crate::support::agent::{Agent, wait_for};
 use crate::support::authority::Authority;
 use crate::support::machine::{Machine, TokenKind};
+use crate::support::manual_pages::ManualPages;
 use crate::support::output::Output;
 use crate::support::proxy::{Direction, Proxy, ProxyAction};
 use crate::support::shared_authority::{TestUser, re_enroll_arguments};
@@ -156,6 +157,7 @@ fn prompts_and_refusals_have_the_same_words() {
         ("sign message.txt --pin-source file:pin --out x", 0),
         ("enroll --letter again.letter --pin-source file:wrong.pin", 4),
     ];
+    let pages = ManualPages::read(machine);
     let result = |run: &dyn Fn(&[&str]) -> Output| -> Vec<(String, String)> {
         lines
             .iter()
@@ -163,6 +165,7 @@ fn prompts_and_refusals_have_the_same_words() {
                 let words: Vec<_> = line.split(' ').collect();
                 let output = run(&words);
                 assert_eq!(output.code(), *code, "{output}");
+                pages.assert_lists_exit_code(&words, &output);
                 (format!("{line}\n{}", output.out()), output.err())
             })
             .collect()

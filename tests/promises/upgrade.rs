@@ -96,7 +96,7 @@ fn data_of_the_first_version_still_works() {
     machine.tokenkeep(&again).ok().says("an older version of tokenkeep made it");
     let opened = ["admin", "open", "again.response", "--statement", "file.statement", "--keyset", "admin"];
     let opened = machine.tokenkeep(&[&opened[..], &["--pin-source", "file:admin.pin"]].concat());
-    assert_ne!(opened.code(), 0, "a statement that was carried out once before\n{opened}");
+    assert_ne!(opened.code(), 0, "a statement was executed a second time\n{opened}");
 
     // The authority continues with its users, its archive, and its log, which its administrator's
     // keyset knows.

@@ -16,6 +16,7 @@ pub mod inventory;
 pub mod kryoptic;
 pub mod leftovers;
 pub mod machine;
+pub mod manual_pages;
 pub mod other_program;
 pub mod output;
 pub mod pin_costs;

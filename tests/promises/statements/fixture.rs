@@ -20,7 +20,7 @@ use crate::support::shared_authority::end_with_test_run;
 
 /// An authority with the administrator in keyset `admin` and a user without the role in keyset
 /// `default`.
-pub(super) struct Scene {
+pub(super) struct Fixture {
     pub(super) deployment: Deployment,
     pub(super) transport: HttpTransport,
     pub(super) ca: Certificate,
@@ -34,10 +34,10 @@ pub(super) const ORDINARY_USER: Signer = ("default", Deployment::USER_PIN);
 /// The content to sign: as a statement (true), or as a mail's content (false).
 pub(super) type Content = (bool, String);
 
-impl Scene {
+impl Fixture {
     pub(super) fn get() -> MutexGuard<'static, Self> {
-        static SCENE: OnceLock<Mutex<Scene>> = OnceLock::new();
-        let scene = SCENE.get_or_init(|| {
+        static FIXTURE: OnceLock<Mutex<Fixture>> = OnceLock::new();
+        let fixture = FIXTURE.get_or_init(|| {
             let deployment = Deployment::begin_with_encryption_keys("p256");
             end_with_test_run(&deployment);
             deployment.enroll_user();
@@ -47,7 +47,7 @@ impl Scene {
             let transport = HttpTransport::new(&http, &https, *ca.fingerprint().as_bytes()).unwrap();
             Mutex::new(Self { deployment, transport, ca })
         });
-        scene.lock().unwrap_or_else(PoisonError::into_inner)
+        fixture.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A valid statement for this authority, as a JSON value.
