@@ -119,7 +119,8 @@ fn events_and_operations(caller: &Caller) {
         schema::fits(&caller.description, line_schema, &line);
         line
     };
-    let request = json!({ "sign": { "keyset": { "name": "strict" }, "content": base64(b"content"), "detached": false } });
+    let request =
+        json!({ "sign": { "keyset": { "name": "strict" }, "content": base64(b"content"), "detached": false } });
     schema::fits(&caller.description, caller.description.request("POST", "/v1/operations"), &request);
     let mut events = caller.open_stream("/v1/operations", Some(&request));
     let id = next(&mut events)["begun"]["id"].as_str().unwrap().to_owned();
