@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use support::deployment::Deployment;
-use support::flood::{Flood, Kind};
+use support::flood::{Flood, FloodKind};
 use support::machine::Machine;
 use tokenkeep::cmp::{MacProtection, PkiHeader, Pvno, general_request, oid};
 use tokenkeep::letter::{Letter, TemporaryKey};
@@ -41,13 +41,13 @@ fn main() {
         "# flood, addresses, ms without and during the flood (medians), ratio, requests or connections of the flood"
     );
     let mut people = 0;
-    for kind in Kind::ALL {
+    for kind in FloodKind::ALL {
         for addresses in [1, 3, 8] {
             let (mut alone, mut flooded, mut sent) = (Vec::new(), Vec::new(), 0);
             for _ in 0..pairs {
                 alone.push(enrollment(&deployment, &mut people));
                 let (http, https) = (deployment.authority.http_address(), deployment.authority.https_address());
-                let flood = Flood::begin(kind, addresses, &http, &https);
+                let flood = Flood::start(kind, addresses, &http, &https);
                 std::thread::sleep(Duration::from_secs(1));
                 flooded.push(enrollment(&deployment, &mut people));
                 sent += flood.sent.load(Ordering::Relaxed);

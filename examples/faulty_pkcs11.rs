@@ -37,10 +37,10 @@
 )]
 #![allow(non_snake_case, reason = "PKCS#11 defines the names of the functions")]
 
-#[path = "faulty_pkcs11/at_the_end.rs"]
-mod at_the_end;
 #[path = "faulty_pkcs11/escape.rs"]
 mod escape;
+#[path = "faulty_pkcs11/exit_handler.rs"]
+mod exit_handler;
 #[path = "faulty_pkcs11/private_keys.rs"]
 mod private_keys;
 
@@ -57,24 +57,24 @@ use cryptoki_sys::*;
 static WRAPPED: OnceLock<Option<CK_FUNCTION_LIST>> = OnceLock::new();
 
 /// The function list of this module.
-static OURS: OnceLock<CK_FUNCTION_LIST> = OnceLock::new();
+static OWN_FUNCTIONS: OnceLock<CK_FUNCTION_LIST> = OnceLock::new();
 
 /// The state since the last change of the control file.
-static SEEN: Mutex<Option<Seen>> = Mutex::new(None);
+static STATE: Mutex<Option<RuleState>> = Mutex::new(None);
 
 #[derive(Default)]
-struct Seen {
+struct RuleState {
     control: String,
     // Number of matching calls, by the line of the rule.
     calls: HashMap<String, u64>,
-    out: bool,
+    removed: bool,
     closed: bool,
 }
 
 /// The result of the rules for a call.
-enum Fate {
-    GoOn,
-    Answer(CK_RV),
+enum CallEffect {
+    Forward,
+    Return(CK_RV),
 }
 
 /// Returns the function list. `CKR_GENERAL_ERROR` if the wrapped module cannot be loaded.
@@ -87,9 +87,9 @@ pub unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> 
         return CKR_ARGUMENTS_BAD;
     }
     let Some(wrapped) = wrapped() else { return CKR_GENERAL_ERROR };
-    let ours = OURS.get_or_init(|| replaced(*wrapped));
+    let own = OWN_FUNCTIONS.get_or_init(|| replaced(*wrapped));
     // SAFETY: not null, and the caller owns it. Nothing writes through the returned pointer.
-    unsafe { *list = std::ptr::from_ref(ours).cast_mut() };
+    unsafe { *list = std::ptr::from_ref(own).cast_mut() };
     CKR_OK
 }
 
@@ -109,45 +109,45 @@ fn load() -> Option<CK_FUNCTION_LIST> {
 }
 
 /// Applies the rules to this call.
-fn fate(function: &str) -> Fate {
+fn effect_of_rules(function: &str) -> CallEffect {
     let control = std::env::var_os("FAULTY_CONTROL").and_then(|path| std::fs::read_to_string(path).ok());
     let control = control.unwrap_or_default();
-    let mut guard = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let seen = guard.get_or_insert_with(Seen::default);
-    if seen.control != control {
-        *seen = Seen { control: control.clone(), ..Seen::default() };
+    let mut guard = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = guard.get_or_insert_with(RuleState::default);
+    if state.control != control {
+        *state = RuleState { control: control.clone(), ..RuleState::default() };
     }
     let mut wait = None;
     let mut answer = None;
     for line in control.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            ["removed"] => seen.out = true,
+            ["removed"] => state.removed = true,
             ["delay", name, time] if *name == function => wait = time.trim_end_matches("ms").parse().ok(),
-            ["die", name, rest @ ..] if *name == function && seen.is_due(line, rest) => std::process::abort(),
-            ["remove", name, rest @ ..] if *name == function && seen.is_due(line, rest) => seen.out = true,
-            [name, code, rest @ ..] if *name == function && seen.is_due(line, rest) => answer = Some(code_of(code)),
+            ["die", name, rest @ ..] if *name == function && state.is_due(line, rest) => std::process::abort(),
+            ["remove", name, rest @ ..] if *name == function && state.is_due(line, rest) => state.removed = true,
+            [name, code, rest @ ..] if *name == function && state.is_due(line, rest) => answer = Some(code_of(code)),
             _ => {}
         }
     }
-    if seen.out && !seen.closed {
-        seen.closed = true;
+    if state.removed && !state.closed {
+        state.closed = true;
         close_all_sessions();
     }
-    let out = seen.out;
+    let removed = state.removed;
     // Do not block other calls during the delay.
     drop(guard);
     if let Some(wait) = wait {
         std::thread::sleep(Duration::from_millis(wait));
     }
     match answer {
-        Some(code) => Fate::Answer(code),
-        None if out => when_out(function).map_or(Fate::GoOn, Fate::Answer),
-        None => Fate::GoOn,
+        Some(code) => CallEffect::Return(code),
+        None if removed => return_value_if_removed(function).map_or(CallEffect::Forward, CallEffect::Return),
+        None => CallEffect::Forward,
     }
 }
 
-impl Seen {
+impl RuleState {
     /// Counts a call that matches a rule. Returns whether the rule applies to it.
     fn is_due(&mut self, line: &str, rest: &[&str]) -> bool {
         let number = |name: &str| {
@@ -163,7 +163,7 @@ impl Seen {
 
 /// The return value while the token is removed. Slots still exist, and calls without a token
 /// succeed.
-fn when_out(function: &str) -> Option<CK_RV> {
+fn return_value_if_removed(function: &str) -> Option<CK_RV> {
     match function {
         "C_Initialize" | "C_Finalize" | "C_GetSlotList" => None,
         "C_GetTokenInfo" | "C_OpenSession" | "C_InitToken" | "C_GetMechanismInfo" => Some(CKR_TOKEN_NOT_PRESENT),
@@ -188,18 +188,18 @@ fn close_all_sessions() {
     }
 }
 
-fn is_out() -> bool {
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|seen| seen.out)
+fn is_removed() -> bool {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|state| state.removed)
 }
 
 /// The rules as read at the last call.
 fn rules() -> String {
-    let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    seen.as_ref().map(|seen| seen.control.clone()).unwrap_or_default()
+    let state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    state.as_ref().map(|state| state.control.clone()).unwrap_or_default()
 }
 
 /// The additional flags of the token.
-fn more_flags() -> CK_FLAGS {
+fn additional_flags() -> CK_FLAGS {
     let control = rules();
     let named = control.lines().filter_map(|line| line.strip_prefix("flags ")).flat_map(str::split_whitespace);
     named.fold(0, |flags, name| {
@@ -269,13 +269,13 @@ fn count(function: &str, user: &str, answer: CK_RV, reached_the_token: bool) {
 }
 
 /// Functions that are forwarded unless a rule applies.
-macro_rules! passed_on {
+macro_rules! forward {
     ($($name:ident($($argument:ident: $type:ty),*);)*) => {
         $(unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
-            match fate(stringify!($name)) {
-                Fate::Answer(code) => code,
+            match effect_of_rules(stringify!($name)) {
+                CallEffect::Return(code) => code,
                 // SAFETY: the caller's own arguments go to the function that they were for.
-                Fate::GoOn => match wrapped().and_then(|wrapped| wrapped.$name) {
+                CallEffect::Forward => match wrapped().and_then(|wrapped| wrapped.$name) {
                     Some(function) => unsafe { function($($argument),*) },
                     None => CKR_FUNCTION_NOT_SUPPORTED,
                 },
@@ -301,7 +301,7 @@ macro_rules! passed_on {
     };
 }
 
-passed_on! {
+forward! {
     C_Finalize(reserved: *mut c_void);
     C_GetMechanismInfo(slot: CK_SLOT_ID, kind: CK_MECHANISM_TYPE, info: *mut CK_MECHANISM_INFO);
     C_OpenSession(
@@ -348,7 +348,7 @@ passed_on! {
 
 unsafe extern "C" fn C_Initialize(arguments: *mut c_void) -> CK_RV {
     escape::attempt("C_Initialize");
-    if let Fate::Answer(code) = fate("C_Initialize") {
+    if let CallEffect::Return(code) = effect_of_rules("C_Initialize") {
         return code;
     }
     match wrapped().and_then(|wrapped| wrapped.C_Initialize) {
@@ -360,10 +360,10 @@ unsafe extern "C" fn C_Initialize(arguments: *mut c_void) -> CK_RV {
 
 /// While the token is removed, the slots exist without a token.
 unsafe extern "C" fn C_GetSlotList(with_token: CK_BBOOL, slots: *mut CK_SLOT_ID, count: *mut CK_ULONG) -> CK_RV {
-    if let Fate::Answer(code) = fate("C_GetSlotList") {
+    if let CallEffect::Return(code) = effect_of_rules("C_GetSlotList") {
         return code;
     }
-    if is_out() && with_token != CK_FALSE && !count.is_null() {
+    if is_removed() && with_token != CK_FALSE && !count.is_null() {
         // SAFETY: not null, and the caller's to write to.
         unsafe { *count = 0 };
         return CKR_OK;
@@ -376,7 +376,7 @@ unsafe extern "C" fn C_GetSlotList(with_token: CK_BBOOL, slots: *mut CK_SLOT_ID,
 }
 
 unsafe extern "C" fn C_GetInfo(info: *mut CK_INFO) -> CK_RV {
-    if let Fate::Answer(code) = fate("C_GetInfo") {
+    if let CallEffect::Return(code) = effect_of_rules("C_GetInfo") {
         return code;
     }
     match wrapped().and_then(|wrapped| wrapped.C_GetInfo) {
@@ -387,7 +387,7 @@ unsafe extern "C" fn C_GetInfo(info: *mut CK_INFO) -> CK_RV {
 }
 
 unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) -> CK_RV {
-    if let Fate::Answer(code) = fate("C_GetTokenInfo") {
+    if let CallEffect::Return(code) = effect_of_rules("C_GetTokenInfo") {
         return code;
     }
     let Some(function) = wrapped().and_then(|wrapped| wrapped.C_GetTokenInfo) else {
@@ -398,7 +398,7 @@ unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
     unsafe {
         let answer = function(slot, info);
         if answer == CKR_OK {
-            (*info).flags |= more_flags();
+            (*info).flags |= additional_flags();
         }
         answer
     }
@@ -416,7 +416,7 @@ unsafe extern "C" fn C_Login(
         CKU_CONTEXT_SPECIFIC => "context",
         _ => "another",
     };
-    counted("C_Login", who, || {
+    run_counted("C_Login", who, || {
         let function = wrapped()?.C_Login?;
         // SAFETY: the caller's own arguments go to the function that they were for.
         Some(unsafe { function(session, user, pin, length) })
@@ -430,7 +430,7 @@ unsafe extern "C" fn C_SetPIN(
     new: *mut CK_UTF8CHAR,
     new_length: CK_ULONG,
 ) -> CK_RV {
-    counted("C_SetPIN", "old", || {
+    run_counted("C_SetPIN", "old", || {
         let function = wrapped()?.C_SetPIN?;
         // SAFETY: as above.
         Some(unsafe { function(session, old, old_length, new, new_length) })
@@ -443,7 +443,7 @@ unsafe extern "C" fn C_InitToken(
     length: CK_ULONG,
     label: *mut CK_UTF8CHAR,
 ) -> CK_RV {
-    counted("C_InitToken", "so", || {
+    run_counted("C_InitToken", "so", || {
         let function = wrapped()?.C_InitToken?;
         // SAFETY: as above.
         Some(unsafe { function(slot, pin, length, label) })
@@ -451,18 +451,18 @@ unsafe extern "C" fn C_InitToken(
 }
 
 unsafe extern "C" fn C_InitPIN(session: CK_SESSION_HANDLE, pin: *mut CK_UTF8CHAR, length: CK_ULONG) -> CK_RV {
-    counted("C_InitPIN", "new", || {
+    run_counted("C_InitPIN", "new", || {
         let function = wrapped()?.C_InitPIN?;
         // SAFETY: as above.
         Some(unsafe { function(session, pin, length) })
     })
 }
 
-fn counted(function: &str, who: &str, call: impl FnOnce() -> Option<CK_RV>) -> CK_RV {
-    let (answer, reached) = match fate(function) {
-        Fate::Answer(code) => (code, false),
-        Fate::GoOn => (call().unwrap_or(CKR_FUNCTION_NOT_SUPPORTED), true),
+fn run_counted(function: &str, user: &str, call: impl FnOnce() -> Option<CK_RV>) -> CK_RV {
+    let (answer, reached) = match effect_of_rules(function) {
+        CallEffect::Return(code) => (code, false),
+        CallEffect::Forward => (call().unwrap_or(CKR_FUNCTION_NOT_SUPPORTED), true),
     };
-    count(function, who, answer, reached);
+    count(function, user, answer, reached);
     answer
 }

@@ -43,7 +43,7 @@ pub struct BenchToken {
 }
 
 impl BenchToken {
-    pub fn enter() -> Self {
+    pub fn open() -> Self {
         let file = softhsm_module();
         let module = Module::load(&file).unwrap();
         let info = module.create_token(LABEL, &pin("87654321"), &pin(PIN)).unwrap();

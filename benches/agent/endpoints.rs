@@ -57,7 +57,7 @@ pub fn set_up_and_run() {
     wait_for(&socket);
     deployment.machine.set_environment(AGENT, &socket.display().to_string());
     let p11_kit = peers::p11_kit_server(&mut deployment.machine, LABEL);
-    run_on(&deployment.machine, "doors");
+    run_on(&deployment.machine, "endpoints");
     drop((agent, p11_kit));
 }
 

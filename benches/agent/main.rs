@@ -64,7 +64,7 @@ fn main() {
 }
 
 fn direct(plan: &Plan) {
-    let bench_token = BenchToken::enter();
+    let bench_token = BenchToken::open();
     for (name, key) in bench_token.signing_keys() {
         let raw = raw::Signing::of(&bench_token, &key);
         let signer = direct::Signing::new(&key);

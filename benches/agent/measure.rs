@@ -34,7 +34,7 @@ impl Plan {
 
 /// The results of all rounds of one contender.
 #[derive(Default)]
-struct Found {
+struct Measurements {
     per_second: Vec<f64>,
     micros: Vec<u32>,
 }
@@ -47,24 +47,24 @@ pub fn measure(plan: &Plan, name: &str, threads: usize, contenders: &[(&str, &dy
     if is_left_out {
         return;
     }
-    let mut found: Vec<Found> = contenders.iter().map(|_| Found::default()).collect();
+    let mut measurements: Vec<Measurements> = contenders.iter().map(|_| Measurements::default()).collect();
     for _ in 0..plan.rounds {
-        for ((_, contender), found) in contenders.iter().zip(&mut found) {
-            slice(plan.slice, threads, *contender, found);
+        for ((_, contender), measurements) in contenders.iter().zip(&mut measurements) {
+            slice(plan.slice, threads, *contender, measurements);
         }
     }
     let mut raw = None;
-    for ((who, _), mut found) in contenders.iter().zip(found) {
-        found.per_second.sort_by(f64::total_cmp);
-        found.micros.sort_unstable();
-        let per_second = found.per_second[found.per_second.len() / 2];
+    for ((who, _), mut measurements) in contenders.iter().zip(measurements) {
+        measurements.per_second.sort_by(f64::total_cmp);
+        measurements.micros.sort_unstable();
+        let per_second = measurements.per_second[measurements.per_second.len() / 2];
         let ratio = per_second / *raw.get_or_insert(per_second);
-        let share = |percent: usize| found.micros[found.micros.len() * percent / 100];
+        let share = |percent: usize| measurements.micros[measurements.micros.len() * percent / 100];
         println!("{name} {who} threads={threads} {per_second:.0} {ratio:.2} {} {}", share(50), share(99));
     }
 }
 
-fn slice(length: Duration, threads: usize, contender: &dyn Contender, found: &mut Found) {
+fn slice(length: Duration, threads: usize, contender: &dyn Contender, measurements: &mut Measurements) {
     let ready = Barrier::new(threads);
     let results: Vec<(Vec<u32>, Duration)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads)
@@ -88,6 +88,6 @@ fn slice(length: Duration, threads: usize, contender: &dyn Contender, found: &mu
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let count = |micros: &Vec<u32>| f64::from(u32::try_from(micros.len()).unwrap());
-    found.per_second.push(results.iter().map(|(micros, took)| count(micros) / took.as_secs_f64()).sum());
-    found.micros.extend(results.into_iter().flat_map(|(micros, _)| micros));
+    measurements.per_second.push(results.iter().map(|(micros, took)| count(micros) / took.as_secs_f64()).sum());
+    measurements.micros.extend(results.into_iter().flat_map(|(micros, _)| micros));
 }

@@ -14,13 +14,13 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Runs while the library is loaded, before `dlopen` returns.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static AT_LOADING: extern "C" fn() = at_loading;
+static LOAD_HANDLER: extern "C" fn() = run_at_load;
 
-extern "C" fn at_loading() {
+extern "C" fn run_at_load() {
     attempt("loading");
 }
 
-/// Carries out the rule `escape PORT PROCESS`, if present. Writes one line per attempt to the file
+/// Executes the rule `escape PORT PROCESS`, if present. Writes one line per attempt to the file
 /// named by `FAULTY_ESCAPES`.
 pub(super) fn attempt(when: &str) {
     let Some(file) = std::env::var_os("FAULTY_ESCAPES") else { return };

@@ -4,7 +4,7 @@
 #[allow(clippy::wildcard_imports, reason = "as in faulty_pkcs11.rs")]
 use cryptoki_sys::*;
 
-use super::{Fate, code_of, fate, rules, wrapped};
+use super::{CallEffect, code_of, effect_of_rules, rules, wrapped};
 
 /// Attributes that rules can name.
 const ATTRIBUTES: &[(&str, CK_ATTRIBUTE_TYPE)] = &[("CKA_ALWAYS_AUTHENTICATE", CKA_ALWAYS_AUTHENTICATE)];
@@ -22,7 +22,7 @@ fn attribute_of(name: &str) -> CK_ATTRIBUTE_TYPE {
 ///
 /// # Safety
 /// By PKCS#11, `template` points to `count` attributes.
-unsafe fn taken(template: *mut CK_ATTRIBUTE, count: CK_ULONG) -> Result<Vec<CK_ATTRIBUTE>, CK_RV> {
+unsafe fn adjust_template(template: *mut CK_ATTRIBUTE, count: CK_ULONG) -> Result<Vec<CK_ATTRIBUTE>, CK_RV> {
     let length = usize::try_from(count).map_err(|_| CKR_ARGUMENTS_BAD)?;
     let mut attributes = if template.is_null() || length == 0 {
         Vec::new()
@@ -32,15 +32,15 @@ unsafe fn taken(template: *mut CK_ATTRIBUTE, count: CK_ULONG) -> Result<Vec<CK_A
     };
     for rule in rules().lines() {
         match rule.split_whitespace().collect::<Vec<_>>().as_slice() {
-            ["refuse", name, code] if attributes.iter().any(|one| one.type_ == attribute_of(name)) => {
+            ["refuse", name, code] if attributes.iter().any(|attribute| attribute.type_ == attribute_of(name)) => {
                 return Err(code_of(code));
             }
             ["lose", "certificates"] if is_certificate(&attributes) => {
-                for one in attributes.iter_mut().filter(|one| one.type_ == CKA_TOKEN) {
-                    one.pValue = std::ptr::from_ref(&NOT_FOR_GOOD).cast_mut().cast();
+                for attribute in attributes.iter_mut().filter(|attribute| attribute.type_ == CKA_TOKEN) {
+                    attribute.pValue = std::ptr::from_ref(&SESSION_OBJECT).cast_mut().cast();
                 }
             }
-            ["ignore", name] => attributes.retain(|one| one.type_ != attribute_of(name)),
+            ["ignore", name] => attributes.retain(|attribute| attribute.type_ != attribute_of(name)),
             _ => {}
         }
     }
@@ -48,10 +48,10 @@ unsafe fn taken(template: *mut CK_ATTRIBUTE, count: CK_ULONG) -> Result<Vec<CK_A
 }
 
 /// The replacement value of `CKA_TOKEN`: the object ends with its session.
-static NOT_FOR_GOOD: CK_BBOOL = CK_FALSE;
+static SESSION_OBJECT: CK_BBOOL = CK_FALSE;
 
 fn is_certificate(attributes: &[CK_ATTRIBUTE]) -> bool {
-    let class = attributes.iter().find(|one| one.type_ == CKA_CLASS && !one.pValue.is_null());
+    let class = attributes.iter().find(|attribute| attribute.type_ == CKA_CLASS && !attribute.pValue.is_null());
     // SAFETY: a class is a number of this type, by PKCS#11.
     class.is_some_and(|class| unsafe { *class.pValue.cast::<CK_OBJECT_CLASS>() } == CKO_CERTIFICATE)
 }
@@ -112,18 +112,18 @@ pub(super) unsafe extern "C" fn C_UnwrapKey(
 }
 
 /// # Safety
-/// Those of [`taken`].
+/// Those of [`adjust_template`].
 unsafe fn with_template(
     name: &str,
     template: *mut CK_ATTRIBUTE,
     count: CK_ULONG,
     call: impl FnOnce(*mut CK_ATTRIBUTE, CK_ULONG) -> Option<CK_RV>,
 ) -> CK_RV {
-    if let Fate::Answer(code) = fate(name) {
+    if let CallEffect::Return(code) = effect_of_rules(name) {
         return code;
     }
     // SAFETY: as the caller has it.
-    match unsafe { taken(template, count) } {
+    match unsafe { adjust_template(template, count) } {
         Ok(mut attributes) => {
             let count = attributes.len() as CK_ULONG;
             call(attributes.as_mut_ptr(), count).unwrap_or(CKR_FUNCTION_NOT_SUPPORTED)

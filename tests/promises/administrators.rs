@@ -71,7 +71,7 @@ fn a_locked_database_is_reported() {
     let script = "import sqlite3,sys,time\nc=sqlite3.connect(sys.argv[1],isolation_level=None)\n\
                   c.execute('BEGIN EXCLUSIVE')\nprint('locked',flush=True)\nsys.stdin.read()";
     let database = deployment.machine.file("state/authority.db");
-    let database = if database.exists() { database } else { found(&deployment) };
+    let database = if database.exists() { database } else { database_path(&deployment) };
     let mut holder = deployment.machine.command("python3");
     let mut holder = holder
         .args(["-c", script])
@@ -96,7 +96,7 @@ fn a_locked_database_is_reported() {
 }
 
 /// The path of the database.
-fn found(deployment: &Deployment) -> std::path::PathBuf {
+fn database_path(deployment: &Deployment) -> std::path::PathBuf {
     let output = deployment.machine.shell("find . -name authority.db").ok();
     deployment.machine.file(output.out().trim())
 }

@@ -6,20 +6,20 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, wait_for};
-use crate::support::der::{inside, parts};
+use crate::support::der::{content_of, elements};
 use crate::support::event_stream::EventStream;
-use crate::support::schema::{self};
+use crate::support::schema;
 use crate::support::shared_authority::TestUser;
 
 mod caller;
 
-use caller::{Caller, b64, bytes};
+use caller::{Caller, base64, bytes};
 
 #[test]
-fn every_answer_is_as_described() {
+fn every_response_matches_its_description() {
     let caller = Caller::new();
     let machine = &caller.user.machine;
-    assert_eq!(caller.gets("/v1/openapi.json", "/v1/openapi.json", 200), *caller.description.whole());
+    assert_eq!(caller.gets("/v1/openapi.json", "/v1/openapi.json", 200), *caller.description.document());
 
     assert_eq!(caller.gets("/v1/status", "/v1/status", 200)["locked"], false);
     let tokens = caller.gets("/v1/tokens", "/v1/tokens", 200);
@@ -46,7 +46,7 @@ fn every_answer_is_as_described() {
     machine.run("openssl", &["x509", "-inform", "der", "-in", "ca.der", "-out", "ca.pem"], b"").ok();
     for (detached, keyset) in [(false, "default"), (false, "default"), (true, "strict")] {
         let content = "Subject: an offer\r\n\r\nGrüße\r\n";
-        let request = json!({ "content": b64(content.as_bytes()), "keyset": keyset, "detached": detached });
+        let request = json!({ "content": base64(content.as_bytes()), "keyset": keyset, "detached": detached });
         let signed = caller.posts("/v1/sign", &request, 200);
         machine.write("signed.der", bytes(&signed["cms"]));
         machine.write("content", content);
@@ -57,11 +57,11 @@ fn every_answer_is_as_described() {
         assert_eq!(machine.run("openssl", &verify, b"").ok().out(), content);
     }
     let asked = machine.read_text("questions");
-    assert!(asked.contains("an offer") && asked.contains("strict"), "the person was not told what for:\n{asked}");
+    assert!(asked.contains("an offer") && asked.contains("strict"), "the prompt does not say what for:\n{asked}");
 
-    caller.user.encrypts("mail\n", "mail.p7m");
+    caller.user.encrypt("mail\n", "mail.p7m");
     // The person's newest certificate is the one of `strict`.
-    let message = b64(&machine.read("mail.p7m"));
+    let message = base64(&machine.read("mail.p7m"));
     let opened = caller.posts("/v1/decrypt", &json!({ "message": message }), 200);
     assert_eq!((bytes(&opened["content"]), &opened["keyset"]), (b"mail\n".to_vec(), &json!("strict")));
     let refused = caller.posts("/v1/decrypt", &json!({ "message": message, "keyset": "default" }), 409);
@@ -69,7 +69,7 @@ fn every_answer_is_as_described() {
 
     // Sessions.
     caller.posts("/v1/log-off", &json!({}), 200);
-    assert_eq!(caller.calls("POST", "/v1/log-off", "/v1/log-off", None, 200)["ended"], 0);
+    assert_eq!(caller.call("POST", "/v1/log-off", "/v1/log-off", None, 200)["ended"], 0);
     assert_eq!(caller.posts("/v1/log-in", &json!({ "keyset": "default" }), 200)["token"]["serial"], serial.as_str());
     assert!(caller.gets("/v1/tokens", "/v1/tokens", 200)["tokens"].to_string().contains("\"logged_in\":true"));
     assert_eq!(caller.posts("/v1/log-off", &json!({ "token": "default" }), 200)["ended"], 1);
@@ -78,7 +78,8 @@ fn every_answer_is_as_described() {
     caller.posts("/v1/log-in", &json!({ "keyset": "nobody" }), 404);
 
     // A locked agent reports nothing and runs nothing.
-    let (right, wrong) = (json!({ "pass_phrase": b64(b"open sesame") }), json!({ "pass_phrase": b64(b"open barley") }));
+    let (right, wrong) =
+        (json!({ "pass_phrase": base64(b"open sesame") }), json!({ "pass_phrase": base64(b"open barley") }));
     caller.posts("/v1/unlock", &right, 409);
     caller.posts("/v1/lock", &right, 204);
     caller.posts("/v1/lock", &right, 409);
@@ -101,7 +102,7 @@ fn events_and_operations(caller: &Caller) {
     caller.called.borrow_mut().insert("GET /v1/events".to_owned());
     caller.posts("/v1/log-in", &json!({ "keyset": "default" }), 200);
     caller.posts("/v1/log-off", &json!({}), 200);
-    let pass_phrase = json!({ "pass_phrase": b64(b"x") });
+    let pass_phrase = json!({ "pass_phrase": base64(b"x") });
     caller.posts("/v1/lock", &pass_phrase, 204);
     caller.posts("/v1/unlock", &pass_phrase, 204);
     for expected in ["logged-in", "logged-off", "locked", "unlocked"] {
@@ -118,16 +119,17 @@ fn events_and_operations(caller: &Caller) {
         schema::fits(&caller.description, line_schema, &line);
         line
     };
-    let request = json!({ "sign": { "keyset": { "name": "strict" }, "content": b64(b"content"), "detached": false } });
+    let request =
+        json!({ "sign": { "keyset": { "name": "strict" }, "content": base64(b"content"), "detached": false } });
     schema::fits(&caller.description, caller.description.request("POST", "/v1/operations"), &request);
-    let mut events = caller.follows("/v1/operations", Some(&request));
+    let mut events = caller.open_stream("/v1/operations", Some(&request));
     let id = next(&mut events)["begun"]["id"].as_str().unwrap().to_owned();
     let ask = next(&mut events);
     assert_eq!(ask["ask"]["question"]["existing"]["operation"], "sign");
     let (template, actual) = ("/v1/operations/{id}/answer", format!("/v1/operations/{id}/answer"));
     let answers = |number: u32, status: u16| {
-        let reply = json!({ "number": number, "reply": { "pin": b64(TestUser::PIN.as_bytes()) } });
-        caller.calls("POST", template, &actual, Some(&reply), status)
+        let reply = json!({ "number": number, "reply": { "pin": base64(TestUser::PIN.as_bytes()) } });
+        caller.call("POST", template, &actual, Some(&reply), status)
     };
     answers(2, 409);
     answers(1, 204);
@@ -150,7 +152,7 @@ fn events_and_operations(caller: &Caller) {
             "log_policy": "compare"
         }
     });
-    let mut events = caller.follows("/v1/operations", Some(&administer));
+    let mut events = caller.open_stream("/v1/operations", Some(&administer));
     next(&mut events);
     assert_eq!(next(&mut events)["ask"]["question"]["existing"]["operation"], "sign the command");
     events.kill();
@@ -161,7 +163,7 @@ fn events_and_operations(caller: &Caller) {
         (json!({ "list-keysets": {} }), "done"),
         (json!({ "choose-keyset": { "name": "nobody" } }), "failed"),
     ] {
-        let mut events = caller.follows("/v1/operations", Some(&request));
+        let mut events = caller.open_stream("/v1/operations", Some(&request));
         next(&mut events);
         let last = next(&mut events);
         assert!(last[end].is_object(), "{last}");
@@ -171,7 +173,7 @@ fn events_and_operations(caller: &Caller) {
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_said_and_nothing_is_tried() {
+fn a_faulty_request_is_explained_and_costs_no_try() {
     let caller = Caller::new();
     let machine = &caller.user.machine;
     machine.write_secret("given.pin", TestUser::WRONG_PIN);
@@ -196,53 +198,53 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_tried() {
     ] {
         caller.posts("/v1/decrypt", &body, 400);
     }
-    caller.posts("/v1/decrypt", &json!({ "message": b64(b"no message"), "keyset": "default" }), 422);
+    caller.posts("/v1/decrypt", &json!({ "message": base64(b"no message"), "keyset": "default" }), 422);
     caller.posts(
         "/v1/decrypt",
-        &json!({ "recipient_info": b64(b"\x30\x00"), "key_length": 32, "keyset": "default" }),
+        &json!({ "recipient_info": base64(b"\x30\x00"), "key_length": 32, "keyset": "default" }),
         422,
     );
     caller.posts(
         "/v1/decrypt",
-        &json!({ "recipient_info": b64(b"\x30\x00"), "key_length": 31, "keyset": "default" }),
+        &json!({ "recipient_info": base64(b"\x30\x00"), "key_length": 31, "keyset": "default" }),
         422,
     );
-    caller.refused("/v1/sign", &json!({ "content": "YQ==", "keyset": "nobody" }), 404);
+    caller.expect_error("/v1/sign", &json!({ "content": "YQ==", "keyset": "nobody" }), 404);
 
     // Requests that no tokenkeep program sends.
     let sign = ["-d", r#"{"content":"YQ==","keyset":"default"}"#];
     let refused = |more: &[&str], status: u16| {
         let brought = caller.curl("/v1/sign", &[&sign[..], more].concat());
-        caller.fits("POST", "/v1/sign", &brought, status);
+        caller.validate("POST", "/v1/sign", &brought, status);
     };
     refused(&["-H", "Origin: http://example.org"], 403);
     refused(&["-H", "Transfer-Encoding: chunked"], 411);
     refused(&["-H", &format!("X-Long: {}", "x".repeat(20_000))], 431);
     machine.write("large", vec![b'a'; 70 * 1024]);
     let brought = caller.curl("/v1/log-in", &["--data-binary", "@large"]);
-    caller.fits("POST", "/v1/log-in", &brought, 413);
+    caller.validate("POST", "/v1/log-in", &brought, 413);
 
     let tokens = machine.listed_tokens();
     assert!(tokens.iter().all(|token| !token.count_is_low()), "a PIN was tried");
-    assert!(!machine.file("questions").exists(), "somebody was asked");
+    assert!(!machine.file("questions").exists(), "a prompt appeared");
 
     // A correct request with a wrong PIN: the error says so, and it costs one try.
-    let message = caller.refused("/v1/sign", &json!({ "content": "YQ==", "keyset": "strict" }), 403);
+    let message = caller.expect_error("/v1/sign", &json!({ "content": "YQ==", "keyset": "strict" }), 403);
     assert!(message.contains("wrong") && message.contains("strict"), "{message}");
     assert!(machine.listed_token("strict").count_is_low());
-    let message = caller.refused("/v1/log-in", &json!({ "keyset": "default" }), 403);
+    let message = caller.expect_error("/v1/log-in", &json!({ "keyset": "default" }), 403);
     assert!(message.contains("wrong"), "{message}");
 }
 
 #[test]
 fn api_errors_name_request_members_not_command_options() {
     let mut caller = Caller::new();
-    caller.user.encrypts("to two\n", "both.p7m");
-    let message = b64(&caller.user.machine.read("both.p7m"));
+    caller.user.encrypt("to two\n", "both.p7m");
+    let message = base64(&caller.user.machine.read("both.p7m"));
     let sign = |caller: &Caller, more: Value, status: u16| {
         let mut body = json!({ "content": "YQ==" });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        caller.refused("/v1/sign", &body, status)
+        caller.expect_error("/v1/sign", &body, status)
     };
     // Among one person's keysets the newest is used, so another person's must be present.
     let letter = caller.user.machine.file("another.letter").display().to_string();
@@ -250,19 +252,19 @@ fn api_errors_name_request_members_not_command_options() {
     caller.user.authority.admin(&issue).ok();
     caller.user.enroll_new("another.letter", "another").ok();
     // `fits` checks that no response contains such a word.
-    let told = sign(&caller, json!({}), 409);
+    let error = sign(&caller, json!({}), 409);
     assert!(
-        told.contains("which keyset is meant") && told.contains("(`keyset`)") && told.contains("(`token`)"),
-        "{told}"
+        error.contains("which keyset is meant") && error.contains("(`keyset`)") && error.contains("(`token`)"),
+        "{error}"
     );
-    let told = sign(&caller, json!({ "keyset": "default", "token": "pkcs11:token=default?pin-value=1" }), 400);
-    assert!(told.contains("pin-value") && told.contains("leave it out"), "{told}");
+    let error = sign(&caller, json!({ "keyset": "default", "token": "pkcs11:token=default?pin-value=1" }), 400);
+    assert!(error.contains("pin-value") && error.contains("leave it out"), "{error}");
     sign(&caller, json!({ "keyset": "default", "token": "nowhere" }), 404);
-    caller.refused("/v1/log-in", &json!({}), 409);
-    caller.refused("/v1/log-off", &json!({ "token": "nowhere" }), 404);
+    caller.expect_error("/v1/log-in", &json!({}), 409);
+    caller.expect_error("/v1/log-off", &json!({ "token": "nowhere" }), 404);
     // Encrypted to the newer keyset's key, which the older keyset does not have.
-    let told = caller.refused("/v1/decrypt", &json!({ "message": message, "keyset": "default" }), 409);
-    assert!(told.contains("omit `keyset` and `token`"), "{told}");
+    let error = caller.expect_error("/v1/decrypt", &json!({ "message": message, "keyset": "default" }), 409);
+    assert!(error.contains("omit `keyset` and `token`"), "{error}");
 
     // Two tokens with one label, and a prompter without a person: the error must not propose a PIN
     // source.
@@ -275,14 +277,14 @@ fn api_errors_name_request_members_not_command_options() {
     machine.run("softhsm2-util", &[&line[..], &pins].concat(), b"").ok();
     Agent::configure(machine, "prompter = \"terminal:/no/such/terminal\"");
     caller.agent = Agent::start(machine, &[]);
-    let told = sign(&caller, json!({ "token": "default" }), 409);
-    assert!(told.contains("which token is meant") && told.contains("serial number"), "{told}");
-    let told = sign(&caller, json!({ "keyset": "strict" }), 403);
-    assert!(told.contains("/no/such/terminal") && told.contains("`prompter` in agent.toml"), "{told}");
+    let error = sign(&caller, json!({ "token": "default" }), 409);
+    assert!(error.contains("which token is meant") && error.contains("serial number"), "{error}");
+    let error = sign(&caller, json!({ "keyset": "strict" }), 403);
+    assert!(error.contains("/no/such/terminal") && error.contains("`prompter` in agent.toml"), "{error}");
 }
 
 #[test]
-fn nothing_is_served_that_is_not_described() {
+fn no_undescribed_path_is_served() {
     let caller = Caller::new();
     for template in caller.description.paths() {
         let actual = template.replace("{name}", "default").replace("{id}", "00");
@@ -320,20 +322,20 @@ fn a_content_key_that_fails_to_decrypt_is_no_oracle() {
 
     // ContentInfo → [0] → EnvelopedData → recipientInfos, encryptedContentInfo.
     let message = machine.read("mail.der");
-    let enveloped = inside(parts(inside(parts(inside(&message))[1]))[0]);
-    let [_, recipients, encrypted] = parts(enveloped)[..] else { panic!("an unusual message") };
-    let recipient_info = parts(inside(recipients))[0];
-    let [_, cipher, ciphertext] = parts(inside(encrypted))[..] else { panic!("an unusual content") };
-    let vector = hex::encode(inside(parts(inside(cipher))[1]));
+    let enveloped = content_of(elements(content_of(elements(content_of(&message))[1]))[0]);
+    let [_, recipients, encrypted] = elements(enveloped)[..] else { panic!("an unusual message") };
+    let recipient_info = elements(content_of(recipients))[0];
+    let [_, cipher, ciphertext] = elements(content_of(encrypted))[..] else { panic!("an unusual content") };
+    let vector = hex::encode(content_of(elements(content_of(cipher))[1]));
 
     let open = |recipient_info: &[u8]| {
-        let request = json!({ "recipient_info": b64(recipient_info), "key_length": 32 });
+        let request = json!({ "recipient_info": base64(recipient_info), "key_length": 32 });
         let opened = caller.posts("/v1/decrypt", &request, 200);
         assert_eq!(opened["keyset"], "default");
         bytes(&opened["content_encryption_key"])
     };
     let key = open(recipient_info);
-    machine.write("ciphertext", inside(ciphertext));
+    machine.write("ciphertext", content_of(ciphertext));
     let decrypt = ["enc", "-d", "-aes-256-cbc", "-K", &hex::encode(&key), "-iv", &vector, "-in", "ciphertext"];
     assert_eq!(machine.run("openssl", &decrypt, b"").ok().out(), "what nobody else should read\n");
 
@@ -343,5 +345,5 @@ fn a_content_key_that_fails_to_decrypt_is_no_oracle() {
     let (one, other) = (open(&tampered), open(&tampered));
     assert_eq!((one.len(), other.len()), (32, 32));
     assert_ne!(one, key);
-    assert_eq!(one, other, "who asks twice learns that neither is the true key");
+    assert_eq!(one, other, "two equal requests got different keys");
 }

@@ -14,7 +14,7 @@ use crate::support::foreign_programs::skipped;
 use crate::support::machine::Machine;
 
 /// Starts the given program, and then attacks each process whose number it reads.
-const NOSY: &str = r#"
+const ATTACK_SCRIPT: &str = r#"
 import ctypes, os, subprocess, sys
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
@@ -54,15 +54,15 @@ other.wait()
 "#;
 
 /// A process with the rights of any of the user's processes, and the agent's parent.
-struct Nosy {
+struct Attacker {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Nosy {
+impl Attacker {
     /// Attacks a process; returns the result of each attempt.
-    fn tries(&mut self, process: u32) -> BTreeMap<String, String> {
+    fn attack(&mut self, process: u32) -> BTreeMap<String, String> {
         writeln!(self.stdin.as_mut().unwrap(), "{process}").unwrap();
         let line = self.lines.next().unwrap().unwrap();
         let outcomes = line.split_terminator(';').map(|outcome| outcome.split_once(' ').unwrap());
@@ -70,7 +70,7 @@ impl Nosy {
     }
 }
 
-impl Drop for Nosy {
+impl Drop for Attacker {
     fn drop(&mut self) {
         drop(self.stdin.take());
         let _ = self.child.wait();
@@ -78,24 +78,24 @@ impl Drop for Nosy {
 }
 
 /// Makes a user the owner of the machine's files.
-fn give(path: &Path, uid: u32) {
+fn change_owner(path: &Path, uid: u32) {
     lchown(path, Some(uid), Some(uid)).unwrap();
     if path.is_dir() && !path.is_symlink() {
         for entry in fs::read_dir(path).unwrap() {
-            give(&entry.unwrap().path(), uid);
+            change_owner(&entry.unwrap().path(), uid);
         }
     }
 }
 
 #[test]
-fn no_process_of_the_same_user_looks_into_it() {
+fn no_process_of_the_same_user_reads_the_agents_memory() {
     let machine = Machine::new();
     // Root may read everything, which would prove nothing.
     let nobody = rustix::process::geteuid().is_root().then_some(65534);
     let program = machine.file("bin/own-tokenkeep");
     fs::copy(env!("CARGO_BIN_EXE_tokenkeep"), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    machine.write("nosy.py", NOSY);
+    machine.write("attacker.py", ATTACK_SCRIPT);
     let log = fs::File::create(machine.file("agent.log")).unwrap();
     let mut command = match nobody {
         Some(_) => machine.command("setpriv"),
@@ -103,18 +103,18 @@ fn no_process_of_the_same_user_looks_into_it() {
     };
     if let Some(uid) = nobody {
         fs::remove_file(machine.file("bin/tokenkeep")).unwrap();
-        give(machine.path(), uid);
+        change_owner(machine.path(), uid);
         let uid = uid.to_string();
         // Root's PATH may contain directories that other users cannot enter.
         command.env("PATH", "/usr/bin:/bin").args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "python3"]);
     }
-    command.arg("nosy.py").arg(&program).args(["agent", "-v"]);
+    command.arg("attacker.py").arg(&program).args(["agent", "-v"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take().unwrap());
-    let mut nosy = Nosy { child, stdin, lines: BufReader::new(stdout).lines() };
-    let told = nosy.lines.next().unwrap().unwrap();
-    let told: Vec<u32> = told.split(' ').map(|number| number.parse().unwrap()).collect();
-    let &[supervisor, other, uid] = told.as_slice() else { panic!("{told:?}") };
+    let mut attacker = Attacker { child, stdin, lines: BufReader::new(stdout).lines() };
+    let processes = attacker.lines.next().unwrap().unwrap();
+    let processes: Vec<u32> = processes.split(' ').map(|number| number.parse().unwrap()).collect();
+    let &[supervisor, other, uid] = processes.as_slice() else { panic!("{processes:?}") };
     assert_ne!(uid, 0);
     wait_for("the agent serves", || machine.read_text("agent.log").contains("Serving SSH on").then_some(()));
     // Run as the user that the agent serves.
@@ -124,12 +124,12 @@ fn no_process_of_the_same_user_looks_into_it() {
     }
     let worker = wait_for("a worker", || workers_of(supervisor).first().copied());
 
-    let control = nosy.tries(other);
+    let control = attacker.attack(other);
     for what in ["memory", "environment", "maps"] {
         assert_eq!(control[what], "done", "{control:?}");
     }
     for (name, process) in [("the supervisor", supervisor), ("the worker", worker)] {
-        for (what, outcome) in nosy.tries(process) {
+        for (what, outcome) in attacker.attack(process) {
             assert_eq!(outcome, "denied", "{name}: {what}");
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
-use crate::support::agent::{Agent, LIST, is_alive, probe, refused, wait_for};
+use crate::support::agent::{Agent, LIST, fail_to_start, is_alive, probe, wait_for};
 use crate::support::foreign_programs::skipped;
 use crate::support::machine::{Machine, TokenKind, run};
 use crate::support::output::Output;
@@ -29,13 +29,13 @@ fn kill(id: u32) {
 
 /// Lists the keys on a new connection.
 #[track_caller]
-fn answers(agent: &Agent) {
+fn assert_lists_keys(agent: &Agent) {
     let mut stream = UnixStream::connect(agent.ssh_socket()).unwrap();
     assert_eq!(probe(&mut stream).unwrap(), LIST, "{}", agent.log());
 }
 
 #[test]
-fn the_sockets_are_the_users_alone_and_go_when_it_ends() {
+fn the_sockets_are_private_and_removed_at_exit() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     let own = rustix::process::geteuid().as_raw();
@@ -48,7 +48,7 @@ fn the_sockets_are_the_users_alone_and_go_when_it_ends() {
         assert!(found.file_type().is_socket());
         assert_eq!((found.mode() & 0o7777, found.uid()), (0o600, own), "{}", path.display());
     }
-    answers(&agent);
+    assert_lists_keys(&agent);
     machine.tokenkeep(&["agent", "status"]).ok().says(&format!("process {}", agent.id())).says("(live)");
     let worker = agent.worker();
     assert!(agent.stop().success());
@@ -58,7 +58,7 @@ fn the_sockets_are_the_users_alone_and_go_when_it_ends() {
 }
 
 #[test]
-fn every_signal_that_ends_programs_ends_it_in_order() {
+fn every_terminating_signal_ends_the_agent_in_order() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let machine = Machine::new();
         let mut agent = Agent::start(&machine, &[]);
@@ -72,7 +72,7 @@ fn every_signal_that_ends_programs_ends_it_in_order() {
 /// In a container that was entered from outside, session, process group and client have the number
 /// 0, which is no process.
 #[test]
-fn it_serves_and_prompts_across_pid_namespaces() {
+fn the_agent_serves_and_prompts_across_pid_namespaces() {
     let mut user = TestUser::with_keyset();
     Agent::configure(&user.machine, "prompter = \"terminal\"");
     let unshare = if rustix::process::geteuid().is_root() { "unshare" } else { "unshare --user --map-current-user" };
@@ -95,7 +95,7 @@ fn it_serves_and_prompts_across_pid_namespaces() {
 
 /// Connects, sends a request that both endpoints answer at once (at least with an error), and
 /// prints the result.
-const KNOCK: &str = r#"
+const CONNECT_SCRIPT: &str = r#"
 import socket, sys
 stream = socket.socket(socket.AF_UNIX)
 stream.settimeout(10)
@@ -123,7 +123,7 @@ fn another_user_is_refused() {
         let mut command = Command::new("setpriv");
         // Root's PATH may contain directories that other users cannot enter.
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).env("PATH", "/usr/bin:/bin");
-        command.args(["python3", "-c", KNOCK]);
+        command.args(["python3", "-c", CONNECT_SCRIPT]);
         command.arg(socket);
         run(command, b"").ok().out()
     };
@@ -138,8 +138,8 @@ fn another_user_is_refused() {
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(as_nobody(&socket), "connected\nhung up\n");
     }
-    wait_for("it is said", || agent.log().contains("connection from another user's process").then_some(()));
-    answers(&agent);
+    wait_for("the refusal is logged", || agent.log().contains("connection from another user's process").then_some(()));
+    assert_lists_keys(&agent);
 }
 
 #[test]
@@ -151,21 +151,21 @@ fn a_stale_socket_is_replaced_and_workers_end_with_supervisor() {
     assert_eq!(probe(&mut connection).unwrap(), LIST);
     agent.kill();
     wait_for("the worker ends", || (!is_alive(worker)).then_some(()));
-    assert!(probe(&mut connection).is_err(), "somebody still serves");
+    assert!(probe(&mut connection).is_err(), "a process still serves");
     assert!(agent.ssh_socket().exists() && agent.api_socket().exists(), "as after a kill");
     assert_eq!(machine.tokenkeep(&["agent", "status"]).says("(stale)").code(), 3);
     let agent = Agent::start(&machine, &[]);
-    answers(&agent);
+    assert_lists_keys(&agent);
 }
 
 #[test]
-fn a_second_agent_says_which_one_runs() {
+fn a_second_agent_names_the_running_one() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     let before = fs::metadata(agent.ssh_socket()).unwrap().ino();
-    refused(&machine, &[]).fails_with(5).says(&format!("process {}", agent.id()));
+    fail_to_start(&machine, &[]).fails_with(5).says(&format!("process {}", agent.id()));
     assert_eq!(fs::metadata(agent.ssh_socket()).unwrap().ino(), before);
-    answers(&agent);
+    assert_lists_keys(&agent);
 }
 
 #[test]
@@ -175,11 +175,11 @@ fn a_socket_that_another_program_listens_on_is_never_taken_over() {
     machine.tokenkeep(&["agent", "log-off"]).fails_with(3).says("cannot find a running agent");
     Agent::start(&machine, &[]).stop();
     let path = machine.file("runtime/tokenkeep/agent/ssh.sock");
-    let theirs = UnixListener::bind(&path).unwrap();
+    let foreign_listener = UnixListener::bind(&path).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    refused(&machine, &[]).fails_with(1).says("another program listens on it");
+    fail_to_start(&machine, &[]).fails_with(1).says("another program listens on it");
     let mut stream = UnixStream::connect(&path).unwrap();
-    drop(theirs);
+    drop(foreign_listener);
     assert!(stream.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
 }
 
@@ -189,8 +189,8 @@ fn a_directory_that_others_can_use_is_refused() {
     Agent::start(&machine, &[]).stop();
     for name in ["runtime/tokenkeep/agent", "runtime/tokenkeep"] {
         fs::set_permissions(machine.file(name), fs::Permissions::from_mode(0o755)).unwrap();
-        refused(&machine, &[]).fails_with(1).says("mode 755").says(name);
-        refused(&machine, &["--env"]).fails_with(1).says("mode 755").does_not_say("SSH_AUTH_SOCK");
+        fail_to_start(&machine, &[]).fails_with(1).says("mode 755").says(name);
+        fail_to_start(&machine, &["--env"]).fails_with(1).says("mode 755").does_not_say("SSH_AUTH_SOCK");
         fs::set_permissions(machine.file(name), fs::Permissions::from_mode(0o700)).unwrap();
     }
     Agent::start(&machine, &[]);
@@ -207,7 +207,7 @@ fn a_worker_that_dies_is_replaced_and_its_connections_are_reset() {
         kill(worker);
         assert!(probe(&mut old).is_err(), "somebody went on serving");
         // A client that connects in between waits for the next worker.
-        answers(&agent);
+        assert_lists_keys(&agent);
         assert_ne!(agent.worker(), worker, "round {round}");
     }
     assert_eq!(agent.log().matches("all connections are closed").count(), 3, "{}", agent.log());
@@ -227,13 +227,13 @@ fn neither_process_dumps_core_or_gains_privileges() {
     }
     // An aborting worker leaves no core dump, whatever the limit of the agent's parent was.
     kill_process(Pid::from_raw(agent.worker().try_into().unwrap()).unwrap(), Signal::ABORT).unwrap();
-    wait_for("it is said", || agent.log().contains("SIGABRT").then_some(()));
+    wait_for("the refusal is logged", || agent.log().contains("SIGABRT").then_some(()));
     assert!(!agent.log().contains("core dumped"), "{}", agent.log());
-    answers(&agent);
+    assert_lists_keys(&agent);
 }
 
 #[test]
-fn it_reports_how_its_worker_is_sandboxed() {
+fn the_agent_reports_how_its_worker_is_sandboxed() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     let log = agent.log();
@@ -262,24 +262,24 @@ fn a_thousand_connections_are_served_at_once() {
         assert_eq!(probe(stream).unwrap(), LIST);
     }
     drop(open);
-    answers(&agent);
+    assert_lists_keys(&agent);
 }
 
 /// The value of this line of a process's `status` (proc(5)), in KiB.
-fn held(id: u32, line: &str) -> u32 {
+fn memory_kib(id: u32, line: &str) -> u32 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let held = status.lines().find_map(|other| other.strip_prefix(line)).unwrap();
-    held.trim().trim_end_matches(" kB").parse().unwrap()
+    let memory_kib = status.lines().find_map(|other| other.strip_prefix(line)).unwrap();
+    memory_kib.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]
 fn an_idle_agent_has_little_memory_of_its_own() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
-    answers(&agent);
+    assert_lists_keys(&agent);
     // Private memory only: code does not count, since an unoptimized build has several times as
     // much.
-    let (supervisor, worker) = (held(agent.id(), "RssAnon:"), held(agent.worker(), "RssAnon:"));
+    let (supervisor, worker) = (memory_kib(agent.id(), "RssAnon:"), memory_kib(agent.worker(), "RssAnon:"));
     assert!(supervisor + worker < 6 * 1024, "{supervisor} KiB and {worker} KiB");
 }
 
@@ -290,9 +290,10 @@ fn startup_code_is_unmapped_and_the_agent_still_serves() {
     // Before, the supervisor maps about 21 MiB and the worker 26 MiB in an unoptimized build;
     // otherwise 8 and 14.
     wait_for("code is given back", || {
-        (held(agent.id(), "RssFile:") < 12 * 1024 && held(agent.worker(), "RssFile:") < 22 * 1024).then_some(())
+        (memory_kib(agent.id(), "RssFile:") < 12 * 1024 && memory_kib(agent.worker(), "RssFile:") < 22 * 1024)
+            .then_some(())
     });
-    answers(&agent);
+    assert_lists_keys(&agent);
     let worker = agent.worker();
     assert!(agent.stop().success() && !is_alive(worker));
 }
@@ -301,7 +302,7 @@ fn startup_code_is_unmapped_and_the_agent_still_serves() {
 fn only_the_worker_is_scheduled_as_batch() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
-    answers(&agent);
+    assert_lists_keys(&agent);
     // proc(5): the 41st field is the policy; 3 is SCHED_BATCH.
     let policies = |id: u32| -> Vec<String> {
         let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap();
@@ -318,7 +319,7 @@ fn only_the_worker_is_scheduled_as_batch() {
 fn an_idle_agent_takes_no_time() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
-    answers(&agent);
+    assert_lists_keys(&agent);
     let processes = [agent.id(), agent.worker()];
     let ticks = || -> u64 {
         processes
@@ -338,7 +339,7 @@ fn an_idle_agent_takes_no_time() {
 }
 
 /// Runs a program with the agent's SSH socket in its environment, and waits for its end.
-fn with_agent(machine: &Machine, agent: &Agent, program: &str, arguments: &[&str], input: &[u8]) -> Output {
+fn run_with_agent(machine: &Machine, agent: &Agent, program: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut command = machine.command(program);
     command.args(arguments).env("SSH_AUTH_SOCK", agent.ssh_socket());
     run(command, input)
@@ -351,10 +352,10 @@ fn the_supervisor_prompts_for_its_worker() {
         let machine = &user.machine;
         Agent::configure_with_pin_in(machine, "pin", "");
         let agent = Agent::start(machine, &[]);
-        let listed = with_agent(machine, &agent, "ssh-add", &["-L"], b"").ok().out();
+        let listed = run_with_agent(machine, &agent, "ssh-add", &["-L"], b"").ok().out();
         machine.write("key.pub", listed.lines().next().unwrap());
         let sign = ["-Y", "sign", "-n", "file", "-f", "key.pub"];
-        let signed = with_agent(machine, &agent, "ssh-keygen", &sign, b"a message").ok().out();
+        let signed = run_with_agent(machine, &agent, "ssh-keygen", &sign, b"a message").ok().out();
         assert!(signed.contains("BEGIN SSH SIGNATURE"), "{signed}");
         machine.write("signature", &signed);
         let check = ["-Y", "check-novalidate", "-n", "file", "-s", "signature"];
@@ -384,17 +385,17 @@ fn a_worker_crash_during_a_prompt_costs_no_try() {
     let script = format!("{}cd {}\n{waiting}{}", &script[..at], machine.path().display(), &script[at..]);
     machine.write("bin/prompter", script);
     let agent = Agent::start(machine, &[]);
-    let listed = with_agent(machine, &agent, "ssh-add", &["-L"], b"").ok().out();
+    let listed = run_with_agent(machine, &agent, "ssh-add", &["-L"], b"").ok().out();
     machine.write("key.pub", listed.lines().next().unwrap());
     let sign = ["-Y", "sign", "-n", "file", "-f", "key.pub"];
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| with_agent(machine, &agent, "ssh-keygen", &sign, b"a message"));
+        let first = scope.spawn(|| run_with_agent(machine, &agent, "ssh-keygen", &sign, b"a message"));
         wait_for("the person is asked", || fs::exists(machine.file("questions")).unwrap().then_some(()));
         kill(agent.worker());
         let output = first.join().unwrap();
         assert_ne!(output.code(), 0, "nobody had answered\n{output}");
         machine.write("answered", "");
     });
-    with_agent(machine, &agent, "ssh-keygen", &sign, b"a message").ok().says("BEGIN SSH SIGNATURE");
+    run_with_agent(machine, &agent, "ssh-keygen", &sign, b"a message").ok().says("BEGIN SSH SIGNATURE");
     assert_eq!(machine.read_text("questions").matches("---").count(), 2);
 }

@@ -22,28 +22,28 @@ const CONTENT: &str = "what nobody else should read: 4711\n";
 
 #[test]
 fn no_secret_is_in_the_agents_log_at_trace_level() {
-    let mut asked = PromptedUser::with(TokenKind::SoftHsm, &[]);
-    let socket = asked.user.machine.file("runtime/tokenkeep/agent/ssh.sock").display().to_string();
-    asked.user.machine.set_environment("RUST_LOG", "trace");
-    asked.user.machine.set_environment("SSH_AUTH_SOCK", &socket);
-    asked.user.machine.write_secret("so.pin", SO_PIN);
-    asked.user.machine.write_secret("third.pin", THIRD);
-    asked.user.machine.write("message.txt", CONTENT);
-    asked.start("");
+    let mut prompted = PromptedUser::with(TokenKind::SoftHsm, &[]);
+    let socket = prompted.user.machine.file("runtime/tokenkeep/agent/ssh.sock").display().to_string();
+    prompted.user.machine.set_environment("RUST_LOG", "trace");
+    prompted.user.machine.set_environment("SSH_AUTH_SOCK", &socket);
+    prompted.user.machine.write_secret("so.pin", SO_PIN);
+    prompted.user.machine.write_secret("third.pin", THIRD);
+    prompted.user.machine.write("message.txt", CONTENT);
+    prompted.start("");
 
     // All secrets pass through the agent: enrollments with the SO PIN and the letter's temporary
     // key. The command itself connects to the authority.
-    let machine = &asked.user.machine;
+    let machine = &prompted.user.machine;
     for (name, level) in [("easy", "low"), ("strict", "high")] {
-        asked.enroll(name, level, &["--so-pin-source", "file:so.pin"]);
+        prompted.enroll(name, level, &["--so-pin-source", "file:so.pin"]);
     }
-    let runs = |line: &str| asked.user.tokenkeep(&line.split(' ').collect::<Vec<_>>());
+    let runs = |line: &str| prompted.user.tokenkeep(&line.split(' ').collect::<Vec<_>>());
     // PINs from a command.
     for keyset in ["strict", "easy"] {
         runs(&format!("sign --keyset {keyset} --pin-source file:wrong.pin --in message.txt --out no")).fails_with(4);
         runs(&format!("sign --keyset {keyset} --pin-source file:pin --in message.txt --out signed.p7m")).ok();
     }
-    let email = format!("strict.{}", asked.user.email);
+    let email = format!("strict.{}", prompted.user.email);
     runs(&format!("encrypt --to {email} --in message.txt --out secret.p7m")).ok();
     runs("decrypt --keyset strict --pin-source file:pin --in secret.p7m --out read.txt").ok();
     assert_eq!(machine.read_text("read.txt"), CONTENT);
@@ -52,33 +52,33 @@ fn no_secret_is_in_the_agents_log_at_trace_level() {
     runs("pin unblock strict --so-pin-source file:wrong.pin --new-pin-source file:other.pin").fails_with(4);
     runs("pin unblock strict --so-pin-source file:so.pin --new-pin-source file:other.pin").ok();
     // PINs from a prompter.
-    asked.will(&[WRONG]);
-    assert!(!asked.signs("strict", "wrong"));
-    asked.will(&[OTHER]);
-    assert!(asked.signs("strict", "right"));
+    prompted.set_answers(&[WRONG]);
+    assert!(!prompted.signs("strict", "wrong"));
+    prompted.set_answers(&[OTHER]);
+    assert!(prompted.signs("strict", "right"));
     let message = STANDARD.encode(machine.read("secret.p7m"));
-    asked.will(&[OTHER]);
-    let opened = calls(&asked, "decrypt", &json!({ "message": message, "keyset": "strict" }));
+    prompted.set_answers(&[OTHER]);
+    let opened = post_to_api(&prompted, "decrypt", &json!({ "message": message, "keyset": "strict" }));
     assert!(opened.contains(&STANDARD.encode(CONTENT)), "{opened}");
     // PINs from ssh-add.
     ssh_add(machine, "", &["-D"]).ok();
     assert_ne!(ssh_add(machine, WRONG, &["-s", "easy"]).code(), 0);
     ssh_add(machine, PIN, &["-s", "easy"]).ok();
-    assert!(asked.signs("easy", "logged-in"));
+    assert!(prompted.signs("easy", "logged-in"));
     // Pass phrases, through both endpoints.
     ssh_add(machine, PASS_PHRASE, &["-x"]).ok();
     assert_ne!(ssh_add(machine, WRONG, &["-X"]).code(), 0);
     ssh_add(machine, PASS_PHRASE, &["-X"]).ok();
     let phrase = json!({ "pass_phrase": STANDARD.encode(PASS_PHRASE) });
     for act in ["lock", "unlock"] {
-        assert_eq!(calls(&asked, act, &phrase), "", "{act}");
+        assert_eq!(post_to_api(&prompted, act, &phrase), "", "{act}");
     }
 
     let pins = [PIN, WRONG, OTHER, THIRD, SO_PIN, PASS_PHRASE, CONTENT.trim_end()];
     let mut secrets: Vec<_> = pins.into_iter().map(|secret| Secret::text(format!("{secret:?}"), secret)).collect();
     secrets.extend(["easy.letter", "strict.letter"].iter().flat_map(|letter| Secret::temporary_key(machine, letter)));
-    let search = Search::for_all(&secrets);
-    let agent = asked.agent();
+    let search = Search::new(&secrets);
+    let agent = prompted.agent();
     let log = agent.log();
     // Both processes log at trace level, so the search would find a secret.
     for process in
@@ -88,19 +88,19 @@ fn no_secret_is_in_the_agents_log_at_trace_level() {
     }
     for secret in &secrets {
         for (how, spelling) in &secret.spellings {
-            let told = [log.as_bytes(), &spelling[..], b"\n"].concat();
-            assert!(!search.through(&told).is_empty(), "{} would not be found {how}", secret.name);
+            let log_with_secret = [log.as_bytes(), &spelling[..], b"\n"].concat();
+            assert!(!search.find_in(&log_with_secret).is_empty(), "{} would not be found {how}", secret.name);
         }
     }
-    let found = search.through(log.as_bytes());
+    let found = search.find_in(log.as_bytes());
     assert!(found.is_empty(), "{found:?}");
 }
 
 /// The agent's API's response to a POST.
-fn calls(asked: &PromptedUser, path: &str, body: &serde_json::Value) -> String {
-    let socket = asked.agent().api_socket().display().to_string();
+fn post_to_api(prompted: &PromptedUser, path: &str, body: &serde_json::Value) -> String {
+    let socket = prompted.agent().api_socket().display().to_string();
     let url = format!("http://agent/v1/{path}");
     let line = ["-sS", "--fail-with-body", "--unix-socket", &socket, "--data-binary", "@-", &url];
     let json = ["-H", "Content-Type: application/json"];
-    asked.user.machine.run("curl", &[&line[..], &json].concat(), body.to_string().as_bytes()).ok().out()
+    prompted.user.machine.run("curl", &[&line[..], &json].concat(), body.to_string().as_bytes()).ok().out()
 }

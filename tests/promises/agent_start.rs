@@ -9,9 +9,12 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::agent::{Agent, BackgroundAgent, LIST, TIMEOUT, is_alive, probe, refused, wait_for, workers_of};
+use crate::support::agent::{
+    Agent, BackgroundAgent, LIST, TIMEOUT, fail_to_start, is_alive, probe, wait_for, workers_of,
+};
 use crate::support::foreign_programs::{present, skipped};
 use crate::support::machine::Machine;
+use crate::support::process_guard::ProcessGuard;
 use crate::support::ssh::ssh_add;
 
 #[test]
@@ -20,13 +23,13 @@ fn a_module_that_cannot_be_loaded_is_reported_at_startup() {
     Agent::configure(&machine, "");
     machine.write("config/tokenkeep/agent.toml", "modules = [\"/nowhere/module.so\"]\n");
     let expected = machine.tokenkeep(&["tokens"]).code();
-    refused(&machine, &[]).fails_with(expected).says("/nowhere/module.so");
-    refused(&machine, &["--env"]).fails_with(expected).does_not_say("SSH_AUTH_SOCK");
+    fail_to_start(&machine, &[]).fails_with(expected).says("/nowhere/module.so");
+    fail_to_start(&machine, &["--env"]).fails_with(expected).does_not_say("SSH_AUTH_SOCK");
     assert!(!machine.file("runtime/tokenkeep/agent/ssh.sock").exists());
 }
 
 #[test]
-fn a_shell_finds_it_by_one_line() {
+fn a_shell_finds_the_agent_with_one_startup_line() {
     let machine = Machine::new();
     let _ended = BackgroundAgent(&machine);
     let line = "eval \"$(tokenkeep agent --env)\" && ssh-add -l; echo \"ssh-add $?\"; \
@@ -49,7 +52,7 @@ fn a_shell_finds_it_by_one_line() {
 }
 
 #[test]
-fn its_status_says_that_it_is_locked_and_how_to_unlock_it() {
+fn the_status_of_a_locked_agent_says_how_to_unlock_it() {
     let mut machine = Machine::new();
     Agent::configure(&machine, "");
     let agent = Agent::start(&machine, &[]);
@@ -97,7 +100,7 @@ fn agent_directory(machine: &Machine) -> PathBuf {
 }
 
 /// Starts the agent with sockets that another process created.
-fn activated(machine: &Machine, names: &str, notify: Option<&Path>) -> Child {
+fn start_activated(machine: &Machine, names: &str, notify: Option<&Path>) -> Child {
     let directory = agent_directory(machine);
     machine.write("activate.py", ACTIVATE);
     let paths = format!("{0}/ssh.sock:{0}/api.sock", directory.display());
@@ -111,16 +114,16 @@ fn activated(machine: &Machine, names: &str, notify: Option<&Path>) -> Child {
 }
 
 #[test]
-fn sockets_of_systemd_are_used_and_stay() {
+fn sockets_from_systemd_are_used_and_kept() {
     let machine = Machine::new();
     for names in ["ssh:api", "tokenkeep-agent.socket:tokenkeep-agent.socket"] {
         let notify = machine.file("notify");
         let manager = UnixDatagram::bind(&notify).unwrap();
         manager.set_read_timeout(Some(TIMEOUT)).unwrap();
-        let mut child = activated(&machine, names, Some(&notify));
-        let mut told = [0; 200];
-        let length = manager.recv(&mut told).unwrap();
-        assert_eq!(std::str::from_utf8(&told[..length]).unwrap().trim(), "READY=1");
+        let mut child = start_activated(&machine, names, Some(&notify));
+        let mut notification = [0; 200];
+        let length = manager.recv(&mut notification).unwrap();
+        assert_eq!(std::str::from_utf8(&notification[..length]).unwrap().trim(), "READY=1");
         let socket = machine.file("runtime/tokenkeep/agent/ssh.sock");
         let before = fs::metadata(&socket).unwrap().ino();
         assert_eq!(probe(&mut UnixStream::connect(&socket).unwrap()).unwrap(), LIST);
@@ -133,8 +136,8 @@ fn sockets_of_systemd_are_used_and_stay() {
         assert!(!environment.contains("LISTEN_") && !environment.contains("NOTIFY_SOCKET"), "{environment}");
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert!(child.wait().unwrap().success(), "{}", machine.read_text("activated.log"));
-        let length = manager.recv(&mut told).unwrap();
-        assert_eq!(std::str::from_utf8(&told[..length]).unwrap().trim(), "STOPPING=1");
+        let length = manager.recv(&mut notification).unwrap();
+        assert_eq!(std::str::from_utf8(&notification[..length]).unwrap().trim(), "STOPPING=1");
         assert_eq!(fs::metadata(&socket).unwrap().ino(), before, "systemd's socket is systemd's");
         for name in ["runtime/tokenkeep/agent/ssh.sock", "runtime/tokenkeep/agent/api.sock", "notify"] {
             fs::remove_file(machine.file(name)).unwrap();
@@ -142,18 +145,8 @@ fn sockets_of_systemd_are_used_and_stay() {
     }
 }
 
-/// Ends the agent, however the test ends.
-struct Activated(Child);
-
-impl Drop for Activated {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
-fn systemds_own_program_hands_the_sockets_over() {
+fn systemd_socket_activate_passes_the_sockets() {
     if !present("systemd-socket-activate") {
         return;
     }
@@ -168,7 +161,7 @@ fn systemds_own_program_hands_the_sockets_over() {
     }
     command.args(["-l", &ssh, "-l", &api, env!("CARGO_BIN_EXE_tokenkeep"), "agent", "-v"]);
     let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-    let mut child = Activated(child);
+    let mut child = ProcessGuard(child);
     for socket in [&ssh, &api] {
         wait_for("a socket", || Path::new(socket).exists().then_some(()));
         // A unit sets the mode with `SocketMode`.
@@ -176,7 +169,7 @@ fn systemds_own_program_hands_the_sockets_over() {
     }
     // The socket listens, and nothing runs before the first connection; the agent then is this very
     // process.
-    let mut asking = wait_for("somebody listens", || UnixStream::connect(&ssh).ok());
+    let mut asking = wait_for("the socket listens", || UnixStream::connect(&ssh).ok());
     assert_eq!(probe(&mut asking).unwrap(), LIST, "{}", machine.read_text("activated.log"));
     let tokens = ["-sS", "--unix-socket", &api, "http://agent/v1/tokens"];
     machine.run("curl", &tokens, b"").ok().says("\"tokens\":[]");
@@ -189,13 +182,13 @@ fn systemds_own_program_hands_the_sockets_over() {
 #[test]
 fn an_inherited_socket_without_a_known_name_is_refused() {
     let machine = Machine::new();
-    let mut child = activated(&machine, "api:api", None);
+    let mut child = start_activated(&machine, "api:api", None);
     assert_eq!(wait_for("it ends", || child.try_wait().unwrap()).code(), Some(2));
     assert!(machine.read_text("activated.log").contains("cannot identify the passed socket"));
 }
 
 #[test]
-fn the_units_are_ones_that_systemd_takes() {
+fn systemd_accepts_the_agents_units() {
     let machine = Machine::new();
     let there = Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status();
     if !there.is_ok_and(|status| status.success()) {

@@ -10,11 +10,11 @@ const THIEF: &str = "thief@example.org";
 const VICTIM: &str = "victim@example.org";
 
 /// An authority with two users, a thief and a victim. The thief has a recovery letter.
-struct Theft {
+struct TheftFixture {
     deployment: Deployment,
 }
 
-impl Theft {
+impl TheftFixture {
     fn new() -> Self {
         let deployment = Deployment::begin();
         deployment.machine.write_secret("pin1", Deployment::USER_PIN);
@@ -29,13 +29,13 @@ impl Theft {
              CREATE VIEW of_thief AS SELECT id FROM users WHERE email = '{THIEF}';
              CREATE VIEW of_victim AS SELECT id FROM users WHERE email = '{VICTIM}'"
         );
-        let theft = Self { deployment };
-        theft.writes(&sql);
-        theft
+        let fixture = Self { deployment };
+        fixture.modify_database(&sql);
+        fixture
     }
 
     /// Modifies the database while the authority serves.
-    fn writes(&self, sql: &str) {
+    fn modify_database(&self, sql: &str) {
         let script = format!("PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE; {sql}; COMMIT;");
         self.deployment.machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", DATABASE, &script], b"").ok();
     }
@@ -43,17 +43,17 @@ impl Theft {
     /// After this change of the database the thief gets no key. After the records are restored, the
     /// same letter is still valid.
     #[track_caller]
-    fn gets_nothing(&self, sql: &str) {
-        let said = Authority::log(&self.deployment.machine).len();
-        self.writes(sql);
+    fn assert_nothing_delivered(&self, sql: &str) {
+        let logged_before = Authority::log(&self.deployment.machine).len();
+        self.modify_database(sql);
         let before = self.tokens();
         let output = self.deployment.enroll_new("recovery.letter", "stolen", "pin1").fails_with(5).says("not enrolled");
         // The log names the problem to the authority's operator; the client learns nothing.
-        let log = Authority::log(&self.deployment.machine)[said..].to_owned();
+        let log = Authority::log(&self.deployment.machine)[logged_before..].to_owned();
         assert!(log.contains("cannot trust the record of"), "{sql}\n{log}");
         output.does_not_say("archive").does_not_say("MAC");
         assert_eq!(self.tokens(), before, "{sql}");
-        self.writes(
+        self.modify_database(
             "DELETE FROM key_archive; INSERT INTO key_archive SELECT * FROM kept;
              UPDATE certificates SET user_id = (SELECT user_id FROM kept_certificates AS kept
                  WHERE kept.serial = certificates.serial)
@@ -71,9 +71,9 @@ impl Theft {
 
     /// The letter delivers the thief's own key only.
     #[track_caller]
-    fn letter_is_still_good(&self) {
+    fn assert_letter_valid(&self) {
         self.deployment.enroll_new("recovery.letter", "recovered", "pin1").ok();
-        self.deployment.machine.holds_one_keyset("recovered", Deployment::USER_PIN, 1);
+        self.deployment.machine.assert_one_keyset("recovered", Deployment::USER_PIN, 1);
     }
 }
 
@@ -82,34 +82,34 @@ const OF_VICTIM: &str = "user_id IN of_victim";
 
 #[test]
 fn an_archive_record_swapped_between_users_is_not_delivered() {
-    let theft = Theft::new();
+    let fixture = TheftFixture::new();
     // The victim's key in the thief's record: only the blob, with its MAC, and with everything but
     // the certificate.
     for columns in ["wrapped", "wrapped, mac", "wrapped, mac, algorithm, mechanism, archived_at"] {
-        theft.gets_nothing(&format!(
+        fixture.assert_nothing_delivered(&format!(
             "UPDATE key_archive SET ({columns}) = (SELECT {columns} FROM kept WHERE {OF_VICTIM}) WHERE {OF_THIEF}"
         ));
     }
     // The victim's record, with the victim's certificate, under the thief's name.
     let owner = "UPDATE key_archive SET user_id = (SELECT id FROM of_thief)";
     let certificate = "UPDATE certificates SET user_id = (SELECT id FROM of_thief) WHERE kind = 'encryption'";
-    theft.gets_nothing(&format!("{owner}; {certificate}"));
+    fixture.assert_nothing_delivered(&format!("{owner}; {certificate}"));
     // Only the certificate, which names the owner of the record.
-    theft.gets_nothing(certificate);
+    fixture.assert_nothing_delivered(certificate);
     // The two records with swapped certificates.
-    theft.gets_nothing(
+    fixture.assert_nothing_delivered(
         "DELETE FROM key_archive;
          INSERT INTO key_archive SELECT other.certificate_sha256, one.user_id, one.algorithm, one.mechanism,
              one.wrapped, one.archived_at, one.mac FROM kept AS one JOIN kept AS other ON one.user_id <> other.user_id
              WHERE one.user_id IN (SELECT id FROM of_thief UNION SELECT id FROM of_victim)
                  AND other.user_id IN (SELECT id FROM of_thief UNION SELECT id FROM of_victim)",
     );
-    theft.letter_is_still_good();
+    fixture.assert_letter_valid();
 }
 
 #[test]
 fn a_changed_archive_record_is_noticed_and_not_delivered() {
-    let theft = Theft::new();
+    let fixture = TheftFixture::new();
     for change in [
         "wrapped = substr(wrapped, 1, 99) || iif(substr(wrapped, 100, 1) = x'00', x'01', x'00') || \
          substr(wrapped, 101)",
@@ -118,16 +118,18 @@ fn a_changed_archive_record_is_noticed_and_not_delivered() {
         "algorithm = 'rsa-3072'",
         "mechanism = CASE mechanism WHEN 'kwp' THEN 'pad' ELSE 'kwp' END",
     ] {
-        theft.gets_nothing(&format!("UPDATE key_archive SET {change} WHERE {OF_THIEF}"));
+        fixture.assert_nothing_delivered(&format!("UPDATE key_archive SET {change} WHERE {OF_THIEF}"));
     }
-    theft.gets_nothing(&format!("DELETE FROM key_archive WHERE {OF_THIEF}"));
+    fixture.assert_nothing_delivered(&format!("DELETE FROM key_archive WHERE {OF_THIEF}"));
     // The MAC also covers the user of the letter: a thief's letter cannot become the victim's.
     let letter = "UPDATE temporary_keys SET user_id = (SELECT id FROM of_victim) WHERE state IN ('unused', 'claimed')";
-    let said = Authority::log(&theft.deployment.machine).len();
-    theft.writes(letter);
-    theft.deployment.enroll_new("recovery.letter", "stolen", "pin1").fails_with(5);
-    let log = Authority::log(&theft.deployment.machine)[said..].to_owned();
+    let logged_before = Authority::log(&fixture.deployment.machine).len();
+    fixture.modify_database(letter);
+    fixture.deployment.enroll_new("recovery.letter", "stolen", "pin1").fails_with(5);
+    let log = Authority::log(&fixture.deployment.machine)[logged_before..].to_owned();
     assert!(log.contains("not authenticated"), "{log}");
-    theft.writes("UPDATE temporary_keys SET user_id = (SELECT id FROM of_thief) WHERE state IN ('unused', 'claimed')");
-    theft.letter_is_still_good();
+    fixture.modify_database(
+        "UPDATE temporary_keys SET user_id = (SELECT id FROM of_thief) WHERE state IN ('unused', 'claimed')",
+    );
+    fixture.assert_letter_valid();
 }

@@ -20,7 +20,7 @@ const DATABASE: &str = "state/tokenkeep/authority/authority.db";
 
 /// The text of the alarm, whatever happened to the log.
 #[track_caller]
-fn alarmed(output: Output) -> Output {
+fn assert_alarm(output: Output) -> Output {
     output.fails_with(8).says("truncated or rewritten").says("known here: entry").says("--accept-log")
 }
 
@@ -49,23 +49,23 @@ fn stop(deployment: &mut Deployment) {
 
 /// Removes entries from the end of the log while the authority is stopped: the rest is a former
 /// state of the log.
-fn cut(deployment: &mut Deployment, count: u64) {
+fn truncate_log(deployment: &mut Deployment, count: u64) {
     stop(deployment);
     database(&deployment.machine, &format!("DELETE FROM audit WHERE number > {}", entries(deployment) - count));
     deployment.authority.serve(&deployment.machine);
 }
 
 /// A user's enrollment, which writes many entries without an administrator.
-fn grow(deployment: &Deployment) {
+fn grow_log(deployment: &Deployment) {
     deployment.machine.write_secret("pin1", Deployment::USER_PIN);
     deployment.enroll_new("user.letter", "default", "pin1").ok();
 }
 
 #[test]
-fn an_administrators_day_is_quiet() {
+fn ordinary_administration_raises_no_alarm() {
     let mut deployment = Deployment::begin();
     deployment.issue("user@example.org", "user.letter").ok().does_not_say("log");
-    grow(&deployment);
+    grow_log(&deployment);
     list(&deployment).ok().does_not_say("log");
     deployment.admin(&["show", "nobody@example.org"]).fails_with(5).does_not_say("truncated");
     deployment.recover("user@example.org", "recovered.letter").ok().does_not_say("log");
@@ -100,31 +100,31 @@ fn an_administrators_day_is_quiet() {
 }
 
 #[test]
-fn a_log_cut_off_at_its_end_is_noticed_and_nothing_is_done() {
+fn a_truncated_log_is_detected_and_nothing_is_done() {
     let mut deployment = Deployment::begin();
     list(&deployment).ok();
-    cut(&mut deployment, 1);
-    alarmed(deployment.issue("user@example.org", "user.letter")).says("nothing was done");
+    truncate_log(&mut deployment, 1);
+    assert_alarm(deployment.issue("user@example.org", "user.letter")).says("nothing was done");
     assert!(!deployment.machine.file("user.letter").exists());
     let users = database(&deployment.machine, "SELECT email FROM users");
     assert_eq!(users, ["admin@example.org"], "the command was refused before it");
     // The alarm persists, also after a restart.
-    alarmed(list(&deployment));
-    let text = alarmed(deployment.admin(&["list", "--json"])).err();
+    assert_alarm(list(&deployment));
+    let text = assert_alarm(deployment.admin(&["list", "--json"])).err();
     let failure: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(failure["error"]["code"], 8);
 }
 
 #[test]
-fn a_log_that_was_cut_off_and_has_grown_again_is_noticed() {
+fn a_truncated_log_that_grew_again_is_detected() {
     let mut deployment = Deployment::begin();
     deployment.issue("user@example.org", "user.letter").ok();
     deployment.issue("other@example.org", "other.letter").ok();
     let known = entries(&deployment);
-    cut(&mut deployment, 2);
-    grow(&deployment);
+    truncate_log(&mut deployment, 2);
+    grow_log(&deployment);
     assert!(entries(&deployment) > known, "longer than it ever was");
-    alarmed(list(&deployment));
+    assert_alarm(list(&deployment));
 }
 
 #[test]
@@ -142,23 +142,23 @@ fn a_restored_database_is_reported_until_a_person_accepts_it() {
     }
     deployment.machine.write(DATABASE, backup);
     deployment.authority.serve(&deployment.machine);
-    grow(&deployment);
+    grow_log(&deployment);
 
-    alarmed(list(&deployment));
+    assert_alarm(list(&deployment));
     // A statement file contains its signer's checkpoint of that time, which the backup has, too;
     // the signer has learned of newer entries since.
     let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
     deployment.tokenkeep(&[&line[..], &["--in", "list.statement", "--out", "list.response"]].concat()).ok();
     deployment.admin(&["open", "list.response", "--statement", "list.statement"]).ok().does_not_say("truncated");
-    alarmed(list(&deployment));
+    assert_alarm(list(&deployment));
     deployment.admin(&["list", "--accept-log"]).ok().does_not_say("truncated");
     list(&deployment).ok().does_not_say("truncated");
-    cut(&mut deployment, 1);
-    alarmed(list(&deployment));
+    truncate_log(&mut deployment, 1);
+    assert_alarm(list(&deployment));
 }
 
 #[test]
-fn a_rewritten_last_entry_is_noticed() {
+fn a_rewritten_last_entry_is_detected() {
     let mut deployment = Deployment::begin();
     list(&deployment).ok();
     let number = entries(&deployment);
@@ -166,7 +166,7 @@ fn a_rewritten_last_entry_is_noticed() {
     let was = database(&deployment.machine, &format!("SELECT detail FROM audit WHERE number = {number}")).remove(0);
     let says = |detail: &str| format!("UPDATE audit SET detail = '{detail}' WHERE number = {number}");
     database(&deployment.machine, &says("{}"));
-    alarmed(list(&deployment));
+    assert_alarm(list(&deployment));
     database(&deployment.machine, &says(&was));
     list(&deployment).ok();
 
@@ -178,7 +178,7 @@ fn a_rewritten_last_entry_is_noticed() {
     let hash = entry_hash(number, at.parse().unwrap(), event, "{}", &hex::decode(previous).unwrap());
     let sql = "UPDATE audit SET detail = '{}', hash = x";
     database(&deployment.machine, &format!("{sql}'{}' WHERE number = {number}", hex::encode(hash)));
-    alarmed(list(&deployment));
+    assert_alarm(list(&deployment));
     // The running authority compares with its memory, and appends nothing to entries that it did
     // not write. Accepting the log does not help: the entry's MAC cannot be forged.
     deployment.admin(&["list", "--accept-log"]).fails_with(5).says("see its log");
@@ -196,12 +196,12 @@ fn a_log_truncated_under_a_running_authority_stops_writes() {
     database(&deployment.machine, &format!("DELETE FROM audit WHERE number = {newest}"));
     deployment.machine.write_secret("pin1", Deployment::USER_PIN);
     assert_ne!(deployment.enroll_new("user.letter", "default", "pin1").code(), 0);
-    alarmed(list(&deployment));
+    assert_alarm(list(&deployment));
     assert_eq!(entries(&deployment), newest - 1, "nothing was written");
     // This is a former state of the log: only the administrator's checkpoint detects it.
     stop(&mut deployment);
     deployment.authority.serve(&deployment.machine);
-    alarmed(list(&deployment));
+    assert_alarm(list(&deployment));
 }
 
 /// The hash of an entry as `docs/adr/0005-statements.md` defines it.
@@ -218,29 +218,30 @@ fn entry_hash(number: u64, at: i64, event: &str, detail: &str, previous: &[u8]) 
 }
 
 #[test]
-fn an_index_from_before_checkpoints_were_kept_works() {
-    const TEST: &str = "audit_checkpoint::an_index_from_before_checkpoints_were_kept_works";
-    if changes_the_index() {
+fn an_index_without_a_checkpoint_works() {
+    const TEST: &str = "audit_checkpoint::an_index_without_a_checkpoint_works";
+    if run_as_index_editor() {
         return;
     }
     let mut deployment = Deployment::begin();
     list(&deployment).ok();
-    let order =
-        |deployment: &Deployment, input: &Value| deployment.machine.order(TEST, "admin", Deployment::ADMIN_PIN, input);
+    let order = |deployment: &Deployment, input: &Value| {
+        deployment.machine.run_child_task(TEST, "admin", Deployment::ADMIN_PIN, input)
+    };
     let kept = order(&deployment, &json!("take the checkpoint out"));
     assert_eq!(kept["sequence"], entries(&deployment), "{kept}");
-    assert_eq!(order(&deployment, &json!("look")), Value::Null);
-    cut(&mut deployment, 1);
+    assert_eq!(order(&deployment, &json!("read")), Value::Null);
+    truncate_log(&mut deployment, 1);
     // An entry that no checkpoint covers can be removed undetected.
     list(&deployment).ok().does_not_say("truncated");
-    assert_eq!(order(&deployment, &json!("look"))["sequence"], entries(&deployment));
-    cut(&mut deployment, 1);
-    alarmed(list(&deployment));
+    assert_eq!(order(&deployment, &json!("read"))["sequence"], entries(&deployment));
+    truncate_log(&mut deployment, 1);
+    assert_alarm(list(&deployment));
 }
 
 /// In a separate process with the PIN: returns the checkpoint in the private index, and removes it
 /// on request.
-fn changes_the_index() -> bool {
+fn run_as_index_editor() -> bool {
     ChildTask::run_in_child(|order| {
         let module = Module::load(Path::new(&order.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
@@ -248,7 +249,7 @@ fn changes_the_index() -> bool {
         let data = unlock.token().data_objects("tokenkeep keyset", true).unwrap().remove(0);
         let mut index: Value = serde_json::from_slice(&data.value).unwrap();
         let kept = index["audit"].clone();
-        if order.input != "look" {
+        if order.input != "read" {
             index.as_object_mut().unwrap().remove("audit").unwrap();
             let ceremony = unlock.begin_enrollment();
             ceremony.put_data("tokenkeep keyset", &data.label, index.to_string().as_bytes(), true).unwrap();
@@ -262,7 +263,7 @@ fn a_full_token_gives_the_answer_with_a_warning() {
     let mut deployment = Deployment::begin();
     list(&deployment).ok();
     let known = entries(&deployment);
-    let faulty = FaultyModule::in_front_of(&mut deployment.machine);
+    let faulty = FaultyModule::wrap_module_of(&mut deployment.machine);
     for (fault, letter) in [("CKR_DEVICE_MEMORY", "one.letter"), ("CKR_TOKEN_WRITE_PROTECTED", "two.letter")] {
         faulty.set_faults(&format!("C_CreateObject {fault}"));
         let issued = deployment.issue("user@example.org", letter).ok();
@@ -272,8 +273,8 @@ fn a_full_token_gives_the_answer_with_a_warning() {
     // The earlier checkpoint is still in force.
     faulty.clear_faults();
     let added = entries(&deployment) - known;
-    cut(&mut deployment, added + 1);
-    alarmed(list(&deployment));
+    truncate_log(&mut deployment, added + 1);
+    assert_alarm(list(&deployment));
 }
 
 #[test]
@@ -283,16 +284,16 @@ fn the_agent_keeps_and_reports_the_checkpoint_too() {
     let agent = Agent::start(&deployment.machine, &[]);
     list(&deployment).ok().does_not_say("truncated");
     deployment.issue("user@example.org", "user.letter").ok().does_not_say("truncated");
-    cut(&mut deployment, 1);
-    alarmed(list(&deployment)).says("nothing was done");
+    truncate_log(&mut deployment, 1);
+    assert_alarm(list(&deployment)).says("nothing was done");
     deployment.admin(&["list", "--accept-log"]).ok();
     list(&deployment).ok().does_not_say("truncated");
     // The agent did it, which has the token open. Without the agent the result is the same, since
     // the checkpoint is on the token.
     deployment.admin(&["list", "--no-agent"]).fails_with(1).says("in use");
     agent.stop();
-    cut(&mut deployment, 1);
-    alarmed(list(&deployment));
+    truncate_log(&mut deployment, 1);
+    assert_alarm(list(&deployment));
 }
 
 #[test]
@@ -312,10 +313,10 @@ fn a_command_killed_before_its_checkpoint_loses_only_its_answer() {
     let states: Vec<&str> =
         shown["letters"].as_array().unwrap().iter().map(|letter| letter["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["unused", "voided"]);
-    grow(&deployment);
+    grow_log(&deployment);
     // The checkpoint from before the kill is still in force.
     deployment.machine.tokenkeep_crashing_at("keyset.statement_answered", &command);
     let known = entries(&deployment);
-    cut(&mut deployment, known - 3);
-    alarmed(list(&deployment));
+    truncate_log(&mut deployment, known - 3);
+    assert_alarm(list(&deployment));
 }

@@ -71,7 +71,7 @@ fn check_lists_changed_records_and_no_others() {
 }
 
 #[test]
-fn one_row_that_somebody_changed_hides_no_other() {
+fn one_changed_row_hides_no_other() {
     let mut deployment = Deployment::begin();
     deployment.issue("user@example.org", "user.letter").ok();
     deployment.issue("zoe@example.org", "zoe.letter").ok();

@@ -29,7 +29,7 @@ const INIT: [&str; 11] = [
 ];
 /// The points up to the archive, first for the signing certificate, then for the encryption key's.
 /// A certificate whose key is lost is discarded.
-const CERTIFYING: [&str; 10] = [
+const CERTIFICATION: [&str; 10] = [
     "authority.enroll.after_claim",
     "authority.enroll.after_intent",
     "authority.enroll.after_signature",
@@ -41,9 +41,9 @@ const CERTIFYING: [&str; 10] = [
     "authority.enroll.after_issued",
     "authority.enroll.before_archive",
 ];
-const DELIVERING: [&str; 3] =
+const DELIVERY: [&str; 3] =
     ["authority.enroll.after_archive", "authority.enroll.before_reply", "authority.enroll.after_reply"];
-const CONFIRMING: [&str; 2] = ["authority.confirm.before_end", "authority.confirm.after_end"];
+const CONFIRMATION: [&str; 2] = ["authority.confirm.before_end", "authority.confirm.after_end"];
 const STATEMENT: [&str; 3] =
     ["authority.statement.after_taken", "authority.statement.after_revocation", "authority.statement.after_letter"];
 /// Reached only after minutes; tested beside the code.
@@ -51,7 +51,7 @@ const SWEEP: &str = "authority.sweep.after_end";
 
 #[test]
 fn every_crash_point_is_reached() {
-    let walked = [&INIT[..], &CERTIFYING, &DELIVERING, &CONFIRMING, &STATEMENT, &[SWEEP]].concat();
+    let walked = [&INIT[..], &CERTIFICATION, &DELIVERY, &CONFIRMATION, &STATEMENT, &[SWEEP]].concat();
     assert_eq!(BTreeSet::from_iter(walked), CRASH_POINTS.iter().copied().collect());
 }
 
@@ -62,16 +62,21 @@ impl Deployment {
         output.out().trim().parse().unwrap_or_else(|error| panic!("{error}\n{output}"))
     }
 
+    /// The number of the user's keys in the archive.
+    fn archived_keys(&self) -> u32 {
+        self.count("SELECT count(*) FROM key_archive JOIN users ON users.id = user_id WHERE email = 'user@example.org'")
+    }
+
     /// Runs a command against an authority that dies at each of these points in turn.
-    fn killed_at(&mut self, points: &[&str], command: &[&str], mut look: impl FnMut(&Self, &str)) {
+    fn crash_at(&mut self, points: &[&str], command: &[&str], mut check: impl FnMut(&Self, &str)) {
         for point in points {
             self.authority.kill();
             self.authority.serve_crashing_at(&self.machine, point);
             let output = self.tokenkeep(command);
-            assert!(self.authority.is_dead_soon(), "{point} was not reached\n{output}");
+            assert!(self.authority.exits_soon(), "{point} was not reached\n{output}");
             self.authority.wait_for_crash();
             output.fails_with(6);
-            look(self, point);
+            check(self, point);
         }
         self.authority.serve(&self.machine);
     }
@@ -90,31 +95,30 @@ fn a_crashed_enrollment_is_answered_and_every_key_is_archived() {
     let mut deployment = Deployment::begin();
     deployment.machine.write_secret("pin1", Deployment::USER_PIN);
     deployment.issue("user@example.org", "user.letter").ok();
-    let wire = Proxy::listening(&deployment.authority.http_address());
+    let wire = Proxy::forwarding(&deployment.authority.http_address());
     let url = wire.url();
     let line = ["enroll", "--letter", "user.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin1"];
     let enroll = [&line[..], &["--authority", &url]].concat();
-    let archived = "SELECT count(*) FROM key_archive JOIN users ON users.id = user_id WHERE email = 'user@example.org'";
 
-    deployment.killed_at(&CERTIFYING, &enroll, |deployment, point| {
-        assert_eq!(deployment.count(archived), 0, "{point}");
+    deployment.crash_at(&CERTIFICATION, &enroll, |deployment, point| {
+        assert_eq!(deployment.archived_keys(), 0, "{point}");
         assert_eq!(replies(&wire).len(), 0, "{point}: a key was delivered that is not archived");
     });
-    deployment.killed_at(&DELIVERING, &enroll, |deployment, point| {
-        assert_eq!(deployment.count(archived), 1, "{point}");
+    deployment.crash_at(&DELIVERY, &enroll, |deployment, point| {
+        assert_eq!(deployment.archived_keys(), 1, "{point}");
         assert_eq!(replies(&wire).len(), 0, "{point}: the authority should have died before it answered");
     });
     let stored = deployment.count("SELECT count(*) FROM transactions WHERE reply IS NOT NULL AND state = 'answered'");
     assert_eq!(stored, 1);
-    deployment.killed_at(&CONFIRMING, &enroll, |_, _| ());
+    deployment.crash_at(&CONFIRMATION, &enroll, |_, _| ());
     deployment.tokenkeep(&enroll).ok();
     assert_eq!(replies(&wire).len(), 1);
-    assert_eq!(deployment.count(archived), 1);
+    assert_eq!(deployment.archived_keys(), 1);
     let current = "SELECT count(*) FROM certificates JOIN users ON users.id = user_id
                    WHERE email = 'user@example.org' AND state = 'current'";
     let open = "SELECT count(*) FROM certificates WHERE state IN ('intended', 'issued')";
     assert_eq!((deployment.count(current), deployment.count(open)), (2, 0));
-    deployment.machine.holds_one_keyset("default", Deployment::USER_PIN, 1);
+    deployment.machine.assert_one_keyset("default", Deployment::USER_PIN, 1);
     drop(wire);
 
     // The archived key is the delivered one: after a recovery it decrypts a message to the first
@@ -124,39 +128,38 @@ fn a_crashed_enrollment_is_answered_and_every_key_is_archived() {
         .machine
         .tokenkeep_with_input(&[&message[..], &["--authority", &deployment.authority.http_url()]].concat(), b"mail\n")
         .ok();
-    a_recovery_gets_the_whole_history(&mut deployment);
-    let reads = |keyset: &str| {
+    recover_whole_history(&mut deployment);
+    let decrypt = |keyset: &str| {
         let line = ["decrypt", "--keyset", keyset, "--pin-source", "file:pin1", "--in", "mail.p7m", "--out", "-"];
         deployment.tokenkeep(&line).ok().out()
     };
-    assert_eq!((reads("default"), reads("second")), ("mail\n".to_owned(), "mail\n".to_owned()));
+    assert_eq!((decrypt("default"), decrypt("second")), ("mail\n".to_owned(), "mail\n".to_owned()));
 }
 
 /// A recovery of a lost token, with the administrator's statement and the request interrupted at
 /// every step, too.
-fn a_recovery_gets_the_whole_history(deployment: &mut Deployment) {
+fn recover_whole_history(deployment: &mut Deployment) {
     let recover = ["admin", "recover", "user@example.org", "--lost", "--letter-out", "recovery.letter"];
     let recover = [&recover[..], &["--keyset", "admin", "--pin-source", "file:admin.pin"]].concat();
-    deployment.killed_at(&STATEMENT, &recover, |deployment, point| {
+    deployment.crash_at(&STATEMENT, &recover, |deployment, point| {
         assert!(!deployment.machine.file("recovery.letter").exists(), "{point}");
     });
     deployment.tokenkeep(&recover).ok();
 
-    let wire = Proxy::listening(&deployment.authority.http_address());
+    let wire = Proxy::forwarding(&deployment.authority.http_address());
     let url = wire.url();
     let line = ["enroll", "--letter", "recovery.letter", "--keyset", "second", "--level", "high", "--new-token"];
     let enroll = [&line[..], &["--new-pin-source", "file:pin1", "--authority", &url]].concat();
     let points = ["authority.enroll.after_issued", "authority.enroll.before_archive", "authority.enroll.after_abandon"];
-    let points = [&points[..], &DELIVERING, &CONFIRMING].concat();
-    let archived = "SELECT count(*) FROM key_archive JOIN users ON users.id = user_id WHERE email = 'user@example.org'";
-    deployment.killed_at(&points, &enroll, |deployment, point| {
+    let points = [&points[..], &DELIVERY, &CONFIRMATION].concat();
+    deployment.crash_at(&points, &enroll, |deployment, point| {
         let expected = if points[..3].contains(&point) { 1 } else { 2 };
-        assert_eq!(deployment.count(archived), expected, "{point}");
+        assert_eq!(deployment.archived_keys(), expected, "{point}");
     });
     deployment.tokenkeep(&enroll).ok();
     assert_eq!(replies(&wire).len(), 1);
     // The old key and the new one.
-    deployment.machine.holds_one_keyset("second", Deployment::USER_PIN, 2);
+    deployment.machine.assert_one_keyset("second", Deployment::USER_PIN, 2);
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn unit() -> String {
 }
 
 #[test]
-fn the_authoritys_unit_is_one_that_systemd_takes() {
+fn systemd_accepts_the_authoritys_unit() {
     if !present("systemd-analyze") {
         return skipped("systemd-analyze is not installed");
     }
@@ -39,11 +39,7 @@ fn the_authoritys_unit_is_one_that_systemd_takes() {
         "tokenkeep-authority.service",
         unit.replace("ProtectSystem=strict\n", "").replace("PrivateTmp=yes\n", ""),
     );
-    assert_ne!(
-        machine.run("systemd-analyze", &security, b"").code(),
-        0,
-        "a service that is less shut off is told apart"
-    );
+    assert_ne!(machine.run("systemd-analyze", &security, b"").code(), 0, "a less restricted service is detected");
 }
 
 #[test]

@@ -19,33 +19,33 @@ use crate::support::output::Output;
 use crate::support::proxy::{Direction, Proxy, ProxyAction};
 use crate::support::shared_authority::TestUser;
 
-type Lie = Box<dyn FnMut(&PkiMessage) -> ProxyAction + Send>;
+type Tamper = Box<dyn FnMut(&PkiMessage) -> ProxyAction + Send>;
 
 /// A proxy that can replace each reply to an enrollment request.
-struct Wire {
+struct TamperingProxy {
     proxy: Proxy,
-    lie: Arc<Mutex<Option<Lie>>>,
+    tamper: Arc<Mutex<Option<Tamper>>>,
     /// The authority's own replies, in order.
     replies: Arc<Mutex<Vec<PkiMessage>>>,
 }
 
-impl Wire {
-    fn of(user: &TestUser) -> Self {
-        let (lie, replies) = (Arc::new(Mutex::new(None::<Lie>)), Arc::new(Mutex::new(Vec::new())));
-        let (told, seen) = (Arc::clone(&lie), Arc::clone(&replies));
+impl TamperingProxy {
+    fn start(user: &TestUser) -> Self {
+        let (tamper, replies) = (Arc::new(Mutex::new(None::<Tamper>)), Arc::new(Mutex::new(Vec::new())));
+        let (tamper_of_replies, recorded_replies) = (Arc::clone(&tamper), Arc::clone(&replies));
         let proxy = Proxy::tampering(user.authority.http_address(), move |direction, _, body| {
             let message = PkiMessage::from_der(body).ok().filter(|_| direction == Direction::ToClient);
             let reply = message.filter(|message| matches!(message.body(), PkiBody::Ip(_) | PkiBody::Krp(_)));
             let Some(reply) = reply else { return ProxyAction::Pass };
-            let verdict = told.lock().unwrap().as_mut().map_or(ProxyAction::Pass, |lie| lie(&reply));
-            seen.lock().unwrap().push(reply);
-            verdict
+            let action = tamper_of_replies.lock().unwrap().as_mut().map_or(ProxyAction::Pass, |tamper| tamper(&reply));
+            recorded_replies.lock().unwrap().push(reply);
+            action
         });
-        Self { proxy, lie, replies }
+        Self { proxy, tamper, replies }
     }
 
-    fn tells(&self, lie: impl FnMut(&PkiMessage) -> ProxyAction + Send + 'static) {
-        *self.lie.lock().unwrap() = Some(Box::new(lie));
+    fn set_tamper(&self, tamper: impl FnMut(&PkiMessage) -> ProxyAction + Send + 'static) {
+        *self.tamper.lock().unwrap() = Some(Box::new(tamper));
     }
 
     fn replies(&self) -> usize {
@@ -61,7 +61,7 @@ impl Wire {
 struct Attempt {
     user: TestUser,
     letter: Letter,
-    wire: Wire,
+    wire: TamperingProxy,
     before: (Inventory, serde_json::Value),
 }
 
@@ -70,13 +70,13 @@ impl Attempt {
         let user = TestUser::enrolled();
         user.issue("again.letter");
         let letter = Letter::read_file(&user.machine.file("again.letter")).unwrap();
-        let wire = Wire::of(&user);
-        let before = Self::look(&user);
+        let wire = TamperingProxy::start(&user);
+        let before = Self::snapshot(&user);
         Self { user, letter, wire, before }
     }
 
-    fn look(user: &TestUser) -> (Inventory, serde_json::Value) {
-        (inventory(&user.machine), user.shown("default"))
+    fn snapshot(user: &TestUser) -> (Inventory, serde_json::Value) {
+        (inventory(&user.machine), user.keyset_info("default"))
     }
 
     fn re_enroll(&self) -> Output {
@@ -85,32 +85,38 @@ impl Attempt {
 
     /// The client detects this manipulation, and nothing changes.
     #[track_caller]
-    fn refuses(&self, why: &str, lie: impl FnMut(&PkiMessage) -> ProxyAction + Send + 'static) {
+    fn expect_refused(&self, why: &str, tamper: impl FnMut(&PkiMessage) -> ProxyAction + Send + 'static) {
         let replies = self.wire.replies();
-        self.wire.tells(lie);
+        self.wire.set_tamper(tamper);
         let output = self.re_enroll();
         assert_eq!(self.wire.replies(), replies + 1, "{why}: the authority has not replied\n{output}");
         output.fails_with(5).says("not re-enrolled").says(why);
-        let after = Self::look(&self.user);
+        let after = Self::snapshot(&self.user);
         assert!(after == self.before, "{why}: before {:#?}, after {after:#?}", self.before);
     }
 
     /// As above, for a reply rewritten by an attacker who has the temporary key.
     #[track_caller]
-    fn refuses_rewritten(&self, why: &str, mut change: impl FnMut(&mut PkiHeader, &mut PkiBody) + Send + 'static) {
+    fn expect_rewritten_refused(
+        &self,
+        why: &str,
+        mut change: impl FnMut(&mut PkiHeader, &mut PkiBody) + Send + 'static,
+    ) {
         let letter = self.letter.clone();
-        self.refuses(why, move |reply| ProxyAction::Replace(rewritten(reply, &letter.temporary_key, &mut change)));
+        self.expect_refused(why, move |reply| {
+            ProxyAction::Replace(rewrite_reply(reply, &letter.temporary_key, &mut change))
+        });
     }
 
     /// Afterwards the letter and the keyset still work, so rewriting alone was not what the client
     /// detected.
     #[track_caller]
-    fn all_is_as_before(self) {
+    fn assert_unchanged(self) {
         self.user.signs_with("default", "pin");
         let letter = self.letter.clone();
-        self.wire.tells(move |reply| ProxyAction::Replace(rewritten(reply, &letter.temporary_key, |_, _| ())));
+        self.wire.set_tamper(move |reply| ProxyAction::Replace(rewrite_reply(reply, &letter.temporary_key, |_, _| ())));
         self.re_enroll().ok();
-        self.user.machine.holds_one_keyset("default", TestUser::PIN, 2);
+        self.user.machine.assert_one_keyset("default", TestUser::PIN, 2);
         self.user.signs_with("default", "pin");
     }
 }
@@ -129,34 +135,34 @@ fn inventory(machine: &Machine) -> Inventory {
 }
 
 /// A reply with changes, under a new MAC.
-fn rewritten(reply: &PkiMessage, key: &TemporaryKey, change: impl FnOnce(&mut PkiHeader, &mut PkiBody)) -> Vec<u8> {
+fn rewrite_reply(reply: &PkiMessage, key: &TemporaryKey, change: impl FnOnce(&mut PkiHeader, &mut PkiBody)) -> Vec<u8> {
     let (mut header, mut body) = (reply.header().clone(), reply.body().clone());
     change(&mut header, &mut body);
     let how = verify_mac(reply, key.cmp_secret()).unwrap();
     Draft::new(header, body).protect_with_mac(key.cmp_secret(), &how).unwrap()
 }
 
-fn ip(body: &mut PkiBody) -> &mut CertRepMessage {
+fn cert_rep(body: &mut PkiBody) -> &mut CertRepMessage {
     let PkiBody::Ip(ip) = body else { panic!("not an ip") };
     ip
 }
 
 /// The part of an `ip` that answers one request.
-fn brought(body: &mut PkiBody, request: i64) -> &mut CertifiedKeyPair {
-    let response = ip(body).response.iter_mut().find(|response| response.cert_req_id == request).unwrap();
+fn certified_key_pair(body: &mut PkiBody, request: i64) -> &mut CertifiedKeyPair {
+    let response = cert_rep(body).response.iter_mut().find(|response| response.cert_req_id == request).unwrap();
     response.certified_key_pair.as_mut().unwrap()
 }
 
 fn certificate_of(reply: &PkiMessage, request: i64) -> CertificateDer {
-    brought(&mut reply.body().clone(), request).plain_certificate().unwrap().clone()
+    certified_key_pair(&mut reply.body().clone(), request).plain_certificate().unwrap().clone()
 }
 
 #[test]
-fn a_changed_or_cut_reply_leaves_the_token_as_it_was() {
+fn a_changed_or_truncated_reply_leaves_the_token_unchanged() {
     let attempt = Attempt::new();
     // One bit in the header, the certificates, the wrapped key and the MAC.
     for part in [0.03, 0.3, 0.55, 0.9, 0.999] {
-        attempt.refuses("the reply", move |reply| {
+        attempt.expect_refused("the reply", move |reply| {
             let mut changed = reply.der().to_vec();
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
             let at = (changed.len() as f64 * part) as usize;
@@ -164,70 +170,71 @@ fn a_changed_or_cut_reply_leaves_the_token_as_it_was() {
             ProxyAction::Replace(changed)
         });
     }
-    attempt.refuses("it is truncated", |reply| ProxyAction::CutAfter(reply.der().len() / 2));
-    attempt.refuses("is unreadable", |reply| ProxyAction::Replace(reply.der()[..reply.der().len() - 1].to_vec()));
-    attempt.refuses("the reply", |_| ProxyAction::Replace(Vec::new()));
-    attempt.refuses("is unreadable", |reply| ProxyAction::Replace([reply.der(), b"\0"].concat()));
+    attempt.expect_refused("it is truncated", |reply| ProxyAction::CutAfter(reply.der().len() / 2));
+    attempt
+        .expect_refused("is unreadable", |reply| ProxyAction::Replace(reply.der()[..reply.der().len() - 1].to_vec()));
+    attempt.expect_refused("the reply", |_| ProxyAction::Replace(Vec::new()));
+    attempt.expect_refused("is unreadable", |reply| ProxyAction::Replace([reply.der(), b"\0"].concat()));
     // More bytes than any reply has.
-    attempt.refuses("the reply", |_| ProxyAction::Replace(vec![0x30; 9 << 20]));
-    attempt.all_is_as_before();
+    attempt.expect_refused("the reply", |_| ProxyAction::Replace(vec![0x30; 9 << 20]));
+    attempt.assert_unchanged();
 }
 
 #[test]
-fn a_reply_of_another_transaction_leaves_the_token_as_it_was() {
+fn a_reply_of_another_transaction_leaves_the_token_unchanged() {
     let attempt = Attempt::new();
-    attempt.refuses_rewritten("another transaction", |header, _| {
+    attempt.expect_rewritten_refused("another transaction", |header, _| {
         header.transaction_id = Some(OctetString::new([7; 16]).unwrap());
     });
     // The authority's own reply to the attempt before, under the same temporary key.
     let earlier = attempt.wire.last_reply().der().to_vec();
-    attempt.refuses("another transaction", move |_| ProxyAction::Replace(earlier.clone()));
-    attempt.refuses_rewritten("recipNonce", |header, _| {
+    attempt.expect_refused("another transaction", move |_| ProxyAction::Replace(earlier.clone()));
+    attempt.expect_rewritten_refused("recipNonce", |header, _| {
         header.recip_nonce = Some(OctetString::new([7; 16]).unwrap());
     });
-    attempt.refuses_rewritten("pkiconf", |_, body| *body = PkiBody::pki_conf());
-    attempt.all_is_as_before();
+    attempt.expect_rewritten_refused("pkiconf", |_, body| *body = PkiBody::pki_conf());
+    attempt.assert_unchanged();
 }
 
 #[test]
-fn a_reply_of_another_authority_leaves_the_token_as_it_was() {
+fn a_reply_of_another_authority_leaves_the_token_unchanged() {
     let attempt = Attempt::new();
     let other = TemporaryKey::from_mac(&[9; 32]);
     let letter = attempt.letter.clone();
-    attempt.refuses("not authenticated", move |reply| {
+    attempt.expect_refused("not authenticated", move |reply| {
         let how = verify_mac(reply, letter.temporary_key.cmp_secret()).unwrap();
         let draft = Draft::new(reply.header().clone(), reply.body().clone());
         ProxyAction::Replace(draft.protect_with_mac(other.cmp_secret(), &how).unwrap())
     });
-    attempt.refuses("not authenticated", |reply| {
+    attempt.expect_refused("not authenticated", |reply| {
         ProxyAction::Replace(Draft::new(reply.header().clone(), reply.body().clone()).unprotected().unwrap())
     });
-    attempt.refuses("unauthenticated error", |reply| {
+    attempt.expect_refused("unauthenticated error", |reply| {
         let status = PkiStatusInfo::rejection(PkiFailureInfo::SYSTEM_FAILURE, "go away");
         let body = PkiBody::Error(ErrorMsgContent { status, error_code: None, error_details: None });
         ProxyAction::Replace(Draft::new(reply.header().clone(), body).unprotected().unwrap())
     });
 
     // An attacker with the letter's key and a CA of the same name.
-    let impostor = Impostor::new(&attempt);
-    let ca = impostor.ca.clone();
-    attempt.refuses_rewritten("fingerprint", move |_, body| ip(body).ca_pubs = Some(vec![ca.clone()]));
-    attempt.refuses_rewritten("fingerprint", |_, body| ip(body).ca_pubs = None);
-    attempt.refuses_rewritten("not signed by the authority", move |_, body| {
-        let signing = brought(body, EnrollmentRequestBuilder::SIGNING);
-        let forged = impostor.certify(signing.plain_certificate().unwrap());
+    let foreign_ca = ForeignCa::new(&attempt);
+    let ca = foreign_ca.ca.clone();
+    attempt.expect_rewritten_refused("fingerprint", move |_, body| cert_rep(body).ca_pubs = Some(vec![ca.clone()]));
+    attempt.expect_rewritten_refused("fingerprint", |_, body| cert_rep(body).ca_pubs = None);
+    attempt.expect_rewritten_refused("not signed by the authority", move |_, body| {
+        let signing = certified_key_pair(body, EnrollmentRequestBuilder::SIGNING);
+        let forged = foreign_ca.certify(signing.plain_certificate().unwrap());
         signing.cert_or_enc_cert = CertOrEncCert::Certificate(forged);
     });
-    attempt.all_is_as_before();
+    attempt.assert_unchanged();
 }
 
 /// Another CA with the authority's name, made with `OpenSSL`.
-struct Impostor {
+struct ForeignCa {
     machine: Machine,
     ca: CertificateDer,
 }
 
-impl Impostor {
+impl ForeignCa {
     fn new(attempt: &Attempt) -> Self {
         let machine = Machine::new();
         let subject = format!("/CN={}", attempt.letter.authority_name);
@@ -255,26 +262,28 @@ impl Impostor {
 #[test]
 fn a_key_that_does_not_match_its_certificate_changes_nothing() {
     let attempt = Attempt::new();
-    attempt.refuses_rewritten("without its key", |_, body| {
-        brought(body, EnrollmentRequestBuilder::ENCRYPTION).private_key = None;
+    attempt.expect_rewritten_refused("without its key", |_, body| {
+        certified_key_pair(body, EnrollmentRequestBuilder::ENCRYPTION).private_key = None;
     });
     // The certificates of the attempt before are the authority's and this person's, but for other
     // keys.
     let earlier = attempt.wire.last_reply();
     let swapped = move |request: i64| {
         let certificate = CertOrEncCert::Certificate(certificate_of(&earlier, request));
-        move |_: &mut PkiHeader, body: &mut PkiBody| brought(body, request).cert_or_enc_cert = certificate.clone()
+        move |_: &mut PkiHeader, body: &mut PkiBody| {
+            certified_key_pair(body, request).cert_or_enc_cert = certificate.clone();
+        }
     };
-    attempt.refuses_rewritten("not the key of its certificate", swapped(EnrollmentRequestBuilder::ENCRYPTION));
-    attempt.refuses_rewritten("not for the requested key", swapped(EnrollmentRequestBuilder::SIGNING));
-    attempt.refuses_rewritten("does not permit encryption", |_, body| {
-        let signing = brought(body, EnrollmentRequestBuilder::SIGNING).cert_or_enc_cert.clone();
-        brought(body, EnrollmentRequestBuilder::ENCRYPTION).cert_or_enc_cert = signing;
+    attempt.expect_rewritten_refused("not the key of its certificate", swapped(EnrollmentRequestBuilder::ENCRYPTION));
+    attempt.expect_rewritten_refused("not for the requested key", swapped(EnrollmentRequestBuilder::SIGNING));
+    attempt.expect_rewritten_refused("does not permit encryption", |_, body| {
+        let signing = certified_key_pair(body, EnrollmentRequestBuilder::SIGNING).cert_or_enc_cert.clone();
+        certified_key_pair(body, EnrollmentRequestBuilder::ENCRYPTION).cert_or_enc_cert = signing;
     });
     // A key that the token cannot unwrap.
-    attempt.refuses_rewritten("reply was refused", |_, body| {
+    attempt.expect_rewritten_refused("reply was refused", |_, body| {
         let Some(EncryptedKey::EncryptedValue(value)) =
-            &mut brought(body, EnrollmentRequestBuilder::ENCRYPTION).private_key
+            &mut certified_key_pair(body, EnrollmentRequestBuilder::ENCRYPTION).private_key
         else {
             panic!("no EncryptedValue")
         };
@@ -282,29 +291,29 @@ fn a_key_that_does_not_match_its_certificate_changes_nothing() {
         wrapped[40] ^= 1;
         value.enc_value = der::asn1::BitString::from_bytes(&wrapped).unwrap();
     });
-    attempt.refuses_rewritten("missing", |_, body| {
-        ip(body).response.retain(|response| response.cert_req_id == EnrollmentRequestBuilder::SIGNING);
+    attempt.expect_rewritten_refused("missing", |_, body| {
+        cert_rep(body).response.retain(|response| response.cert_req_id == EnrollmentRequestBuilder::SIGNING);
     });
-    attempt.all_is_as_before();
+    attempt.assert_unchanged();
 }
 
 #[test]
 fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
     let user = TestUser::enrolled();
-    user.encrypts("old mail\n", "old.p7m");
+    user.encrypt("old mail\n", "old.p7m");
     user.issue("again.letter");
     user.re_enroll("again.letter", "pin", &[]).ok();
     user.recover("recovery.letter");
     let letter = Letter::read_file(&user.machine.file("recovery.letter")).unwrap();
-    let wire = Wire::of(&user);
+    let wire = TamperingProxy::start(&user);
     let enroll = || user.enroll_new_with("recovery.letter", "second", &["--authority", &wire.proxy.url()]);
     let machine = &user.machine;
     let (before, files) = (inventory(machine), machine.object_files());
 
     // Two old keys with swapped certificates: both belong to the user, and are for this token.
     let key = letter.temporary_key.clone();
-    wire.tells(move |reply| {
-        ProxyAction::Replace(rewritten(reply, &key, |_, body| {
+    wire.set_tamper(move |reply| {
+        ProxyAction::Replace(rewrite_reply(reply, &key, |_, body| {
             let PkiBody::Krp(krp) = body else { panic!("not a krp") };
             let history = krp.key_pair_hist.as_mut().unwrap();
             assert_eq!(history.len(), 2);
@@ -314,7 +323,7 @@ fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
         }))
     });
     let swapped = enroll();
-    wire.tells(|reply| ProxyAction::CutAfter(reply.der().len() - 1));
+    wire.set_tamper(|reply| ProxyAction::CutAfter(reply.der().len() - 1));
     let cut = enroll();
     assert_eq!(wire.replies(), 2);
     for (output, why) in [(swapped, "not the key of its certificate"), (cut, "it is truncated")] {
@@ -330,15 +339,15 @@ fn a_bad_reply_for_a_new_token_leaves_no_object_and_no_keyset() {
     assert_eq!(after, before);
     assert!(!user.tokenkeep(&["keysets", "--json"]).ok().out().contains("second"));
 
-    wire.tells(|_| ProxyAction::Pass);
+    wire.set_tamper(|_| ProxyAction::Pass);
     enroll().ok();
     assert_eq!(machine.listed_tokens().len(), 2, "the empty token was not taken");
-    machine.holds_one_keyset("second", TestUser::PIN, 2);
-    assert_eq!(user.reads("second", "pin", "old.p7m"), "old mail\n");
+    machine.assert_one_keyset("second", TestUser::PIN, 2);
+    assert_eq!(user.decrypt("second", "pin", "old.p7m"), "old mail\n");
 }
 
 #[test]
-fn a_changed_answer_to_the_confirmation_undoes_nothing() {
+fn a_changed_response_to_the_confirmation_undoes_nothing() {
     // The authority has already confirmed, so the new keyset must be kept.
     let user = TestUser::enrolled();
     user.issue("again.letter");
@@ -354,6 +363,6 @@ fn a_changed_answer_to_the_confirmation_undoes_nothing() {
     let output = user.re_enroll("again.letter", "pin", &["--authority", &changed.url()]);
     output.fails_with(6).says("not re-enrolled").says("same letter again");
     user.re_enroll("again.letter", "pin", &[]).ok();
-    user.machine.holds_one_keyset("default", TestUser::PIN, 2);
+    user.machine.assert_one_keyset("default", TestUser::PIN, 2);
     user.signs_with("default", "pin");
 }

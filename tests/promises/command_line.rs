@@ -9,13 +9,19 @@ use std::process::Stdio;
 use crate::support::authority::{Authority, free_port};
 use crate::support::faulty_module::FaultyModule;
 use crate::support::machine::Machine;
+use crate::support::manual_pages::ManualPages;
 use crate::support::shared_authority::{TestUser, wait_until_certificates_are_newer};
 use crate::support::terminal::Terminal;
 
 #[test]
 fn exit_codes_and_remedies_match_the_documents() {
     let user = TestUser::enrolled();
-    let run = |arguments: &[&str]| user.tokenkeep(arguments);
+    let pages = ManualPages::read(&user.machine);
+    let run = |arguments: &[&str]| {
+        let output = user.tokenkeep(arguments);
+        pages.assert_lists_exit_code(arguments, &output);
+        output
+    };
     user.machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m"];
 
@@ -365,11 +371,11 @@ fn tables_fit_into_80_columns() {
 }
 
 #[test]
-fn what_cannot_be_printed_is_no_success() {
+fn output_that_cannot_be_written_is_an_error() {
     let machine = Machine::new();
-    for asked in ["--version", "--help", "sign --help"] {
-        machine.shell(&format!("tokenkeep {asked} > /dev/full")).fails_with(1).says("cannot write to stdout");
-        machine.shell(&format!("tokenkeep {asked} > /dev/null")).ok();
+    for option in ["--version", "--help", "sign --help"] {
+        machine.shell(&format!("tokenkeep {option} > /dev/full")).fails_with(1).says("cannot write to stdout");
+        machine.shell(&format!("tokenkeep {option} > /dev/null")).ok();
     }
     let help = machine.tokenkeep(&["token", "erase", "--help"]).ok().out();
     // No line in the middle of a paragraph has a single word.
@@ -380,7 +386,7 @@ fn what_cannot_be_printed_is_no_success() {
 }
 
 #[test]
-fn what_an_administrator_mistypes_is_said_before_the_pin() {
+fn a_mistyped_address_is_refused_before_the_pin() {
     let user = TestUser::enrolled();
     let issue = ["admin", "issue", "nobody", "--name", "Nobody", "--pin-source", "file:no-such-file"];
     user.tokenkeep(&issue).fails_with(2).says("nobody").says("it has no @");
@@ -390,7 +396,7 @@ fn what_an_administrator_mistypes_is_said_before_the_pin() {
 #[test]
 fn a_spinner_runs_at_a_terminal_and_not_in_a_pipe() {
     let mut user = TestUser::new();
-    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    let faulty = FaultyModule::wrap_module_of(&mut user.machine);
     // A slow token, as hardware is.
     faulty.set_faults("delay C_GenerateKeyPair 1000ms\n");
     user.issue("first.letter");
@@ -403,7 +409,7 @@ fn a_spinner_runs_at_a_terminal_and_not_in_a_pipe() {
     // The spinner is removed from its line before the answer is printed there.
     let (before, _) = screen.split_once("Enrolled ").unwrap();
     let (_, after_spinner) = before.rsplit_once("confirming to the authority").unwrap();
-    assert!(after_spinner.contains("\u{1b}[2K"), "the spinner stands in the answer's line: {screen:?}");
+    assert!(after_spinner.contains("\u{1b}[2K"), "the spinner is in the answer's line: {screen:?}");
     user.issue("second.letter");
     let enroll = ["enroll", "--letter", "second.letter", "--pin-source", "file:pin"];
     user.tokenkeep(&enroll).ok().does_not_say("generating keys");

@@ -9,37 +9,37 @@ use crate::support::output::Output;
 use crate::support::proxy::{Direction, Proxy, ProxyAction};
 use crate::support::shared_authority::TestUser;
 
-/// A meeting point of two clients. A client that waits too long continues alone, and the test fails
-/// at its end.
+/// A rendezvous of two clients. A client that waits too long continues alone, and the test fails at
+/// its end.
 #[derive(Default)]
-struct Meeting {
+struct Rendezvous {
     arrived: Mutex<usize>,
     changed: Condvar,
 }
 
-impl Meeting {
-    fn attend(&self) {
+impl Rendezvous {
+    fn wait_for_both(&self) {
         let mut arrived = self.arrived.lock().unwrap();
         *arrived += 1;
         self.changed.notify_all();
         let _ = self.changed.wait_timeout_while(arrived, Duration::from_secs(30), |arrived| *arrived < 2).unwrap();
     }
 
-    fn both_came(&self) -> bool {
+    fn both_arrived(&self) -> bool {
         *self.arrived.lock().unwrap() == 2
     }
 }
 
 /// Holds a client's second message to the authority, the request, until the other client's has
 /// arrived. The first message asks whether the letter is valid.
-fn meeting_at_the_request(authority: &str, meeting: &Arc<Meeting>) -> Proxy {
-    let meeting = Arc::clone(meeting);
+fn proxy_with_rendezvous(authority: &str, rendezvous: &Arc<Rendezvous>) -> Proxy {
+    let rendezvous = Arc::clone(rendezvous);
     let mut messages = 0;
     Proxy::tampering(authority, move |direction, _, _| {
         if direction == Direction::ToAuthority {
             messages += 1;
             if messages == 2 {
-                meeting.attend();
+                rendezvous.wait_for_both();
             }
         }
         ProxyAction::Pass
@@ -59,18 +59,18 @@ fn two_enrollments_with_one_letter_at_once_exactly_one_wins() {
     other.write_secret("the.letter", &one.machine.read_text("the.letter"));
     other.write_secret("pin", TestUser::PIN);
 
-    let meeting = Arc::new(Meeting::default());
-    let wires = [(); 2].map(|()| meeting_at_the_request(one.authority.http_address(), &meeting));
+    let rendezvous = Arc::new(Rendezvous::default());
+    let wires = [(); 2].map(|()| proxy_with_rendezvous(one.authority.http_address(), &rendezvous));
     let (of_one, of_other) = std::thread::scope(|scope| {
         let of_other = scope.spawn(|| enroll(&other, &wires[1]));
         (enroll(&one.machine, &wires[0]), of_other.join().unwrap())
     });
-    assert!(meeting.both_came(), "they did not meet\n{of_one}\n{of_other}");
+    assert!(rendezvous.both_arrived(), "they did not meet\n{of_one}\n{of_other}");
 
     let (winner, won, loser, lost) = match (of_one.code(), of_other.code()) {
         (0, _) => (&one.machine, of_one, &other, of_other),
         (_, 0) => (&other, of_other, &one.machine, of_one),
-        _ => panic!("nobody won\n{of_one}\n{of_other}"),
+        _ => panic!("neither enrollment succeeded\n{of_one}\n{of_other}"),
     };
     won.ok();
     lost.fails_with(5).says("not enrolled");

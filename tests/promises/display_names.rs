@@ -32,7 +32,7 @@ fn commas_quotes_umlauts_emoji_and_long_names_are_preserved() {
         let enroll = ["enroll", "--letter", &letter, "--keyset", &keyset, "--level", "low", "--new-token"];
         machine.tokenkeep(&[&enroll[..], &["--new-pin-source", "file:pin"]].concat()).ok();
 
-        let shown = user.shown(&keyset);
+        let shown = user.keyset_info(&keyset);
         let own = shown["certificates"].as_array().unwrap().iter().filter(|one| one["use"] != "authority");
         let mut seen = 0;
         for certificate in own {
@@ -40,8 +40,8 @@ fn commas_quotes_umlauts_emoji_and_long_names_are_preserved() {
             machine.pkcs11_tool(&keyset, None, &read).ok();
             let subject = |form: &str| {
                 let line = ["x509", "-inform", "DER", "-in", "it.der", "-noout", "-subject", "-nameopt", form];
-                let told = machine.openssl(&line).ok().out();
-                told.trim_start_matches("subject=").trim().to_owned()
+                let subject = machine.openssl(&line).ok().out();
+                subject.trim_start_matches("subject=").trim().to_owned()
             };
             // As it is, and as a string in which no character of the name can be taken for the
             // syntax.

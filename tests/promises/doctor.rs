@@ -32,7 +32,7 @@ fn findings(machine: &Machine) -> (bool, Vec<Value>) {
 
 /// It reports this problem, and no other.
 #[track_caller]
-fn finds_wrong(machine: &Machine, concern: &str, what: &str, remedy: &str) {
+fn assert_finding(machine: &Machine, concern: &str, what: &str, remedy: &str) {
     let (well, findings) = findings(machine);
     let wrong: Vec<_> = findings.iter().filter(|finding| finding["state"] == "wrong").collect();
     assert!(!well && wrong.len() == 1, "{wrong:#?}");
@@ -85,20 +85,20 @@ fn doctor_reports_problems_around_tokens_with_remedies() {
     configure(machine, &format!("pin_source = \"file:{pin}\""));
     assert!(findings(machine).0);
     mode(machine, "pin", 0o644);
-    finds_wrong(machine, "PIN file", "can be read by others", "chmod 600");
+    assert_finding(machine, "PIN file", "can be read by others", "chmod 600");
     mode(machine, "pin", 0o600);
     configure(machine, "pin_source = \"file:/no/such/pin\"");
-    finds_wrong(machine, "PIN file", "/no/such/pin", "pin_source");
+    assert_finding(machine, "PIN file", "/no/such/pin", "pin_source");
     configure(machine, "prompter = \"pinentry:/no/such/pinentry\"");
-    finds_wrong(machine, "prompter", "/no/such/pinentry", "");
+    assert_finding(machine, "prompter", "/no/such/pinentry", "");
     configure(machine, "");
 
     mode(machine, "runtime/tokenkeep", 0o755);
-    finds_wrong(machine, "locks", "can be used by others", "chmod 700");
+    assert_finding(machine, "locks", "can be used by others", "chmod 700");
     mode(machine, "runtime/tokenkeep", 0o700);
 
     machine.set_environment("TOKENKEEP_AGENT_API", "/no/such/api.sock");
-    finds_wrong(machine, "agent", "/no/such/api.sock", "unset TOKENKEEP_AGENT_API");
+    assert_finding(machine, "agent", "/no/such/api.sock", "unset TOKENKEEP_AGENT_API");
     machine.set_environment("TOKENKEEP_AGENT_API", "");
 
     let conf = machine.file("softhsm2.conf").display().to_string();
@@ -112,7 +112,7 @@ fn doctor_reports_problems_around_tokens_with_remedies() {
     machine.set_environment("SOFTHSM2_CONF", &conf);
 
     machine.write("config/tokenkeep/agent.toml", "modules = [\"/no/such/module.so\"]\n");
-    finds_wrong(machine, "module", "/no/such/module.so", "--module");
+    assert_finding(machine, "module", "/no/such/module.so", "--module");
     configure(machine, "");
     assert!(findings(machine).0, "something is left behind");
 }
@@ -126,17 +126,17 @@ fn doctor_reports_a_last_pin_try_and_uses_none() {
         assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
     }
     for _ in 0..3 {
-        finds_wrong(machine, "token", "one try of its PIN is left", &format!("tokenkeep pin unblock {serial}"));
+        assert_finding(machine, "token", "one try of its PIN is left", &format!("tokenkeep pin unblock {serial}"));
     }
     assert!(machine.listed_token("default").is_at_final_try());
     assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
-    finds_wrong(machine, "token", "its PIN is locked", &format!("tokenkeep pin unblock {serial}"));
+    assert_finding(machine, "token", "its PIN is locked", &format!("tokenkeep pin unblock {serial}"));
 }
 
 #[test]
 fn the_remedy_for_a_locked_pin_works_beside_an_agent() {
     let user = TestUser::enrolled_with(TokenKind::Kryoptic);
-    user.encrypts("old mail\n", "old.p7m");
+    user.encrypt("old mail\n", "old.p7m");
     let machine = &user.machine;
     Agent::configure(machine, "");
     let _agent = Agent::start(machine, &[]);
@@ -154,18 +154,24 @@ fn the_remedy_for_a_locked_pin_works_beside_an_agent() {
         let finding = findings.iter().find(of_token).unwrap_or_else(|| panic!("{findings:#?}")).clone();
         (finding["what"].as_str().unwrap().to_owned(), finding["remedy"].as_str().unwrap().to_owned())
     };
-    let (what, told) = remedy(machine);
-    assert!(what.contains("one try of its PIN is left") && told.contains("agent stops asking after ten"), "{told}");
+    let (what, remedy_text) = remedy(machine);
+    assert!(
+        what.contains("one try of its PIN is left") && remedy_text.contains("agent stops asking after ten"),
+        "{remedy_text}"
+    );
     assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
-    let (what, told) = remedy(machine);
+    let (what, remedy_text) = remedy(machine);
     assert!(what.contains("its PIN is locked"), "{what}");
-    assert!(!told.contains("all tries"), "no PIN restores tries: {told}");
-    assert!(told.contains("if you have its SO PIN") && told.contains("tokenkeep admin recover"), "{told}");
+    assert!(!remedy_text.contains("all tries"), "no PIN restores tries: {remedy_text}");
+    assert!(
+        remedy_text.contains("if you have its SO PIN") && remedy_text.contains("tokenkeep admin recover"),
+        "{remedy_text}"
+    );
 
     // No SO PIN was kept, so the other remedy applies, and it works.
     user.recover("recovery.letter");
     user.enroll_new("recovery.letter", "second").ok();
-    assert_eq!(user.reads("second", "pin", "old.p7m"), "old mail\n");
+    assert_eq!(user.decrypt("second", "pin", "old.p7m"), "old mail\n");
 }
 
 #[test]
@@ -182,7 +188,7 @@ fn doctor_reports_a_running_agent_and_leaves_it_running() {
     let says = |text: &str| findings.iter().any(|finding| finding["what"].as_str().unwrap().contains(text));
     assert!(says(&format!("process {}", agent.id())), "{findings:#?}");
     assert!(says("ssh.sock") && says("api.sock") && says("SSH_AUTH_SOCK is not set"), "{findings:#?}");
-    assert!(says("\"default\" on") && says("level high, until"), "the keyset is not told of: {findings:#?}");
+    assert!(says("\"default\" on") && says("level high, until"), "the keyset is not reported: {findings:#?}");
     assert!(!says("is in use by") && says("PIN ok"), "{findings:#?}");
     assert_eq!(agent.worker(), worker, "the worker was restarted\n{log}\n{}", agent.log());
     user.signs_with("default", "pin");
@@ -209,7 +215,7 @@ fn socket_permissions_are_repaired_while_the_agent_runs() {
     let directory = machine.file("runtime/tokenkeep/agent");
     let exposed = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
     exposed(0o755);
-    finds_wrong(
+    assert_finding(
         &machine,
         "agent",
         "other users can access it (mode 755)",
@@ -221,12 +227,12 @@ fn socket_permissions_are_repaired_while_the_agent_runs() {
     assert!(findings(&machine).0, "what it says to do does not help");
     machine.tokenkeep(&["agent", "status"]).ok().says(&format!("process {}", agent.id()));
 
-    for (door, socket) in [("ssh", agent.ssh_socket()), ("api", agent.api_socket())] {
-        let aside = socket.with_extension("aside");
-        fs::rename(&socket, &aside).unwrap();
-        let what = format!("the agent runs (process {}), but its {door} socket", agent.id());
-        finds_wrong(&machine, "agent", &what, "tokenkeep agent stop");
-        fs::rename(&aside, &socket).unwrap();
+    for (endpoint, socket) in [("ssh", agent.ssh_socket()), ("api", agent.api_socket())] {
+        let moved = socket.with_extension("aside");
+        fs::rename(&socket, &moved).unwrap();
+        let what = format!("the agent runs (process {}), but its {endpoint} socket", agent.id());
+        assert_finding(&machine, "agent", &what, "tokenkeep agent stop");
+        fs::rename(&moved, &socket).unwrap();
         assert!(findings(&machine).0);
     }
     for socket in [agent.ssh_socket(), agent.api_socket()] {
@@ -255,7 +261,7 @@ fn doctor_reports_problems_on_a_token_the_agent_holds() {
     let user = TestUser::with_keyset();
     let machine = &user.machine;
     Agent::configure(machine, "");
-    let shown = user.shown("default");
+    let shown = user.keyset_info("default");
     let certificates = shown["certificates"].as_array().unwrap();
     let signing = certificates.iter().find(|certificate| certificate["use"] == "signing").unwrap();
     let (module, id) = (machine.module().display().to_string(), signing["id"].as_str().unwrap());
@@ -265,5 +271,5 @@ fn doctor_reports_problems_on_a_token_the_agent_holds() {
     let _agent = Agent::start(machine, &[]);
     machine.tokenkeep(&["keysets"]).ok();
     machine.tokenkeep(&["keysets", "--no-agent"]).says("is in use by");
-    finds_wrong(machine, "keyset", "its signing certificate is missing", "re-enroll");
+    assert_finding(machine, "keyset", "its signing certificate is missing", "re-enroll");
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::Value;
 use tokenkeep::{authority, keyset};
 
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, BackgroundAgent};
 use crate::support::deployment::Deployment;
 use crate::support::machine::{Machine, run};
 use crate::support::shared_authority::wait_until_certificates_are_newer;
@@ -118,7 +118,7 @@ fn unit_tests() -> Vec<String> {
 }
 
 #[test]
-fn every_test_beside_the_code_that_a_document_cites_exists() {
+fn every_unit_test_that_a_document_cites_exists() {
     let there = unit_tests();
     assert!(there.len() > 200, "{} tests only: is the code read rightly?", there.len());
     let (mut cited, mut missing) = (0, Vec::new());
@@ -154,7 +154,7 @@ fn the_enrollment_document_names_every_crash_point() {
 
 /// How a command line of the documents is run: by a person at a terminal, in a shell in which the
 /// earlier lines were typed, or by another test.
-enum How {
+enum Execution {
     Here,
     /// Its output must contain this.
     Shows(&'static str),
@@ -163,26 +163,26 @@ enum How {
     /// Installs the tested program where `cargo install` would.
     Installs,
     /// Covered by another test or by continuous integration.
-    Elsewhere(&'static str),
+    TestedBy(&'static str),
 }
 
-use How::{Elsewhere, Here, Installs, Serves, Shows};
+use Execution::{Here, Installs, Serves, Shows, TestedBy};
 
 /// Every command line in the documents. The test fails for a line that is missing here, and for a
 /// line here that no document has.
-const COMMANDS: &[(&str, How)] = &[
-    ("./softhsm-setup.sh && cargo run --release -- demo", Elsewhere(".ci/run")),
-    ("./softhsm-setup.sh && cargo test", Elsewhere(".ci/run")),
+const COMMANDS: &[(&str, Execution)] = &[
+    ("./softhsm-setup.sh && cargo run --release -- demo", TestedBy(".ci/run")),
+    ("./softhsm-setup.sh && cargo test", TestedBy(".ci/run")),
     ("cargo install --locked --path .", Installs),
-    ("cargo build --release --locked && packaging/deb/build", Elsewhere(".ci/run")),
-    ("apt-get install ./tokenkeep_*.deb", Elsewhere("packaging/deb/try")),
-    ("mkdir -p ~/.config/softhsm2 ~/.local/share/softhsm2/tokens", Elsewhere("packaging/deb/try")),
+    ("cargo build --release --locked && packaging/deb/build", TestedBy(".ci/run")),
+    ("apt-get install ./tokenkeep_*.deb", TestedBy("packaging/deb/try")),
+    ("mkdir -p ~/.config/softhsm2 ~/.local/share/softhsm2/tokens", TestedBy("packaging/deb/try")),
     (
         "sed \"s|@TOKENDIR@|$HOME/.local/share/softhsm2/tokens|\" /usr/share/tokenkeep/hsm-config/softhsm2.conf \
          > ~/.config/softhsm2/softhsm2.conf",
-        Elsewhere("packaging/deb/try"),
+        TestedBy("packaging/deb/try"),
     ),
-    ("cp -r /usr/share/tokenkeep/hsm-config .", Elsewhere("packaging/deb/try")),
+    ("cp -r /usr/share/tokenkeep/hsm-config .", TestedBy("packaging/deb/try")),
     ("eval \"$(./softhsm-setup.sh)\"", Here),
     ("echo 'a message' > message.txt", Here),
     (
@@ -286,9 +286,9 @@ fn every_command_in_the_documents_is_run_by_a_test() {
         assert!(written.iter().any(|(_, line)| line == command), "in no document any more: {command}");
         for (path, _) in written.iter().filter(|(_, line)| line == command) {
             let place = match how {
-                Elsewhere(place) => place,
+                TestedBy(place) => place,
                 Installs | Here | Shows(_) | Serves => {
-                    assert!(are_typed.contains(path), "nobody runs what is in {}: {command}", path.display());
+                    assert!(are_typed.contains(path), "no test runs the commands in {}: {command}", path.display());
                     continue;
                 }
             };
@@ -319,7 +319,7 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
                 wait_until_certificates_are_newer();
             }
             let types = |terminal: &mut Terminal| {
-                let (code, screen) = terminal.runs(line, PIN);
+                let (code, screen) = terminal.run_line(line, PIN);
                 assert_eq!(code, 0, "{document}: {line}\n{screen}");
                 screen
             };
@@ -331,11 +331,11 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
                 }
                 Some(Serves) => drop(here.type_line(line).expect("PIN").type_line(PIN).expect("Serving")),
                 Some(Installs) => {
-                    assert_eq!(what_is_installed(), ["tokenkeep"]);
+                    assert_eq!(installed_programs(), ["tokenkeep"]);
                     fs::create_dir_all(machine.file("home/.cargo/bin")).unwrap();
                     symlink(env!("CARGO_BIN_EXE_tokenkeep"), machine.file("home/.cargo/bin/tokenkeep")).unwrap();
                 }
-                Some(Elsewhere(_)) | None => {}
+                Some(TestedBy(_)) | None => {}
             }
         }
         serving.extend(own);
@@ -344,7 +344,7 @@ fn type_document(machine: &Machine, terminal: &mut Terminal, document: &str) -> 
 }
 
 /// The programs that `cargo install --path .` would install, without the time to build them.
-fn what_is_installed() -> Vec<String> {
+fn installed_programs() -> Vec<String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(root());
     let described: Value = serde_json::from_slice(&run(cargo, b"").ok().stdout).unwrap();
@@ -377,7 +377,7 @@ fn the_commands_in_readme_and_agent_guide_work_as_written() {
     // If no line configures SoftHSM, it must not find the tester's tokens.
     fs::create_dir_all(machine.file("home/.config/softhsm2")).unwrap();
     machine.write("home/.config/softhsm2/softhsm2.conf", "directories.tokendir = /nowhere\n");
-    let _ended = AgentEnds(&machine);
+    let _ended = BackgroundAgent(&machine);
     let mut terminal = new_terminal(&machine);
     let serving = type_document(&machine, &mut terminal, README);
     assert_eq!(serving.len(), 1);
@@ -397,23 +397,14 @@ fn the_commands_in_the_git_guide_work_as_written() {
         "git config --global user.name 'Example User' && git config --global user.email user@example.org",
         "git init -q repository && cd repository && touch file && git add file",
     ] {
-        assert_eq!(terminal.runs(line, PIN).0, 0);
+        assert_eq!(terminal.run_line(line, PIN).0, 0);
     }
     // Over SSH the agent prompts, which has no terminal of its own here.
     Agent::configure_with_pin_in(&deployment.machine, "pin1", "");
-    let _ended = AgentEnds(&deployment.machine);
+    let _ended = BackgroundAgent(&deployment.machine);
     type_document(&deployment.machine, &mut terminal, GIT);
     assert!(deployment.machine.file("home/.gitconfig").exists());
     deployment.machine.run("git", &["-C", "repository", "verify-commit", "HEAD"], b"").ok();
-}
-
-/// Stops the agent that a document started, if the document does not.
-struct AgentEnds<'a>(&'a Machine);
-
-impl Drop for AgentEnds<'_> {
-    fn drop(&mut self) {
-        self.0.tokenkeep(&["agent", "stop"]);
-    }
 }
 
 /// The PIN of every token, since one person runs all examples.

@@ -29,7 +29,7 @@ fn a_soft_token_is_erased_after_its_serial_number_is_typed() {
     machine.tokenkeep(&["keysets"]).ok().says("default");
     machine.tokenkeep(&["token", "erase", "default", "--yes-erase", &serial]).fails_with(1).says("agent");
     assert!(agent.stop().success());
-    assert!(is_there(), "it is gone");
+    assert!(is_there(), "the token was erased");
     user.signs_with("default", "pin");
 
     machine.tokenkeep(&["keyset", "forget", "default"]).ok();
@@ -44,7 +44,7 @@ fn a_soft_token_is_erased_after_its_serial_number_is_typed() {
 }
 
 #[test]
-fn an_authoritys_token_and_one_that_is_no_file_are_never_erased() {
+fn tokens_of_authorities_and_tokens_without_files_stay() {
     let machine = Machine::new();
     let _authority = Authority::init(&machine);
     let serial = machine.listed_tokens()[0].serial.clone();

@@ -3,19 +3,20 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::support::authority::{Authority, free_port};
 use crate::support::deployment::Deployment;
 use crate::support::foreign_programs::skipped;
 use crate::support::machine::{Machine, run};
 use crate::support::output::Output;
+use crate::support::process_guard::ProcessGuard;
 
 const SERVE: [&str; 6] = ["authority", "serve", "--config", "authority.toml", "--pin-source", "file:authority.pin"];
 const DATABASE: &str = "state/tokenkeep/authority/authority.db";
 
 /// Replaces a piece of `authority.toml`; returns the number of its line.
-fn broken(machine: &Machine, right: &str, wrong: &str) -> usize {
+fn break_configuration(machine: &Machine, right: &str, wrong: &str) -> usize {
     let text = machine.read_text("authority.toml");
     let at = text.find(right).unwrap_or_else(|| panic!("no {right} in\n{text}"));
     machine.write("authority.toml", text.replacen(right, wrong, 1));
@@ -37,8 +38,8 @@ fn a_broken_configuration_is_refused_with_file_line_and_reason() {
         ("name = \"Example Authority\"", "name = \"Example Authority", "string"),
     ] {
         authority.configure(&machine, "");
-        let mut line = broken(&machine, right, wrong);
-        // Inserted text stands in the line after the table's heading.
+        let mut line = break_configuration(&machine, right, wrong);
+        // Inserted text is in the line after the table's heading.
         line += usize::from(wrong.lines().count() > right.lines().count());
         for command in [&Authority::INIT[..], &SERVE] {
             let output = machine.tokenkeep(command).fails_with(2).says("authority.toml").says(reason);
@@ -55,7 +56,7 @@ fn a_broken_configuration_is_refused_with_file_line_and_reason() {
     // A kind of CA key that the CA's profile forbids is refused before a token exists.
     authority.configure(&machine, "");
     machine.write("profiles/encryption.toml", profile);
-    let line = broken(&machine, listen, "[ca]\nkey = \"rsa-2048\"\n\n[listen]\n") + 1;
+    let line = break_configuration(&machine, listen, "[ca]\nkey = \"rsa-2048\"\n\n[listen]\n") + 1;
     let output = machine.tokenkeep(&Authority::INIT).fails_with(2).says("rsa-2048").says("use one of p256");
     output.says(&format!("line {line}"));
 
@@ -144,7 +145,7 @@ fn address() -> String {
 #[test]
 fn a_locked_database_is_reported_and_nothing_is_lost() {
     let deployment = Deployment::begin();
-    let holder = Holder::of(&deployment.machine);
+    let holder = lock_database(&deployment.machine);
     let output = deployment.issue("user@example.org", "user.letter").fails_with(1);
     assert!(!deployment.machine.file("user.letter").exists(), "{output}");
     let log = Authority::log(&deployment.machine);
@@ -153,28 +154,17 @@ fn a_locked_database_is_reported_and_nothing_is_lost() {
     deployment.issue("user@example.org", "user.letter").ok();
 }
 
-/// Another program that is writing to the database.
-struct Holder(Child);
-
-impl Holder {
-    fn of(machine: &Machine) -> Self {
-        let mut command: Command = machine.command("sqlite3");
-        let mut child = command.arg(DATABASE).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        std::io::Write::write_all(&mut stdin, b".timeout 5000\nBEGIN IMMEDIATE;\nSELECT 'held';\n").unwrap();
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
-        assert_eq!(line.trim(), "held");
-        child.stdin = Some(stdin);
-        Self(child)
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts another program, which locks the database for writing.
+fn lock_database(machine: &Machine) -> ProcessGuard {
+    let mut command: Command = machine.command("sqlite3");
+    let mut child = command.arg(DATABASE).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    std::io::Write::write_all(&mut stdin, b".timeout 5000\nBEGIN IMMEDIATE;\nSELECT 'held';\n").unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+    assert_eq!(line.trim(), "held");
+    child.stdin = Some(stdin);
+    ProcessGuard(child)
 }
 
 #[test]
@@ -186,7 +176,7 @@ fn a_read_only_database_is_reported() {
     let script = "chmod 0444 state/tokenkeep/authority/*; chmod 0555 state/tokenkeep/authority; \
                   if [ \"$(id -u)\" = 0 ]; then exec setpriv --inh-caps=-all --bounding-set=-all -- \"$@\"; fi; \
                   exec \"$@\"";
-    within(&machine, script).fails_with(1).says("authority.db").says("read-only").does_not_say("Serving");
+    serve_in_script(&machine, script).fails_with(1).says("authority.db").says("read-only").does_not_say("Serving");
     machine.run("chmod", &["-R", "u+w", "state"], b"").ok();
     assert_eq!(state_of(&machine), before);
 }
@@ -202,17 +192,17 @@ fn a_full_disk_is_reported_and_nothing_is_lost() {
                   dd if=/dev/zero of=state/tokenkeep/authority/full bs=4k 2>&1; exec \"$@\"";
     let user = if rustix::process::getuid().is_root() { "" } else { "--map-root-user " };
     let script = format!("exec unshare {user}--mount -- sh -c '{script}' sh \"$@\"");
-    let output = within(&machine, &script);
+    let output = serve_in_script(&machine, &script);
     if matches!(output.code(), 1 | 99) && (output.err().contains("unshare") || output.err().contains("mount")) {
         return skipped("no file system may be mounted here");
     }
     output.fails_with(1).says("authority.db").says("disk is full").does_not_say("Serving");
-    let mut authority = Authority::again(&machine);
+    let mut authority = Authority::open_existing(&machine);
     authority.serve(&machine);
 }
 
 /// Runs `authority serve` in a shell script.
-fn within(machine: &Machine, script: &str) -> Output {
+fn serve_in_script(machine: &Machine, script: &str) -> Output {
     let mut command = machine.command("timeout");
     command.args(["60", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_tokenkeep")]).args(SERVE);
     run(command, b"")

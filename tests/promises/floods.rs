@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::deployment::Deployment;
-use crate::support::flood::{Flood, Kind, expensive_message};
+use crate::support::flood::{Flood, FloodKind, expensive_message};
 use crate::support::raw_cmp::post;
 use crate::support::shared_authority::TestUser;
 
@@ -15,17 +15,17 @@ fn enrollment_works_under_floods_from_eight_addresses() {
     let deployment = Deployment::begin();
     let (http, https) = (deployment.authority.http_address(), deployment.authority.https_address());
     deployment.machine.write_secret("pin1", Deployment::USER_PIN);
-    let floods: Vec<Flood> = Kind::ALL.into_iter().map(|kind| Flood::begin(kind, 8, &http, &https)).collect();
+    let floods: Vec<Flood> = FloodKind::ALL.into_iter().map(|kind| Flood::start(kind, 8, &http, &https)).collect();
     std::thread::sleep(Duration::from_secs(1));
     let begin = Instant::now();
     deployment.issue("user@example.org", "user.letter").ok();
     deployment.enroll_new("user.letter", "default", "pin1").ok();
     assert!(begin.elapsed() < Duration::from_mins(1), "it took {:?}", begin.elapsed());
-    for (kind, flood) in Kind::ALL.into_iter().zip(&floods) {
+    for (kind, flood) in FloodKind::ALL.into_iter().zip(&floods) {
         let sent = flood.sent.load(std::sync::atomic::Ordering::Relaxed);
         // A client that requests hashing waits for the answer: at least each of its threads has
         // sent a request.
-        let least = if kind == Kind::Hashing { 16 } else { 50 };
+        let least = if kind == FloodKind::Hashing { 16 } else { 50 };
         assert!(sent >= least, "there was no flood: {kind:?} {sent} in {:?}", begin.elapsed());
     }
 }
@@ -51,6 +51,6 @@ fn an_unsigned_statement_gets_an_unsigned_refusal() {
     let header = "content-type: application/pkcs7-mime";
     let curl = ["-sSk", "--noproxy", "*", "-w", " %{http_code}", "-H", header, "--data-binary", "hello", &url];
     let output = user.machine.run("curl", &curl, b"").ok();
-    let said = output.out();
-    assert!(said.ends_with(" 403") && said.starts_with("cannot ") && said.len() < 200, "{said}");
+    let result = output.out();
+    assert!(result.ends_with(" 403") && result.starts_with("cannot ") && result.len() < 200, "{result}");
 }

@@ -8,7 +8,7 @@ use crate::support::output::Output;
 const TEXT: &str = "Dear Bob,\nthe contract is signed.\n";
 
 /// A machine with a foreign authority in `ca.pem`.
-fn foreign() -> Machine {
+fn machine_with_foreign_ca() -> Machine {
     let machine = Machine::new();
     machine.write("message.txt", TEXT);
     let ca = "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n\
@@ -39,7 +39,7 @@ fn verify(machine: &Machine, ca: &[&str]) -> Output {
 
 #[test]
 fn an_uncheckable_signature_is_not_called_wrong() {
-    let machine = foreign();
+    let machine = machine_with_foreign_ca();
     for (key, options) in [
         ("-algorithm EC -pkeyopt ec_paramgen_curve:P-521", "-md sha512"),
         ("-algorithm RSA-PSS", "-keyopt rsa_padding_mode:pss"),
@@ -55,8 +55,8 @@ fn an_uncheckable_signature_is_not_called_wrong() {
         ("-algorithm EC -pkeyopt ec_paramgen_curve:brainpoolP256r1", "", "brainpoolP256r1"),
     ] {
         sign(&machine, key, options);
-        let said = verify(&machine, &["ca.pem"]).fails_with(8).says("cannot be checked").says(why);
-        said.does_not_say("wrong");
+        let output = verify(&machine, &["ca.pem"]).fails_with(8).says("cannot be checked").says(why);
+        output.does_not_say("wrong");
     }
     // Git shows E, not B.
     let detached = ["cms", "-sign", "-binary", "-in", "message.txt", "-signer", "a.pem", "-inkey", "a.key"];
@@ -73,8 +73,8 @@ fn an_uncheckable_signature_is_not_called_wrong() {
 }
 
 #[test]
-fn a_content_with_other_line_ends_than_were_signed_is_said_so() {
-    let machine = foreign();
+fn changed_line_ends_of_a_signed_content_are_reported() {
+    let machine = machine_with_foreign_ca();
     sign(&machine, "-algorithm RSA", "");
     let line = "openssl cms -sign -in message.txt -signer a.pem -inkey a.key -outform DER -out s.p7s";
     machine.shell(line).ok();
@@ -94,8 +94,8 @@ fn a_content_with_other_line_ends_than_were_signed_is_said_so() {
 }
 
 #[test]
-fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
-    let machine = foreign();
+fn git_learns_of_the_worst_signer_only_and_of_no_other_text() {
+    let machine = machine_with_foreign_ca();
     sign(&machine, "-algorithm RSA", "");
     machine.shell("cp a.pem one.pem && cp a.key one.key").ok();
     sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "");
@@ -114,17 +114,17 @@ fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
     let mut changed = machine.read("two.p7s");
     *changed.last_mut().unwrap() ^= 1;
     machine.write("changed.p7s", &changed);
-    let said = git("changed.p7s").fails_with(8);
-    assert_eq!((lines(&said, "GOODSIG"), lines(&said, "BADSIG")), (0, 1));
+    let result = git("changed.p7s").fails_with(8);
+    assert_eq!((lines(&result, "GOODSIG"), lines(&result, "BADSIG")), (0, 1));
     let beside = machine.read_text("two.pem") + "Signed by the boss.\n";
     machine.write("beside.pem", beside);
-    let said = git("beside.pem").fails_with(8).says("text after the PEM block");
-    assert_eq!((lines(&said, "GOODSIG"), lines(&said, "ERRSIG")), (0, 1));
+    let result = git("beside.pem").fails_with(8).says("text after the PEM block");
+    assert_eq!((lines(&result, "GOODSIG"), lines(&result, "ERRSIG")), (0, 1));
     // Header lines in the PEM block are not signed.
     let commented = machine.read_text("two.pem").replacen("-----\n", "-----\nComment: Signed by the boss.\n\n", 1);
     machine.write("commented.pem", commented);
-    let said = git("commented.pem").fails_with(8).says("header lines in the PEM block");
-    assert_eq!((lines(&said, "GOODSIG"), lines(&said, "ERRSIG")), (0, 1));
+    let result = git("commented.pem").fails_with(8).says("header lines in the PEM block");
+    assert_eq!((lines(&result, "GOODSIG"), lines(&result, "ERRSIG")), (0, 1));
     machine
         .tokenkeep(&["verify", "commented.pem", "--content", "message.txt", "--ca", "ca.pem"])
         .ok()
@@ -136,8 +136,8 @@ fn git_is_told_of_one_signer_the_worst_and_of_nothing_beside() {
 }
 
 #[test]
-fn a_persons_certificate_is_trusted_for_that_person_alone() {
-    let machine = foreign();
+fn a_persons_certificate_is_trusted_for_that_person_only() {
+    let machine = machine_with_foreign_ca();
     sign(&machine, "-algorithm RSA", "");
     // The certificate is trusted itself, so its issuer does not matter.
     verify(&machine, &["a.pem"]).ok().says("Signed by Alice <alice@example.org>");
@@ -160,8 +160,8 @@ fn a_persons_certificate_is_trusted_for_that_person_alone() {
 }
 
 #[test]
-fn of_a_certificate_that_is_to_come_the_clock_is_named() {
-    let machine = foreign();
+fn the_clock_is_suspected_for_a_future_certificate() {
+    let machine = machine_with_foreign_ca();
     sign(&machine, "-algorithm RSA", "");
     let configuration = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nnew_certs_dir=.\ndefault_md=sha256\nrand_serial=yes\n\
                          policy=p\n[p]\ncommonName=supplied\n";
@@ -171,13 +171,13 @@ fn of_a_certificate_that_is_to_come_the_clock_is_named() {
                 -extensions mail -startdate 20400101000000Z -enddate 20410101000000Z -out a.pem && openssl cms -sign \
                 -binary -nodetach -in message.txt -signer a.pem -inkey a.key -outform DER -out message.p7m";
     machine.shell(line).ok();
-    let said = verify(&machine, &["ca.pem"]).fails_with(8);
-    said.says("not valid before 2040-01-01T00:00:00Z, and by this machine's clock, which may be wrong, it is 20");
+    let output = verify(&machine, &["ca.pem"]).fails_with(8);
+    output.says("not valid before 2040-01-01T00:00:00Z, and by this machine's clock, which may be wrong, it is 20");
 }
 
 #[test]
-fn an_authoritys_file_is_read_in_every_form_or_named() {
-    let machine = foreign();
+fn an_authoritys_file_is_read_in_every_format_or_named() {
+    let machine = machine_with_foreign_ca();
     sign(&machine, "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "");
     let bad = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
     let ca = machine.read("ca.pem");

@@ -11,18 +11,18 @@ use crate::support::deployment::Deployment;
 use crate::support::foreign_programs::{present, skipped};
 use crate::support::inventory::of_kind;
 use crate::support::output::Output;
-use crate::support::shared_authority::{TestUser, clear_up_at_the_end};
+use crate::support::shared_authority::{TestUser, remove_with_test_run};
 use crate::support::terminal::Terminal;
 
 const TEXT: &str = "Grüße.\nA second line, and ümläüts.\n";
 
 /// One user for all foreign programs, one program at a time: two processes cannot use a token at
 /// once. The user's certificates are in `ca.pem`, `signing.pem` and `encryption.pem`.
-fn witnessed() -> MutexGuard<'static, TestUser> {
+fn shared_user() -> MutexGuard<'static, TestUser> {
     static SOMEBODY: OnceLock<Mutex<TestUser>> = OnceLock::new();
     let user = SOMEBODY.get_or_init(|| {
         let user = TestUser::with_keyset();
-        clear_up_at_the_end(&user.machine);
+        remove_with_test_run(&user.machine);
         read_certificates(&user);
         user.machine.write("message.txt", TEXT);
         Mutex::new(user)
@@ -33,7 +33,7 @@ fn witnessed() -> MutexGuard<'static, TestUser> {
 /// Reads the certificates from the token with a foreign program.
 fn read_certificates(user: &TestUser) {
     let machine = &user.machine;
-    for certificate in user.shown("default")["certificates"].as_array().unwrap() {
+    for certificate in user.keyset_info("default")["certificates"].as_array().unwrap() {
         let (what, id) = (certificate["use"].as_str().unwrap(), certificate["id"].as_str().unwrap());
         let name = if what == "authority" { "ca" } else { what };
         let (der, pem) = (format!("{name}.der"), format!("{name}.pem"));
@@ -42,14 +42,14 @@ fn read_certificates(user: &TestUser) {
     }
 }
 
-fn signs(user: &TestUser, more: &[&str]) -> Output {
+fn sign(user: &TestUser, more: &[&str]) -> Output {
     let line = ["sign", "--keyset", "default", "--pin-source", "file:pin", "--in", "message.txt"];
     user.tokenkeep(&[&line[..], more].concat()).ok()
 }
 
 #[test]
 fn openssl_verify_accepts_our_certificates() {
-    let user = witnessed();
+    let user = shared_user();
     let verify = |purpose: &str, file: &str| {
         user.machine.openssl(&["verify", "-x509_strict", "-CAfile", "ca.pem", "-purpose", purpose, file])
     };
@@ -70,15 +70,15 @@ fn openssl_verify_accepts_our_certificates() {
 }
 
 #[test]
-fn openssl_cms_verifies_what_we_sign() {
-    let user = witnessed();
+fn openssl_cms_verifies_our_signatures() {
+    let user = shared_user();
     let verify = |file: &str, form: &str, more: &[&str]| {
         let line = ["cms", "-verify", "-inform", form, "-in", file, "-CAfile", "ca.pem", "-out", "verified.txt"];
         user.machine.openssl(&[&line[..], more].concat())
     };
     let verified = || user.machine.read_text("verified.txt").replace("\r\n", "\n");
     for (format, form) in [("der", "DER"), ("pem", "PEM")] {
-        signs(&user, &["--format", format, "--out", "attached"]);
+        sign(&user, &["--format", format, "--out", "attached"]);
         verify("attached", form, &["-binary"]).ok();
         assert_eq!(verified(), TEXT);
     }
@@ -89,13 +89,13 @@ fn openssl_cms_verifies_what_we_sign() {
         assert!(head.contains("Content-Transfer-Encoding: base64"), "{entity}");
         String::from_utf8(STANDARD.decode(body.replace('\n', "")).unwrap()).unwrap()
     };
-    signs(&user, &["--format", "smime", "--out", "signed.eml"]);
+    sign(&user, &["--format", "smime", "--out", "signed.eml"]);
     verify("signed.eml", "SMIME", &[]).ok();
     assert_eq!(entity(), TEXT);
-    signs(&user, &["--detached", "--out", "detached.p7s"]);
+    sign(&user, &["--detached", "--out", "detached.p7s"]);
     verify("detached.p7s", "DER", &["-binary", "-content", "message.txt"]).ok();
     assert_eq!(verified(), TEXT);
-    signs(&user, &["--detached", "--format", "smime", "--out", "clear-signed.eml"]);
+    sign(&user, &["--detached", "--format", "smime", "--out", "clear-signed.eml"]);
     assert!(user.machine.read_text("clear-signed.eml").contains("multipart/signed"));
     verify("clear-signed.eml", "SMIME", &[]).ok();
     assert_eq!(entity(), TEXT);
@@ -109,8 +109,8 @@ fn openssl_cms_verifies_what_we_sign() {
 }
 
 #[test]
-fn we_verify_what_openssl_signs() {
-    let user = witnessed();
+fn tokenkeep_verifies_signatures_by_openssl() {
+    let user = shared_user();
     let machine = &user.machine;
     // Another person's certificate is no authority's.
     let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "stranger.key", "-out", "stranger.pem"];
@@ -126,7 +126,7 @@ fn we_verify_what_openssl_signs() {
 }
 
 /// An OpenSSL configuration whose engine uses this user's token.
-fn engine(user: &TestUser) {
+fn configure_engine(user: &TestUser) {
     let module = user.machine.module().display();
     let text = format!(
         "openssl_conf = conf\n[conf]\nengines = engines\n[engines]\npkcs11 = engine\n[engine]\nengine_id = pkcs11\n\
@@ -143,9 +143,9 @@ fn openssl_cms_decrypts_with_the_engine_on_the_token() {
     {
         return skipped("libengine-pkcs11-openssl is not installed");
     }
-    let user = witnessed();
-    engine(&user);
-    user.encrypts(TEXT, "secret.p7m");
+    let user = shared_user();
+    configure_engine(&user);
+    user.encrypt(TEXT, "secret.p7m");
     // At level high the token asks for the PIN once more for the one use; the engine prompts at the
     // terminal.
     let decrypt = |id: &str| {
@@ -156,7 +156,7 @@ fn openssl_cms_decrypts_with_the_engine_on_the_token() {
         Terminal::shell(&user.machine, &line).answering_pins(TestUser::PIN).finish()
     };
     let percent = |use_: &str| {
-        let shown = user.shown("default");
+        let shown = user.keyset_info("default");
         let mut certificates = shown["certificates"].as_array().unwrap().iter();
         let id = certificates.find(|one| one["use"] == use_).unwrap()["id"].as_str().unwrap().to_owned();
         let pairs: Vec<_> = id.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap()).collect();
@@ -173,8 +173,8 @@ fn openssl_cms_decrypts_with_the_engine_on_the_token() {
 }
 
 #[test]
-fn openssl_cms_encrypts_and_we_decrypt() {
-    let user = witnessed();
+fn openssl_cms_encrypts_and_tokenkeep_decrypts() {
+    let user = shared_user();
     let machine = &user.machine;
     let oaep = ["-keyopt", "rsa_padding_mode:oaep"];
     let oaep_sha256 = ["-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256"];
@@ -204,7 +204,7 @@ fn openssl_cms_encrypts_and_we_decrypt() {
 }
 
 #[test]
-fn openssl_cms_and_we_understand_each_others_elliptic_curves() {
+fn openssl_cms_and_tokenkeep_agree_on_elliptic_curves() {
     let deployment = Deployment::begin_with_encryption_keys("p256");
     deployment.enroll_user();
     let machine = &deployment.machine;
@@ -279,7 +279,7 @@ fn openssl_cmp_enrolls_with_a_letter() {
 #[test]
 fn openssl_asn1parse_reads_every_message() {
     let user = TestUser::new();
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let url = wire.url();
     let through = ["--authority", url.as_str()];
     user.issue("one.letter");
@@ -294,7 +294,7 @@ fn openssl_asn1parse_reads_every_message() {
     for exchange in wire.exchanges().iter().filter(|exchange| exchange.target.contains("/cmp")) {
         for message in [&exchange.request, &exchange.response] {
             assert!(user.machine.is_der(message), "{}", hex::encode(message));
-            bodies.push(body_of(&user, message));
+            bodies.push(body_tag(&user, message));
         }
     }
     // ir 0, ip 1, krr 9, krp 10, pkiConf 19, genm 21, genp 22, error 23, certConf 24
@@ -304,7 +304,7 @@ fn openssl_asn1parse_reads_every_message() {
 }
 
 /// The tag of a message's body as OpenSSL shows it: the second element of the outer sequence.
-fn body_of(user: &TestUser, message: &[u8]) -> u32 {
+fn body_tag(user: &TestUser, message: &[u8]) -> u32 {
     let output = user.machine.run("openssl", &["asn1parse", "-inform", "DER"], message).ok().out();
     let line = output.lines().filter(|line| line.contains(":d=1 ")).nth(1).unwrap_or_else(|| panic!("{output}"));
     let tag = line.split_once("cont [ ").unwrap_or_else(|| panic!("{output}")).1;
@@ -313,7 +313,7 @@ fn body_of(user: &TestUser, message: &[u8]) -> u32 {
 
 #[test]
 fn pkcs11_tool_lists_the_objects() {
-    let user = witnessed();
+    let user = shared_user();
     let objects = user.machine.objects("default", Some(TestUser::PIN));
     let private = of_kind(&objects, "Private Key Object");
     assert_eq!(private.len(), 2, "{objects:#?}");
@@ -349,7 +349,7 @@ fn p11tool_lists_the_objects() {
     if !present("p11tool") {
         return;
     }
-    let user = witnessed();
+    let user = shared_user();
     let token = "pkcs11:token=default";
     let certificates = user.machine.p11tool(None, &["--list-all-certs", token]).ok().out();
     assert_eq!(certificates.matches("Object ").count(), 3, "{certificates}");
@@ -364,7 +364,7 @@ fn ssh_keygen_reads_the_public_key() {
     if !present("ssh-keygen") {
         return;
     }
-    let user = witnessed();
+    let user = shared_user();
     let module = user.machine.module().display().to_string();
     let listed = user.machine.run("ssh-keygen", &["-D", &module], b"").ok().out();
     let public = user.machine.openssl(&["x509", "-in", "signing.pem", "-noout", "-pubkey"]).ok();
@@ -376,8 +376,8 @@ fn ssh_keygen_reads_the_public_key() {
 
 #[test]
 fn verify_and_encrypt_need_no_pin() {
-    let user = witnessed();
-    signs(&user, &["--out", "signed.p7m"]);
+    let user = shared_user();
+    sign(&user, &["--out", "signed.p7m"]);
     // Nobody can be prompted, and no PIN source is named.
     let run = |arguments: &[&str]| user.machine.tokenkeep_without_terminal(arguments);
     run(&["verify", "--in", "signed.p7m", "--out", "verified.txt"]).ok();
@@ -397,6 +397,6 @@ fn verify_and_encrypt_need_no_pin() {
     for arguments in [&["keysets"][..], &["tokens"], &["keyset", "show", "default"]] {
         run(arguments).ok();
     }
-    assert_eq!(user.reads("default", "pin", "secret.p7m"), TEXT);
-    assert_eq!(user.reads("default", "pin", "secret.pem"), TEXT);
+    assert_eq!(user.decrypt("default", "pin", "secret.p7m"), TEXT);
+    assert_eq!(user.decrypt("default", "pin", "secret.pem"), TEXT);
 }

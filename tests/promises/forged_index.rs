@@ -15,7 +15,7 @@ const APPLICATION: &str = "tokenkeep keyset";
 
 /// In a separate process: changes these members of the token's public index, and puts a certificate
 /// on the token. It uses the PIN, which writing public objects on SoftHSM does not need.
-fn forges() -> bool {
+fn run_as_forger() -> bool {
     ChildTask::run_in_child(|order| {
         let module = Module::load(Path::new(&order.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
@@ -37,9 +37,9 @@ fn forges() -> bool {
 }
 
 #[test]
-fn a_strangers_certificate_in_the_public_index_is_not_oneself() {
-    const TEST: &str = "forged_index::a_strangers_certificate_in_the_public_index_is_not_oneself";
-    if forges() {
+fn a_strangers_certificate_in_the_index_is_no_recipient() {
+    const TEST: &str = "forged_index::a_strangers_certificate_in_the_index_is_no_recipient";
+    if run_as_forger() {
         return;
     }
     let user = TestUser::with_keyset();
@@ -61,10 +61,10 @@ fn a_strangers_certificate_in_the_public_index_is_not_oneself() {
     machine
         .run("openssl", &[&request[..], &["-out", "stranger.der", "-subj", "/CN=Stranger"], &says].concat(), b"")
         .ok();
-    let keys = user.shown("default");
+    let keys = user.keyset_info("default");
     let own_id = keys["certificates"].as_array().unwrap().iter().find(|one| one["use"] == "encryption").unwrap();
     let stranger = "77".repeat(20);
-    let forged = machine.order(
+    let forged = machine.run_child_task(
         TEST,
         "default",
         TestUser::PIN,
@@ -75,7 +75,7 @@ fn a_strangers_certificate_in_the_public_index_is_not_oneself() {
     );
     assert_eq!(forged["keyset"]["keys"]["encryption"][0], stranger);
     // The forged entry is visible, and first.
-    assert!(user.shown("default").to_string().contains("Stranger"));
+    assert!(user.keyset_info("default").to_string().contains("Stranger"));
     assert_eq!(recipients(), own, "encrypted to a stranger");
     let key = ["cms", "-decrypt", "-inform", "DER", "-in", "mail.p7m", "-inkey", "stranger.key"];
     assert_ne!(machine.run("openssl", &key, b"").code(), 0, "a stranger reads it");
@@ -84,7 +84,7 @@ fn a_strangers_certificate_in_the_public_index_is_not_oneself() {
 #[test]
 fn a_forged_pending_enrollment_erases_no_enrolled_token() {
     const TEST: &str = "forged_index::a_forged_pending_enrollment_erases_no_enrolled_token";
-    if forges() {
+    if run_as_forger() {
         return;
     }
     let user = TestUser::enrolled();
@@ -94,7 +94,7 @@ fn a_forged_pending_enrollment_erases_no_enrolled_token() {
     let forge = || {
         let pending = json!({ "transaction_id": "00".repeat(16), "reference": letter.reference.as_str() });
         let members = json!({ "/keyset/keys": null, "/pending": pending });
-        machine.order(TEST, "default", TestUser::PIN, &json!({ "members": members }));
+        machine.run_child_task(TEST, "default", TestUser::PIN, &json!({ "members": members }));
         let listed = user.tokenkeep(&["keysets", "--json"]).ok().json();
         assert!(listed.to_string().contains(letter.reference.as_str()), "nobody would be misled: {listed}");
     };
@@ -109,7 +109,7 @@ fn a_forged_pending_enrollment_erases_no_enrolled_token() {
     };
     // The PIN meant for a new token does not fit this one: one try, and nothing was sent.
     forge();
-    let wire = user.wire();
+    let wire = user.start_proxy();
     command(&wire, "other.pin").fails_with(4);
     assert!(wire.exchanges().is_empty(), "something was sent");
 
@@ -126,14 +126,14 @@ fn a_forged_pending_enrollment_erases_no_enrolled_token() {
     });
     command(&damaging, "pin").fails_with(5).says("was changed without the PIN").does_not_say("emptied");
     assert!(!so_tries(), "it tried to empty the token");
-    machine.holds_one_keyset("default", TestUser::PIN, 1);
+    machine.assert_one_keyset("default", TestUser::PIN, 1);
     user.signs_with("default", "pin");
 
     // Nor by a good reply: the keyset is re-enrolled.
     forge();
-    command(&user.wire(), "pin").ok();
+    command(&user.start_proxy(), "pin").ok();
     assert!(!so_tries(), "it tried the SO PIN");
-    machine.holds_one_keyset("default", TestUser::PIN, 2);
+    machine.assert_one_keyset("default", TestUser::PIN, 2);
     user.signs_with("default", "pin");
 }
 
@@ -145,7 +145,7 @@ fn a_token_whose_keyset_was_deleted_loses_no_try_to_a_new_one() {
     let token = machine.listed_tokens().into_iter().find(|token| token.label == "default").unwrap();
     assert_eq!(machine.objects("default", Some(TestUser::PIN)), [""; 0]);
     user.issue("again.letter");
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let url = wire.url();
     let line = ["enroll", "--letter", "again.letter", "--level", "high", "--authority", &url];
     let new = ["--new-token", "--new-pin-source", "file:no-such-file"];
@@ -159,7 +159,7 @@ fn a_token_whose_keyset_was_deleted_loses_no_try_to_a_new_one() {
     // The suggested command works.
     let proposed = ["--token", &token.serial, "--pin-source", "file:pin"];
     user.tokenkeep(&[&line[..], &proposed].concat()).ok();
-    machine.holds_one_keyset("default", TestUser::PIN, 1);
+    machine.assert_one_keyset("default", TestUser::PIN, 1);
 
     // A try would be visible.
     let module = machine.module().display().to_string();

@@ -16,17 +16,17 @@ fn keys(user: &TestUser, token: &str, pin: &str) -> (usize, usize) {
 #[test]
 fn old_mail_is_read_under_a_new_keyset_and_a_new_pin() {
     let user = TestUser::enrolled();
-    user.encrypts("old mail\n", "old.p7m");
+    user.encrypt("old mail\n", "old.p7m");
     user.recover("recovery.letter");
     // The PIN is forgotten: no file here has it any more.
     std::fs::remove_file(user.machine.file("pin")).unwrap();
     let line = ["enroll", "--letter", "recovery.letter", "--keyset", "second", "--level", "high", "--new-token"];
     user.tokenkeep(&[&line[..], &["--new-pin-source", "file:other.pin"]].concat()).ok();
-    assert_eq!(user.reads("second", "other.pin", "old.p7m"), "old mail\n");
+    assert_eq!(user.decrypt("second", "other.pin", "old.p7m"), "old mail\n");
     user.signs_with("second", "other.pin");
     // New messages are readable with the new keyset, too.
-    user.encrypts("new mail\n", "new.p7m");
-    assert_eq!(user.reads("second", "other.pin", "new.p7m"), "new mail\n");
+    user.encrypt("new mail\n", "new.p7m");
+    assert_eq!(user.decrypt("second", "other.pin", "new.p7m"), "new mail\n");
     // Also without a keyset named.
     let decrypt = ["decrypt", "old.p7m", "--keyset", "second", "--pin-source", "file:pin"];
     user.tokenkeep(&decrypt).fails_with(4);
@@ -36,12 +36,12 @@ fn old_mail_is_read_under_a_new_keyset_and_a_new_pin() {
 #[test]
 fn recovery_delivers_the_whole_history_not_only_the_newest() {
     let user = TestUser::enrolled();
-    user.encrypts("under key 1\n", "1.p7m");
+    user.encrypt("under key 1\n", "1.p7m");
     for round in ["2", "3"] {
         let letter = format!("{round}.letter");
         user.issue(&letter);
         user.re_enroll(&letter, "pin", &[]).ok();
-        user.encrypts(&format!("under key {round}\n"), &format!("{round}.p7m"));
+        user.encrypt(&format!("under key {round}\n"), &format!("{round}.p7m"));
     }
     assert_eq!(keys(&user, "default", TestUser::PIN), (1, 3));
 
@@ -50,37 +50,37 @@ fn recovery_delivers_the_whole_history_not_only_the_newest() {
     assert_eq!(answer["encryption_keys"], 3, "{answer}");
     assert_eq!(keys(&user, "second", TestUser::PIN), (1, 3));
     for round in ["1", "2", "3"] {
-        assert_eq!(user.reads("second", "pin", &format!("{round}.p7m")), format!("under key {round}\n"));
+        assert_eq!(user.decrypt("second", "pin", &format!("{round}.p7m")), format!("under key {round}\n"));
     }
 
     // Recovered again on another machine: the same keys, and no new one.
-    let elsewhere = TestUser::new();
-    let path = elsewhere.machine.file("again.letter").display().to_string();
+    let other_machine_user = TestUser::new();
+    let path = other_machine_user.machine.file("again.letter").display().to_string();
     user.authority.admin(&["recover", &user.email, "--letter-out", &path]).ok();
-    elsewhere.enroll_new("again.letter", "third").ok();
-    assert_eq!(keys(&elsewhere, "third", TestUser::PIN), (1, 3));
-    elsewhere.machine.write("1.p7m", user.machine.read("1.p7m"));
-    assert_eq!(elsewhere.reads("third", "pin", "1.p7m"), "under key 1\n");
+    other_machine_user.enroll_new("again.letter", "third").ok();
+    assert_eq!(keys(&other_machine_user, "third", TestUser::PIN), (1, 3));
+    other_machine_user.machine.write("1.p7m", user.machine.read("1.p7m"));
+    assert_eq!(other_machine_user.decrypt("third", "pin", "1.p7m"), "under key 1\n");
 }
 
 #[test]
 fn a_plain_issue_delivers_no_history() {
     let user = TestUser::enrolled();
-    user.encrypts("old mail\n", "old.p7m");
+    user.encrypt("old mail\n", "old.p7m");
     user.issue("again.letter");
     user.enroll_new("again.letter", "fresh").ok();
     assert_eq!(keys(&user, "fresh", TestUser::PIN), (1, 1));
     let decrypt = ["decrypt", "old.p7m", "--keyset", "fresh", "--pin-source", "file:pin"];
     let output = user.tokenkeep(&decrypt).fails_with(5);
     assert!(output.stdout.is_empty(), "{output}");
-    assert_eq!(user.reads("default", "pin", "old.p7m"), "old mail\n", "the old keyset still reads it");
+    assert_eq!(user.decrypt("default", "pin", "old.p7m"), "old mail\n", "the old keyset still reads it");
 }
 
 #[test]
 fn a_recovery_letter_refuses_the_old_keyset_name_before_any_pin() {
     let user = TestUser::enrolled();
     user.recover("recovery.letter");
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let url = wire.url();
     let before = user.machine.inventory(&[("default", TestUser::PIN)]);
     let line = ["enroll", "--letter", "recovery.letter", "--keyset", "default", "--level", "high", "--authority", &url];

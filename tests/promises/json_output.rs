@@ -7,8 +7,9 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::agent::wait_for;
+use crate::support::agent::{BackgroundAgent, wait_for};
 use crate::support::machine::Machine;
+use crate::support::process_guard::ProcessGuard;
 
 use super::walkthrough::{free_addresses, fresh_machine};
 
@@ -57,12 +58,12 @@ fn members(value: &Value, place: &str, found: &mut BTreeSet<String>) {
 
 /// The answers seen, by command.
 #[derive(Default)]
-struct Seen(RefCell<BTreeMap<&'static str, BTreeSet<String>>>);
+struct SeenMembers(RefCell<BTreeMap<&'static str, BTreeSet<String>>>);
 
-impl Seen {
+impl SeenMembers {
     /// Fails the test if an answer has an undocumented member.
     #[track_caller]
-    fn looks_at(&self, command: &'static str, answer: &Value) {
+    fn record(&self, command: &'static str, answer: &Value) {
         let mut found = BTreeSet::new();
         members(answer, "", &mut found);
         let described = described(command);
@@ -76,7 +77,7 @@ impl Seen {
     }
 
     /// Fails the test unless every documented member was seen.
-    fn has_all(&self) {
+    fn assert_all_seen(&self) {
         let seen = self.0.borrow();
         for row in rows("| command | members |") {
             let names: Vec<_> = in_backticks(row[0]).collect();
@@ -91,54 +92,35 @@ impl Seen {
 /// A person at their own machine, whose every command answers with JSON.
 struct Person {
     machine: Machine,
-    seen: Seen,
+    seen: SeenMembers,
 }
 
 impl Person {
     #[track_caller]
-    fn runs(&self, command: &'static str, line: &str) -> Value {
+    fn run(&self, command: &'static str, line: &str) -> Value {
         let line = format!("tokenkeep --json {line}");
         let answer = self.machine.shell(&line).ok().json();
-        self.seen.looks_at(command, &answer);
+        self.seen.record(command, &answer);
         answer
     }
 
     /// Starts a command that keeps running, and waits for its line.
-    fn starts(&self, command: &'static str, line: &[&str]) -> Ended {
+    fn start(&self, command: &'static str, line: &[&str]) -> ProcessGuard {
         let log = format!("{}.log", line[0]);
-        let child = Ended(self.machine.start_tokenkeep(&[&["--json"], line].concat(), &log, &[]));
-        let told = wait_for("it says that it serves", || {
+        let child = ProcessGuard(self.machine.start_tokenkeep(&[&["--json"], line].concat(), &log, &[]));
+        let line_out = wait_for("it says that it serves", || {
             let log = fs::read_to_string(self.machine.file(&log)).unwrap();
             log.lines().find(|line| line.starts_with('{') && line.ends_with('}')).map(str::to_owned)
         });
-        self.seen.looks_at(command, &serde_json::from_str(&told).unwrap());
+        self.seen.record(command, &serde_json::from_str(&line_out).unwrap());
         child
     }
 
     /// The JSON values that a failing command writes to stderr, one per line.
     #[track_caller]
-    fn complains(&self, line: &str) -> Vec<Value> {
+    fn errors_of(&self, line: &str) -> Vec<Value> {
         let output = self.machine.shell(&format!("tokenkeep --json {line}"));
         output.err().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{output}"))).collect()
-    }
-}
-
-/// Ends its process when it is dropped.
-struct Ended(std::process::Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// An agent in the background; stopped when dropped.
-struct BackgroundAgent<'a>(&'a Machine);
-
-impl Drop for BackgroundAgent<'_> {
-    fn drop(&mut self) {
-        self.0.tokenkeep(&["agent", "stop"]);
     }
 }
 
@@ -149,105 +131,105 @@ fn json_answers_and_their_description_have_the_same_members() {
         machine.write_secret(file, pin);
     }
     machine.write("message.txt", "a message\n");
-    let person = Person { machine, seen: Seen::default() };
+    let person = Person { machine, seen: SeenMembers::default() };
     let configuration = "--config hsm-config/authority.toml";
     let init = "--first-administrator admin@example.org --new-pin-source file:pin --letter-out admin.letter";
-    person.runs("authority init", &format!("authority init {configuration} {init}"));
+    person.run("authority init", &format!("authority init {configuration} {init}"));
     let add = "administrator add second@example.org --name 'Second, Administrator' --letter-out second.letter";
     let added =
-        person.runs("authority administrator add", &format!("authority {add} {configuration} --pin-source file:pin"));
+        person.run("authority administrator add", &format!("authority {add} {configuration} --pin-source file:pin"));
     let serve = ["authority", "serve", "--config", "hsm-config/authority.toml", "--pin-source", "file:pin"];
-    let serving = person.starts("authority serve", &serve);
+    let serving = person.start("authority serve", &serve);
     let new = "--new-token --new-pin-source file:pin --so-pin-source file:so.pin";
-    person.runs("enroll", &format!("enroll --letter admin.letter --keyset admin --level high {new}"));
+    person.run("enroll", &format!("enroll --letter admin.letter --keyset admin --level high {new}"));
     let admin = "--keyset admin --pin-source file:pin";
     let issue = "admin issue user@example.org --name 'Example, User'";
-    person.runs("admin issue", &format!("{issue} {admin} --letter-out user.letter"));
-    person.runs("enroll", &format!("enroll --letter user.letter --level high {new}"));
-    person.runs("admin recover", &format!("admin recover user@example.org {admin}"));
-    person.runs("admin letter", &format!("admin letter user@example.org {admin}"));
-    person.runs("admin acknowledge", &format!("admin acknowledge {} {admin}", added["entry"]));
-    person.runs("admin list", &format!("admin list {admin}"));
-    person.runs("admin show", &format!("admin show user@example.org {admin}"));
-    person.runs("admin --statement-out", &format!("{issue} {admin} --statement-out statement"));
-    person.runs("authority answer", &format!("authority answer {configuration} --in statement --out response"));
-    person.runs("authority check", &format!("authority check {configuration}"));
-    person.runs("admin issue", &format!("admin open response --statement statement {admin}"));
+    person.run("admin issue", &format!("{issue} {admin} --letter-out user.letter"));
+    person.run("enroll", &format!("enroll --letter user.letter --level high {new}"));
+    person.run("admin recover", &format!("admin recover user@example.org {admin}"));
+    person.run("admin letter", &format!("admin letter user@example.org {admin}"));
+    person.run("admin acknowledge", &format!("admin acknowledge {} {admin}", added["entry"]));
+    person.run("admin list", &format!("admin list {admin}"));
+    person.run("admin show", &format!("admin show user@example.org {admin}"));
+    person.run("admin --statement-out", &format!("{issue} {admin} --statement-out statement"));
+    person.run("authority answer", &format!("authority answer {configuration} --in statement --out response"));
+    person.run("authority check", &format!("authority check {configuration}"));
+    person.run("admin issue", &format!("admin open response --statement statement {admin}"));
 
     let own = "--keyset default --pin-source file:pin";
     for out in ["", "--out signed.p7m"] {
-        person.runs("sign", &format!("sign {own} message.txt {out}"));
+        person.run("sign", &format!("sign {own} message.txt {out}"));
     }
     for out in ["", "--out verified.txt"] {
-        person.runs("verify", &format!("verify signed.p7m {out}"));
+        person.run("verify", &format!("verify signed.p7m {out}"));
     }
-    person.runs("sign", &format!("sign {own} message.txt --format smime --out signed.eml"));
+    person.run("sign", &format!("sign {own} message.txt --format smime --out signed.eml"));
     person.machine.shell("sed -i '1i From: user@example.org' signed.eml").ok();
-    person.runs("verify", "verify signed.eml");
-    for error in person.complains("verify message.txt") {
-        person.seen.looks_at("an error, on stderr", &error);
+    person.run("verify", "verify signed.eml");
+    for error in person.errors_of("verify message.txt") {
+        person.seen.record("an error, on stderr", &error);
     }
     for out in ["", "--out secret.p7m"] {
-        person.runs("encrypt", &format!("encrypt --to user@example.org message.txt {out}"));
+        person.run("encrypt", &format!("encrypt --to user@example.org message.txt {out}"));
     }
     for out in ["", "--out message.txt"] {
-        person.runs("decrypt", &format!("decrypt {own} secret.p7m {out}"));
+        person.run("decrypt", &format!("decrypt {own} secret.p7m {out}"));
     }
-    person.runs("encrypt", "encrypt --to user@example.org signed.eml --out secret.p7m");
-    person.runs("decrypt", &format!("decrypt {own} secret.p7m"));
-    person.runs("keysets", "keysets");
-    person.runs("keyset list", "keyset list");
-    person.runs("keyset forget", "keyset forget default");
-    person.runs("keyset forget", "keyset forget default --undo");
-    person.runs("keyset show", "keyset show default");
-    person.runs("tokens", "tokens");
-    person.runs("token list", "token list");
-    person.runs("pin status", "pin status");
-    person.runs("pin change", &format!("pin change {own} --new-pin-source file:new.pin"));
-    person.runs("pin unblock", "pin unblock default --so-pin-source file:so.pin --new-pin-source file:pin");
-    person.runs("keyset delete", "keyset delete default --yes --pin-source file:pin");
+    person.run("encrypt", "encrypt --to user@example.org signed.eml --out secret.p7m");
+    person.run("decrypt", &format!("decrypt {own} secret.p7m"));
+    person.run("keysets", "keysets");
+    person.run("keyset list", "keyset list");
+    person.run("keyset forget", "keyset forget default");
+    person.run("keyset forget", "keyset forget default --undo");
+    person.run("keyset show", "keyset show default");
+    person.run("tokens", "tokens");
+    person.run("token list", "token list");
+    person.run("pin status", "pin status");
+    person.run("pin change", &format!("pin change {own} --new-pin-source file:new.pin"));
+    person.run("pin unblock", "pin unblock default --so-pin-source file:so.pin --new-pin-source file:pin");
+    person.run("keyset delete", "keyset delete default --yes --pin-source file:pin");
     let serial = person.machine.listed_token("default").serial;
-    person.runs("token erase", &format!("token erase default --yes-erase {serial}"));
+    person.run("token erase", &format!("token erase default --yes-erase {serial}"));
     let database = "state/tokenkeep/authority/authority.db";
     let sql = "UPDATE temporary_keys SET state = 'unused' WHERE state = 'used'";
     person.machine.run("sqlite3", &["-bail", "-cmd", ".timeout 5000", database, sql], b"").ok();
     let checked = person.machine.shell(&format!("tokenkeep --json authority check {configuration}")).fails_with(1);
-    person.seen.looks_at("authority check", &checked.json());
+    person.seen.record("authority check", &checked.json());
     drop(serving);
 
     // `doctor` exits with 1 if it finds a problem, and still answers.
-    person.seen.looks_at("doctor", &person.machine.tokenkeep(&["doctor", "--json"]).json());
+    person.seen.record("doctor", &person.machine.tokenkeep(&["doctor", "--json"]).json());
     fs::create_dir_all(person.machine.file("config/tokenkeep")).unwrap();
     person.machine.write("config/tokenkeep/agent.toml", "keysets = 1\n");
     let wrong = person.machine.tokenkeep(&["doctor", "--json"]).fails_with(1);
-    person.seen.looks_at("doctor", &wrong.json());
-    person.seen.looks_at("an error, on stderr", &serde_json::from_slice(&wrong.stderr).unwrap());
+    person.seen.record("doctor", &wrong.json());
+    person.seen.record("an error, on stderr", &serde_json::from_slice(&wrong.stderr).unwrap());
     fs::remove_file(person.machine.file("config/tokenkeep/agent.toml")).unwrap();
-    person.runs("demo", "demo");
+    person.run("demo", "demo");
 
     let ended = BackgroundAgent(&person.machine);
-    person.runs("agent --env", "agent --env");
-    person.runs("agent status", "agent status");
-    person.runs("agent log-off", "agent log-off");
-    person.runs("agent stop", "agent stop");
+    person.run("agent --env", "agent --env");
+    person.run("agent status", "agent status");
+    person.run("agent log-off", "agent log-off");
+    person.run("agent stop", "agent stop");
     drop(ended);
-    drop(person.starts("agent", &["agent"]));
+    drop(person.start("agent", &["agent"]));
 
-    for error in person.complains("sign --keyset nobody message.txt --pin-source file:pin") {
-        person.seen.looks_at("an error, on stderr", &error);
+    for error in person.errors_of("sign --keyset nobody message.txt --pin-source file:pin") {
+        person.seen.record("an error, on stderr", &error);
     }
     let serial = person.machine.listed_token("admin").serial;
     let lock = person.machine.file(&format!("runtime/tokenkeep/libsofthsm2.so-{serial}.lock"));
     let lock = fs::File::options().write(true).open(lock).unwrap();
     lock.try_lock().unwrap();
-    for warning in person.complains("tokens") {
-        person.seen.looks_at("a warning, on stderr", &warning);
+    for warning in person.errors_of("tokens") {
+        person.seen.record("a warning, on stderr", &warning);
     }
-    person.seen.has_all();
+    person.seen.assert_all_seen();
 }
 
 #[test]
-fn the_exit_codes_are_those_that_help_lists() {
+fn the_exit_codes_are_those_of_the_help() {
     let help = Machine::new().tokenkeep(&["--help"]).ok().out();
     let (_, listed) = help.split_once("Exit codes: ").unwrap();
     let listed: String = listed.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -7,7 +7,7 @@ use crate::support::machine::TokenKind;
 const TEXT: &str = "a message\n";
 
 /// All operations of a user with these kinds of keys, verified by OpenSSL where possible.
-fn works(ca: &str, signing: &str, encryption: &str) {
+fn check_all_operations(ca: &str, signing: &str, encryption: &str) {
     let deployment = Deployment::begin_with_ca_and_keys(TokenKind::SoftHsm, ca, signing, encryption);
     deployment.enroll_user();
     let machine = &deployment.machine;
@@ -40,15 +40,15 @@ fn works(ca: &str, signing: &str, encryption: &str) {
 
 #[test]
 fn an_rsa_ca_certifies_rsa_4096_and_p384_keys() {
-    works("rsa-3072", "rsa-4096", "p384");
+    check_all_operations("rsa-3072", "rsa-4096", "p384");
 }
 
 #[test]
 fn a_p384_ca_certifies_p384_and_rsa_2048_keys() {
-    works("p384", "p384", "rsa-2048");
+    check_all_operations("p384", "p384", "rsa-2048");
 }
 
 #[test]
 fn rsa_2048_signing_keys_are_made_where_only_they_are_certified() {
-    works("p256", "rsa-2048", "p256");
+    check_all_operations("p256", "rsa-2048", "p256");
 }

@@ -3,10 +3,10 @@
 use crate::support::shared_authority::TestUser;
 
 #[test]
-fn names_that_no_keyset_can_have_are_refused_before_anything() {
+fn invalid_keyset_names_are_refused_before_anything() {
     let user = TestUser::new();
     user.issue("the.letter");
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let too_long = ["x".repeat(33), "ü".repeat(17), "🔑".repeat(9)];
     let odd = ["", " ", " front", "back ", "line\nbreak", "bell\u{7}", "escape\u{1b}[2J", "delete\u{7f}", "\u{85}"];
     for name in odd.into_iter().chain(too_long.iter().map(String::as_str)) {
@@ -31,7 +31,7 @@ fn names_that_no_keyset_can_have_are_refused_before_anything() {
 }
 
 #[test]
-fn umlauts_and_emoji_are_fine_to_the_last_byte() {
+fn umlauts_and_emoji_are_accepted_up_to_the_last_byte() {
     let user = TestUser::new();
     for name in ["Schlüssel 🔑", "ééééééééééééééééé".get(..32).unwrap(), "鍵", "O'Neil, \"x\" & <y>; $z"]
     {
@@ -40,7 +40,7 @@ fn umlauts_and_emoji_are_fine_to_the_last_byte() {
         assert_eq!(user.machine.listed_token(name).label, name);
         user.signs_with(name, "pin");
         user.tokenkeep(&["keysets"]).ok().says(name);
-        assert!(user.shown(name).to_string().contains(&serde_json::json!(name).to_string()));
+        assert!(user.keyset_info(name).to_string().contains(&serde_json::json!(name).to_string()));
         std::fs::remove_file(user.machine.file("the.letter")).unwrap();
     }
 }
@@ -49,7 +49,7 @@ fn umlauts_and_emoji_are_fine_to_the_last_byte() {
 fn a_taken_name_with_new_token_is_refused_before_any_pin() {
     let user = TestUser::enrolled();
     user.issue("again.letter");
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let before = user.machine.inventory(&[("default", TestUser::PIN)]);
     let line = ["enroll", "--letter", "again.letter", "--keyset", "default", "--new-token", "--authority", &wire.url()];
     for pins in [&["--new-pin-source", "file:pin"][..], &["--new-pin-source", "file:no-such-file"]] {
@@ -65,7 +65,7 @@ fn a_taken_name_with_new_token_is_refused_before_any_pin() {
 }
 
 #[test]
-fn a_keyset_that_is_not_there_is_told_with_those_that_are() {
+fn the_error_for_an_unknown_keyset_lists_the_known_ones() {
     let user = TestUser::with_keyset();
     user.machine.write("message.txt", "a message\n");
     for verb in [&["sign", "--in", "message.txt", "--out", "x", "--keyset"][..], &["keyset", "show"]] {

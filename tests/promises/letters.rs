@@ -10,7 +10,7 @@ use tokenkeep::cmp::{PkiBody, verify_mac};
 use tokenkeep::letter::{Letter, LetterPurpose, Reference, TemporaryKey};
 
 use crate::support::output::Output;
-use crate::support::raw_cmp::{post_cmp, request_by_hand};
+use crate::support::raw_cmp::{build_request, post_cmp};
 use crate::support::shared_authority::{SharedAuthority, TestUser};
 
 /// The value of a field in a letter.
@@ -20,7 +20,7 @@ fn field(letter: &str, name: &str) -> String {
 }
 
 /// Writes a copy of a letter with other values in some fields.
-pub fn rewritten(user: &TestUser, letter: &str, copy: &str, changes: &[(&str, &str)]) {
+pub fn rewrite_letter(user: &TestUser, letter: &str, copy: &str, changes: &[(&str, &str)]) {
     let mut text = user.machine.read_text(letter);
     for (name, value) in changes {
         let old = field(&text, name);
@@ -31,7 +31,7 @@ pub fn rewritten(user: &TestUser, letter: &str, copy: &str, changes: &[(&str, &s
 }
 
 /// The temporary key with another character of its alphabet at index 8.
-fn mistyped(key: &str) -> String {
+fn mistype(key: &str) -> String {
     let mut characters: Vec<char> = key.chars().collect();
     characters[8] = if characters[8] == 'X' { 'Y' } else { 'X' };
     characters.into_iter().collect()
@@ -39,9 +39,9 @@ fn mistyped(key: &str) -> String {
 
 /// The authority refuses to enroll with this letter into a new token, and nothing is created.
 #[track_caller]
-fn refused(user: &TestUser, letter: &str, keyset: &str) -> Output {
+fn expect_refused(user: &TestUser, letter: &str, keyset: &str) -> Output {
     let before = user.machine.inventory(&[]);
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let output = user.enroll_new_with(letter, keyset, &["--authority", &wire.url()]);
     let output = output.fails_with(5).says("not enrolled");
     assert_eq!(user.machine.inventory(&[]), before, "something was made\n{output}");
@@ -60,9 +60,9 @@ fn a_mistyped_temporary_key_is_caught_before_anything_is_sent() {
         characters.swap(at, at + 1);
         characters.into_iter().collect::<String>()
     };
-    let wire = user.wire();
-    for (wrong, what) in [(mistyped(&key), "mistyped"), (swapped, "mistyped"), (key[..30].to_owned(), "28")] {
-        rewritten(&user, "right.letter", "mistyped.letter", &[("Temporary key", &wrong)]);
+    let wire = user.start_proxy();
+    for (wrong, what) in [(mistype(&key), "mistyped"), (swapped, "mistyped"), (key[..30].to_owned(), "28")] {
+        rewrite_letter(&user, "right.letter", "mistyped.letter", &[("Temporary key", &wrong)]);
         // Not even the PIN source is read.
         let arguments = ["--new-pin-source", "file:no-such-file", "--authority", &wire.url()];
         let line = [&["enroll", "--letter", "mistyped.letter", "--new-token"], &arguments[..]].concat();
@@ -74,7 +74,7 @@ fn a_mistyped_temporary_key_is_caught_before_anything_is_sent() {
 
     // As a person may type it: lower case, other separators, letters that look like digits.
     let typed = key.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
-    rewritten(&user, "right.letter", "typed.letter", &[("Temporary key", &typed)]);
+    rewrite_letter(&user, "right.letter", "typed.letter", &[("Temporary key", &typed)]);
     user.enroll_new("typed.letter", "default").ok();
 }
 
@@ -84,8 +84,8 @@ fn a_wrong_temporary_key_gets_nothing_and_uses_nothing_up() {
     user.issue("right.letter");
     for guess in 0..3 {
         let key = TemporaryKey::from_mac(&[guess; 32]).grouped();
-        rewritten(&user, "right.letter", "wrong.letter", &[("Temporary key", &key)]);
-        refused(&user, "wrong.letter", "default").does_not_say(&key);
+        rewrite_letter(&user, "right.letter", "wrong.letter", &[("Temporary key", &key)]);
+        expect_refused(&user, "wrong.letter", "default").does_not_say(&key);
         fs::remove_file(user.machine.file("wrong.letter")).unwrap();
     }
     // Guessing does not lock the letter.
@@ -98,10 +98,10 @@ fn someone_elses_temporary_key_gets_nothing_and_uses_nothing_up() {
     one.issue("one.letter");
     other.issue("other.letter");
     let key = |user: &TestUser, letter: &str| field(&user.machine.read_text(letter), "Temporary key");
-    rewritten(&one, "one.letter", "mixed.letter", &[("Temporary key", &key(&other, "other.letter"))]);
-    refused(&one, "mixed.letter", "default");
-    rewritten(&other, "other.letter", "mixed.letter", &[("Temporary key", &key(&one, "one.letter"))]);
-    refused(&other, "mixed.letter", "default");
+    rewrite_letter(&one, "one.letter", "mixed.letter", &[("Temporary key", &key(&other, "other.letter"))]);
+    expect_refused(&one, "mixed.letter", "default");
+    rewrite_letter(&other, "other.letter", "mixed.letter", &[("Temporary key", &key(&one, "one.letter"))]);
+    expect_refused(&other, "mixed.letter", "default");
     one.enroll_new("one.letter", "default").ok();
     other.enroll_new("other.letter", "default").ok();
 
@@ -109,7 +109,7 @@ fn someone_elses_temporary_key_gets_nothing_and_uses_nothing_up() {
     // is detected.
     let (forger, victim) = (TestUser::new(), TestUser::new());
     forger.issue("one.letter");
-    rewritten(&forger, "one.letter", "forged.letter", &[("E-mail", &victim.email)]);
+    rewrite_letter(&forger, "one.letter", "forged.letter", &[("E-mail", &victim.email)]);
     forger.enroll_new("forged.letter", "default").fails_with(5).says("it certifies").says(&forger.email);
     let record = forger.authority.admin(&["show", &forger.email, "--json"]).ok().json().to_string();
     assert!(!record.contains(&victim.email), "{record}");
@@ -121,30 +121,30 @@ fn someone_elses_temporary_key_gets_nothing_and_uses_nothing_up() {
 #[test]
 fn a_used_letter_gets_nothing() {
     let user = TestUser::enrolled();
-    refused(&user, "first.letter", "second").says("used");
+    expect_refused(&user, "first.letter", "second").says("used");
     user.signs_with("default", "pin");
     // Not for the keyset that it enrolled, either.
-    let before = user.shown("default");
+    let before = user.keyset_info("default");
     user.re_enroll("first.letter", "pin", &[]).fails_with(5).says("not re-enrolled").says("used");
-    assert_eq!(user.shown("default"), before);
+    assert_eq!(user.keyset_info("default"), before);
 }
 
 #[test]
 fn an_expired_letter_gets_nothing() {
     let user = TestUser::new();
-    expired_letter(&user, "late.letter");
-    refused(&user, "late.letter", "default").says("was good until");
+    make_expired_letter(&user, "late.letter");
+    expect_refused(&user, "late.letter", "default").says("was good until");
     // The date in the letter is for its reader and saves a PIN; the authority has its own date.
-    rewritten(&user, "late.letter", "forged.letter", &[("Valid until", "2039-12-31 23:59:59 UTC")]);
-    refused(&user, "forged.letter", "default").says("was good until");
+    rewrite_letter(&user, "late.letter", "forged.letter", &[("Valid until", "2039-12-31 23:59:59 UTC")]);
+    expect_refused(&user, "forged.letter", "default").says("was good until");
 }
 
 #[test]
 fn a_letter_whose_date_has_passed_is_refused_before_any_pin() {
     let user = TestUser::enrolled();
     user.issue("good.letter");
-    rewritten(&user, "good.letter", "late.letter", &[("Valid until", "2020-01-01 00:00:00 UTC")]);
-    let wire = user.wire();
+    rewrite_letter(&user, "good.letter", "late.letter", &[("Valid until", "2020-01-01 00:00:00 UTC")]);
+    let wire = user.start_proxy();
     let url = wire.url();
     let before = user.machine.inventory(&[("default", TestUser::PIN)]);
     let new_token = ["--keyset", "other", "--new-token", "--new-pin-source", "file:no-such-file"];
@@ -171,7 +171,7 @@ fn a_letter_whose_date_has_passed_is_refused_before_any_pin() {
 }
 
 /// A letter that expired a moment ago.
-pub fn expired_letter(user: &TestUser, letter: &str) {
+pub fn make_expired_letter(user: &TestUser, letter: &str) {
     let expires = user.issue_with(letter, &["--valid-for", "1s", "--json"]).ok().json()["expires"].to_string();
     let expires: jiff::Timestamp =
         expires.trim_matches('"').parse().unwrap_or_else(|error| panic!("{expires}: {error}"));
@@ -187,15 +187,15 @@ fn a_voided_letter_gets_nothing() {
     let user = TestUser::new();
     user.issue("older.letter");
     user.issue("newer.letter");
-    refused(&user, "older.letter", "default").says("newer");
+    expect_refused(&user, "older.letter", "default").says("newer");
     user.enroll_new("newer.letter", "default").ok();
 
     // Letters of either kind void those of the other kind.
     user.issue("issued.letter");
     user.recover("recovered.letter");
-    refused(&user, "issued.letter", "other").says("newer");
+    expect_refused(&user, "issued.letter", "other").says("newer");
     user.issue("issued-again.letter");
-    refused(&user, "recovered.letter", "other").says("newer");
+    expect_refused(&user, "recovered.letter", "other").says("newer");
     user.re_enroll("issued-again.letter", "pin", &[]).ok();
 
     // Other users' letters stay valid.
@@ -208,7 +208,7 @@ fn a_voided_letter_gets_nothing() {
 #[test]
 fn a_recovery_reference_in_an_ir_is_refused_and_uses_nothing_up() {
     let user = TestUser::enrolled();
-    user.encrypts("old mail\n", "old.p7m");
+    user.encrypt("old mail\n", "old.p7m");
     user.recover("recovery.letter");
     let letter = user.machine.read_text("recovery.letter");
     let reference = field(&letter, "Reference");
@@ -216,7 +216,7 @@ fn a_recovery_reference_in_an_ir_is_refused_and_uses_nothing_up() {
     let secret = format!("pass:{}", field(&letter, "Temporary key").replace('-', ""));
     let key = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "new.key"];
     user.machine.openssl(&key).ok();
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let server = wire.url();
     let arguments =
         ["cmp", "-cmd", "ir", "-server", server.strip_prefix("http://").unwrap(), "-path", ".well-known/cmp"];
@@ -229,7 +229,7 @@ fn a_recovery_reference_in_an_ir_is_refused_and_uses_nothing_up() {
     drop(wire);
 
     user.enroll_new("recovery.letter", "second").ok();
-    assert_eq!(user.reads("second", "pin", "old.p7m"), "old mail\n");
+    assert_eq!(user.decrypt("second", "pin", "old.p7m"), "old mail\n");
 }
 
 #[test]
@@ -238,17 +238,17 @@ fn a_krr_with_an_enrollment_reference_keeps_the_letter_unused() {
     let user = TestUser::enrolled();
     user.issue("again.letter");
     let letter = Letter::read_file(&user.machine.file("again.letter")).unwrap();
-    let answer = post_cmp(user.authority.http_address(), &request_by_hand(&user.machine, &letter, true));
+    let answer = post_cmp(user.authority.http_address(), &build_request(&user.machine, &letter, true));
     assert!(matches!(answer.body(), PkiBody::Error(_)), "{}", answer.body().name());
     // The reason is protected with the key, so that only its holder can verify it.
     verify_mac(&answer, letter.temporary_key.cmp_secret()).unwrap();
     let recovery = Letter { reference: Reference::new(LetterPurpose::Recover, [9; 5]), ..letter.clone() };
-    let unknown = post_cmp(user.authority.http_address(), &request_by_hand(&user.machine, &recovery, true));
+    let unknown = post_cmp(user.authority.http_address(), &build_request(&user.machine, &recovery, true));
     assert!(matches!(unknown.body(), PkiBody::Error(_)) && unknown.header().protection_alg.is_none());
 
     // The same request for the letter's own purpose is granted, so the other was refused for its
     // kind.
-    let granted = post_cmp(user.authority.http_address(), &request_by_hand(&user.machine, &letter, false));
+    let granted = post_cmp(user.authority.http_address(), &build_request(&user.machine, &letter, false));
     assert!(matches!(granted.body(), PkiBody::Ip(_)), "{}", granted.body().name());
 }
 
@@ -273,28 +273,29 @@ fn a_letter_is_written_0600_and_never_over_an_existing_file() {
 }
 
 #[test]
-fn unknown_reference_and_bad_mac_answer_alike() {
+fn unknown_reference_and_bad_mac_get_the_same_response() {
     let user = TestUser::new();
     user.issue("right.letter");
     let key = TemporaryKey::from_mac(&[42; 32]).grouped();
-    rewritten(&user, "right.letter", "bad-mac.letter", &[("Temporary key", &key)]);
+    rewrite_letter(&user, "right.letter", "bad-mac.letter", &[("Temporary key", &key)]);
     let unknown = Reference::new(LetterPurpose::Enroll, [1, 2, 3, 4, 5]);
-    rewritten(&user, "right.letter", "unknown.letter", &[("Reference", unknown.as_str())]);
+    rewrite_letter(&user, "right.letter", "unknown.letter", &[("Reference", unknown.as_str())]);
 
     let right = field(&user.machine.read_text("right.letter"), "Reference");
     let attempt = |letter: &str, keyset: &str| {
-        let wire = user.wire();
+        let wire = user.start_proxy();
         let output = user.enroll_new_with(letter, keyset, &["--authority", &wire.url()]).fails_with(5);
         let seen = wire.exchanges();
         assert_eq!(seen.len(), 1, "after such an answer nothing more is sent\n{output}");
         let answer = &seen[0].response;
         // The answer goes to the sender of the question, by the reference, which the sender knows.
-        let shape = shape(&user, answer).replace(&right, "REFERENCE").replace(unknown.as_str(), "REFERENCE");
+        let shape =
+            normalize_response(&user, answer).replace(&right, "REFERENCE").replace(unknown.as_str(), "REFERENCE");
         (output, shape, answer.len())
     };
     let bad_mac = attempt("bad-mac.letter", "default");
     let other = attempt("unknown.letter", "default");
-    assert_eq!(bad_mac.0.err(), other.0.err(), "the user is told something else");
+    assert_eq!(bad_mac.0.err(), other.0.err(), "the user sees another error");
     assert_eq!((&bad_mac.1, bad_mac.2), (&other.1, other.2));
     // A used reference gives the same answer to a sender without its key.
     user.enroll_new("right.letter", "default").ok();
@@ -305,7 +306,7 @@ fn unknown_reference_and_bad_mac_answer_alike() {
 
 /// An answer as `openssl asn1parse` shows it, without the parts that differ in any two answers:
 /// nonces, identifiers and the time.
-fn shape(user: &TestUser, answer: &[u8]) -> String {
+fn normalize_response(user: &TestUser, answer: &[u8]) -> String {
     let output = user.machine.run("openssl", &["asn1parse", "-inform", "DER"], answer).ok();
     let mut different_anyway = BTreeMap::from([("OCTET STRING", 0), ("GENERALIZEDTIME", 0)]);
     let mut shape = String::new();
@@ -333,7 +334,7 @@ fn the_authority_lists_the_users_with_letters() {
 }
 
 #[test]
-fn the_state_of_a_letter_is_claimed_only_if_known() {
+fn the_state_of_a_letter_is_reported_only_if_known() {
     let user = TestUser::enrolled();
     // The letter is used up; without a PIN the client does not ask the authority.
     let refused = user.re_enroll("first.letter", "no-such-file", &[]).fails_with(4);
@@ -342,7 +343,7 @@ fn the_state_of_a_letter_is_claimed_only_if_known() {
 }
 
 #[test]
-fn a_letter_in_another_form_is_refused_with_what_to_do() {
+fn a_letter_in_another_format_is_refused_with_a_remedy() {
     let user = TestUser::new();
     user.issue("the.letter");
     let text = user.machine.read_text("the.letter");

@@ -14,13 +14,13 @@ use crate::support::shared_authority::TestUser;
 const APPLICATION: &str = "tokenkeep keyset";
 
 #[test]
-fn a_keysets_record_of_a_newer_version_is_refused_in_words() {
-    const TEST: &str = "newer_versions::a_keysets_record_of_a_newer_version_is_refused_in_words";
-    let acted = ChildTask::run_in_child(|order| {
-        let module = Module::load(Path::new(&order.module)).unwrap();
-        let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
+fn a_keyset_record_of_a_newer_version_is_refused() {
+    const TEST: &str = "newer_versions::a_keyset_record_of_a_newer_version_is_refused";
+    let is_child = ChildTask::run_in_child(|task| {
+        let module = Module::load(Path::new(&task.module)).unwrap();
+        let info = module.tokens().unwrap().into_iter().find(|info| info.label == task.token).unwrap();
         let ceremony =
-            module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap().begin_enrollment();
+            module.open(&info).unwrap().unlock(Pin::new(task.pin.clone()).unwrap()).unwrap().begin_enrollment();
         for private in [false, true] {
             let data = ceremony.data_objects(APPLICATION, private).unwrap().remove(0);
             let mut record: Value = serde_json::from_slice(&data.value).unwrap();
@@ -30,27 +30,27 @@ fn a_keysets_record_of_a_newer_version_is_refused_in_words() {
         }
         json!({})
     });
-    if acted {
+    if is_child {
         return;
     }
     let user = TestUser::enrolled();
     user.issue("again.letter");
-    user.machine.order(TEST, "default", TestUser::PIN, &json!({}));
+    user.machine.run_child_task(TEST, "default", TestUser::PIN, &json!({}));
     let before = user.machine.inventory(&[("default", TestUser::PIN)]);
     user.machine.write("message.txt", "a message\n");
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let url = wire.url();
     let nobody = ["--pin-source", "file:no-such-file"];
-    let told = |arguments: &[&str], code: i32| {
+    let assert_refused = |arguments: &[&str], code: i32| {
         let output = user.tokenkeep(arguments).fails_with(code);
         output.says("newer tokenkeep").says("version 2").says("reads up to 1").says("upgrade");
     };
-    told(&[&["sign", "message.txt", "--keyset", "default"], &nobody[..]].concat(), 3);
-    told(&[&["sign", "message.txt"], &nobody[..]].concat(), 3);
+    assert_refused(&[&["sign", "message.txt", "--keyset", "default"], &nobody[..]].concat(), 3);
+    assert_refused(&[&["sign", "message.txt"], &nobody[..]].concat(), 3);
     let enroll = ["enroll", "--letter", "again.letter", "--keyset", "default", "--authority", &url];
-    told(&[&enroll[..], &nobody].concat(), 5);
-    told(&[&enroll[..], &["--new-token", "--new-pin-source", "file:no-such-file"]].concat(), 5);
-    told(&[&enroll[..], &["--token", "default"], &nobody].concat(), 5);
+    assert_refused(&[&enroll[..], &nobody].concat(), 5);
+    assert_refused(&[&enroll[..], &["--new-token", "--new-pin-source", "file:no-such-file"]].concat(), 5);
+    assert_refused(&[&enroll[..], &["--token", "default"], &nobody].concat(), 5);
     user.tokenkeep(&["keysets"]).ok().says("newer tokenkeep");
     assert!(wire.exchanges().is_empty(), "something was sent");
     assert_eq!(user.machine.inventory(&[("default", TestUser::PIN)]), before);
@@ -58,7 +58,7 @@ fn a_keysets_record_of_a_newer_version_is_refused_in_words() {
 }
 
 #[test]
-fn a_database_of_a_newer_version_is_refused_in_words() {
+fn a_database_of_a_newer_version_is_refused() {
     const DATABASE: &str = "state/tokenkeep/authority/authority.db";
     let machine = Machine::new();
     let _authority = Authority::init(&machine);

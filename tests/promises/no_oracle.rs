@@ -8,11 +8,11 @@ use crate::support::shared_authority::TestUser;
 const ENCRYPTED_KEY: &[u8] = &[0x04, 0x82, 0x01, 0x00];
 
 /// Exit code and output for the message with one byte changed.
-fn told(user: &TestUser, message: &[u8], place: usize) -> (i32, String, String) {
-    let mut bent = message.to_vec();
-    bent[place] ^= 1;
-    user.machine.write("bent.p7m", bent);
-    let output = user.tokenkeep(&["decrypt", "--pin-source", "file:pin", "--in", "bent.p7m", "--out", "-"]);
+fn decrypt_changed(user: &TestUser, message: &[u8], place: usize) -> (i32, String, String) {
+    let mut changed = message.to_vec();
+    changed[place] ^= 1;
+    user.machine.write("changed.p7m", changed);
+    let output = user.tokenkeep(&["decrypt", "--pin-source", "file:pin", "--in", "changed.p7m", "--out", "-"]);
     (output.code(), output.err(), output.out())
 }
 
@@ -20,16 +20,16 @@ fn told(user: &TestUser, message: &[u8], place: usize) -> (i32, String, String) 
 fn a_decryption_failure_does_not_reveal_its_cause() {
     for kind in [TokenKind::SoftHsm, TokenKind::Kryoptic] {
         let user = TestUser::with_keyset_on(kind);
-        user.encrypts("a secret\n", "secret.p7m");
+        user.encrypt("a secret\n", "secret.p7m");
         let message = std::fs::read(user.machine.file("secret.p7m")).unwrap();
-        assert_eq!(user.reads("default", "pin", "secret.p7m"), "a secret\n");
+        assert_eq!(user.decrypt("default", "pin", "secret.p7m"), "a secret\n");
         let key = message.windows(4).position(|window| window == ENCRYPTED_KEY).unwrap() + ENCRYPTED_KEY.len();
 
         // One wrong key in 256 decrypts to apparently valid padding, but not each of several.
         let not_opened = |places: [usize; 3]| {
-            let told: Vec<_> = places.into_iter().map(|place| told(&user, &message, place)).collect();
-            let failed = told.into_iter().find(|(code, ..)| *code != 0);
-            failed.expect("a message that was bent is read")
+            let results: Vec<_> = places.into_iter().map(|place| decrypt_changed(&user, &message, place)).collect();
+            let failed = results.into_iter().find(|(code, ..)| *code != 0);
+            failed.expect("a changed message is decrypted")
         };
         let wrong_key = not_opened([key + 1, key + 100, key + 255]);
         let wrong_content = not_opened([message.len() - 1, message.len() - 2, message.len() - 16]);

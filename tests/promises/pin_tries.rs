@@ -11,30 +11,30 @@ use crate::support::deployment::Deployment;
 use crate::support::faulty_module::{self, FaultyModule};
 use crate::support::machine::Machine;
 use crate::support::output::Output;
-use crate::support::pin_costs::{commands, costs, faulty_user};
+use crate::support::pin_costs::{assert_tries, commands, faulty_user};
 use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
 #[test]
 fn one_wrong_pin_costs_one_try_on_every_path() {
     let (user, faulty) = faulty_user();
-    let before = user.shown("default");
+    let before = user.keyset_info("default");
     for (what, command) in commands() {
-        costs(&faulty, what, 1, || {
+        assert_tries(&faulty, what, 1, || {
             let all = [&command[..], &["--pin-source", "file:wrong.pin"]].concat();
             user.machine.tokenkeep_without_terminal(&all).fails_with(4).says("is wrong");
         });
         // One right PIN clears the token's counter, so that each case begins alike.
         user.signs_with("default", "pin");
     }
-    assert_eq!(user.shown("default"), before);
+    assert_eq!(user.keyset_info("default"), before);
 }
 
 #[test]
 fn one_wrong_pin_at_a_terminal_costs_one_try_without_a_retry() {
     let (user, faulty) = faulty_user();
     for (what, command) in commands() {
-        costs(&faulty, what, 1, || {
+        assert_tries(&faulty, what, 1, || {
             let mut terminal = Terminal::tokenkeep(&user.machine, &command);
             terminal.expect("PIN").expect(":").type_line(TestUser::WRONG_PIN);
             let (code, shown) = terminal.finish();
@@ -45,7 +45,7 @@ fn one_wrong_pin_at_a_terminal_costs_one_try_without_a_retry() {
 }
 
 #[test]
-fn what_gives_no_pin_costs_no_try() {
+fn a_source_without_a_pin_costs_no_try() {
     let (user, faulty) = faulty_user();
     user.machine.write_secret("empty.pin", "");
     user.machine.write_secret("short.pin", "1");
@@ -58,7 +58,7 @@ fn what_gives_no_pin_costs_no_try() {
         user.machine.write_secret(name, &format!("{before}{}{after}", TestUser::PIN));
     }
     for (what, command) in commands() {
-        costs(&faulty, what, 0, || {
+        assert_tries(&faulty, what, 0, || {
             for source in ["mark.pin", "space.pin", "width.pin"] {
                 let source = format!("file:{source}");
                 let all = [&command[..], &["--pin-source", &source]].concat();
@@ -80,7 +80,7 @@ fn what_gives_no_pin_costs_no_try() {
 fn a_cancelled_prompt_costs_no_try() {
     let (user, faulty) = faulty_user();
     for (what, command) in commands() {
-        costs(&faulty, what, 0, || {
+        assert_tries(&faulty, what, 0, || {
             let mut terminal = Terminal::tokenkeep(&user.machine, &command);
             terminal.expect("PIN").expect(":").interrupt();
             let (code, shown) = terminal.finish();
@@ -100,7 +100,7 @@ fn locked_last_try_and_absent_tokens_cost_no_try() {
         // Without its token, the program cannot know that a keyset is a message's recipient: exit
         // code 5.
         for (rule, codes) in [("flags LOCKED", &[4][..]), ("flags FINAL_TRY", &[4]), ("removed", &[3, 5])] {
-            costs(&faulty, &format!("{what}, {rule}"), 0, || {
+            assert_tries(&faulty, &format!("{what}, {rule}"), 0, || {
                 faulty.set_faults(rule);
                 let output = user.machine.tokenkeep_without_terminal(&all);
                 faulty.clear_faults();
@@ -112,12 +112,12 @@ fn locked_last_try_and_absent_tokens_cost_no_try() {
 }
 
 #[test]
-fn what_could_mean_several_keysets_or_none_costs_no_try() {
+fn an_ambiguous_or_unknown_keyset_costs_no_try() {
     let (user, faulty) = faulty_user();
     user.issue("second.letter");
     user.enroll_new("second.letter", "second").ok();
     let source = ["--pin-source", "file:wrong.pin"];
-    costs(&faulty, "several", 0, || {
+    assert_tries(&faulty, "several", 0, || {
         // Neither keyset is named `default`, and the configuration names none.
         for command in
             [&["sign", "--in", "message.txt", "--keyset", "nobody"][..], &["pin", "change", "--keyset", "nobody"]]
@@ -137,11 +137,11 @@ fn a_right_pin_costs_no_try_and_no_extra_login() {
     // At level high: the login, and the one for the use of the key.
     let twice = ["C_Login user CKR_OK", "C_Login context CKR_OK"];
     for (what, command) in commands().into_iter().take(2) {
-        faulty.forget();
+        faulty.reset_calls();
         user.tokenkeep(&[&command[..], &["--pin-source", "file:pin"]].concat()).ok();
         assert_eq!(faulty.calls(), twice, "{what}");
     }
-    faulty.forget();
+    faulty.reset_calls();
     let change = ["pin", "change", "--pin-source", "file:pin", "--new-pin-source", "file:other.pin"];
     user.tokenkeep(&change).ok();
     assert_eq!(faulty.wrong_tries(), 0);
@@ -150,13 +150,13 @@ fn a_right_pin_costs_no_try_and_no_extra_login() {
 #[test]
 fn an_old_pin_is_verified_before_a_new_one_is_asked_for() {
     let (user, faulty) = faulty_user();
-    costs(&faulty, "a wrong old PIN", 1, || {
+    assert_tries(&faulty, "a wrong old PIN", 1, || {
         let mut terminal = Terminal::tokenkeep(&user.machine, &["pin", "change"]);
         terminal.expect("PIN of").expect(": ").type_line(TestUser::WRONG_PIN);
         let (code, shown) = terminal.finish();
         assert!(code == 4 && shown.contains("is wrong") && !shown.contains("New PIN"), "{code} {shown}");
     });
-    faulty.forget();
+    faulty.reset_calls();
     {
         let mut terminal = Terminal::tokenkeep(&user.machine, &["pin", "change"]);
         terminal.expect("PIN of").expect(": ").type_line(TestUser::PIN);
@@ -174,7 +174,7 @@ fn an_old_pin_is_verified_before_a_new_one_is_asked_for() {
 #[test]
 fn one_wrong_pin_of_an_administrator_costs_one_try() {
     let mut deployment = Deployment::begin();
-    let faulty = FaultyModule::in_front_of(&mut deployment.machine);
+    let faulty = FaultyModule::wrap_module_of(&mut deployment.machine);
     deployment.machine.write_secret("wrong.pin", TestUser::WRONG_PIN);
     let commands: [&[&str]; 5] = [
         &["issue", "user@example.org", "--name", "Example, User", "--letter-out", "user.letter"],
@@ -191,8 +191,8 @@ fn one_wrong_pin_of_an_administrator_costs_one_try() {
             let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
             deployment.machine.tokenkeep_without_terminal(&arguments)
         };
-        costs(&faulty, &format!("{command:?}"), 1, || drop(run(with("file:wrong.pin")).fails_with(4)));
-        costs(&faulty, &format!("{command:?}"), 0, || drop(run(with("file:no-such-file")).fails_with(4)));
+        assert_tries(&faulty, &format!("{command:?}"), 1, || drop(run(with("file:wrong.pin")).fails_with(4)));
+        assert_tries(&faulty, &format!("{command:?}"), 0, || drop(run(with("file:no-such-file")).fails_with(4)));
         assert!(!deployment.machine.file("user.letter").exists() && !deployment.machine.file("statement.p7m").exists());
         // A right PIN clears the token's counter.
         deployment.machine.write_secret("right.pin", Deployment::ADMIN_PIN);
@@ -205,15 +205,15 @@ fn one_wrong_pin_of_an_administrator_costs_one_try() {
 fn one_wrong_pin_of_an_authority_costs_one_try() {
     let mut machine = Machine::new();
     let authority = Authority::init(&machine);
-    let faulty = in_front_of_the_authority(&mut machine);
+    let faulty = wrap_module_of_authority(&mut machine);
     machine.write_secret("wrong.pin", TestUser::WRONG_PIN);
     let serve = |source| {
         let line = ["authority", "serve", "--config", "authority.toml", "--pin-source", source];
         machine.tokenkeep_without_terminal(&line)
     };
-    costs(&faulty, "authority serve", 1, || drop(serve("file:wrong.pin").fails_with(4).says("is wrong")));
-    costs(&faulty, "authority serve", 0, || drop(serve("file:no-such-file").fails_with(4)));
-    costs(&faulty, "authority serve, locked", 0, || {
+    assert_tries(&faulty, "authority serve", 1, || drop(serve("file:wrong.pin").fails_with(4).says("is wrong")));
+    assert_tries(&faulty, "authority serve", 0, || drop(serve("file:no-such-file").fails_with(4)));
+    assert_tries(&faulty, "authority serve, locked", 0, || {
         faulty.set_faults("flags LOCKED");
         serve("file:wrong.pin").fails_with(4).says("is locked");
         faulty.clear_faults();
@@ -221,7 +221,7 @@ fn one_wrong_pin_of_an_authority_costs_one_try() {
     // For the existing token.
     std::fs::remove_dir_all(machine.file("state")).unwrap();
     machine.write_secret("authority.pin", TestUser::WRONG_PIN);
-    faulty.forget();
+    faulty.reset_calls();
     assert_ne!(machine.tokenkeep_without_terminal(&Authority::INIT).code(), 0);
     assert!(faulty.wrong_tries() <= 1, "{:?}", faulty.calls());
     drop(authority);
@@ -230,13 +230,13 @@ fn one_wrong_pin_of_an_authority_costs_one_try() {
 /// With only files between the two: the person at the authority, then the administrator with the
 /// response.
 #[test]
-fn one_wrong_pin_costs_one_try_where_a_command_goes_by_files() {
+fn one_wrong_pin_costs_one_try_with_statement_files() {
     let mut deployment = Deployment::begin();
     for (command, file) in [(&["list"][..], "list"), (&["recover", "admin@example.org"], "letter")] {
         deployment.admin(&[command, &["--statement-out", &format!("{file}.statement")]].concat()).ok();
     }
     deployment.authority.stop();
-    let faulty = in_front_of_the_authority(&mut deployment.machine);
+    let faulty = wrap_module_of_authority(&mut deployment.machine);
     deployment.machine.write_secret("wrong.pin", TestUser::WRONG_PIN);
     for file in ["list", "letter"] {
         let (statement, response) = (format!("{file}.statement"), format!("{file}.response"));
@@ -248,8 +248,8 @@ fn one_wrong_pin_costs_one_try_where_a_command_goes_by_files() {
             let what = format!("{command:?}");
             let run =
                 |source| deployment.machine.tokenkeep_without_terminal(&[command, &["--pin-source", source]].concat());
-            costs(&faulty, &what, 1, || drop(run("file:wrong.pin").fails_with(4).says("is wrong")));
-            costs(&faulty, &what, 0, || drop(run("file:no-such-file").fails_with(4)));
+            assert_tries(&faulty, &what, 1, || drop(run("file:wrong.pin").fails_with(4).says("is wrong")));
+            assert_tries(&faulty, &what, 0, || drop(run("file:no-such-file").fails_with(4)));
             assert!(!deployment.machine.file("recovery.letter").exists());
             // A right PIN clears the token's counter, and creates the input of the next command.
             run(right).ok();
@@ -258,9 +258,9 @@ fn one_wrong_pin_costs_one_try_where_a_command_goes_by_files() {
 }
 
 /// `authority.toml` names its own module.
-fn in_front_of_the_authority(machine: &mut Machine) -> FaultyModule {
+fn wrap_module_of_authority(machine: &mut Machine) -> FaultyModule {
     let real = machine.module().display().to_string();
-    let faulty = FaultyModule::in_front_of(machine);
+    let faulty = FaultyModule::wrap_module_of(machine);
     let text = machine.read_text("authority.toml");
     machine.write("authority.toml", text.replace(&real, &faulty_module::module().display().to_string()));
     faulty

@@ -13,7 +13,7 @@ const UNBLOCK: [&str; 7] =
     ["pin", "unblock", "default", "--so-pin-source", "file:so.pin", "--new-pin-source", "file:other.pin"];
 
 /// An enrolled user, whose token's SO PIN is in the file `so.pin`.
-fn with_so_pin(kind: TokenKind) -> TestUser {
+fn user_with_so_pin(kind: TokenKind) -> TestUser {
     let user = TestUser::with(kind);
     user.machine.write_secret("so.pin", SO_PIN);
     user.issue("first.letter");
@@ -22,7 +22,7 @@ fn with_so_pin(kind: TokenKind) -> TestUser {
 }
 
 /// The states that `pin status` reports for the one token: PIN and SO PIN.
-fn states(user: &TestUser) -> (String, String) {
+fn pin_states(user: &TestUser) -> (String, String) {
     let status = user.tokenkeep(&["pin", "status", "default", "--json"]).ok().json();
     let text = |name: &str| status[0][name].as_str().unwrap().to_owned();
     assert_eq!(text("label"), "default");
@@ -30,12 +30,12 @@ fn states(user: &TestUser) -> (String, String) {
     (text("pin_state"), text("so_pin_state"))
 }
 
-fn states_are(user: &TestUser, pin: &str, so_pin: &str) {
-    assert_eq!(states(user), (pin.to_owned(), so_pin.to_owned()));
+fn assert_pin_states(user: &TestUser, pin: &str, so_pin: &str) {
+    assert_eq!(pin_states(user), (pin.to_owned(), so_pin.to_owned()));
 }
 
 /// Tries a wrong SO PIN with a foreign program.
-fn tries_a_wrong_so_pin(user: &TestUser) {
+fn try_wrong_so_pin(user: &TestUser) {
     assert!(!is_the_so_pin(user, "default", "no-officer-000"));
 }
 
@@ -50,47 +50,47 @@ fn is_the_so_pin(user: &TestUser, label: &str, so_pin: &str) -> bool {
 
 #[test]
 fn a_locked_pin_is_reset_and_the_keyset_still_works() {
-    let user = with_so_pin(TokenKind::Kryoptic);
+    let user = user_with_so_pin(TokenKind::Kryoptic);
     let machine = &user.machine;
-    states_are(&user, "ok", "ok");
+    assert_pin_states(&user, "ok", "ok");
     for _ in 0..10 {
         assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
     }
     for _ in 0..3 {
-        states_are(&user, "locked", "ok");
+        assert_pin_states(&user, "locked", "ok");
     }
     user.tokenkeep(&["pin", "status"]).ok().says("default").says("locked");
     machine.write("message.txt", "a message\n");
     let sign = ["sign", "--in", "message.txt", "--out", "signed.p7m", "--pin-source", "file:pin"];
     user.tokenkeep(&sign).fails_with(4).says("locked").says("tokenkeep pin unblock");
 
-    user.encrypts("written before\n", "secret.p7m");
+    user.encrypt("written before\n", "secret.p7m");
     user.tokenkeep(&UNBLOCK).ok().says("default");
-    states_are(&user, "ok", "ok");
+    assert_pin_states(&user, "ok", "ok");
     user.signs_with("default", "other.pin");
-    assert_eq!(user.reads("default", "other.pin", "secret.p7m"), "written before\n");
+    assert_eq!(user.decrypt("default", "other.pin", "secret.p7m"), "written before\n");
     user.tokenkeep(&sign).fails_with(4).says("wrong");
 }
 
 #[test]
 fn a_forgotten_pin_of_a_soft_token_is_reset() {
-    let user = with_so_pin(TokenKind::SoftHsm);
+    let user = user_with_so_pin(TokenKind::SoftHsm);
     let answer = user.tokenkeep(&[&UNBLOCK[..], &["--json"]].concat()).ok().json();
     assert_eq!(answer["token"]["label"], "default");
     user.signs_with("default", "other.pin");
 }
 
 #[test]
-fn an_agent_that_has_the_token_shows_its_pins_and_unblocks_them() {
-    let user = with_so_pin(TokenKind::SoftHsm);
+fn an_agent_shows_and_unblocks_the_pins_of_its_token() {
+    let user = user_with_so_pin(TokenKind::SoftHsm);
     let machine = &user.machine;
     let pin = machine.file("pin").display().to_string();
     Agent::configure(machine, &format!("pin_source = \"file:{pin}\""));
     let agent = Agent::start(machine, &[]);
     user.signs_with("default", "pin");
-    states_are(&user, "ok", "ok");
-    let apart = [&UNBLOCK[..], &["--no-agent"]].concat();
-    user.tokenkeep(&apart).fails_with(1).says(&format!("the agent (process {})", agent.id()));
+    assert_pin_states(&user, "ok", "ok");
+    let without_agent = [&UNBLOCK[..], &["--no-agent"]].concat();
+    user.tokenkeep(&without_agent).fails_with(1).says(&format!("the agent (process {})", agent.id()));
     user.signs_with("default", "pin");
     user.tokenkeep(&UNBLOCK).ok();
     user.signs_with("default", "other.pin");
@@ -99,11 +99,11 @@ fn an_agent_that_has_the_token_shows_its_pins_and_unblocks_them() {
 }
 
 #[test]
-fn a_wrong_so_pin_is_one_try_of_it_and_none_of_the_pin() {
-    let user = with_so_pin(TokenKind::SoftHsm);
+fn a_wrong_so_pin_costs_one_so_pin_try_and_no_pin_try() {
+    let user = user_with_so_pin(TokenKind::SoftHsm);
     user.machine.write_secret("so.pin", "no-officer-000");
     user.tokenkeep(&UNBLOCK).fails_with(4).says("cannot set a new PIN: the SO PIN of").says("wrong");
-    states_are(&user, "ok", "count-low");
+    assert_pin_states(&user, "ok", "count-low");
     user.signs_with("default", "pin");
 
     // Without a source, a new PIN or an SO PIN nothing is tried. The source in agent.toml is for
@@ -116,18 +116,18 @@ fn a_wrong_so_pin_is_one_try_of_it_and_none_of_the_pin() {
     let no_so_pin = ["pin", "unblock", "default", "--new-pin-source", "file:other.pin"];
     user.machine.tokenkeep_without_terminal(&no_so_pin).fails_with(4).says("not tried");
     user.tokenkeep(&["pin", "unblock", "another"]).fails_with(3).says("another");
-    states_are(&user, "ok", "count-low");
+    assert_pin_states(&user, "ok", "count-low");
     user.tokenkeep(&UNBLOCK).ok();
-    states_are(&user, "ok", "ok");
+    assert_pin_states(&user, "ok", "ok");
 }
 
 #[test]
-fn the_last_so_pin_try_is_warned_of_and_never_unattended() {
-    let user = with_so_pin(TokenKind::Kryoptic);
+fn the_last_so_pin_try_has_a_warning_and_is_never_unattended() {
+    let user = user_with_so_pin(TokenKind::Kryoptic);
     for _ in 0..9 {
-        tries_a_wrong_so_pin(&user);
+        try_wrong_so_pin(&user);
     }
-    states_are(&user, "ok", "final-try");
+    assert_pin_states(&user, "ok", "final-try");
     user.tokenkeep(&UNBLOCK).fails_with(4).says("one try");
     let at_a_terminal = || {
         let unblock = ["pin", "unblock", "default", "--new-pin-source", "file:other.pin"];
@@ -136,19 +136,19 @@ fn the_last_so_pin_try_is_warned_of_and_never_unattended() {
     let mut terminal = at_a_terminal();
     terminal.expect("can never be unblocked").expect("[y/N]").type_line("n");
     assert_eq!(terminal.finish().0, 4);
-    states_are(&user, "ok", "final-try");
+    assert_pin_states(&user, "ok", "final-try");
     let mut terminal = at_a_terminal();
     terminal.expect("[y/N]").type_line("y").expect("security officer").type_line(SO_PIN);
     let (code, screen) = terminal.finish();
     assert_eq!(code, 0, "{screen}");
-    states_are(&user, "ok", "ok");
+    assert_pin_states(&user, "ok", "ok");
     user.signs_with("default", "other.pin");
 
     // Wrong SO PINs until the SO PIN locks, which is reported.
     for _ in 0..10 {
-        tries_a_wrong_so_pin(&user);
+        try_wrong_so_pin(&user);
     }
-    states_are(&user, "ok", "locked");
+    assert_pin_states(&user, "ok", "locked");
     user.tokenkeep(&UNBLOCK).fails_with(4).says("SO PIN").says("locked").says("recovery");
 }
 
@@ -156,7 +156,7 @@ fn the_last_so_pin_try_is_warned_of_and_never_unattended() {
 /// afresh reads the token's state, and unattended tries are counted over all commands.
 #[test]
 fn twenty_commands_at_once_with_a_wrong_so_pin_do_not_lock_it() {
-    let user = with_so_pin(TokenKind::Kryoptic);
+    let user = user_with_so_pin(TokenKind::Kryoptic);
     user.machine.write_secret("wrong-so.pin", "no-officer-000");
     let unblock = |source: &str| {
         let line = ["pin", "unblock", "default", "--so-pin-source", source, "--new-pin-source", "file:other.pin"];
@@ -171,7 +171,7 @@ fn twenty_commands_at_once_with_a_wrong_so_pin_do_not_lock_it() {
     assert!(outcomes.iter().all(|output| output.code() != 0));
     unblock("file:wrong-so.pin").fails_with(4).says("3 wrong SO PINs").says("--so-pin-source");
     unblock("file:so.pin").fails_with(4).says("nothing was tried");
-    states_are(&user, "ok", "ok");
+    assert_pin_states(&user, "ok", "ok");
     let typed = ["pin", "unblock", "default", "--new-pin-source", "file:other.pin"];
     let mut terminal = Terminal::tokenkeep(&user.machine, &typed);
     terminal.expect("security officer").type_line(SO_PIN);

@@ -1,6 +1,6 @@
-//! Re-enrolling asks for the keyset's PIN. Without it the user is not re-enrolled and is told so,
-//! nothing is sent, the temporary key is still valid, and the old keyset still works. A wrong PIN
-//! costs one try, anything else none.
+//! Re-enrolling asks for the keyset's PIN. Without it the user is not re-enrolled, and an error says
+//! so; nothing is sent, the temporary key is still valid, and the old keyset still works. A wrong
+//! PIN costs one try, anything else none.
 
 use crate::support::inventory::of_kind;
 use crate::support::machine::TokenKind;
@@ -20,8 +20,8 @@ impl Attempt {
     fn with(kind: TokenKind) -> Self {
         let user = TestUser::enrolled_with(kind);
         user.issue("again.letter");
-        let wire = user.wire();
-        let before = user.shown("default");
+        let wire = user.start_proxy();
+        let before = user.keyset_info("default");
         Self { user, wire, before }
     }
 
@@ -42,51 +42,51 @@ impl Attempt {
         self.user.machine.tokenkeep_without_terminal(&arguments)
     }
 
-    fn at_a_terminal(&self) -> Terminal {
+    fn run_at_terminal(&self) -> Terminal {
         let arguments = self.arguments();
         Terminal::tokenkeep(&self.user.machine, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// Checks that the user was not re-enrolled, and was told so.
+    /// Checks that the user was not re-enrolled, and that the error says so.
     #[track_caller]
-    fn failed(&self, output: Output) {
+    fn assert_failed(&self, output: Output) {
         output.fails_with(4).says("not re-enrolled");
-        self.nothing_happened();
+        self.assert_not_re_enrolled();
     }
 
     #[track_caller]
-    fn failed_at_the_terminal(&self, terminal: Terminal) {
-        self.ended_at_the_terminal(terminal, 4);
+    fn assert_failed_at_terminal(&self, terminal: Terminal) {
+        self.assert_ended_at_terminal(terminal, 4);
     }
 
     #[track_caller]
-    fn ended_at_the_terminal(&self, terminal: Terminal, with: i32) {
+    fn assert_ended_at_terminal(&self, terminal: Terminal, with: i32) {
         let (code, screen) = terminal.finish();
         assert_eq!(code, with, "{screen}");
         assert!(screen.contains("not re-enrolled"), "{screen}");
-        self.nothing_happened();
+        self.assert_not_re_enrolled();
     }
 
     #[track_caller]
-    fn nothing_happened(&self) {
+    fn assert_not_re_enrolled(&self) {
         let seen: Vec<_> = self.wire.exchanges().into_iter().map(|exchange| exchange.target).collect();
         assert!(seen.is_empty(), "nothing should have been sent: {seen:?}");
-        assert_eq!(self.user.shown("default"), self.before, "the keyset is not the old one");
+        assert_eq!(self.user.keyset_info("default"), self.before, "the keyset is not the old one");
     }
 
     /// Checks that the old keyset works and the temporary key is valid: with the right PIN the same
     /// letter re-enrolls.
     #[track_caller]
-    fn all_is_as_before(&self) {
+    fn assert_unchanged(&self) {
         self.user.signs_with("default", "pin");
-        self.succeeds();
+        self.assert_re_enrollment_works();
     }
 
     #[track_caller]
-    fn succeeds(&self) {
+    fn assert_re_enrollment_works(&self) {
         self.with_source("file:pin").ok();
         assert!(self.wire.exchanges().len() >= 3, "the wire was not watched");
-        assert_ne!(self.user.shown("default"), self.before, "nothing was re-enrolled");
+        assert_ne!(self.user.keyset_info("default"), self.before, "nothing was re-enrolled");
         self.user.signs_with("default", "pin");
     }
 }
@@ -96,41 +96,41 @@ fn no_pin_means_not_re_enrolled() {
     let attempt = Attempt::with(TokenKind::SoftHsm);
     attempt.user.machine.write_secret("empty.pin", "");
     for source in ["file:no-such-file", "file:empty.pin", "fd:9", "credential:nothing"] {
-        attempt.failed(attempt.with_source(source));
+        attempt.assert_failed(attempt.with_source(source));
     }
     // Nobody can be prompted.
-    attempt.failed(attempt.run(&attempt.arguments()).says("--pin-source"));
+    attempt.assert_failed(attempt.run(&attempt.arguments()).says("--pin-source"));
     let token = attempt.user.machine.listed_token("default");
     assert!(!token.count_is_low(), "a PIN was tried: {}", token.flags);
-    attempt.all_is_as_before();
+    attempt.assert_unchanged();
 }
 
 #[test]
 fn a_cancelled_prompt_means_not_re_enrolled() {
     let attempt = Attempt::with(TokenKind::SoftHsm);
-    let mut terminal = attempt.at_a_terminal();
+    let mut terminal = attempt.run_at_terminal();
     terminal.expect("PIN").interrupt();
-    attempt.ended_at_the_terminal(terminal, 130);
+    attempt.assert_ended_at_terminal(terminal, 130);
 
-    let mut terminal = attempt.at_a_terminal();
+    let mut terminal = attempt.run_at_terminal();
     terminal.expect("PIN").end_of_input();
-    attempt.failed_at_the_terminal(terminal);
+    attempt.assert_failed_at_terminal(terminal);
 
-    let mut terminal = attempt.at_a_terminal();
+    let mut terminal = attempt.run_at_terminal();
     terminal.expect("PIN").type_line("");
-    attempt.failed_at_the_terminal(terminal);
+    attempt.assert_failed_at_terminal(terminal);
 
     let token = attempt.user.machine.listed_token("default");
     assert!(!token.count_is_low(), "a PIN was tried: {}", token.flags);
     attempt.user.signs_with("default", "pin");
 
     // The same prompt, with an answer.
-    let mut terminal = attempt.at_a_terminal();
+    let mut terminal = attempt.run_at_terminal();
     terminal.expect("PIN").type_line(TestUser::PIN);
     let (code, screen) = terminal.finish();
     assert_eq!(code, 0, "{screen}");
     assert!(!screen.contains(TestUser::PIN), "the PIN is on the screen: {screen}");
-    assert_ne!(attempt.user.shown("default"), attempt.before);
+    assert_ne!(attempt.user.keyset_info("default"), attempt.before);
 }
 
 #[test]
@@ -138,9 +138,9 @@ fn a_wrong_pin_means_not_re_enrolled_and_costs_one_try() {
     // SoftHSM does not count tries, but it shows whether a PIN was tried.
     let attempt = Attempt::with(TokenKind::SoftHsm);
     assert!(!attempt.user.machine.listed_token("default").count_is_low());
-    attempt.failed(attempt.with_source("file:wrong.pin"));
+    attempt.assert_failed(attempt.with_source("file:wrong.pin"));
     assert!(attempt.user.machine.listed_token("default").count_is_low(), "no PIN was tried");
-    attempt.all_is_as_before();
+    attempt.assert_unchanged();
 }
 
 #[test]
@@ -154,21 +154,21 @@ fn a_wrong_pin_costs_one_try_where_the_token_counts() {
     }
     assert!(token().count_is_low() && !token().is_at_final_try(), "{}", token().flags);
 
-    attempt.failed(attempt.with_source("file:wrong.pin"));
-    attempt.failed(attempt.with_source("file:no-such-file"));
-    attempt.failed(attempt.run(&attempt.arguments()));
+    attempt.assert_failed(attempt.with_source("file:wrong.pin"));
+    attempt.assert_failed(attempt.with_source("file:no-such-file"));
+    attempt.assert_failed(attempt.run(&attempt.arguments()));
     assert!(!token().is_at_final_try(), "one wrong PIN cost more than one try: {}", token().flags);
 
-    attempt.failed(attempt.with_source("file:wrong.pin"));
+    attempt.assert_failed(attempt.with_source("file:wrong.pin"));
     assert!(token().is_at_final_try(), "two wrong PINs did not cost two tries: {}", token().flags);
 
     // The right PIN restores all tries.
     assert!(machine.pin_is_right("default", TestUser::PIN));
-    attempt.all_is_as_before();
+    attempt.assert_unchanged();
 }
 
 #[test]
-fn the_last_try_is_warned_of_and_refused_without_a_terminal() {
+fn the_last_try_has_a_warning_and_needs_a_terminal() {
     let attempt = Attempt::with(TokenKind::Kryoptic);
     let machine = &attempt.user.machine;
     for _ in 0..9 {
@@ -178,24 +178,24 @@ fn the_last_try_is_warned_of_and_refused_without_a_terminal() {
     assert!(token().is_at_final_try(), "{}", token().flags);
 
     // Nobody can be prompted: no operation tries even the right PIN.
-    attempt.failed(attempt.with_source("file:pin").says("one try"));
-    attempt.failed(attempt.with_source("file:wrong.pin").says("one try"));
+    attempt.assert_failed(attempt.with_source("file:pin").says("one try"));
+    attempt.assert_failed(attempt.with_source("file:wrong.pin").says("one try"));
     machine.write("message.txt", "a message\n");
     let sign = ["sign", "--keyset", "default", "--in", "message.txt", "--out", "signed.p7m"];
     machine.tokenkeep_without_terminal(&[&sign[..], &["--pin-source", "file:pin"]].concat()).fails_with(4);
     assert!(token().is_at_final_try(), "the last try was used: {}", token().flags);
 
     // A person who declines the risk.
-    let mut terminal = attempt.at_a_terminal();
+    let mut terminal = attempt.run_at_terminal();
     terminal.expect("lock").expect("[y/N]").type_line("n");
-    attempt.failed_at_the_terminal(terminal);
-    let mut terminal = attempt.at_a_terminal();
+    attempt.assert_failed_at_terminal(terminal);
+    let mut terminal = attempt.run_at_terminal();
     terminal.expect("[y/N]").interrupt();
-    attempt.ended_at_the_terminal(terminal, 130);
+    attempt.assert_ended_at_terminal(terminal, 130);
     assert!(token().is_at_final_try(), "the last try was used: {}", token().flags);
 
     // A person who knows the PIN.
-    let mut terminal = attempt.at_a_terminal();
+    let mut terminal = attempt.run_at_terminal();
     terminal.expect("[y/N]").type_line("y").expect("PIN").type_line(TestUser::PIN);
     let (code, screen) = terminal.finish();
     assert_eq!(code, 0, "{screen}");
@@ -211,13 +211,13 @@ fn a_locked_pin_and_a_wrong_pin_are_distinct_errors() {
         assert!(!machine.pin_is_right("default", TestUser::WRONG_PIN));
     }
     assert!(machine.listed_token("default").is_locked());
-    attempt.failed(attempt.with_source("file:pin").says("locked"));
+    attempt.assert_failed(attempt.with_source("file:pin").says("locked"));
 }
 
 #[test]
 fn re_enrolling_keeps_older_encryption_keys_for_reading() {
     let user = TestUser::enrolled();
-    user.encrypts("written before\n", "old.p7m");
+    user.encrypt("written before\n", "old.p7m");
     let keys = |user: &TestUser| {
         let objects = user.machine.objects("default", Some(TestUser::PIN));
         let private = of_kind(&objects, "Private Key Object");
@@ -229,10 +229,10 @@ fn re_enrolling_keeps_older_encryption_keys_for_reading() {
     user.issue("again.letter");
     user.re_enroll("again.letter", "pin", &[]).ok();
     assert_eq!(keys(&user), (1, 2, 3), "the old signing key goes, the old encryption key stays");
-    assert_eq!(user.reads("default", "pin", "old.p7m"), "written before\n");
+    assert_eq!(user.decrypt("default", "pin", "old.p7m"), "written before\n");
 
-    user.encrypts("written after\n", "new.p7m");
-    assert_eq!(user.reads("default", "pin", "new.p7m"), "written after\n");
+    user.encrypt("written after\n", "new.p7m");
+    assert_eq!(user.decrypt("default", "pin", "new.p7m"), "written after\n");
     // The new message is for the new key: the old key alone could not read it.
     let recipients = |message: &str| {
         let arguments = ["cms", "-cmsout", "-print", "-noout", "-inform", "DER", "-in", message];

@@ -24,68 +24,68 @@ const LABEL: &str = PivCard::LABEL;
 
 /// A user with the keyset `x` (level low) on a SoftHSM token, a reader, a card for it, and an agent
 /// that knows both modules.
-struct AtTheReader {
+struct ReaderFixture {
     // In the order in which they are dropped.
-    listening: Option<Child>,
-    asked: PromptedUser,
+    event_stream: Option<Child>,
+    prompted: PromptedUser,
     reader: Reader,
     card: Card,
-    heard: usize,
+    events_read: usize,
 }
 
-impl AtTheReader {
+impl ReaderFixture {
     /// Starts pcscd with an empty reader, but no agent. `None` if no reader can be simulated here.
-    fn sits() -> Option<Self> {
-        if !reader::can_be_had() {
+    fn prepare() -> Option<Self> {
+        if !reader::is_available() {
             return None;
         }
-        let mut asked = PromptedUser::with(TokenKind::SoftHsm, &[("x", "low")]);
-        let machine = &mut asked.user.machine;
-        let mut reader = Reader::at(machine);
+        let mut prompted = PromptedUser::with(TokenKind::SoftHsm, &[("x", "low")]);
+        let machine = &mut prompted.user.machine;
+        let mut reader = Reader::on_machine(machine);
         reader.start();
         let card = Arc::new(Mutex::new(PivCard::new(machine, "123456")));
         let modules = format!("modules = [\"{}\", \"{}\"]\n", machine.module().display(), opensc().display());
         machine.write("config/tokenkeep/agent.toml", modules);
-        Some(Self { listening: None, asked, reader, card, heard: 0 })
+        Some(Self { event_stream: None, prompted, reader, card, events_read: 0 })
     }
 
     /// Starts the agent, listens to its events, and logs in to `x`.
     fn start(&mut self) {
-        self.asked.start("");
+        self.prompted.start("");
         // Only later events count.
-        assert!(self.asked.offered().contains(" x "));
-        let machine = &self.asked.user.machine;
+        assert!(self.prompted.offered_keys().contains(" x "));
+        let machine = &self.prompted.user.machine;
         let events = fs::File::create(machine.file("events")).unwrap();
         let mut curl = machine.command("curl");
-        curl.args(["-s", "-N", "--unix-socket"]).arg(self.asked.agent().api_socket()).arg("http://agent/v1/events");
-        self.listening = Some(curl.stdout(events).spawn().unwrap());
+        curl.args(["-s", "-N", "--unix-socket"]).arg(self.prompted.agent().api_socket()).arg("http://agent/v1/events");
+        self.event_stream = Some(curl.stdout(events).spawn().unwrap());
         wait_for("the agent listens", || machine.read_text("events").starts_with(": listening").then_some(()));
-        self.asked.will(&[PIN]);
-        assert!(self.asked.signs("x", "first"), "{}", self.asked.agent().log());
-        assert_eq!(self.asked.asked_for(), ["pin"]);
-        self.hears("logged-in", "x");
+        self.prompted.set_answers(&[PIN]);
+        assert!(self.prompted.signs("x", "first"), "{}", self.prompted.agent().log());
+        assert_eq!(self.prompted.question_kinds(), ["pin"]);
+        self.expect_event("logged-in", "x");
     }
 
     fn insert(&mut self) {
         self.reader.insert(&self.card);
-        self.hears("inserted", LABEL);
+        self.expect_event("inserted", LABEL);
     }
 
     fn remove(&mut self) {
         self.reader.remove();
-        self.hears("removed", LABEL);
+        self.expect_event("removed", LABEL);
     }
 
     /// Checks that the next event is this one, for the token with this label.
     #[track_caller]
-    fn hears(&mut self, event: &str, label: &str) {
-        let machine = &self.asked.user.machine;
+    fn expect_event(&mut self, event: &str, label: &str) {
+        let machine = &self.prompted.user.machine;
         let next = wait_for("an event", || {
-            let told = machine.read_text("events");
-            let told: Vec<_> = told.split_inclusive("\n\n").filter(|one| one.ends_with("}\n\n")).collect();
-            told.get(self.heard).map(|one| (*one).to_owned())
+            let events = machine.read_text("events");
+            let events: Vec<_> = events.split_inclusive("\n\n").filter(|one| one.ends_with("}\n\n")).collect();
+            events.get(self.events_read).map(|one| (*one).to_owned())
         });
-        self.heard += 1;
+        self.events_read += 1;
         let expected = format!("\"label\":\"{label}\"");
         assert!(
             next.starts_with(&format!("event: {event}\n")) && next.contains(&expected),
@@ -94,41 +94,41 @@ impl AtTheReader {
     }
 
     fn tokens(&self) -> Output {
-        self.asked.user.tokenkeep(&["tokens"]).ok().says("SoftHSM v2")
+        self.prompted.user.tokenkeep(&["tokens"]).ok().says("SoftHSM v2")
     }
 
-    fn pin_status_of_the_card(&self) -> Output {
-        self.asked.user.tokenkeep(&["pin", "status", LABEL])
+    fn card_pin_status(&self) -> Output {
+        self.prompted.user.tokenkeep(&["pin", "status", LABEL])
     }
 
     /// Checks that `x` is offered, and that its session is active.
     #[track_caller]
-    fn x_is_served(&self) {
-        assert!(self.asked.offered().contains(" x "));
-        assert!(self.asked.signs("x", "again"), "{}", self.asked.agent().log());
-        assert_eq!(self.asked.asked_for(), [""; 0], "the log-in to another token is over");
+    fn assert_x_served(&self) {
+        assert!(self.prompted.offered_keys().contains(" x "));
+        assert!(self.prompted.signs("x", "again"), "{}", self.prompted.agent().log());
+        assert_eq!(self.prompted.question_kinds(), [""; 0], "the session of another token has ended");
     }
 
     /// Checks that nobody tried a PIN of the card or used its key.
     #[track_caller]
-    fn the_card_is_untouched(&self) {
+    fn assert_card_untouched(&self) {
         let card = lock(&self.card);
         assert_eq!((card.tries(), card.verifications(), card.signatures()), (TRIES, 0, 0));
     }
 }
 
-impl Drop for AtTheReader {
+impl Drop for ReaderFixture {
     fn drop(&mut self) {
-        if let Some(mut listening) = self.listening.take() {
-            let _ = listening.kill();
-            let _ = listening.wait();
+        if let Some(mut event_stream) = self.event_stream.take() {
+            let _ = event_stream.kill();
+            let _ = event_stream.wait();
         }
     }
 }
 
 /// A program that uses the card exclusively, through libpcsclite, until its stdin ends. It retries
 /// until it gets the card, and then says so.
-const HOLD: &str = r#"
+const HOLD_SCRIPT: &str = r#"
 import ctypes, sys, time
 pcsc = ctypes.CDLL("libpcsclite.so.1")
 context, card, protocol = ctypes.c_long(), ctypes.c_long(), ctypes.c_ulong()
@@ -150,15 +150,18 @@ pcsc.SCardReleaseContext(context)
 "#;
 
 /// The program runs until this value is dropped.
-struct Holder {
+struct CardHolder {
     child: Child,
     stdin: Option<ChildStdin>,
 }
 
-impl Holder {
-    fn holds(machine: &Machine, how: &str) -> Self {
+impl CardHolder {
+    fn start(machine: &Machine, how: &str) -> Self {
         let mut command: Command = machine.command("python3");
-        command.args(["-c", HOLD, how]).stdin(Stdio::piped()).stdout(fs::File::create(machine.file("held")).unwrap());
+        command
+            .args(["-c", HOLD_SCRIPT, how])
+            .stdin(Stdio::piped())
+            .stdout(fs::File::create(machine.file("held")).unwrap());
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take();
         wait_for("the card is held", || machine.read_text("held").contains("held").then_some(()));
@@ -166,7 +169,7 @@ impl Holder {
     }
 }
 
-impl Drop for Holder {
+impl Drop for CardHolder {
     fn drop(&mut self) {
         drop(self.stdin.take());
         let _ = self.child.wait();
@@ -175,89 +178,90 @@ impl Drop for Holder {
 
 #[test]
 fn cards_are_detected_on_insertion_and_removal() {
-    let Some(mut desk) = AtTheReader::sits() else { return };
-    desk.start();
-    let worker = desk.asked.agent().worker();
-    desk.tokens().does_not_say(LABEL);
+    let Some(mut fixture) = ReaderFixture::prepare() else { return };
+    fixture.start();
+    let worker = fixture.prompted.agent().worker();
+    fixture.tokens().does_not_say(LABEL);
     for _ in 0..2 {
-        desk.insert();
-        desk.tokens().says(LABEL).says("PKCS#15");
-        desk.pin_status_of_the_card().ok().says("ok");
-        desk.x_is_served();
-        desk.remove();
-        desk.tokens().does_not_say(LABEL);
-        desk.x_is_served();
+        fixture.insert();
+        fixture.tokens().says(LABEL).says("PKCS#15");
+        fixture.card_pin_status().ok().says("ok");
+        fixture.assert_x_served();
+        fixture.remove();
+        fixture.tokens().does_not_say(LABEL);
+        fixture.assert_x_served();
     }
-    desk.pin_status_of_the_card().fails_with(ABSENT).says("cannot find the token").does_not_say("wrong");
-    assert_eq!(desk.asked.agent().worker(), worker);
-    desk.the_card_is_untouched();
+    fixture.card_pin_status().fails_with(ABSENT).says("cannot find the token").does_not_say("wrong");
+    assert_eq!(fixture.prompted.agent().worker(), worker);
+    fixture.assert_card_untouched();
 }
 
 #[test]
-fn pcscd_can_end_or_die_and_come_back() {
-    let Some(mut desk) = AtTheReader::sits() else { return };
-    desk.start();
-    let worker = desk.asked.agent().worker();
-    desk.insert();
+fn pcscd_can_exit_or_crash_and_restart() {
+    let Some(mut fixture) = ReaderFixture::prepare() else { return };
+    fixture.start();
+    let worker = fixture.prompted.agent().worker();
+    fixture.insert();
     for end in [Reader::kill, Reader::stop] {
-        end(&mut desk.reader);
-        desk.hears("removed", LABEL);
-        desk.tokens().does_not_say(LABEL);
-        desk.x_is_served();
-        desk.reader.start();
-        desk.hears("inserted", LABEL);
-        desk.tokens().says(LABEL);
-        desk.pin_status_of_the_card().ok();
-        desk.x_is_served();
+        end(&mut fixture.reader);
+        fixture.expect_event("removed", LABEL);
+        fixture.tokens().does_not_say(LABEL);
+        fixture.assert_x_served();
+        fixture.reader.start();
+        fixture.expect_event("inserted", LABEL);
+        fixture.tokens().says(LABEL);
+        fixture.card_pin_status().ok();
+        fixture.assert_x_served();
     }
-    desk.reader.kill();
-    desk.hears("removed", LABEL);
-    desk.pin_status_of_the_card().fails_with(ABSENT).says("cannot find the token").does_not_say("wrong");
-    assert_eq!(desk.asked.agent().worker(), worker);
-    desk.the_card_is_untouched();
+    fixture.reader.kill();
+    fixture.expect_event("removed", LABEL);
+    fixture.card_pin_status().fails_with(ABSENT).says("cannot find the token").does_not_say("wrong");
+    assert_eq!(fixture.prompted.agent().worker(), worker);
+    fixture.assert_card_untouched();
 }
 
 #[test]
 fn a_card_in_a_transaction_does_not_delay_other_tokens() {
-    let Some(mut desk) = AtTheReader::sits() else { return };
-    desk.start();
-    let worker = desk.asked.agent().worker();
-    desk.insert();
-    let holder = Holder::holds(&desk.asked.user.machine, "transaction");
+    let Some(mut fixture) = ReaderFixture::prepare() else { return };
+    fixture.start();
+    let worker = fixture.prompted.agent().worker();
+    fixture.insert();
+    let holder = CardHolder::start(&fixture.prompted.user.machine, "transaction");
     // The card is still listed, with the message that it cannot be reached.
-    desk.tokens().says(LABEL).says("opensc-pkcs11.so").says("does not answer: another program has exclusive access");
-    desk.x_is_served();
-    desk.pin_status_of_the_card().fails_with(ABSENT).says("does not answer").does_not_say("wrong");
-    let log = desk.asked.agent().log();
+    fixture.tokens().says(LABEL).says("opensc-pkcs11.so").says("does not answer: another program has exclusive access");
+    fixture.assert_x_served();
+    fixture.card_pin_status().fails_with(ABSENT).says("does not answer").does_not_say("wrong");
+    let log = fixture.prompted.agent().log();
     assert!(log.contains("does not answer: another program has exclusive access"), "{log}");
     drop(holder);
-    wait_for("the card can be reached", || desk.pin_status_of_the_card().out().contains("ok").then_some(()));
-    desk.tokens().says(LABEL).does_not_say("does not answer");
-    desk.x_is_served();
+    wait_for("the card can be reached", || fixture.card_pin_status().out().contains("ok").then_some(()));
+    fixture.tokens().says(LABEL).does_not_say("does not answer");
+    fixture.assert_x_served();
     // The next event shows that the card was not removed in between, and that no session ended.
-    desk.remove();
-    assert_eq!(desk.asked.agent().worker(), worker);
-    desk.the_card_is_untouched();
+    fixture.remove();
+    assert_eq!(fixture.prompted.agent().worker(), worker);
+    fixture.assert_card_untouched();
 }
 
 #[test]
 fn an_exclusively_held_card_is_found_when_released() {
-    let Some(mut desk) = AtTheReader::sits() else { return };
-    desk.reader.insert(&desk.card);
-    let holder = Holder::holds(&desk.asked.user.machine, "exclusive");
-    desk.start();
-    desk.tokens()
+    let Some(mut fixture) = ReaderFixture::prepare() else { return };
+    fixture.reader.insert(&fixture.card);
+    let holder = CardHolder::start(&fixture.prompted.user.machine, "exclusive");
+    fixture.start();
+    fixture
+        .tokens()
         .does_not_say(LABEL)
         .says("opensc-pkcs11.so")
         .says("cannot be accessed: another program has exclusive access");
-    let log = desk.asked.agent().log();
+    let log = fixture.prompted.agent().log();
     assert!(log.contains("cannot be accessed: another program has exclusive access"), "{log}");
-    desk.pin_status_of_the_card().fails_with(ABSENT).does_not_say("wrong");
-    desk.asked.will(&[PIN]);
-    assert!(desk.asked.signs("x", "meanwhile"));
+    fixture.card_pin_status().fails_with(ABSENT).does_not_say("wrong");
+    fixture.prompted.set_answers(&[PIN]);
+    assert!(fixture.prompted.signs("x", "meanwhile"));
     drop(holder);
-    wait_for("the card is listed", || desk.tokens().out().contains(LABEL).then_some(()));
-    desk.tokens().does_not_say("has exclusive access");
-    assert!(desk.asked.signs("x", "afterwards"));
-    desk.the_card_is_untouched();
+    wait_for("the card is listed", || fixture.tokens().out().contains(LABEL).then_some(()));
+    fixture.tokens().does_not_say("has exclusive access");
+    assert!(fixture.prompted.signs("x", "afterwards"));
+    fixture.assert_card_untouched();
 }

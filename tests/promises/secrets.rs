@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokenkeep::cmp::{PkiBody, PkiMessage};
@@ -19,28 +19,28 @@ use tokenkeep::token::OaepHash;
 use crate::support::authority::Authority;
 use crate::support::deployment::Deployment;
 use crate::support::machine::Machine;
-use crate::support::other_program::OtherProgram;
+use crate::support::other_program::{OtherProgram, RSA_SECRETS, readable_key};
 use crate::support::output::Output;
 use crate::support::proxy::Proxy;
 use crate::support::search::{Search, Secret, contains, files};
 use crate::support::shared_authority::TestUser;
 
 /// A machine on which everything logs at trace level, and the collected output.
-struct Watched {
+struct TracedMachine {
     deployment: Deployment,
-    said: Vec<Output>,
+    outputs: Vec<Output>,
 }
 
-impl Watched {
+impl TracedMachine {
     /// Collects a command's output.
-    fn hear(&mut self, output: Output) -> Output {
-        self.said.push(output.clone());
+    fn collect(&mut self, output: Output) -> Output {
+        self.outputs.push(output.clone());
         output
     }
 
     fn tokenkeep(&mut self, arguments: &[&str]) -> Output {
         let output = self.deployment.tokenkeep(&[arguments, &["-vvv"]].concat());
-        self.hear(output)
+        self.collect(output)
     }
 
     fn admin(&mut self, arguments: &[&str], letter: &str) -> Output {
@@ -55,22 +55,22 @@ impl Watched {
         let kept = files(machine.path()).into_iter().filter(|path| !is_allowed(path));
         let mut searched: Vec<(String, Vec<u8>)> =
             kept.filter_map(|path| Some((path.display().to_string(), fs::read(path).ok()?))).collect();
-        for said in &self.said {
-            searched.push((said.to_string(), [&said.stdout[..], b"\n", &said.stderr].concat()));
+        for output in &self.outputs {
+            searched.push((output.to_string(), [&output.stdout[..], b"\n", &output.stderr].concat()));
         }
-        let search = Search::for_all(secrets);
+        let search = Search::new(secrets);
         let found = searched.iter().flat_map(|(place, content)| {
-            search.through(content).into_iter().map(move |what| format!("{what}: in {place}"))
+            search.find_in(content).into_iter().map(move |what| format!("{what}: in {place}"))
         });
         found.collect()
     }
 }
 
-const FULL_STORY: &str = "secrets::no_secret_in_database_wal_state_or_logs_after_a_full_story";
+const FULL_WORKFLOW: &str = "secrets::no_secret_in_database_wal_state_or_logs_after_a_workflow";
 
 #[test]
-fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
-    if OtherProgram::run_logged_in(reads_the_delivery) {
+fn no_secret_in_database_wal_state_or_logs_after_a_workflow() {
+    if OtherProgram::run_logged_in(read_delivered_key) {
         return;
     }
     let mut machine = Machine::new();
@@ -88,53 +88,53 @@ fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
     }
     let mut authority = Authority::init(&machine);
     // The search looks for the parts of an RSA key.
-    Authority::takes_only(&machine, "encryption", "rsa-2048");
+    Authority::restrict_key_kind(&machine, "encryption", "rsa-2048");
     authority.serve(&machine);
-    let mut watched = Watched { deployment: Deployment { authority, machine }, said: Vec::new() };
+    let mut traced = TracedMachine { deployment: Deployment { authority, machine }, outputs: Vec::new() };
 
     // The whole workflow. The user's client dies between the reply and its installation, and
     // resumes later.
     let new = ["--level", "high", "--new-token", "--new-pin-source"];
     let enroll = |letter, keyset, pin| [&["enroll", "--letter", letter, "--keyset", keyset], &new[..], &[pin]].concat();
-    watched.tokenkeep(&enroll("admin.letter", "admin", "file:admin.pin")).ok();
+    traced.tokenkeep(&enroll("admin.letter", "admin", "file:admin.pin")).ok();
     let issue = ["issue", "user@example.org", "--name", "Example, User"];
-    let shown = watched.admin(&[&issue[..], &["--json"]].concat(), "user.letter").ok();
+    let shown = traced.admin(&[&issue[..], &["--json"]].concat(), "user.letter").ok();
     // This answer must contain the key.
     let key = shown.json()["temporary_key"].as_str().unwrap().to_owned();
-    watched.said.last_mut().unwrap().stdout.clear();
+    traced.outputs.last_mut().unwrap().stdout.clear();
 
-    let wire = Proxy::listening(&watched.deployment.authority.http_address());
+    let wire = Proxy::forwarding(&traced.deployment.authority.http_address());
     let (url, first) = (wire.url(), enroll("user.letter", "default", "file:pin1"));
     let first = [&first[..], &["--authority", &url, "-vvv"]].concat();
-    let killed = watched.deployment.machine.tokenkeep_dying_at("keyset.reply_here", &first);
-    assert!(watched.hear(killed).was_killed());
-    let private_key = private_key(&watched.deployment.machine, &wire);
-    let resumed = watched.deployment.tokenkeep(&first);
-    watched.hear(resumed).ok();
+    let killed = traced.deployment.machine.tokenkeep_dying_at("keyset.reply_here", &first);
+    assert!(traced.collect(killed).was_killed());
+    let private_key = private_key(&traced.deployment.machine, &wire);
+    let resumed = traced.deployment.tokenkeep(&first);
+    traced.collect(resumed).ok();
 
-    watched.deployment.machine.write("message.txt", "a message\n");
+    traced.deployment.machine.write("message.txt", "a message\n");
     let user = ["--keyset", "default", "--pin-source", "file:pin1"];
-    watched.tokenkeep(&[&["sign", "--in", "message.txt", "--out", "signed.p7m"], &user[..]].concat()).ok();
-    watched.tokenkeep(&["verify", "--in", "signed.p7m", "--out", "verified.txt"]).ok();
+    traced.tokenkeep(&[&["sign", "--in", "message.txt", "--out", "signed.p7m"], &user[..]].concat()).ok();
+    traced.tokenkeep(&["verify", "--in", "signed.p7m", "--out", "verified.txt"]).ok();
     let encrypt = ["encrypt", "--to", "user@example.org", "--in", "message.txt", "--out", "secret.p7m"];
-    watched.tokenkeep(&encrypt).ok();
-    watched.tokenkeep(&[&["decrypt", "--in", "secret.p7m", "--out", "read.txt"], &user[..]].concat()).ok();
+    traced.tokenkeep(&encrypt).ok();
+    traced.tokenkeep(&[&["decrypt", "--in", "secret.p7m", "--out", "read.txt"], &user[..]].concat()).ok();
 
-    watched.admin(&["issue", "user@example.org"], "again.letter").ok();
+    traced.admin(&["issue", "user@example.org"], "again.letter").ok();
     let again = ["enroll", "--letter", "again.letter", "--keyset", "default", "--level", "high"];
-    watched.tokenkeep(&[&again[..], &["--pin-source", "file:wrong.pin"]].concat()).fails_with(4);
-    watched.tokenkeep(&[&again[..], &["--pin-source", "file:pin1"]].concat()).ok();
+    traced.tokenkeep(&[&again[..], &["--pin-source", "file:wrong.pin"]].concat()).fails_with(4);
+    traced.tokenkeep(&[&again[..], &["--pin-source", "file:pin1"]].concat()).ok();
 
-    watched.admin(&["recover", "user@example.org"], "recovered.letter").ok();
-    watched.tokenkeep(&enroll("recovered.letter", "second", "file:pin2")).ok();
+    traced.admin(&["recover", "user@example.org"], "recovered.letter").ok();
+    traced.tokenkeep(&enroll("recovered.letter", "second", "file:pin2")).ok();
     let change = ["pin", "change", "--keyset", "second", "--pin-source", "file:pin2", "--new-pin-source", "file:pin3"];
-    watched.tokenkeep(&change).ok();
+    traced.tokenkeep(&change).ok();
     let second = ["decrypt", "--in", "secret.p7m", "--keyset", "second", "--pin-source", "file:pin3", "--out", "-"];
-    assert!(watched.tokenkeep(&second).ok().out().contains("a message"));
+    assert!(traced.tokenkeep(&second).ok().out().contains("a message"));
 
     // The secrets to search for, and the files that may contain them.
     let letters = ["admin.letter", "user.letter", "again.letter", "recovered.letter"];
-    let machine = &watched.deployment.machine;
+    let machine = &traced.deployment.machine;
     let mut secrets: Vec<_> = letters.iter().flat_map(|letter| Secret::temporary_key(machine, letter)).collect();
     assert!(secrets.iter().any(|secret| secret.is_in(key.as_bytes())), "the answer shows another key");
     secrets.extend(pins.map(|(file, pin)| Secret::text(format!("PIN in {file}"), pin)));
@@ -156,14 +156,14 @@ fn no_secret_in_database_wal_state_or_logs_after_a_full_story() {
         }
     }
     machine.write("home/leaked", Deployment::USER_PIN);
-    let found = watched.finds(&secrets, &allowed);
+    let found = traced.finds(&secrets, &allowed);
     assert!(!found.is_empty() && found.iter().all(|what| what.contains("PIN in pin1")), "{found:?}");
     fs::remove_file(machine.file("home/leaked")).unwrap();
 
-    let found = watched.finds(&secrets, &allowed);
+    let found = traced.finds(&secrets, &allowed);
     assert!(found.is_empty(), "{}", found.join("\n"));
-    assert!(watched.deployment.authority.stop().success());
-    let found = watched.finds(&secrets, &allowed);
+    assert!(traced.deployment.authority.stop().success());
+    let found = traced.finds(&secrets, &allowed);
     assert!(found.is_empty(), "after the end: {}", found.join("\n"));
 }
 
@@ -179,7 +179,7 @@ fn private_key(machine: &Machine, wire: &Proxy) -> Vec<Secret> {
     let delivery = pairs.find_map(|pair| pair.private_key).unwrap().to_delivery().unwrap();
     assert_eq!(delivery.oaep, OaepHash::Sha1, "SoftHSM knows no other");
     let input = json!({ "key": hex::encode(delivery.encrypted_key), "wrapped": hex::encode(delivery.wrapped) });
-    let answer = machine.order(FULL_STORY, "default", Deployment::USER_PIN, &input);
+    let answer = machine.run_child_task(FULL_WORKFLOW, "default", Deployment::USER_PIN, &input);
     let parts = answer.as_object().unwrap();
     assert_eq!(parts.len(), 6, "{parts:?}");
     let parts = parts.iter().flat_map(|(name, value)| {
@@ -193,9 +193,9 @@ fn private_key(machine: &Machine, wire: &Proxy) -> Vec<Secret> {
 }
 
 /// In the intruder's process: unwraps the delivery into a readable key, and reads it.
-fn reads_the_delivery(intruder: &OtherProgram) -> Value {
+fn read_delivered_key(intruder: &OtherProgram) -> Value {
     let bytes = |name: &str| hex::decode(intruder.input[name].as_str().unwrap()).unwrap();
-    let is_transport = |key: &ObjectHandle| intruder.is(*key, &Attribute::Unwrap(true));
+    let is_transport = |key: &ObjectHandle| intruder.has_attribute(*key, &Attribute::Unwrap(true));
     let transport = intruder.objects(ObjectClass::PRIVATE_KEY).into_iter().find(is_transport).unwrap();
     let oaep = PkcsOaepParams::new(MechanismType::SHA1, PkcsMgfType::MGF1_SHA1, PkcsOaepSource::empty());
     let mut aes = vec![Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
@@ -203,25 +203,11 @@ fn reads_the_delivery(intruder: &OtherProgram) -> Value {
     // As the transport key requires. No token prevents that this key opens the next one with any
     // attributes.
     aes.extend([Attribute::Unwrap(true), Attribute::Encrypt(false), Attribute::Decrypt(false), Attribute::Wrap(false)]);
-    let session = intruder.another_session();
+    let session = intruder.open_session();
     let aes = session.unwrap_key(&Mechanism::RsaPkcsOaep(oaep), transport, &bytes("key"), &aes).unwrap();
-    let readable = [
-        Attribute::Class(ObjectClass::PRIVATE_KEY),
-        Attribute::KeyType(KeyType::RSA),
-        Attribute::Token(false),
-        Attribute::Sensitive(false),
-        Attribute::Extractable(true),
-    ];
+    let readable = readable_key(ObjectClass::PRIVATE_KEY, KeyType::RSA);
     let key = session.unwrap_key(&Mechanism::AesKeyWrapPad, aes, &bytes("wrapped"), &readable).unwrap();
-    let parts = [
-        AttributeType::PrivateExponent,
-        AttributeType::Prime1,
-        AttributeType::Prime2,
-        AttributeType::Exponent1,
-        AttributeType::Exponent2,
-        AttributeType::Coefficient,
-    ];
-    let told = session.get_attributes(key, &parts).unwrap().into_iter().map(|part| match part {
+    let values = session.get_attributes(key, &RSA_SECRETS).unwrap().into_iter().map(|part| match part {
         Attribute::PrivateExponent(value) => ("private exponent", value),
         Attribute::Prime1(value) => ("first prime", value),
         Attribute::Prime2(value) => ("second prime", value),
@@ -230,33 +216,33 @@ fn reads_the_delivery(intruder: &OtherProgram) -> Value {
         Attribute::Coefficient(value) => ("coefficient", value),
         other => panic!("not asked for: {other:?}"),
     });
-    told.map(|(name, value)| (name.to_owned(), json!(hex::encode(value)))).collect::<serde_json::Map<_, _>>().into()
+    values.map(|(name, value)| (name.to_owned(), json!(hex::encode(value)))).collect::<serde_json::Map<_, _>>().into()
 }
 
 #[test]
 fn no_core_dumps() {
-    let somebody = TestUser::with_keyset();
+    let user = TestUser::with_keyset();
     // Waits for the content to sign.
     let line = "ulimit -c unlimited; exec tokenkeep sign --keyset default --pin-source file:pin --out signed.p7m";
-    let dumped = aborted(&somebody.machine, line, |id| {
+    let dumped = abort_and_check_core(&user.machine, line, |id| {
         let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap_or_default();
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
         core.split_whitespace().skip(4).take(2).eq(["0", "0"])
     });
     assert!(!dumped, "it dumped its core");
     // If this machine dumps cores at all, another program's is dumped under the same limit.
-    let dumps = aborted(&somebody.machine, "ulimit -c unlimited; exec cat", |id| {
+    let dumps = abort_and_check_core(&user.machine, "ulimit -c unlimited; exec cat", |id| {
         fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.trim() == "cat")
     });
     println!("cores are dumped here: {dumps}");
-    let cores: Vec<_> = files(somebody.machine.path()).into_iter().filter(|path| path.ends_with("core")).collect();
+    let cores: Vec<_> = files(user.machine.path()).into_iter().filter(|path| path.ends_with("core")).collect();
     assert!(dumps || cores.is_empty(), "{cores:?}");
 }
 
 /// Runs a shell line until `ready` accepts its process, and aborts the process; returns whether its
 /// core was dumped.
 #[track_caller]
-fn aborted(machine: &Machine, line: &str, ready: impl Fn(u32) -> bool) -> bool {
+fn abort_and_check_core(machine: &Machine, line: &str, ready: impl Fn(u32) -> bool) -> bool {
     let mut command = machine.command("sh");
     let mut child = command.args(["-c", line]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(20);
@@ -279,7 +265,7 @@ fn letters_and_pins_do_not_reach_argv() {
     let machine = Machine::new();
     // The demo starts each command as a separate process.
     let mut command = machine.tokenkeep_command(&["demo", "--keep", "demo"]);
-    let (output, seen) = sampled(&mut command);
+    let (output, seen) = run_and_sample(&mut command);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let all: Vec<u8> = seen.iter().flatten().copied().collect();
     for word in ["serve", "enroll", "issue", "recover", "file:pin1", "SOFTHSM2_CONF"] {
@@ -296,37 +282,40 @@ fn letters_and_pins_do_not_reach_argv() {
         }
     }
     assert!(secrets.len() >= 4 * 4 + 5, "letters or PINs are missing: {}", secrets.len());
-    let search = Search::for_all(&secrets);
+    let search = Search::new(&secrets);
     for process in &seen {
-        let found = search.through(process);
+        let found = search.find_in(process);
         let shown = String::from_utf8_lossy(process);
         assert!(found.is_empty(), "in a process's arguments or environment: {found:?} in {shown}");
     }
     // A control: the search finds such arguments.
     let mut telling = machine.command("sh");
     telling.args(["-c", "sleep 0.3", &machine.read_text("demo/pin1")]);
-    let (_, seen) = sampled(&mut telling);
-    assert!(seen.iter().any(|process| !search.through(process).is_empty()));
+    let (_, seen) = run_and_sample(&mut telling);
+    assert!(seen.iter().any(|process| !search.find_in(process).is_empty()));
 }
 
 /// Runs a command to its end, and samples the arguments and environments of all its processes.
-fn sampled(command: &mut Command) -> (std::process::Output, BTreeSet<Vec<u8>>) {
+fn run_and_sample(command: &mut Command) -> (std::process::Output, BTreeSet<Vec<u8>>) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut seen = BTreeSet::new();
     while child.try_wait().unwrap().is_none() {
-        see(child.id(), &mut seen);
+        record_arguments(child.id(), &mut seen);
         std::thread::sleep(Duration::from_millis(5));
     }
     (child.wait_with_output().unwrap(), seen)
 }
 
-fn see(id: u32, seen: &mut BTreeSet<Vec<u8>>) {
+fn record_arguments(id: u32, seen: &mut BTreeSet<Vec<u8>>) {
     for part in ["cmdline", "environ"] {
         seen.insert(fs::read(format!("/proc/{id}/{part}")).unwrap_or_default());
     }
     let Ok(threads) = fs::read_dir(format!("/proc/{id}/task")) else { return };
     for thread in threads.flatten() {
         let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-        children.split_whitespace().filter_map(|child| child.parse().ok()).for_each(|child| see(child, seen));
+        children
+            .split_whitespace()
+            .filter_map(|child| child.parse().ok())
+            .for_each(|child| record_arguments(child, seen));
     }
 }

@@ -1,26 +1,26 @@
 //! Several keysets of one person, as after a recovery: the newest is the default, a keyset whose
 //! PIN is forgotten can be hidden, and mail is also encrypted to the sender's newest key.
 
-use crate::support::prompting::{agent, asked, script, sign, signs};
+use crate::support::prompting::{questions, sign, sign_and_verify, start_agent, write_script};
 use crate::support::proxy::Proxy;
 use crate::support::shared_authority::{TestUser, wait_until_certificates_are_newer};
 
 /// A user with the keyset `default`, whose PIN is forgotten, and after a recovery `second` with the
 /// PIN in `other.pin`.
-fn recovered() -> TestUser {
+fn recovered_user() -> TestUser {
     let user = TestUser::enrolled();
-    user.encrypts("old mail\n", "old.p7m");
+    user.encrypt("old mail\n", "old.p7m");
     user.recover("recovery.letter");
     let line = ["enroll", "--letter", "recovery.letter", "--keyset", "second", "--level", "high", "--new-token"];
     wait_until_certificates_are_newer();
-    let recovered = user.tokenkeep(&[&line[..], &["--new-pin-source", "file:other.pin"]].concat()).ok();
-    recovered.says("It supersedes the keyset \"default\"").says("ecdsa-sha2-");
+    let recovered_user = user.tokenkeep(&[&line[..], &["--new-pin-source", "file:other.pin"]].concat()).ok();
+    recovered_user.says("It supersedes the keyset \"default\"").says("ecdsa-sha2-");
     user
 }
 
 #[test]
 fn after_recovery_the_newest_keyset_is_the_default() {
-    let mut user = recovered();
+    let mut user = recovered_user();
     user.machine.write("message.txt", "a message\n");
     let with = |user: &TestUser, line: &str, pin: &str| {
         let line: Vec<_> = line.split(' ').collect();
@@ -51,7 +51,7 @@ fn after_recovery_the_newest_keyset_is_the_default() {
     let encrypt = |more: &[&str]| user.tokenkeep(&[&["encrypt", "message.txt", "--out", "to.p7m"], more].concat()).ok();
     encrypt(&["--to", &email]).does_not_say("Not encrypted to yourself");
     encrypt(&["--to", &email, "--keyset", "second"]).does_not_say("Not encrypted to yourself");
-    assert_eq!(user.reads("second", "other.pin", "to.p7m"), "a message\n");
+    assert_eq!(user.decrypt("second", "other.pin", "to.p7m"), "a message\n");
     user.machine
         .shell(
             "openssl req -x509 -newkey rsa:2048 -nodes -keyout s.key -out s.pem -subj /CN=Stranger -addext \
@@ -64,7 +64,7 @@ fn after_recovery_the_newest_keyset_is_the_default() {
 
 #[test]
 fn a_forgotten_keyset_is_hidden_until_it_is_named() {
-    let user = recovered();
+    let user = recovered_user();
     let forgotten = user.tokenkeep(&["keyset", "forget", "default", "--json"]).ok().json();
     assert_eq!(forgotten["hidden"], true, "{forgotten}");
     user.tokenkeep(&["keysets"]).ok().says("second").does_not_say("default");
@@ -73,9 +73,9 @@ fn a_forgotten_keyset_is_hidden_until_it_is_named() {
     let decrypt = ["decrypt", "old.p7m", "--pin-source", "file:other.pin"];
     assert_eq!(user.tokenkeep(&decrypt).ok().out(), "old mail\n");
     // If named, the keyset works as before.
-    assert_eq!(user.reads("default", "pin", "old.p7m"), "old mail\n");
+    assert_eq!(user.decrypt("default", "pin", "old.p7m"), "old mail\n");
 
-    // A person who uses the name again is told why no list shows it.
+    // An error explains to a person who uses the name again why no list shows it.
     user.issue("again.letter");
     user.enroll_new("again.letter", "default").fails_with(5).says("taken").says("hidden on this machine");
 
@@ -100,32 +100,32 @@ fn an_address_is_the_same_in_upper_and_lower_case() {
     user.machine.write("message.txt", "a message\n");
     let encrypt = ["encrypt", "--to", &user.email.to_uppercase(), "--not-to-self", "--out", "mail.p7m", "message.txt"];
     user.tokenkeep(&encrypt).ok().says("Encrypted to Example, Somebody");
-    assert_eq!(user.reads("default", "pin", "mail.p7m"), "a message\n");
+    assert_eq!(user.decrypt("default", "pin", "mail.p7m"), "a message\n");
 }
 
 #[test]
-fn a_clock_that_is_off_is_suspected_before_certificates_are() {
+fn a_wrong_clock_is_suspected_before_certificates() {
     let user = TestUser::enrolled();
     user.machine.write("message.txt", "a message\n");
     let encrypt = |wire: &Proxy| {
         let line = ["encrypt", "--to", "nobody@example.org", "--out", "mail.p7m", "message.txt", "--authority"];
         user.tokenkeep(&[&line[..], &[&wire.url()]].concat()).fails_with(5).says("no usable certificate")
     };
-    let wire = Proxy::dating(user.authority.http_address(), "Tue, 01 Jan 2041 12:00:00 GMT");
+    let wire = Proxy::with_date(user.authority.http_address(), "Tue, 01 Jan 2041 12:00:00 GMT");
     encrypt(&wire).says("error: this machine's clock is probably wrong").says("2041-01-01T12:00:");
-    encrypt(&user.wire()).does_not_say("clock");
+    encrypt(&user.start_proxy()).does_not_say("clock");
 }
 
 #[test]
-fn the_agent_neither_offers_nor_uses_what_is_forgotten() {
-    let mut user = recovered();
-    let program = script(
+fn the_agent_neither_offers_nor_uses_hidden_keysets() {
+    let mut user = recovered_user();
+    let program = write_script(
         &user.machine,
         "askpass",
         "echo \"$1\" >> $HERE/asked; \
          case \"$1\" in *'Keyset: second'*) cat $HERE/other.pin ;; *) cat $HERE/pin ;; esac",
     );
-    let agent = agent(&mut user, &format!("askpass:{program}"), &[]);
+    let agent = start_agent(&mut user, &format!("askpass:{program}"), &[]);
     let machine = &user.machine;
     let keys = |names: &[&str]| {
         let listed = machine.run("ssh-add", &["-L"], b"").out();
@@ -142,12 +142,12 @@ fn the_agent_neither_offers_nor_uses_what_is_forgotten() {
 
     let listed = keys(&["default", "second"]);
     machine.write("key.pub", listed.lines().find(|line| line.contains(" default ")).unwrap());
-    signs(machine, "git");
-    let questions = asked(machine);
+    sign_and_verify(machine, "git");
+    let before = questions(machine);
     user.tokenkeep(&["keyset", "forget", "default"]).ok();
     keys(&["second"]);
     sign(machine, "file").fails_with(255);
-    assert_eq!(asked(machine), questions, "somebody was asked for a PIN nobody has");
+    assert_eq!(questions(machine), before, "a prompt asked for the PIN of a hidden keyset");
     for path in ["keysets", "public-keys"] {
         let there = api(&[], path);
         assert!(there.contains("\"second\"") && !there.contains("\"default\""), "{there}");
@@ -155,14 +155,14 @@ fn the_agent_neither_offers_nor_uses_what_is_forgotten() {
     assert!(sign_by_api("").contains("\"keyset\":\"second\""));
     // If named, the keyset works as before.
     assert!(sign_by_api(",\"keyset\":\"default\"").contains("\"keyset\":\"default\""));
-    assert_eq!(user.reads("default", "pin", "old.p7m"), "old mail\n");
+    assert_eq!(user.decrypt("default", "pin", "old.p7m"), "old mail\n");
 
     user.tokenkeep(&["keyset", "forget", "second"]).ok();
     keys(&[]);
     assert!(sign_by_api("").contains("hidden"), "{}", sign_by_api(""));
     user.tokenkeep(&["keyset", "forget", "default", "--undo"]).ok();
     keys(&["default"]);
-    signs(machine, "git");
+    sign_and_verify(machine, "git");
 
     // The same holds if it was hidden before the agent started.
     drop(agent);

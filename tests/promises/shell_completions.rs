@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::agent::Agent;
 use crate::support::faulty_module::FaultyModule;
-use crate::support::machine::Machine;
+use crate::support::machine::{Machine, run};
 use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
@@ -22,8 +22,17 @@ const PRESS_TAB: &str = r#"
     printf '%s\n' "${COMPREPLY[@]}"
 "#;
 
-/// The candidates that bash inserts for the last word of this line, without options.
+/// The candidates that bash inserts for the last word of this line, without options. Fails the test
+/// if the program writes anything to stderr.
+#[track_caller]
 fn offered(machine: &Machine, line: &str) -> Vec<String> {
+    assert_silent(machine, line);
+    press_tab(machine, line)
+}
+
+/// The candidates that bash inserts for the last word of this line, without options.
+#[track_caller]
+fn press_tab(machine: &Machine, line: &str) -> Vec<String> {
     let script = machine.tokenkeep(&["completions", "bash"]).ok();
     machine.write("completions.bash", &script.stdout);
     let pieces = line.replace(':', " : ").replace('=', " = ");
@@ -36,13 +45,23 @@ fn offered(machine: &Machine, line: &str) -> Vec<String> {
     output.out().lines().filter(|line| !line.is_empty() && !line.starts_with("--")).map(str::to_owned).collect()
 }
 
+/// Runs the program as the script does, which discards its stderr: nothing may appear there.
+#[track_caller]
+fn assert_silent(machine: &Machine, line: &str) {
+    let words: Vec<_> = line.split(' ').collect();
+    let mut command = machine.tokenkeep_command(&[&["--"], &words[..]].concat());
+    command.env("TOKENKEEP_COMPLETE", "bash").env("_CLAP_IFS", "\n");
+    command.env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
+    assert_eq!(run(command, b"").ok().err(), "", "{line}");
+}
+
 #[test]
-fn a_shell_offers_what_is_on_this_machine() {
+fn a_shell_offers_the_keysets_and_tokens_of_this_machine() {
     let user = TestUser::with_keyset();
     let machine = &user.machine;
     let token = machine.make_token("Grüne Karte", TestUser::PIN);
     machine.write("message.txt", "a message\n");
-    let email = &user.shown("default")["certificates"][0]["emails"][0];
+    let email = &user.keyset_info("default")["certificates"][0]["emails"][0];
     let email = email.as_str().unwrap();
     let own = machine.listed_token("default").serial;
 
@@ -84,7 +103,7 @@ fn a_shell_offers_what_is_on_this_machine() {
 
 /// A token's label may be anything, and a card may be anybody's.
 #[test]
-fn a_label_is_never_carried_out() {
+fn a_label_is_never_executed() {
     let machine = Machine::new();
     let labels = ["a$(touch made1)", "b`touch made2`", "c';touch made3;'", "d\";touch made4;\"", "e;touch made5"];
     for label in labels {
@@ -103,7 +122,7 @@ fn a_label_is_never_carried_out() {
     terminal.type_line("exit");
     terminal.finish();
     let made = |name: &str| machine.file(name).exists();
-    assert!(!(1..=5).any(|number| made(&format!("made{number}"))), "a label was carried out");
+    assert!(!(1..=5).any(|number| made(&format!("made{number}"))), "a label was executed");
 }
 
 #[test]
@@ -115,12 +134,12 @@ fn the_variable_changes_no_ordinary_command() {
         machine.tokenkeep(&["completions", "bash"]).ok().says("printf -v piece %q");
     }
     machine.set_environment("TOKENKEEP_COMPLETE", "bash");
-    let asked = machine.tokenkeep(&["--", "tokenkeep", "sign", "--keyset", ""]);
-    assert_eq!(asked.err(), "");
+    let output = machine.tokenkeep(&["--", "tokenkeep", "sign", "--keyset", ""]);
+    assert_eq!(output.err(), "");
 }
 
 #[test]
-fn completing_starts_no_agent_and_asks_one_that_runs() {
+fn completion_starts_no_agent_and_asks_a_running_one() {
     let user = TestUser::with_keyset();
     let machine = &user.machine;
     let directory = machine.file("runtime/tokenkeep/agent");
@@ -143,15 +162,16 @@ fn completing_starts_no_agent_and_asks_one_that_runs() {
 }
 
 #[test]
-fn a_module_that_hangs_or_is_missing_holds_up_no_shell() {
+fn a_hung_or_missing_module_does_not_delay_a_shell() {
     let mut user = TestUser::with_keyset();
-    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    let faulty = FaultyModule::wrap_module_of(&mut user.machine);
     assert_eq!(offered(&user.machine, "tokenkeep sign --keyset "), ["default"]);
     assert!(faulty.calls().is_empty(), "it used a PIN: {:?}", faulty.calls());
     faulty.set_faults("delay C_GetSlotList 20000ms\n");
     let started = Instant::now();
-    assert!(offered(&user.machine, "tokenkeep encrypt --to ").is_empty());
+    assert!(press_tab(&user.machine, "tokenkeep encrypt --to ").is_empty());
     assert!(started.elapsed() < Duration::from_secs(6), "it took {:?}", started.elapsed());
+    assert_silent(&user.machine, "tokenkeep encrypt --to ");
     let machine = Machine::new();
     machine.write("config/tokenkeep/agent.toml", "modules = [\"/nowhere/module.so\"]\n");
     assert!(offered(&machine, "tokenkeep sign --keyset ").is_empty());
@@ -160,7 +180,7 @@ fn a_module_that_hangs_or_is_missing_holds_up_no_shell() {
 }
 
 #[test]
-fn the_scripts_are_ones_that_their_shells_read() {
+fn shells_accept_their_scripts() {
     let machine = Machine::new();
     for (shell, options) in [("bash", &["-n"][..]), ("zsh", &["-n"]), ("fish", &["--no-execute"])] {
         let script = machine.tokenkeep(&["completions", shell]).ok().says("TOKENKEEP_COMPLETE").stdout;

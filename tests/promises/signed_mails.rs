@@ -6,7 +6,7 @@ use crate::support::output::Output;
 use crate::support::shared_authority::TestUser;
 
 /// A user with a signed message in three formats: `mail` (multipart/signed), `opaque`, `pem`.
-fn writer() -> TestUser {
+fn user_with_signed_mails() -> TestUser {
     let user = TestUser::with_keyset();
     user.machine.write("text", "Dear Bob,\nthe contract is signed.\n");
     for (file, form) in [("mail", "smime --detached"), ("opaque", "smime"), ("pem", "pem")] {
@@ -14,7 +14,7 @@ fn writer() -> TestUser {
         user.machine.shell(&line).ok();
     }
     // The authority limits searches per minute.
-    let shown = user.shown("default");
+    let shown = user.keyset_info("default");
     let of_encryption = |one: &&serde_json::Value| one["use"] == "encryption";
     let id = &shown["certificates"].as_array().unwrap().iter().find(of_encryption).unwrap()["id"];
     let read = ["--read-object", "--type", "cert", "--id", id.as_str().unwrap(), "-o", "own.der"];
@@ -23,15 +23,15 @@ fn writer() -> TestUser {
 }
 
 /// Copies a file of the user's machine with these lines before it; returns the new file.
-fn with_lines(user: &TestUser, before: &str, file: &str) -> &'static str {
+fn prepend_lines(user: &TestUser, before: &str, file: &str) -> &'static str {
     let text = [before.as_bytes(), &user.machine.read(file)].concat();
     user.machine.write("tried", text);
     "tried"
 }
 
 #[test]
-fn a_mail_is_taken_from_its_signer_alone() {
-    let user = writer();
+fn a_mail_is_accepted_from_its_signer_only() {
+    let user = user_with_signed_mails();
     let email = user.email.clone();
     let verify = |file: &str, more: &[&str]| user.tokenkeep(&[&["verify", file][..], more].concat());
     // The signature is valid, for OpenSSL too: only the sender is in question.
@@ -44,8 +44,8 @@ fn a_mail_is_taken_from_its_signer_alone() {
             format!("From: \"Some, Body\" (mallory@example.net) <{}>\n", email.to_uppercase()),
             format!("From mallory@example.net Mon Nov 30 14:28:44 2026\nSubject : J\u{fc}rgen\nFrom : {email}\n"),
         ] {
-            let said = verify(with_lines(&user, &from, form), &[]).ok();
-            said.says("(not signed)").says("the contract is signed");
+            let output = verify(prepend_lines(&user, &from, form), &[]).ok();
+            output.says("(not signed)").says("the contract is signed");
         }
         for from in [
             "From: mallory@example.net\n".to_owned(),
@@ -55,13 +55,13 @@ fn a_mail_is_taken_from_its_signer_alone() {
             format!("From: friends: {email};\n"),
             format!("Sender: {email}\n"),
         ] {
-            let file = with_lines(&user, &from, form);
+            let file = prepend_lines(&user, &from, form);
             verify(file, &["--out", "refused"]).fails_with(8).says("not verified").says("--any-sender");
             assert!(!user.machine.file("refused").exists(), "{from}");
             verify(file, &["--any-sender"]).ok().says("the contract is signed");
         }
         let list = format!("From: list@example.net\nReply-To: {email}\nList-Id: <list.example.net>\n");
-        verify(with_lines(&user, &list, form), &[]).fails_with(8).says("rewritten by a mailing list");
+        verify(prepend_lines(&user, &list, form), &[]).fails_with(8).says("rewritten by a mailing list");
         // Nor does the From of a message count that a list includes whole in its mail.
         let wrapped = |outer: &str, inner: &str| {
             let head = format!("{outer}List-Id: <l.example.net>\nContent-Type: multipart/mixed; boundary=l\n\n--l\n");
@@ -75,7 +75,8 @@ fn a_mail_is_taken_from_its_signer_alone() {
         }
         wrapped(&own, &own).ok().says("the contract is signed").says("the header of the message within");
     }
-    let answer = verify(with_lines(&user, "From: mallory@example.net\n", "mail"), &["--any-sender", "--json"]).json();
+    let answer =
+        verify(prepend_lines(&user, "From: mallory@example.net\n", "mail"), &["--any-sender", "--json"]).json();
     assert_eq!(answer["sender"]["address"], "mallory@example.net");
     assert_eq!(answer["sender"]["signed"], false);
     assert!(answer["sender"]["problem"].as_str().unwrap().contains("no signer's certificate"), "{answer:#}");
@@ -84,16 +85,16 @@ fn a_mail_is_taken_from_its_signer_alone() {
 
 #[test]
 fn a_quoted_message_is_not_taken_for_the_mail() {
-    let user = writer();
+    let user = user_with_signed_mails();
     let tokenkeep = |arguments: &[&str]| user.tokenkeep(arguments);
     let unsigned = "From: mallory@example.net\nContent-Type: text/plain\n\nPlease pay.\n\n";
     for before in [unsigned, "Please pay.\n", "From: mallory@example.net\n\nPlease pay.\n"] {
-        let file = with_lines(&user, before, "pem");
+        let file = prepend_lines(&user, before, "pem");
         tokenkeep(&["verify", file]).fails_with(8).says("there is text before it");
         tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).fails_with(8).says("there is text before it");
         tokenkeep(&["git-sign", "--verify", file, "text"]).fails_with(8).says("there is text before it");
     }
-    tokenkeep(&["verify", with_lines(&user, "\u{feff}\n", "pem")]).ok().says("the contract is signed");
+    tokenkeep(&["verify", prepend_lines(&user, "\u{feff}\n", "pem")]).ok().says("the contract is signed");
     // Of two PEM blocks the first is read, and the second is reported.
     let two = [user.machine.read("pem"), b"-----BEGIN CMS-----\nAAAA\n-----END CMS-----\n".to_vec()].concat();
     user.machine.write("two", two);
@@ -107,30 +108,30 @@ fn a_quoted_message_is_not_taken_for_the_mail() {
     let footer = b"\n--list\nContent-Type: text/plain\n\nPay here.\n--list--\n";
     let mixed = [list.as_bytes(), &user.machine.read("mail"), footer].concat();
     user.machine.write("mixed", mixed);
-    let said = tokenkeep(&["verify", "mixed"]).ok().says("the contract is signed").says("a text/plain part");
-    said.does_not_say("Pay here");
+    let output = tokenkeep(&["verify", "mixed"]).ok().says("the contract is signed").says("a text/plain part");
+    output.does_not_say("Pay here");
 }
 
 /// Encrypts the file to the user as it is, in a mail that begins with these lines.
-fn encrypted(user: &TestUser, inside: &str, from: &str) -> &'static str {
+fn encrypt_file(user: &TestUser, inside: &str, from: &str) -> &'static str {
     let line = format!(
         "tokenkeep encrypt --certificate own.der --not-to-self {inside} --out encrypted.der && \
          openssl cms -cmsout -inform DER -outform SMIME -in encrypted.der -out encrypted"
     );
     user.machine.shell(&line).ok();
-    with_lines(user, from, "encrypted")
+    prepend_lines(user, from, "encrypted")
 }
 
 #[test]
 fn decrypt_reports_the_inner_signer() {
-    let user = writer();
+    let user = user_with_signed_mails();
     let email = user.email.clone();
-    let made = |inside: &str, from: &str| encrypted(&user, inside, from);
+    let made = |inside: &str, from: &str| encrypt_file(&user, inside, from);
     let decrypt = |file: &str, more: &[&str]| {
         user.tokenkeep(&[&["decrypt", file, "--pin-source", "file:pin"][..], more].concat())
     };
-    let said = decrypt(made("mail", &format!("From: {email}\n")), &[]).ok().says("Inside the encryption: Signed by");
-    said.says(&email).says("the contract is signed").does_not_say("Not integrity-protected");
+    let output = decrypt(made("mail", &format!("From: {email}\n")), &[]).ok().says("Inside the encryption: Signed by");
+    output.says(&email).says("the contract is signed").does_not_say("Not integrity-protected");
     let mallory = made("mail", "From: mallory@example.net\n");
     decrypt(mallory, &[]).fails_with(8).says("from mallory@example.net").says("the contract is signed");
     decrypt(mallory, &["--any-sender"]).ok().says("the contract is signed");
@@ -142,12 +143,12 @@ fn decrypt_reports_the_inner_signer() {
 
 #[test]
 fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
-    let user = writer();
+    let user = user_with_signed_mails();
     let email = user.email.clone();
     let from = format!("From: {email}\n");
     let decrypt = |inside: &[u8], from: &str| {
         user.machine.write("inside", inside);
-        let file = encrypted(&user, "inside", from);
+        let file = encrypt_file(&user, "inside", from);
         user.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"])
     };
     let (mail, pem) = (user.machine.read_text("mail"), user.machine.read_text("pem"));
@@ -163,8 +164,8 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         format!("Content-Type: application/octet-stream; name=x\n{base64}\n\n{encoded}"),
         format!("Please pay.\n{pem}"),
     ] {
-        let said = decrypt(quoting.as_bytes(), &from).ok().says("Not integrity-protected");
-        said.does_not_say("Signed by").does_not_say("Inside the encryption");
+        let output = decrypt(quoting.as_bytes(), &from).ok().says("Not integrity-protected");
+        output.does_not_say("Signed by").does_not_say("Inside the encryption");
     }
     // Unsigned parts are reported, wherever they are around the signed part.
     let boundary = format!("--{}", mail.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap());
@@ -184,8 +185,8 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         (list("", "").replace("--L\n", "--L\nSubject: Pay\n"), "the header field Subject of the part"),
         (pem.replacen("-----\n", "-----\nComment: Please pay.\n\n", 1), "header lines in the PEM block"),
     ] {
-        let said = decrypt(inside.as_bytes(), &from).ok().says("Inside the encryption: Signed by");
-        said.says("Not integrity-protected").says(what);
+        let output = decrypt(inside.as_bytes(), &from).ok().says("Inside the encryption: Signed by");
+        output.says("Not integrity-protected").says(what);
         user.machine.write("signed", &inside);
         let verified = user.tokenkeep(&["verify", "signed"]).ok();
         if !what.contains("of the message") {
@@ -206,18 +207,18 @@ fn decrypt_believes_the_outermost_structure_and_marks_the_rest() {
         let options = "--certificate own.der --not-to-self --format smime";
         let line = format!("tokenkeep encrypt {options} {file} --out encrypted");
         user.machine.shell(&line).ok();
-        let file = with_lines(&user, &from, "encrypted");
-        let said = user.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).ok();
-        said.says("Inside the encryption: Signed by");
+        let file = prepend_lines(&user, &from, "encrypted");
+        let output = user.tokenkeep(&["decrypt", file, "--pin-source", "file:pin"]).ok();
+        output.says("Inside the encryption: Signed by");
     }
 }
 
 #[test]
-fn decrypt_ends_with_8_unless_the_signature_inside_is_right() {
-    let user = writer();
+fn decrypt_exits_with_8_unless_the_inner_signature_is_right() {
+    let user = user_with_signed_mails();
     let decrypt = |inside: &[u8], from: &str| {
         user.machine.write("inside", inside);
-        let file = encrypted(&user, "inside", from);
+        let file = encrypt_file(&user, "inside", from);
         user.tokenkeep(&["decrypt", file, "--pin-source", "file:pin", "--json"])
     };
     let verdict = |output: &Output| {
@@ -272,6 +273,6 @@ fn verify_reports_that_a_statement_is_not_mail() {
     let statement = user.machine.file("statement").display().to_string();
     let issue = ["issue", "someone.else@example.org", "--name", "Else, Someone", "--statement-out", &statement];
     user.authority.admin(&issue).ok();
-    let said = user.tokenkeep(&["verify", "statement", "--out", "x"]);
-    said.says("This is not mail: it is an administrator's command");
+    let output = user.tokenkeep(&["verify", "statement", "--out", "x"]);
+    output.says("This is not mail: it is an administrator's command");
 }

@@ -1,5 +1,5 @@
-//! A SoftHSM that cannot start returns `CKR_GENERAL_ERROR`. The user is told what is wrong with its
-//! configuration and which command fixes it, also with only the program installed.
+//! A SoftHSM that cannot start returns `CKR_GENERAL_ERROR`. The error names the fault of its
+//! configuration and the command that fixes it, also with only the program installed.
 
 use std::fs;
 
@@ -11,22 +11,22 @@ fn each_softhsm_configuration_problem_names_its_command() {
     let mut machine = Machine::new();
     let tokens = machine.file("absent-tokens").display().to_string();
     let conf = machine.write("other.conf", format!("directories.tokendir = {tokens}\n")).display().to_string();
-    let told = |machine: &Machine, what: &str| {
+    let assert_cause = |machine: &Machine, what: &str| {
         let output = machine.tokenkeep(&["tokens"]).fails_with(3).says(what);
         output.does_not_say("GENERAL_ERROR").does_not_say("softhsm-setup").err()
     };
     machine.set_environment("SOFTHSM2_CONF", &conf);
     let remedy = format!("`mkdir -p -m 700 {tokens}`");
-    assert!(told(&machine, "absent-tokens").contains(&remedy));
+    assert!(assert_cause(&machine, "absent-tokens").contains(&remedy));
     machine.shell(remedy.trim_matches('`')).ok();
     machine.tokenkeep(&["tokens"]).ok().says("No token");
 
     machine.set_environment("SOFTHSM2_CONF", "/no/such/softhsm2.conf");
-    told(&machine, "/no/such/softhsm2.conf (SOFTHSM2_CONF) cannot be read");
+    assert_cause(&machine, "/no/such/softhsm2.conf (SOFTHSM2_CONF) cannot be read");
     machine.set_environment("SOFTHSM2_CONF", "");
-    let said = told(&machine, "SOFTHSM2_CONF is empty");
+    let output = assert_cause(&machine, "SOFTHSM2_CONF is empty");
     // The suggested command helps.
-    let command = said.split('`').nth(1).unwrap_or_else(|| panic!("no command: {said}"));
+    let command = output.split('`').nth(1).unwrap_or_else(|| panic!("no command: {output}"));
     machine.shell(command).ok();
     machine.unset_environment("SOFTHSM2_CONF");
     machine.tokenkeep(&["tokens"]).ok().says("No token");
@@ -36,13 +36,13 @@ fn each_softhsm_configuration_problem_names_its_command() {
     let own = machine.file("home/.config/softhsm2/softhsm2.conf");
     fs::write(&own, format!("directories.tokendir = {tokens}\n")).unwrap();
     machine.set_environment("SOFTHSM2_CONF", "/no/such/softhsm2.conf");
-    assert!(told(&machine, "cannot be read").contains("`unset SOFTHSM2_CONF` lets SoftHSM use"));
+    assert!(assert_cause(&machine, "cannot be read").contains("`unset SOFTHSM2_CONF` lets SoftHSM use"));
     assert_ne!(machine.shell(command).code(), 0);
     assert_eq!(fs::read_to_string(&own).unwrap(), format!("directories.tokendir = {tokens}\n"));
 }
 
 #[test]
-fn a_token_that_softhsm_passes_over_in_silence_is_named() {
+fn a_token_that_softhsm_silently_ignores_is_named() {
     let mut machine = Machine::new();
     let new = ["--init-token", "--free", "--label", "one", "--so-pin", "12345678", "--pin", "12345678"];
     machine.run("softhsm2-util", &new, b"").ok();
@@ -65,7 +65,7 @@ fn a_token_that_softhsm_passes_over_in_silence_is_named() {
 
 /// In a separate mount namespace, so that no privilege is needed.
 #[test]
-fn doctor_says_that_there_is_no_room() {
+fn doctor_reports_a_full_file_system() {
     let machine = Machine::new();
     let script =
         "mount -t tmpfs -o size=600k tmpfs tokens && { head -c 600k /dev/zero > tokens/fill; tokenkeep doctor; }";

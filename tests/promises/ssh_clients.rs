@@ -6,7 +6,7 @@ use std::fs;
 use crate::support::agent::{Agent, BackgroundAgent, wait_for};
 use crate::support::machine::Machine;
 use crate::support::output::Output;
-use crate::support::ssh::{PIN, Sshd, enrolled, questions, sign_file, ssh_add, start_agent};
+use crate::support::ssh::{PIN, Sshd, enroll_machine, questions, sign_file, ssh_add, start_agent};
 
 /// Adds the keys of these keysets to `authorized_keys`.
 fn authorize(machine: &Machine, keysets: &[&str]) {
@@ -17,7 +17,7 @@ fn authorize(machine: &Machine, keysets: &[&str]) {
 #[test]
 fn ssh_logs_in_with_every_kind_of_key() {
     let mut machine =
-        enrolled(&[("curve", "low", "p256"), ("larger", "medium", "p384"), ("classic", "high", "rsa-2048")]);
+        enroll_machine(&[("curve", "low", "p256"), ("larger", "medium", "p384"), ("classic", "high", "rsa-2048")]);
     let _agent = start_agent(&mut machine);
     let sshd = Sshd::start(&machine, &["ed25519"]);
     authorize(&machine, &["curve", "larger", "classic"]);
@@ -50,7 +50,7 @@ fn ssh_logs_in_with_every_kind_of_key() {
 
 #[test]
 fn a_certificate_of_a_key_is_passed_through() {
-    let mut machine = enrolled(&[("curve", "low", "p256"), ("classic", "low", "rsa-2048")]);
+    let mut machine = enroll_machine(&[("curve", "low", "p256"), ("classic", "low", "rsa-2048")]);
     let _agent = start_agent(&mut machine);
     let sshd = Sshd::start(&machine, &["ecdsa", "-b", "256"]);
     machine.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "ca"], b"").ok();
@@ -68,7 +68,7 @@ fn a_certificate_of_a_key_is_passed_through() {
 
 #[test]
 fn a_forwarded_connection_may_only_use_keys() {
-    let mut machine = enrolled(&[("curve", "low", "p256"), ("larger", "medium", "p384")]);
+    let mut machine = enroll_machine(&[("curve", "low", "p256"), ("larger", "medium", "p384")]);
     let _agent = start_agent(&mut machine);
     let sshd = Sshd::start(&machine, &["rsa", "-b", "2048"]);
     authorize(&machine, &["curve", "larger"]);
@@ -102,14 +102,15 @@ fn a_forwarded_connection_may_only_use_keys() {
     assert_ne!(there(&format!("{asking} ssh-add -s curve")).code(), 0);
     machine.run("ssh-add", &["-l"], b"").ok().says("curve curve@example.org");
     sshd.log_in(&machine, "curve", &[], "true").ok();
-    assert!(questions(&machine).is_empty(), "the log-in stands as before");
+    assert!(questions(&machine).is_empty(), "the session is still active");
 }
 
 #[test]
 fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
-    let mut machine = enrolled(&[("curve", "low", "p256"), ("asking", "medium", "p256"), ("strict", "high", "p256")]);
+    let mut machine =
+        enroll_machine(&[("curve", "low", "p256"), ("asking", "medium", "p256"), ("strict", "high", "p256")]);
     let agent = start_agent(&mut machine);
-    let asked_by_signing = || {
+    let questions_by_signing = || {
         sign_file(&machine, "curve").ok();
         questions(&machine).len()
     };
@@ -119,10 +120,10 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
 
     // The first use prompts and the second does not, until the user logs off: from all tokens, from
     // one, from the card.
-    assert_eq!((asked_by_signing(), asked_by_signing()), (1, 0));
+    assert_eq!((questions_by_signing(), questions_by_signing()), (1, 0));
     for log_off in [&["-D"][..], &["-d", "curve.pub"], &["-e", "curve"]] {
         ssh_add(&machine, "", log_off).ok();
-        assert_eq!((asked_by_signing(), asked_by_signing()), (1, 0), "{log_off:?}");
+        assert_eq!((questions_by_signing(), questions_by_signing()), (1, 0), "{log_off:?}");
     }
 
     // After the PIN at ssh-add's own prompt, the agent no longer prompts.
@@ -132,7 +133,7 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
     for provider in ["curve", &uri] {
         ssh_add(&machine, "", &["-D"]).ok();
         ssh_add(&machine, PIN, &["-s", provider]).ok();
-        assert_eq!(asked_by_signing(), 0, "{provider}");
+        assert_eq!(questions_by_signing(), 0, "{provider}");
     }
     // A wrong PIN starts no session; nor does a PIN for a keyset at level high, or for two tokens
     // at once.
@@ -143,7 +144,7 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
         let refused = ssh_add(&machine, pin, &["-s", provider]);
         assert_ne!(refused.code(), 0, "{provider}");
     }
-    assert_eq!(asked_by_signing(), 1);
+    assert_eq!(questions_by_signing(), 1);
 
     // A session of two seconds, however much it is used; confirmation only where every use is
     // confirmed anyway.
@@ -151,8 +152,8 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
     assert_ne!(ssh_add(&machine, PIN, &["-c", "-s", "curve"]).code(), 0);
     ssh_add(&machine, PIN, &["-c", "-s", "asking"]).ok();
     ssh_add(&machine, PIN, &["-t", "2", "-s", "curve"]).ok();
-    assert_eq!(asked_by_signing(), 0);
-    wait_for("the log-in ends", || (asked_by_signing() == 1).then_some(()));
+    assert_eq!(questions_by_signing(), 0);
+    wait_for("the session ends", || (questions_by_signing() == 1).then_some(()));
     // The agent does not support destination constraints, so it refuses them.
     machine.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "software"], b"").ok();
     machine.write("known", format!("host.example.org {}", machine.read_text("software.pub")));
@@ -166,7 +167,7 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
     assert_ne!(ssh_add(&machine, PIN, &["-s", "curve"]).code(), 0);
     assert_ne!(ssh_add(&machine, "another", &["-X"]).code(), 0);
     ssh_add(&machine, "a pass phrase", &["-X"]).ok();
-    assert_eq!(asked_by_signing(), 1, "locking logs off");
+    assert_eq!(questions_by_signing(), 1, "locking logs off");
 
     // A private key from a file is refused.
     ssh_add(&machine, "", &["software"]).fails_with(1).says("refused");
@@ -175,7 +176,7 @@ fn ssh_add_lists_logs_in_and_off_locks_and_unlocks() {
 
 #[test]
 fn refusals_are_logged_by_default() {
-    let mut machine = enrolled(&[("curve", "low", "p256"), ("strict", "high", "p256")]);
+    let mut machine = enroll_machine(&[("curve", "low", "p256"), ("strict", "high", "p256")]);
     // Without -v, as a shell starts it.
     Agent::configure_with_pin_in(&machine, "pin", "");
     let socket = machine.file("runtime/tokenkeep/agent/ssh.sock");
@@ -192,8 +193,11 @@ fn refusals_are_logged_by_default() {
     let is_told = |output: Output, what: &str, before: String| {
         assert_ne!(output.code(), 0, "{what}: {output}");
         let log = log();
-        let told: Vec<_> = log.strip_prefix(&before).unwrap().lines().collect();
-        assert!(told.len() == 1 && told[0].contains("refused an SSH client") && told[0].contains(what), "{told:#?}");
+        let added: Vec<_> = log.strip_prefix(&before).unwrap().lines().collect();
+        assert!(
+            added.len() == 1 && added[0].contains("refused an SSH client") && added[0].contains(what),
+            "{added:#?}"
+        );
     };
     let wrong = "wrong-123456";
     for (typed, arguments, what) in [
@@ -225,7 +229,7 @@ fn refusals_are_logged_by_default() {
 
 #[test]
 fn level_high_prompts_per_signature_and_cancel_signs_nothing() {
-    let mut machine = enrolled(&[("strict", "high", "p384")]);
+    let mut machine = enroll_machine(&[("strict", "high", "p384")]);
     let _agent = start_agent(&mut machine);
     for _ in 0..2 {
         sign_file(&machine, "strict").ok();
@@ -243,7 +247,8 @@ fn level_high_prompts_per_signature_and_cancel_signs_nothing() {
 
 #[test]
 fn files_and_commits_are_signed_and_a_changed_one_is_bad() {
-    let mut machine = enrolled(&[("curve", "low", "p256"), ("larger", "low", "p384"), ("classic", "low", "rsa-2048")]);
+    let mut machine =
+        enroll_machine(&[("curve", "low", "p256"), ("larger", "low", "p384"), ("classic", "low", "rsa-2048")]);
     let _agent = start_agent(&mut machine);
     let keysets = ["curve", "larger", "classic"];
     let signers = keysets.map(|keyset| format!("{keyset}@example.org {}", machine.read_text(&format!("{keyset}.pub"))));

@@ -11,7 +11,7 @@ use der::{Decode, Encode};
 
 use crate::support::agent::{Agent, LIST, wait_for};
 use crate::support::machine::Machine;
-use crate::support::ssh::{OrdinaryAgent, PIN, RawAgentClient, enrolled, ssh_add, start_agent, string};
+use crate::support::ssh::{OrdinaryAgent, PIN, RawAgentClient, enroll_machine, ssh_add, start_agent, string};
 
 /// `SSH_AGENT_RSA_SHA2_256`: the algorithm that CMS uses with RSA, too.
 const SHA256: u32 = 2;
@@ -48,7 +48,7 @@ fn statement_by_openssl(machine: &Machine) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn an_ordinary_agent_signs_a_statement_and_this_one_does_not() {
-    let mut machine = enrolled(&[("classic", "low", "rsa-2048")]);
+    let mut machine = enroll_machine(&[("classic", "low", "rsa-2048")]);
     // The signed attributes of a message that tokenkeep has signed with this very key.
     machine.write("message", "a message\n");
     let sign = ["sign", "--keyset", "classic", "--pin-source", "file:pin", "--in", "message", "--out", "signed.p7m"];
@@ -60,22 +60,22 @@ fn an_ordinary_agent_signs_a_statement_and_this_one_does_not() {
     let ordinary = OrdinaryAgent::start(&machine, &["software"]);
     let mut raw_client = RawAgentClient::connect(&ordinary.socket);
     let software = raw_client.key("");
-    let (_, given) = raw_client.signs(&software, &attributes, SHA256).unwrap();
+    let (_, given) = raw_client.sign(&software, &attributes, SHA256).unwrap();
     assert_eq!(given, signature, "an ordinary agent would have been no danger");
 
     let agent = start_agent(&mut machine);
     ssh_add(&machine, PIN, &["-s", "classic"]).ok();
     let mut raw_client = RawAgentClient::connect(&agent.ssh_socket());
     let key = raw_client.key("classic");
-    assert_eq!(raw_client.signs(&key, &own_attributes, SHA256), None);
-    assert_eq!(raw_client.signs(&key, &attributes, SHA256), None);
-    let (name, good) = raw_client.signs(&key, &sshsig("git"), SHA256).unwrap();
+    assert_eq!(raw_client.sign(&key, &own_attributes, SHA256), None);
+    assert_eq!(raw_client.sign(&key, &attributes, SHA256), None);
+    let (name, good) = raw_client.sign(&key, &sshsig("git"), SHA256).unwrap();
     assert!(name == "rsa-sha2-256" && good.len() == own_signature.len());
 }
 
 #[test]
 fn foreign_data_is_refused_and_proper_requests_still_work() {
-    let mut machine = enrolled(&[("classic", "low", "rsa-2048"), ("other", "low", "rsa-2048")]);
+    let mut machine = enroll_machine(&[("classic", "low", "rsa-2048"), ("other", "low", "rsa-2048")]);
     let agent = start_agent(&mut machine);
     for keyset in ["classic", "other"] {
         ssh_add(&machine, PIN, &["-s", keyset]).ok();
@@ -96,27 +96,27 @@ fn foreign_data_is_refused_and_proper_requests_still_work() {
         ("a certificate", certificate),
         ("a TLS handshake", tls13),
         ("a mail", b"Content-Type: text/plain\r\n\r\nI owe you.\r\n".to_vec()),
-        ("a log-in with another key", log_in(&session, &other)),
-        ("a log-in with bytes behind it", [log_in(&session, &key), vec![0]].concat()),
-        ("a log-in cut off", log_in(&session, &key)[..80].to_vec()),
-        ("a log-in for no session", log_in(b"", &key)),
-        ("a host's log-in", hostbased),
+        ("a login with another key", log_in(&session, &other)),
+        ("a login with trailing bytes", [log_in(&session, &key), vec![0]].concat()),
+        ("a truncated login", log_in(&session, &key)[..80].to_vec()),
+        ("a login for no session", log_in(b"", &key)),
+        ("a login of a host", hostbased),
         ("an SSHSIG blob without a namespace", sshsig("")),
         ("an SSHSIG blob with a mail for a namespace", sshsig("\r\nSubject: I owe you\r\n\r\n")),
         ("an SSHSIG blob with bytes behind it", [sshsig("git"), vec![0]].concat()),
     ] {
-        assert_eq!(raw_client.signs(&key, &data, SHA256), None, "{what}");
-        assert!(raw_client.signs(&key, &sshsig("git"), SHA256).is_some(), "after {what}");
+        assert_eq!(raw_client.sign(&key, &data, SHA256), None, "{what}");
+        assert!(raw_client.sign(&key, &sshsig("git"), SHA256).is_some(), "after {what}");
     }
     // SHA-1, which RSA uses without flags.
-    assert_eq!(raw_client.signs(&key, &log_in(&session, &key), 0), None);
-    assert_eq!(raw_client.signs(&key, &sshsig("git"), 0), None);
-    assert!(raw_client.signs(&key, &log_in(&session, &key), SHA256).is_some());
+    assert_eq!(raw_client.sign(&key, &log_in(&session, &key), 0), None);
+    assert_eq!(raw_client.sign(&key, &sshsig("git"), 0), None);
+    assert!(raw_client.sign(&key, &log_in(&session, &key), SHA256).is_some());
 }
 
 #[test]
 fn a_bound_connection_logs_in_to_its_session_only() {
-    let mut machine = enrolled(&[("classic", "low", "rsa-2048")]);
+    let mut machine = enroll_machine(&[("classic", "low", "rsa-2048")]);
     let agent = start_agent(&mut machine);
     ssh_add(&machine, PIN, &["-s", "classic"]).ok();
     machine.run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "host"], b"").ok();
@@ -125,7 +125,7 @@ fn a_bound_connection_logs_in_to_its_session_only() {
     let mut host = RawAgentClient::connect(&ordinary.socket);
     let host_key = host.key("");
     let mut bind = |session: &[u8], signed: &[u8], is_forwarding: u8| {
-        let (name, signature) = host.signs(&host_key, signed, 0).unwrap();
+        let (name, signature) = host.sign(&host_key, signed, 0).unwrap();
         let signature = [string(name), string(signature)].concat();
         let name = string("session-bind@openssh.com");
         [&[27], &name[..], &string(&host_key), &string(session), &string(signature), &[is_forwarding]].concat()
@@ -134,34 +134,34 @@ fn a_bound_connection_logs_in_to_its_session_only() {
 
     let mut raw_client = RawAgentClient::connect(&agent.ssh_socket());
     let key = raw_client.key("classic");
-    assert_ne!(raw_client.says(&bind(&session, &another, 0)), [6], "the host has signed another session");
-    assert_eq!(raw_client.says(&bind(&session, &session, 0)), [6]);
-    assert_eq!(raw_client.signs(&key, &log_in(&another, &key), SHA256), None);
-    assert!(raw_client.signs(&key, &log_in(&session, &key), SHA256).is_some());
-    assert_ne!(raw_client.says(&bind(&another, &another, 0)), [6], "it is bound already");
-    assert_eq!(raw_client.signs(&key, &log_in(&another, &key), SHA256), None);
+    assert_ne!(raw_client.request(&bind(&session, &another, 0)), [6], "the host has signed another session");
+    assert_eq!(raw_client.request(&bind(&session, &session, 0)), [6]);
+    assert_eq!(raw_client.sign(&key, &log_in(&another, &key), SHA256), None);
+    assert!(raw_client.sign(&key, &log_in(&session, &key), SHA256).is_some());
+    assert_ne!(raw_client.request(&bind(&another, &another, 0)), [6], "it is bound already");
+    assert_eq!(raw_client.sign(&key, &log_in(&another, &key), SHA256), None);
 
     // Forwarded: no login to the forwarding host itself, and further logins only where the session
     // is bound.
     let mut raw_client = RawAgentClient::connect(&agent.ssh_socket());
-    assert_eq!(raw_client.says(&bind(&session, &session, 1)), [6]);
-    assert_eq!(raw_client.signs(&key, &log_in(&session, &key), SHA256), None);
-    assert_eq!(raw_client.signs(&key, &log_in(&another, &key), SHA256), None);
-    assert_eq!(raw_client.says(&[19]), [5], "log-off from there");
-    assert!(raw_client.signs(&key, &sshsig("git"), SHA256).is_some());
-    assert_eq!(raw_client.says(&bind(&another, &another, 0)), [6]);
-    assert!(raw_client.signs(&key, &log_in(&another, &key), SHA256).is_some());
+    assert_eq!(raw_client.request(&bind(&session, &session, 1)), [6]);
+    assert_eq!(raw_client.sign(&key, &log_in(&session, &key), SHA256), None);
+    assert_eq!(raw_client.sign(&key, &log_in(&another, &key), SHA256), None);
+    assert_eq!(raw_client.request(&[19]), [5], "log-off from there");
+    assert!(raw_client.sign(&key, &sshsig("git"), SHA256).is_some());
+    assert_eq!(raw_client.request(&bind(&another, &another, 0)), [6]);
+    assert!(raw_client.sign(&key, &log_in(&another, &key), SHA256).is_some());
 }
 
 #[test]
-fn a_client_that_is_refused_without_end_does_not_fill_the_log() {
+fn a_client_with_endless_refusals_does_not_fill_the_log() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     let refused = |times: usize| {
         let mut client = RawAgentClient::connect(&agent.ssh_socket());
         // Private keys are refused, however long the message.
         let message = [&[17][..], &[b'x'; 2000]].concat();
-        (0..times).for_each(|_| assert_eq!(client.says(&message), [5]));
+        (0..times).for_each(|_| assert_eq!(client.request(&message), [5]));
     };
     let lines = || agent.log().lines().filter(|line| line.contains("refus")).map(str::to_owned).collect::<Vec<_>>();
     refused(3);
@@ -176,7 +176,7 @@ fn a_client_that_is_refused_without_end_does_not_fill_the_log() {
     // At most 20 lines and their sums per minute, for more minutes than this test takes.
     let lines = lines();
     assert!((21..100).contains(&lines.len()), "{lines:#?}");
-    assert_eq!(RawAgentClient::connect(&agent.ssh_socket()).says(&[11])[0], LIST, "others are served");
+    assert_eq!(RawAgentClient::connect(&agent.ssh_socket()).request(&[11])[0], LIST, "others are served");
     // The API reports it to its caller, and to nobody else.
     let before = agent.log();
     for _ in 0..50 {

@@ -73,17 +73,18 @@ fn a_letter_is_issued_by_files_without_a_running_service() {
 
     let line = ["authority", "answer", "--config", "authority.toml", "--pin-source", "file:authority.pin", "-vvv"];
     let files = ["--in", "issue.statement", "--out", "issue.response"];
-    let told = deployment.tokenkeep(&[&line[..], &files].concat()).ok().says("signed response").says("letter issued");
+    let response =
+        deployment.tokenkeep(&[&line[..], &files].concat()).ok().says("signed response").says("letter issued");
     assert_eq!(mode(&deployment, "issue.response"), 0o600);
     let out = ["--letter-out", "user.letter", "--json"];
     let opened = open(&deployment, "issue.response", "issue.statement", &out).ok().json();
     assert_eq!(mode(&deployment, "user.letter"), 0o600);
     open(&deployment, "issue.response", "issue.statement", &out).fails_with(2).says("exists");
-    is_nowhere_in(&deployment.machine.read("issue.response"), &deployment.machine.read_text("user.letter"), &opened);
+    assert_hidden_in(&deployment.machine.read("issue.response"), &deployment.machine.read_text("user.letter"), &opened);
     // The authority's log does not contain it either, at any level.
     let key = opened["temporary_key"].as_str().unwrap();
     let letter = Letter::read_file(&deployment.machine.file("user.letter")).unwrap();
-    told.does_not_say(key).does_not_say(&letter.temporary_key.grouped());
+    response.does_not_say(key).does_not_say(&letter.temporary_key.grouped());
 
     // A response without a letter asks for the PIN, too: its verification needs data that only the
     // PIN opens.
@@ -99,7 +100,7 @@ fn a_letter_is_issued_by_files_without_a_running_service() {
 
 /// Fails the test if a response reveals anything of the letter that the statement does not contain.
 #[track_caller]
-fn is_nowhere_in(response: &[u8], letter: &str, opened: &serde_json::Value) {
+fn assert_hidden_in(response: &[u8], letter: &str, opened: &serde_json::Value) {
     let text = String::from_utf8_lossy(response);
     let key = opened["temporary_key"].as_str().unwrap();
     let lines = letter.lines().filter(|line| line.len() > 8);
@@ -121,7 +122,7 @@ fn a_running_authority_answers_through_its_control_socket() {
     // No PIN is asked for.
     answer(&deployment, "recover.statement", "recover.response", "file:no-such-file").ok();
     open(&deployment, "recover.response", "recover.statement", &["--letter-out", "recovered.letter"]).ok();
-    is_once(&deployment, "recover.statement");
+    assert_accepted_once(&deployment, "recover.statement");
 
     // A killed authority leaves its socket; the command opens the token itself, and the next
     // `serve` takes the socket over.
@@ -145,7 +146,7 @@ fn a_running_authority_answers_through_its_control_socket() {
 
 /// A statement file is refused the second time.
 #[track_caller]
-fn is_once(deployment: &Deployment, statement: &str) {
+fn assert_accepted_once(deployment: &Deployment, statement: &str) {
     answer(deployment, statement, "second.response", "file:no-such-file").ok().says("a refusal").says("already used");
     open(deployment, "second.response", statement, &[])
         .fails_with(5)
@@ -167,9 +168,9 @@ fn an_invalid_statement_file_is_refused() {
     deployment.machine.run("curl", &[&curl[..], &body].concat(), b"").ok();
     open(&deployment, "online.response", "one.statement", &[]).fails_with(5).says("made for file transport");
 
-    let child = ["--exact", "statement_files::child", "--test-threads", "1"];
+    let arguments = ["--exact", "statement_files::make_expired_statement", "--test-threads", "1"];
     let mut command = deployment.machine.command(std::env::current_exe().unwrap());
-    let signed = command.args(child).env(EXPIRED, "expired.statement").output().unwrap();
+    let signed = command.args(arguments).env(EXPIRED, "expired.statement").output().unwrap();
     assert!(deployment.machine.file("expired.statement").exists(), "{}", String::from_utf8_lossy(&signed.stdout));
     answer(&deployment, "expired.statement", "expired.response", "file:no-such-file").ok().says("valid until");
     open(&deployment, "expired.response", "expired.statement", &[]).fails_with(5).says("valid until");
@@ -207,7 +208,7 @@ fn an_invalid_statement_file_is_refused() {
 
 /// Signs an expired statement on the machine that starts it. Does nothing in a normal test run.
 #[test]
-fn child() {
+fn make_expired_statement() {
     let Ok(out) = std::env::var(EXPIRED) else { return };
     let module = Module::load(&softhsm_module()).unwrap();
     let (keysets, _) = Tokens::new(vec![module.clone()]).keysets().unwrap();

@@ -11,38 +11,38 @@ use tokenkeep::statement::{AdminOperation, SignedResponse, SignedStatement, Stat
 use tokenkeep::transport::Transport;
 
 use crate::support::deployment::Deployment;
-use crate::support::envelopes::others_of;
-use crate::support::shared_authority::end_at_the_end;
+use crate::support::envelopes::signed_data_variants;
+use crate::support::shared_authority::end_with_test_run;
 
-mod scene;
+mod fixture;
 
-use scene::{ADMINISTRATOR, Content, SOMEBODY, Scene, issue, recover, signs};
+use fixture::{ADMINISTRATOR, Content, Fixture, ORDINARY_USER, issue, recover, run_as_signer};
 
 #[test]
 fn a_statement_signed_through_sign_is_refused() {
-    if signs() {
+    if run_as_signer() {
         return;
     }
-    let scene = Scene::get();
-    let statement = scene.statement(issue("signed-through-sign@example.org"));
-    let machine = &scene.deployment.machine;
+    let fixture = Fixture::get();
+    let statement = fixture.statement(issue("signed-through-sign@example.org"));
+    let machine = &fixture.deployment.machine;
     // If an administrator signs this text as a mail, the result is no statement.
     machine.write("statement.json", statement.to_string());
     for more in [&[][..], &["--detached"]] {
         let line = ["sign", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "statement.json"];
-        scene.deployment.tokenkeep(&[&line[..], &["--out", "signed.p7m"], more].concat()).ok();
-        scene.refused(&machine.read("signed.p7m"), "signed as data, not as a statement");
+        fixture.deployment.tokenkeep(&[&line[..], &["--out", "signed.p7m"], more].concat()).ok();
+        fixture.expect_refused(&machine.read("signed.p7m"), "signed as data, not as a statement");
     }
     // No option selects another type, and the module that signs mail refuses the type.
     for option in ["--content-type", "--econtent-type", "--type", "--statement"] {
         let line = ["sign", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "statement.json", option];
-        scene.deployment.tokenkeep(&[&line[..], &["statement"]].concat()).fails_with(2);
+        fixture.deployment.tokenkeep(&[&line[..], &["statement"]].concat()).fails_with(2);
     }
     for content_type in [ContentType::STATEMENT, ContentType::STATEMENT_RESPONSE, ContentType::AUDIT_CHECKPOINT] {
         let signing = SigningOptions {
             content_type,
             placement: Placement::Attached,
-            certificate: &scene.ca,
+            certificate: &fixture.ca,
             chain: &[],
             signing_time: Timestamp::now(),
         };
@@ -52,114 +52,120 @@ fn a_statement_signed_through_sign_is_refused() {
     }
 
     // Only the type matters: the same text, signed as a statement, is accepted.
-    let [mail, real] = scene
-        .signed(
+    let [mail, real] = fixture
+        .sign_contents(
             "a_statement_signed_through_sign_is_refused",
             ADMINISTRATOR,
             &[(false, statement.to_string()), (true, statement.to_string())],
         )
         .try_into()
         .unwrap();
-    scene.refused(&mail, "signed as data, not as a statement");
-    scene.taken(&real);
+    fixture.expect_refused(&mail, "signed as data, not as a statement");
+    fixture.expect_accepted(&real);
 }
 
 #[test]
-fn only_an_administrators_statement_is_taken() {
-    const TEST: &str = "only_an_administrators_statement_is_taken";
-    if signs() {
+fn only_an_administrators_statement_is_accepted() {
+    const TEST: &str = "only_an_administrators_statement_is_accepted";
+    if run_as_signer() {
         return;
     }
-    let scene = Scene::get();
-    let statement = scene.statement(AdminOperation::List);
-    scene.refused(&scene.signed_statement(TEST, SOMEBODY, &statement), "not an administrator");
-    scene.deployment.tokenkeep(&["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"]).fails_with(5);
+    let fixture = Fixture::get();
+    let statement = fixture.statement(AdminOperation::List);
+    fixture.expect_refused(&fixture.sign_statement(TEST, ORDINARY_USER, &statement), "not an administrator");
+    fixture.deployment.tokenkeep(&["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"]).fails_with(5);
     // A refusal uses nothing up: the administrator's own statement with the same nonce is accepted.
-    scene.taken(&scene.signed_statement(TEST, ADMINISTRATOR, &statement));
+    fixture.expect_accepted(&fixture.sign_statement(TEST, ADMINISTRATOR, &statement));
 }
 
 #[test]
-fn a_statement_is_taken_once() {
-    const TEST: &str = "a_statement_is_taken_once";
-    if signs() {
+fn a_statement_is_accepted_once() {
+    const TEST: &str = "a_statement_is_accepted_once";
+    if run_as_signer() {
         return;
     }
-    let mut scene = Scene::get();
-    let statement = scene.statement(AdminOperation::List);
-    let mut of_its_nonce = scene.statement(issue("replayed@example.org"));
+    let mut fixture = Fixture::get();
+    let statement = fixture.statement(AdminOperation::List);
+    let mut of_its_nonce = fixture.statement(issue("replayed@example.org"));
     of_its_nonce["nonce"] = statement["nonce"].clone();
     let contents = [&statement, &of_its_nonce].map(|statement| (true, statement.to_string()));
-    let [signed, other] = scene.signed(TEST, ADMINISTRATOR, &contents).try_into().unwrap();
-    scene.taken(&signed);
-    scene.refused(&signed, "was already used");
-    scene.refused(&other, "was already used");
+    let [signed, other] = fixture.sign_contents(TEST, ADMINISTRATOR, &contents).try_into().unwrap();
+    fixture.expect_accepted(&signed);
+    fixture.expect_refused(&signed, "was already used");
+    fixture.expect_refused(&other, "was already used");
     // Nor after its row is removed. Without the row the log names a missing statement, and the
     // authority does not start again.
-    scene.database("CREATE TABLE kept AS SELECT * FROM statements; DELETE FROM statements");
-    scene.refused(&signed, "was already used");
-    scene.database("INSERT INTO statements SELECT * FROM kept");
+    fixture.database("CREATE TABLE kept AS SELECT * FROM statements; DELETE FROM statements");
+    fixture.expect_refused(&signed, "was already used");
+    fixture.database("INSERT INTO statements SELECT * FROM kept");
     // Nor after a restart of the authority, which has another instance number then.
-    let Scene { deployment: Deployment { authority, machine }, .. } = &mut *scene;
+    let Fixture { deployment: Deployment { authority, machine }, .. } = &mut *fixture;
     authority.kill();
     authority.serve(machine);
-    end_at_the_end(&scene.deployment);
-    for (how, again) in others_of(&signed) {
-        scene.not_taken(&again, how);
+    end_with_test_run(&fixture.deployment);
+    for (how, again) in signed_data_variants(&signed) {
+        fixture.assert_not_accepted(&again, how);
     }
-    scene.refused(&signed, "restarted");
-    scene.refused(&other, "restarted");
-    let (before, unused) = (scene.statement(AdminOperation::List), scene.statement(AdminOperation::List));
+    fixture.expect_refused(&signed, "restarted");
+    fixture.expect_refused(&other, "restarted");
+    let (before, unused) = (fixture.statement(AdminOperation::List), fixture.statement(AdminOperation::List));
     let mut before = before;
     before["instance"] = json!("00112233445566778899aabbccddeeff");
     let contents = [before, unused].map(|statement| (true, statement.to_string()));
-    let [before, unused] = scene.signed(TEST, ADMINISTRATOR, &contents).try_into().unwrap();
-    scene.refused(&before, "run the command again");
-    scene.taken(&unused);
+    let [before, unused] = fixture.sign_contents(TEST, ADMINISTRATOR, &contents).try_into().unwrap();
+    fixture.expect_refused(&before, "run the command again");
+    fixture.expect_accepted(&unused);
 }
 
 #[test]
-fn a_letter_over_the_network_is_its_administrators_alone() {
-    const TEST: &str = "a_letter_over_the_network_is_its_administrators_alone";
-    if signs() {
+fn only_its_administrator_reads_a_letter_over_the_network() {
+    const TEST: &str = "only_its_administrator_reads_a_letter_over_the_network";
+    if run_as_signer() {
         return;
     }
-    let scene = Scene::get();
+    let fixture = Fixture::get();
     // A person who posts another's statement gets nothing readable.
-    let statement = scene.statement(issue("posted@example.org"));
-    let posted = scene.signed_statement(TEST, ADMINISTRATOR, &statement);
-    let response = scene.carrier.statement(&posted).unwrap();
-    let letter = scene.deployment.admin(&["letter", "posted@example.org", "--json"]).ok().json();
+    let statement = fixture.statement(issue("posted@example.org"));
+    let posted = fixture.sign_statement(TEST, ADMINISTRATOR, &statement);
+    let response = fixture.transport.statement(&posted).unwrap();
+    let letter = fixture.deployment.admin(&["letter", "posted@example.org", "--json"]).ok().json();
     for secret in ["temporary_key", "reference"] {
         let secret = letter[secret].as_str().unwrap().as_bytes();
         assert!(!response.windows(secret.len()).any(|window| window == secret));
     }
     let digest = SignedStatement::parse(&posted).unwrap().digest();
-    let answer = SignedResponse::from_der(response).verify(&scene.ca, digest, Timestamp::now()).unwrap().answer;
+    let answer = SignedResponse::from_der(response).verify(&fixture.ca, digest, Timestamp::now()).unwrap().answer;
     let StatementAnswer::EncryptedLetter(cms) = answer else { panic!("{answer:?}") };
     let message = smime::EncryptedMessage::parse(&smime::Message::read(&cms).unwrap()).unwrap();
     assert_eq!(message.recipients().len(), 1);
-    assert!(message.recipients()[0].is(&scene.administrators_encryption_certificate()));
+    assert!(message.recipients()[0].is(&fixture.administrators_encryption_certificate()));
     // OpenSSL sees the same recipient, and the administrator's keyset decrypts it.
-    scene.deployment.machine.write("letter.p7m", &cms);
+    fixture.deployment.machine.write("letter.p7m", &cms);
     let shown = ["cms", "-cmsout", "-print", "-inform", "DER", "-in", "letter.p7m"];
-    scene.deployment.machine.run("openssl", &shown, b"").ok().says("envelopedData").does_not_say("posted@example.org");
+    fixture
+        .deployment
+        .machine
+        .run("openssl", &shown, b"")
+        .ok()
+        .says("envelopedData")
+        .does_not_say("posted@example.org");
     let line = ["decrypt", "--keyset", "admin", "--pin-source", "file:admin.pin", "--in", "letter.p7m", "--out", "-"];
-    let opened = scene.deployment.tokenkeep(&line).ok().out();
+    let opened = fixture.deployment.tokenkeep(&line).ok().out();
     assert!(opened.contains(letter["reference"].as_str().unwrap()), "{opened}");
 
     // The letter is not encrypted to another person's certificate, although an administrator signed
     // that.
-    let mut elsewhere = scene.statement(issue("posted@example.org"));
-    let users = Certificate::from_der(&scene.carrier.search_certificates("user@example.org").unwrap()[0]).unwrap();
-    elsewhere["encryption_certificate"] = json!(users.fingerprint());
-    let elsewhere = scene.signed_statement(TEST, ADMINISTRATOR, &elsewhere);
-    scene.refused(&elsewhere, "not a current encryption certificate");
+    let mut altered = fixture.statement(issue("posted@example.org"));
+    let users = Certificate::from_der(&fixture.transport.search_certificates("user@example.org").unwrap()[0]).unwrap();
+    altered["encryption_certificate"] = json!(users.fingerprint());
+    let altered = fixture.sign_statement(TEST, ADMINISTRATOR, &altered);
+    fixture.expect_refused(&altered, "not a current encryption certificate");
 }
 
 #[test]
 fn a_letter_is_fetched_again_until_it_is_used() {
-    let scene = Scene::get();
-    let deployment = &scene.deployment;
+    let fixture = Fixture::get();
+    let deployment = &fixture.deployment;
     deployment.issue("fetched@example.org", "fetched.letter").ok();
     let reference = deployment.admin(&["letter", "fetched@example.org", "--json"]).ok().json()["reference"].clone();
     let reference = reference.as_str().unwrap();
@@ -183,70 +189,73 @@ fn a_letter_is_fetched_again_until_it_is_used() {
 fn a_used_statement_stays_used_whatever_its_row_and_envelope() {
     const TEST: &str = "a_used_statement_stays_used_whatever_its_row_and_envelope";
     const LETTERS: &str = "SELECT count(*), sum(state = 'unused') FROM temporary_keys";
-    if signs() {
+    if run_as_signer() {
         return;
     }
-    let scene = Scene::get();
-    let statements = [issue("twice@example.org"), recover("user@example.org")].map(|order| scene.statement(order));
+    let fixture = Fixture::get();
+    let statements = [issue("twice@example.org"), recover("user@example.org")].map(|order| fixture.statement(order));
     let contents = statements.map(|statement| (true, statement.to_string()));
-    for signed in scene.signed(TEST, ADMINISTRATOR, &contents) {
-        scene.taken(&signed);
-        let before = scene.asked(LETTERS);
-        scene.database("CREATE TABLE apart AS SELECT * FROM statements; DELETE FROM statements");
-        scene.refused(&signed, "was already used");
-        for (how, other) in others_of(&signed) {
-            scene.not_taken(&other, how);
+    for signed in fixture.sign_contents(TEST, ADMINISTRATOR, &contents) {
+        fixture.expect_accepted(&signed);
+        let before = fixture.query(LETTERS);
+        fixture.database("CREATE TABLE apart AS SELECT * FROM statements; DELETE FROM statements");
+        fixture.expect_refused(&signed, "was already used");
+        for (how, other) in signed_data_variants(&signed) {
+            fixture.assert_not_accepted(&other, how);
         }
-        assert_eq!(scene.asked(LETTERS), before, "a letter was made, or voided");
-        assert_eq!(scene.asked("SELECT count(*) FROM statements WHERE operation IN ('issue', 'recover')").trim(), "0");
+        assert_eq!(fixture.query(LETTERS), before, "a letter was made, or voided");
+        assert_eq!(
+            fixture.query("SELECT count(*) FROM statements WHERE operation IN ('issue', 'recover')").trim(),
+            "0"
+        );
         // The authority that several tests share would not start again without them.
-        scene.database("INSERT OR REPLACE INTO statements SELECT * FROM apart; DROP TABLE apart");
+        fixture.database("INSERT OR REPLACE INTO statements SELECT * FROM apart; DROP TABLE apart");
     }
 }
 
 #[test]
-fn a_statement_is_taken_in_its_time() {
-    const TEST: &str = "a_statement_is_taken_in_its_time";
-    if signs() {
+fn a_statement_is_accepted_only_while_it_is_valid() {
+    const TEST: &str = "a_statement_is_accepted_only_while_it_is_valid";
+    if run_as_signer() {
         return;
     }
-    let scene = Scene::get();
+    let fixture = Fixture::get();
     let after = |minutes: i64| Timestamp::now() + SignedDuration::from_mins(minutes);
-    let over = scene.statement_at(AdminOperation::List, after(-11));
-    let to_come = scene.statement_at(AdminOperation::List, after(5));
+    let over = fixture.statement_at(AdminOperation::List, after(-11));
+    let to_come = fixture.statement_at(AdminOperation::List, after(5));
     let begin = to_come["not_before"].as_str().unwrap().chars().take("2026-12-01T12:00:00".len()).collect::<String>();
-    let mut long = scene.statement(AdminOperation::List);
+    let mut long = fixture.statement(AdminOperation::List);
     long["not_after"] = json!(after(13).to_string());
-    let mut just = scene.statement(AdminOperation::List);
+    let mut just = fixture.statement(AdminOperation::List);
     just["not_after"] = json!(after(11).to_string());
     let statements = [over, to_come, long, just].map(|statement| (true, statement.to_string()));
-    let [over, to_come, long, just] = scene.signed(TEST, ADMINISTRATOR, &statements).try_into().unwrap();
-    scene.refused(&over, "it was valid until");
-    scene.refused(&to_come, &format!("it is not valid before {begin}Z; compare the clocks"));
-    scene.refused(&long, "longer than 15 minutes");
-    scene.taken(&just);
+    let [over, to_come, long, just] = fixture.sign_contents(TEST, ADMINISTRATOR, &statements).try_into().unwrap();
+    fixture.expect_refused(&over, "it was valid until");
+    fixture.expect_refused(&to_come, &format!("it is not valid before {begin}Z; compare the clocks"));
+    fixture.expect_refused(&long, "longer than 15 minutes");
+    fixture.expect_accepted(&just);
 }
 
 #[test]
-fn a_statement_is_for_the_authority_that_it_names() {
-    const TEST: &str = "a_statement_is_for_the_authority_that_it_names";
-    if signs() {
+fn a_statement_is_accepted_only_by_the_authority_it_names() {
+    const TEST: &str = "a_statement_is_accepted_only_by_the_authority_it_names";
+    if run_as_signer() {
         return;
     }
-    let scene = Scene::get();
-    let mut elsewhere = scene.statement(AdminOperation::List);
-    elsewhere["authority"] = json!(Fingerprint::from_bytes([7; 32]));
-    scene.refused(&scene.signed_statement(TEST, ADMINISTRATOR, &elsewhere), "another authority");
+    let fixture = Fixture::get();
+    let mut altered = fixture.statement(AdminOperation::List);
+    altered["authority"] = json!(Fingerprint::from_bytes([7; 32]));
+    fixture.expect_refused(&fixture.sign_statement(TEST, ADMINISTRATOR, &altered), "another authority");
 }
 
 #[test]
-fn a_statement_says_each_thing_once_and_nothing_unknown() {
-    const TEST: &str = "a_statement_says_each_thing_once_and_nothing_unknown";
-    if signs() {
+fn repeated_and_unknown_members_of_a_statement_are_refused() {
+    const TEST: &str = "repeated_and_unknown_members_of_a_statement_are_refused";
+    if run_as_signer() {
         return;
     }
-    let scene = Scene::get();
-    let good = scene.statement(issue("one@example.org")).to_string();
+    let fixture = Fixture::get();
+    let good = fixture.statement(issue("one@example.org")).to_string();
     let target = r#""target":"one@example.org""#;
     let wrong = [
         (target, r#""target":"two@example.org","target":"one@example.org""#, "duplicate field"),
@@ -265,14 +274,14 @@ fn a_statement_says_each_thing_once_and_nothing_unknown() {
     }
     contents.push((true, format!("{good} {good}")));
     contents.push((true, good));
-    let mut signed = scene.signed(TEST, ADMINISTRATOR, &contents);
+    let mut signed = fixture.sign_contents(TEST, ADMINISTRATOR, &contents);
     let good = signed.pop().unwrap();
-    scene.refused(&signed.pop().unwrap(), "invalid form");
+    fixture.expect_refused(&signed.pop().unwrap(), "invalid form");
     for (signed, (_, new, reason)) in signed.iter().zip(wrong) {
-        let StatementAnswer::Refused(text) = scene.answer(signed) else { panic!("taken: {new}") };
+        let StatementAnswer::Refused(text) = fixture.send(signed) else { panic!("taken: {new}") };
         assert!(text.contains("invalid form") && text.contains(reason), "{new}: {text}");
     }
-    scene.taken(&good);
+    fixture.expect_accepted(&good);
 }
 
 #[test]
@@ -280,15 +289,15 @@ fn an_administrator_row_forged_in_the_database_has_no_effect() {
     const TEST: &str = "an_administrator_row_forged_in_the_database_has_no_effect";
     const USER: &str = "(SELECT id FROM users WHERE email = 'user@example.org')";
     const ADMIN: &str = "(SELECT id FROM users WHERE email = 'admin@example.org')";
-    if signs() {
+    if run_as_signer() {
         return;
     }
-    let scene = Scene::get();
+    let fixture = Fixture::get();
     let contents: Vec<Content> =
-        (0..6).map(|_| (true, scene.statement(issue("not-believed@example.org")).to_string())).collect();
-    let mut statements = scene.signed(TEST, SOMEBODY, &contents).into_iter();
+        (0..6).map(|_| (true, fixture.statement(issue("not-believed@example.org")).to_string())).collect();
+    let mut statements = fixture.sign_contents(TEST, ORDINARY_USER, &contents).into_iter();
     let mut not_believed = |how: &str| {
-        let answer = scene.answer(&statements.next().unwrap());
+        let answer = fixture.send(&statements.next().unwrap());
         assert!(matches!(answer, StatementAnswer::Refused(_)), "{how}: {answer:?}");
     };
     not_believed("as it is");
@@ -296,40 +305,40 @@ fn an_administrator_row_forged_in_the_database_has_no_effect() {
     // A role with a MAC of zeros, a role with the administrator's MAC, and the administrator's row
     // moved to another user.
     for seal in ["zeroblob(32)".to_owned(), format!("(SELECT mac FROM grants WHERE user_id = {ADMIN})")] {
-        scene.database(&format!(
+        fixture.database(&format!(
             "INSERT INTO grants (user_id, role, granted_at, mac)
              SELECT {USER}, role, granted_at, {seal} FROM grants WHERE user_id = {ADMIN}"
         ));
         not_believed(&seal);
-        scene.database(&format!("DELETE FROM grants WHERE user_id = {USER}"));
+        fixture.database(&format!("DELETE FROM grants WHERE user_id = {USER}"));
     }
-    scene.database(&format!("UPDATE grants SET user_id = {USER} WHERE user_id = {ADMIN}"));
+    fixture.database(&format!("UPDATE grants SET user_id = {USER} WHERE user_id = {ADMIN}"));
     not_believed("the row moved");
-    scene.database(&format!("UPDATE grants SET user_id = {ADMIN} WHERE user_id = {USER}"));
+    fixture.database(&format!("UPDATE grants SET user_id = {ADMIN} WHERE user_id = {USER}"));
 
     // The user's certificate assigned to the administrator, and the user renamed to the
     // administrator.
-    scene.database(&format!("UPDATE certificates SET user_id = {ADMIN} WHERE user_id = {USER} AND kind = 'signing'"));
+    fixture.database(&format!("UPDATE certificates SET user_id = {ADMIN} WHERE user_id = {USER} AND kind = 'signing'"));
     not_believed("the certificate moved");
-    scene.database(
+    fixture.database(
         "UPDATE users SET email = 'nobody@example.org', email_key = 'nobody@example.org'
          WHERE email = 'admin@example.org';
          UPDATE users SET email = 'admin@example.org', email_key = 'admin@example.org'
          WHERE email = 'user@example.org'",
     );
     not_believed("the name moved");
-    scene.database(
+    fixture.database(
         "UPDATE users SET email = 'user@example.org', email_key = 'user@example.org' WHERE email = 'admin@example.org';
          UPDATE users SET email = 'admin@example.org', email_key = 'admin@example.org'
          WHERE email = 'nobody@example.org'",
     );
-    scene.database(&format!(
+    fixture.database(&format!(
         "UPDATE certificates SET user_id = {USER} WHERE kind = 'signing' AND serial IN
          (SELECT serial FROM certificates WHERE user_id = {ADMIN} AND kind = 'signing'
           ORDER BY intended_at DESC LIMIT 1)"
     ));
 
     // Everything is restored, and the administrator is accepted.
-    let statement = scene.statement(AdminOperation::List);
-    scene.taken(&scene.signed_statement(TEST, ADMINISTRATOR, &statement));
+    let statement = fixture.statement(AdminOperation::List);
+    fixture.expect_accepted(&fixture.sign_statement(TEST, ADMINISTRATOR, &statement));
 }

@@ -46,7 +46,7 @@ fn post(proxy: &Proxy, body: &str) -> String {
 
 #[test]
 fn the_proxy_records_exchanges() {
-    let proxy = Proxy::listening(&reversing_server());
+    let proxy = Proxy::forwarding(&reversing_server());
     assert_eq!(post(&proxy, "abc!"), "!cba");
     let seen = proxy.exchanges();
     assert_eq!(seen.len(), 1);
@@ -84,11 +84,11 @@ fn a_machine_has_tokens_of_its_own() {
 
 #[test]
 fn a_card_in_a_reader_signs_by_its_pin_and_counts_wrong_ones() {
-    if !reader::can_be_had() {
+    if !reader::is_available() {
         return;
     }
     let mut machine = Machine::new();
-    let mut reader = Reader::at(&mut machine);
+    let mut reader = Reader::on_machine(&mut machine);
     reader.start();
     let card = Arc::new(Mutex::new(PivCard::new(&machine, "123456")));
     reader.insert(&card);

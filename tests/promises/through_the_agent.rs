@@ -16,6 +16,7 @@ use tokenkeep::cmp::{PkiBody, PkiMessage};
 use crate::support::agent::{Agent, wait_for};
 use crate::support::authority::Authority;
 use crate::support::machine::{Machine, TokenKind};
+use crate::support::manual_pages::ManualPages;
 use crate::support::output::Output;
 use crate::support::proxy::{Direction, Proxy, ProxyAction};
 use crate::support::shared_authority::{TestUser, re_enroll_arguments};
@@ -30,11 +31,11 @@ fn command(machine: &Machine, arguments: &[&str]) -> Command {
 
 /// Runs the command to its end.
 #[track_caller]
-fn through(machine: &Machine, arguments: &[&str]) -> Output {
+fn run_through_agent(machine: &Machine, arguments: &[&str]) -> Output {
     Output::new(format!("{arguments:?}"), command(machine, arguments).output().unwrap())
 }
 
-fn spawned(machine: &Machine, arguments: &[&str]) -> Child {
+fn spawn_through_agent(machine: &Machine, arguments: &[&str]) -> Child {
     command(machine, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -44,7 +45,7 @@ fn kill(mut child: Child) {
 }
 
 #[test]
-fn the_whole_story_is_the_same() {
+fn the_whole_workflow_is_the_same() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     // An authority's commands use no agent, and no agent uses its token.
@@ -57,7 +58,7 @@ fn the_whole_story_is_the_same() {
     }
     let text = "Grüße: what nobody else should read.\n";
     machine.write("message.txt", text);
-    let runs = |line: &str| through(&machine, &line.split(' ').collect::<Vec<_>>()).ok();
+    let runs = |line: &str| run_through_agent(&machine, &line.split(' ').collect::<Vec<_>>()).ok();
     let admin = "--keyset admin --pin-source file:admin.pin --letter-out";
 
     runs("enroll --letter admin.letter --keyset admin --level high --new-token --new-pin-source file:admin.pin");
@@ -98,16 +99,16 @@ fn the_whole_story_is_the_same() {
     assert!(agent.stop().success());
     let decrypt = ["decrypt", "--keyset", "default", "--pin-source", "file:pin1", "--in", "secret.p7m"];
     assert_eq!(machine.tokenkeep(&decrypt).ok().out(), text);
-    through(&machine, &decrypt).fails_with(3);
+    run_through_agent(&machine, &decrypt).fails_with(3);
 }
 
 #[test]
-fn what_is_asked_and_refused_is_told_in_the_same_words() {
+fn prompts_and_refusals_have_the_same_words() {
     let user = TestUser::enrolled();
     let machine = &user.machine;
-    user.encrypts("mail\n", "own.p7m");
+    user.encrypt("mail\n", "own.p7m");
     let other = TestUser::enrolled();
-    other.encrypts("mail\n", "others.p7m");
+    other.encrypt("mail\n", "others.p7m");
     machine.write("others.p7m", other.machine.read("others.p7m"));
     machine.write("message.txt", "a message\n");
     machine.write("damaged.p7m", &machine.read("own.p7m")[..200]);
@@ -156,22 +157,24 @@ fn what_is_asked_and_refused_is_told_in_the_same_words() {
         ("sign message.txt --pin-source file:pin --out x", 0),
         ("enroll --letter again.letter --pin-source file:wrong.pin", 4),
     ];
-    let said = |run: &dyn Fn(&[&str]) -> Output| -> Vec<(String, String)> {
+    let pages = ManualPages::read(machine);
+    let result = |run: &dyn Fn(&[&str]) -> Output| -> Vec<(String, String)> {
         lines
             .iter()
             .map(|(line, code)| {
                 let words: Vec<_> = line.split(' ').collect();
                 let output = run(&words);
                 assert_eq!(output.code(), *code, "{output}");
+                pages.assert_lists_exit_code(&words, &output);
                 (format!("{line}\n{}", output.out()), output.err())
             })
             .collect()
     };
     let agent = Agent::start(machine, &[]);
-    let there = said(&|words| through(machine, words));
+    let there = result(&|words| run_through_agent(machine, words));
     user.machine.tokenkeep(&["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]).ok();
     assert!(agent.stop().success());
-    let here = said(&|words| machine.tokenkeep(words));
+    let here = result(&|words| machine.tokenkeep(words));
     for (there, here) in there.iter().zip(&here) {
         assert_eq!(there, here, "through the agent, and without it");
     }
@@ -182,14 +185,14 @@ fn without_a_pin_nothing_is_sent_and_nobody_is_re_enrolled() {
     let user = TestUser::enrolled();
     let machine = &user.machine;
     user.issue("again.letter");
-    let wire = user.wire();
-    let before = user.shown("default");
+    let wire = user.start_proxy();
+    let before = user.keyset_info("default");
     let _agent = Agent::start(machine, &[]);
     let url = wire.url();
     let re_enroll = |source: &str| {
         let arguments =
             [&re_enroll_arguments("again.letter")[..], &["--authority", &url, "--pin-source", source]].concat();
-        through(machine, &arguments)
+        run_through_agent(machine, &arguments)
     };
     for source in ["file:no-such-file", "fd:9", "credential:nothing"] {
         re_enroll(source).fails_with(4).says("not re-enrolled");
@@ -205,9 +208,9 @@ fn without_a_pin_nothing_is_sent_and_nobody_is_re_enrolled() {
     re_enroll("file:wrong.pin").fails_with(4).says("not re-enrolled").says("wrong");
     assert!(machine.listed_token("default").count_is_low(), "the wrong PIN was tried");
     assert!(wire.exchanges().is_empty(), "something was sent");
-    assert_eq!(user.shown("default"), before);
+    assert_eq!(user.keyset_info("default"), before);
     re_enroll("file:pin").ok().says("Re-enrolled");
-    assert_ne!(user.shown("default"), before);
+    assert_ne!(user.keyset_info("default"), before);
 }
 
 #[test]
@@ -250,18 +253,18 @@ fn a_forgotten_pin_is_reset_with_the_so_pin() {
     machine.write_secret("so.pin", "the-so-pin-8642");
     let agent = Agent::start(machine, &[]);
     let enroll = ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
-    through(machine, &[&enroll[..], &["--so-pin-source", "file:so.pin"]].concat()).ok();
+    run_through_agent(machine, &[&enroll[..], &["--so-pin-source", "file:so.pin"]].concat()).ok();
     let unblock = |so_pin: &str| {
-        through(machine, &["pin", "unblock", "--so-pin-source", so_pin, "--new-pin-source", "file:other.pin"])
+        run_through_agent(machine, &["pin", "unblock", "--so-pin-source", so_pin, "--new-pin-source", "file:other.pin"])
     };
     machine.write("message.txt", "a message\n");
-    let sign = |pin: &str| through(machine, &["sign", "message.txt", "--out", "x", "--pin-source", pin]);
+    let sign = |pin: &str| run_through_agent(machine, &["sign", "message.txt", "--out", "x", "--pin-source", pin]);
     unblock("file:wrong.pin").fails_with(4).says("SO PIN");
     sign("file:pin").ok();
     unblock("file:so.pin").ok().says("default");
     sign("file:pin").fails_with(4);
     sign("file:other.pin").ok();
-    through(machine, &["pin", "status"]).ok().says("default");
+    run_through_agent(machine, &["pin", "status"]).ok().says("default");
     assert!(agent.stop().success());
     user.signs_with("default", "other.pin");
 }
@@ -275,14 +278,14 @@ fn several_commands_at_once_take_turns() {
     let children: Vec<_> = (0..6)
         .map(|number| {
             let out = format!("signed{number}");
-            spawned(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", &out])
+            spawn_through_agent(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", &out])
         })
         .collect();
     for mut child in children {
         assert!(child.wait().unwrap().success(), "{}", agent.log());
     }
     for number in 0..6 {
-        through(machine, &["verify", &format!("signed{number}")]).ok().says(&user.email);
+        run_through_agent(machine, &["verify", &format!("signed{number}")]).ok().says(&user.email);
     }
 }
 
@@ -294,35 +297,36 @@ fn a_command_killed_at_its_prompt_costs_no_try_and_no_delay() {
     machine.write("message.txt", "a message\n");
     // A pipe as the PIN file: opening it blocks.
     machine.run("mkfifo", &["-m", "600", "asked"], b"").ok();
-    let killed = spawned(machine, &["sign", "message.txt", "--pin-source", "file:asked", "--out", "x"]);
+    let killed = spawn_through_agent(machine, &["sign", "message.txt", "--pin-source", "file:asked", "--out", "x"]);
     let nonblocking = OFlags::NONBLOCK.bits().try_into().unwrap();
     let _pipe = wait_for("the command asks for the PIN", || {
         OpenOptions::new().write(true).custom_flags(nonblocking).open(machine.file("asked")).ok()
     });
     kill(killed);
-    let mut next = spawned(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]);
+    let mut next = spawn_through_agent(machine, &["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"]);
     assert!(wait_for("the next one has its turn", || next.try_wait().unwrap()).success());
-    through(machine, &["keysets"]).ok().says("default");
+    run_through_agent(machine, &["keysets"]).ok().says("default");
 }
 
-/// A proxy that holds back a body of this kind until told otherwise, and then drops it.
-struct Holding {
+/// A proxy that holds back a body of this kind until it is released, and then drops it.
+struct HoldingProxy {
     proxy: Proxy,
     arrived: mpsc::Receiver<()>,
     holds: Arc<AtomicBool>,
 }
 
-impl Holding {
-    fn back(user: &TestUser, direction: Direction, is_meant: fn(&PkiBody) -> bool) -> Self {
+impl HoldingProxy {
+    fn start(user: &TestUser, direction: Direction, is_meant: fn(&PkiBody) -> bool) -> Self {
         let holds = Arc::new(AtomicBool::new(true));
         let (sender, arrived) = mpsc::channel();
         let on = Arc::clone(&holds);
-        let proxy = Proxy::tampering(user.authority.http_address(), move |way, _, body| {
-            let meant = way == direction && PkiMessage::from_der(body).is_ok_and(|message| is_meant(message.body()));
+        let proxy = Proxy::tampering(user.authority.http_address(), move |body_direction, _, body| {
+            let meant =
+                body_direction == direction && PkiMessage::from_der(body).is_ok_and(|message| is_meant(message.body()));
             if meant && on.load(Ordering::SeqCst) {
                 let _ = sender.send(());
                 while on.load(Ordering::SeqCst) {
-                    std::thread::sleep(Duration::from_millis(5)); // until the test has killed who waits for it
+                    std::thread::sleep(Duration::from_millis(5)); // until the test has killed the waiting process
                 }
                 return ProxyAction::Swallow;
             }
@@ -333,7 +337,7 @@ impl Holding {
 }
 
 #[test]
-fn a_command_that_is_killed_in_mid_enrollment_is_gone_on_with() {
+fn an_enrollment_resumes_after_its_command_was_killed() {
     type IsMeant = fn(&PkiBody) -> bool;
     let places: [(Direction, IsMeant); 4] = [
         (Direction::ToAuthority, |body| matches!(body, PkiBody::Genm(_))),
@@ -346,14 +350,14 @@ fn a_command_that_is_killed_in_mid_enrollment_is_gone_on_with() {
         let machine = &user.machine;
         user.issue("the.letter");
         let agent = Agent::start(machine, &[]);
-        let wire = Holding::back(&user, direction, is_meant);
+        let wire = HoldingProxy::start(&user, direction, is_meant);
         let url = wire.proxy.url();
         let line =
             ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
         let line = [&line[..], &["--authority", &url]].concat();
 
         // Stopped where it would receive the result, then killed: the agent receives nothing more.
-        let mut child = spawned(machine, &line);
+        let mut child = spawn_through_agent(machine, &line);
         wire.arrived.recv_timeout(Duration::from_mins(1)).unwrap_or_else(|_| {
             panic!("place {number} was not reached: {:?}\n{}", child.try_wait(), agent.log());
         });
@@ -362,11 +366,11 @@ fn a_command_that_is_killed_in_mid_enrollment_is_gone_on_with() {
         let wrong = [&line[..7], &["file:wrong.pin", "--authority", &url]].concat();
         if number > 0 {
             // The created token already has its PIN; another PIN is wrong.
-            through(machine, &wrong).fails_with(4);
+            run_through_agent(machine, &wrong).fails_with(4);
         }
-        through(machine, &line).ok();
+        run_through_agent(machine, &line).ok();
         assert!(agent.stop().success());
-        machine.holds_one_keyset("default", TestUser::PIN, 1);
+        machine.assert_one_keyset("default", TestUser::PIN, 1);
         assert_eq!(machine.object_files().len(), 1, "tokens, at place {number}");
         user.signs_with("default", "pin");
         user.enroll_new("the.letter", "other").fails_with(5).says("used");
@@ -382,33 +386,33 @@ fn enrollment_resumes_after_an_agent_crash() {
     user.machine.set_environment("TOKENKEEP_CRASH_AT", "");
     let machine = &user.machine;
     let line = ["enroll", "--letter", "the.letter", "--level", "high", "--new-token", "--new-pin-source", "file:pin"];
-    through(machine, &line).fails_with(1).says("cannot enroll: the agent exited").says("again");
+    run_through_agent(machine, &line).fails_with(1).says("cannot enroll: the agent exited").says("again");
     // The supervisor starts another worker, which sends the stored request.
-    wait_for("the enrollment is finished", || (through(machine, &line).code() == 0).then_some(()));
+    wait_for("the enrollment is finished", || (run_through_agent(machine, &line).code() == 0).then_some(()));
     assert!(agent.stop().success());
-    machine.holds_one_keyset("default", TestUser::PIN, 1);
+    machine.assert_one_keyset("default", TestUser::PIN, 1);
 }
 
 #[test]
-fn without_the_agent_a_command_says_who_holds_the_token() {
+fn without_the_agent_a_command_names_the_owner_of_the_token() {
     let user = TestUser::with_keyset();
     let machine = &user.machine;
     machine.write("message.txt", "a message\n");
     let agent = Agent::start(machine, &[]);
     let sign = ["sign", "message.txt", "--pin-source", "file:pin", "--out", "x"];
-    through(machine, &sign).ok();
+    run_through_agent(machine, &sign).ok();
     // The process that `agent status` names, too.
     let holder = format!("the agent (process {})", agent.id());
     machine.tokenkeep(&["agent", "status"]).ok().says(&format!("(process {})", agent.id()));
     let module = machine.module().display().to_string();
-    for apart in [&["--no-agent"][..], &["--module", &module]] {
+    for without_agent in [&["--no-agent"][..], &["--module", &module]] {
         machine
-            .tokenkeep(&[&sign[..], &["--keyset", "default"], apart].concat())
+            .tokenkeep(&[&sign[..], &["--keyset", "default"], without_agent].concat())
             .fails_with(1)
             .says(&holder)
-            .says(&format!("`{}`", apart[0]))
+            .says(&format!("`{}`", without_agent[0]))
             .says("tokenkeep agent stop");
-        machine.tokenkeep(&[apart, &["keysets"]].concat()).ok().says(&holder);
+        machine.tokenkeep(&[without_agent, &["keysets"]].concat()).ok().says(&holder);
     }
     assert!(!machine.listed_token("default").count_is_low());
     assert!(agent.stop().success());
@@ -422,7 +426,7 @@ fn without_the_agent_a_command_says_who_holds_the_token() {
 }
 
 #[test]
-fn a_socket_that_the_environment_names_is_used() {
+fn a_socket_named_in_the_environment_is_used() {
     let user = TestUser::with_keyset();
     let machine = &user.machine;
     let agent = Agent::start(machine, &[]);

@@ -13,11 +13,11 @@ fn enroll_on(user: &TestUser, token: &str, more: &[&str]) -> Output {
 }
 
 #[test]
-fn a_token_that_is_absent_is_said_to_be_absent() {
+fn an_absent_token_is_reported_as_absent() {
     let user = TestUser::new();
     user.issue("the.letter");
     user.machine.make_token("some other", TestUser::PIN);
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let url = wire.url();
     for token in ["nowhere", "0123456789abcdef", "pkcs11:token=nowhere", "pkcs11:serial=0123456789abcdef"] {
         let more = ["--pin-source", "file:no-such-file", "--authority", &url];
@@ -35,7 +35,7 @@ fn two_tokens_of_one_label_are_refused_naming_both_serials() {
     let one = user.machine.make_token("twin", TestUser::PIN);
     let other = user.machine.make_token("twin", TestUser::OTHER_PIN);
     assert_ne!(one.serial, other.serial);
-    let wire = user.wire();
+    let wire = user.start_proxy();
     for token in ["twin", "pkcs11:token=twin"] {
         let more = ["--pin-source", "file:no-such-file", "--authority", &wire.url()];
         enroll_on(&user, token, &more).fails_with(5).says(&one.serial).says(&other.serial);
@@ -61,7 +61,7 @@ fn two_tokens_of_one_label_are_refused_naming_both_serials() {
 }
 
 #[test]
-fn a_token_that_is_marked_as_an_authoritys_is_never_chosen() {
+fn a_token_marked_as_an_authoritys_is_never_chosen() {
     let user = TestUser::new();
     user.issue("the.letter");
     let token = user.machine.make_token("an office", TestUser::PIN);
@@ -71,7 +71,7 @@ fn a_token_that_is_marked_as_an_authoritys_is_never_chosen() {
     let object = ["--type", "data", "--application-label", "tokenkeep-authority", "--label", "authority"];
     let file = ["--write-object", mark.to_str().unwrap()];
     user.machine.run("pkcs11-tool", &[&written[..], &object, &file].concat(), b"").ok();
-    let wire = user.wire();
+    let wire = user.start_proxy();
     let more = ["--pin-source", "file:no-such-file", "--authority", &wire.url()];
     enroll_on(&user, "an office", &more).fails_with(5).says("belongs to an authority").says(&token.serial);
     assert!(wire.exchanges().is_empty(), "something was sent");
@@ -124,7 +124,7 @@ fn commands_do_not_wait_for_a_serving_authoritys_token() {
 }
 
 #[test]
-fn a_label_that_is_not_utf_8_is_named_as_other_programs_name_it() {
+fn a_label_that_is_not_utf_8_has_the_uri_of_other_programs() {
     use std::os::unix::ffi::OsStrExt as _;
     let user = TestUser::new();
     let mut init = user.machine.command("softhsm2-util");
@@ -136,10 +136,10 @@ fn a_label_that_is_not_utf_8_is_named_as_other_programs_name_it() {
     assert!(uri.contains("token=Gr%FC%DFe"), "{uri}");
     // GnuTLS prints the same URI, and its URI selects the token here.
     let provider = ["--provider", user.machine.module().to_str().unwrap()];
-    let theirs = user.machine.run("p11tool", &[&provider[..], &["--list-token-urls"]].concat(), b"").ok().out();
-    let theirs = theirs.lines().find(|line| line.contains("SoftHSM")).unwrap();
-    assert!(theirs.contains("token=Gr%FC%DFe"), "{theirs}");
-    user.tokenkeep(&["pin", "status", theirs]).ok();
+    let foreign_uri = user.machine.run("p11tool", &[&provider[..], &["--list-token-urls"]].concat(), b"").ok().out();
+    let foreign_uri = foreign_uri.lines().find(|line| line.contains("SoftHSM")).unwrap();
+    assert!(foreign_uri.contains("token=Gr%FC%DFe"), "{foreign_uri}");
+    user.tokenkeep(&["pin", "status", foreign_uri]).ok();
     user.tokenkeep(&["pin", "status", uri]).ok();
     user.tokenkeep(&["pin", "status", "pkcs11:token=Gr%EF%BF%BD%EF%BF%BDe"]).fails_with(3);
 }

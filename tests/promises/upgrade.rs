@@ -14,12 +14,12 @@ use crate::support::output::Output;
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/first.tar.gz");
 
 /// A machine with the data of an earlier version; its authority does not serve yet.
-struct Earlier {
+struct EarlierMachine {
     authority: Authority,
     machine: Machine,
 }
 
-impl Earlier {
+impl EarlierMachine {
     fn unpack() -> Self {
         let machine = Machine::new();
         let configuration = machine.read("config/tokenkeep/agent.toml");
@@ -41,7 +41,7 @@ impl Earlier {
         ] {
             machine.write_secret(file, pin);
         }
-        Self { authority: Authority::again(&machine), machine }
+        Self { authority: Authority::open_existing(&machine), machine }
     }
 
     /// Runs an administrator's command. The authority has another address than when the keysets
@@ -55,7 +55,7 @@ impl Earlier {
         self.machine.tokenkeep(&all)
     }
 
-    fn decrypts(&self, keyset: &str, pin: &str, message: &str, content: &str) {
+    fn assert_decrypts(&self, keyset: &str, pin: &str, message: &str, content: &str) {
         let pin = format!("file:{pin}");
         let opened = self.machine.tokenkeep(&["decrypt", "--keyset", keyset, "--pin-source", &pin, message]).ok();
         assert_eq!(opened.out(), content, "{message} with the keyset {keyset}");
@@ -64,7 +64,7 @@ impl Earlier {
 
 #[test]
 fn data_of_the_first_version_still_works() {
-    let mut earlier = Earlier::unpack();
+    let mut earlier = EarlierMachine::unpack();
     let machine = &earlier.machine;
 
     // Keysets on their tokens, and messages signed and encrypted with them.
@@ -72,10 +72,10 @@ fn data_of_the_first_version_still_works() {
     for name in ["admin", "default", "second"] {
         assert!(keysets.out().contains(name), "{keysets}");
     }
-    earlier.decrypts("default", "user.pin", "old.p7m", "before the new letter\n");
-    earlier.decrypts("default", "user.pin", "newer.p7m", "after the new letter\n");
-    earlier.decrypts("second", "recovered.pin", "old.p7m", "before the new letter\n");
-    earlier.decrypts("second", "recovered.pin", "newer.p7m", "after the new letter\n");
+    earlier.assert_decrypts("default", "user.pin", "old.p7m", "before the new letter\n");
+    earlier.assert_decrypts("default", "user.pin", "newer.p7m", "after the new letter\n");
+    earlier.assert_decrypts("second", "recovered.pin", "old.p7m", "before the new letter\n");
+    earlier.assert_decrypts("second", "recovered.pin", "newer.p7m", "after the new letter\n");
     let verified = machine.tokenkeep(&["verify", "signed.p7m"]).ok().says("user@example.org");
     assert_eq!(verified.out(), "before the new letter\n");
 
@@ -96,7 +96,7 @@ fn data_of_the_first_version_still_works() {
     machine.tokenkeep(&again).ok().says("an older version of tokenkeep made it");
     let opened = ["admin", "open", "again.response", "--statement", "file.statement", "--keyset", "admin"];
     let opened = machine.tokenkeep(&[&opened[..], &["--pin-source", "file:admin.pin"]].concat());
-    assert_ne!(opened.code(), 0, "a statement that was carried out once before\n{opened}");
+    assert_ne!(opened.code(), 0, "a statement was executed a second time\n{opened}");
 
     // The authority continues with its users, its archive, and its log, which its administrator's
     // keyset knows.
@@ -115,14 +115,14 @@ fn data_of_the_first_version_still_works() {
     earlier.admin(&["recover", "user@example.org", "--letter-out", "third.letter"]).ok();
     let arguments = ["enroll", "--letter", "third.letter", "--keyset", "third", "--level", "high", "--new-token"];
     earlier.machine.tokenkeep(&[&arguments[..], &["--new-pin-source", "file:third.pin"]].concat()).ok();
-    earlier.decrypts("third", "third.pin", "old.p7m", "before the new letter\n");
-    earlier.decrypts("third", "third.pin", "newer.p7m", "after the new letter\n");
+    earlier.assert_decrypts("third", "third.pin", "old.p7m", "before the new letter\n");
+    earlier.assert_decrypts("third", "third.pin", "newer.p7m", "after the new letter\n");
     assert!(earlier.authority.stop().success());
 }
 
 #[test]
 fn an_agent_starts_where_an_earlier_one_was_killed() {
-    let earlier = Earlier::unpack();
+    let earlier = EarlierMachine::unpack();
     let lock = earlier.machine.file("runtime/tokenkeep/agent/lock");
     assert!(fs::metadata(&lock).is_ok(), "the killed agent's lock file is there");
     let agent = Agent::start(&earlier.machine, &[]);
@@ -131,6 +131,6 @@ fn an_agent_starts_where_an_earlier_one_was_killed() {
     for name in ["admin", "default", "second"] {
         assert!(keysets.out().contains(name), "{keysets}");
     }
-    earlier.decrypts("second", "recovered.pin", "old.p7m", "before the new letter\n");
+    earlier.assert_decrypts("second", "recovered.pin", "old.p7m", "before the new letter\n");
     drop(agent);
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use crate::support::authority::free_port;
 use crate::support::inventory::of_kind;
 use crate::support::machine::Machine;
 use crate::support::output::Output;
+use crate::support::process_guard::ProcessGuard;
 use crate::support::shared_authority::{TestUser, wait_until_certificates_are_newer};
 
 /// A fresh machine with only a copy of the repository files that the workflow needs, and no user
@@ -35,16 +36,6 @@ pub fn free_addresses() -> [String; 2] {
     [(); 2].map(|()| format!("127.0.0.1:{}", free_port()))
 }
 
-/// Ends its process when it is dropped.
-struct Serving(Child);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The workflow's commands, each in a shell that has run the line which the set-up script prints.
 struct Shell {
     machine: Machine,
@@ -53,22 +44,22 @@ struct Shell {
 
 impl Shell {
     #[track_caller]
-    fn runs(&self, line: &str) -> Output {
+    fn run(&self, line: &str) -> Output {
         self.machine.shell(&format!("{}\n{line}", self.export)).ok()
     }
 
-    fn serves(&self, line: &str, addresses: &[String]) -> Serving {
+    fn serve(&self, line: &str, addresses: &[String]) -> ProcessGuard {
         let mut command = self.machine.command("sh");
         command.args(["-c", &format!("{}\nexec {line}", self.export)]);
         let log = fs::File::create(self.machine.file("authority.log")).unwrap();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut serving = Serving(child);
+        let mut serving = ProcessGuard(child);
         let end = Instant::now() + Duration::from_mins(1);
         while addresses.iter().any(|address| std::net::TcpStream::connect(address).is_err()) {
             let ended = serving.0.try_wait().unwrap();
             let log = || self.machine.read_text("authority.log");
             assert!(ended.is_none() && Instant::now() < end, "it does not serve: {ended:?}\n{}", log());
-            std::thread::sleep(Duration::from_millis(20)); // between two looks at its doors
+            std::thread::sleep(Duration::from_millis(20)); // between two checks of its listeners
         }
         serving
     }
@@ -97,19 +88,19 @@ fn the_whole_walkthrough_works() {
     let shell = Shell { machine, export };
     let machine = &shell.machine;
 
-    shell.runs(
+    shell.run(
         "tokenkeep authority init  --config hsm-config/authority.toml --new-pin-source file:authority.pin \
                           --first-administrator admin@example.org --letter-out admin.letter",
     );
-    let _serving = shell.serves(
+    let _serving = shell.serve(
         "tokenkeep authority serve --config hsm-config/authority.toml --pin-source file:authority.pin",
         &addresses,
     );
-    shell.runs(
+    shell.run(
         "tokenkeep enroll --letter admin.letter --keyset admin --level high --new-token \
          --new-pin-source file:admin.pin",
     );
-    shell.runs(
+    shell.run(
         "tokenkeep admin issue user@example.org --name 'Example, User' --keyset admin --pin-source file:admin.pin \
          --letter-out user.letter",
     );
@@ -118,35 +109,35 @@ fn the_whole_walkthrough_works() {
         assert!(letter.contains(part), "{part} is not in\n{letter}");
     }
     shell
-        .runs("tokenkeep enroll --letter user.letter --level high --new-token --new-pin-source file:pin1")
+        .run("tokenkeep enroll --letter user.letter --level high --new-token --new-pin-source file:pin1")
         .says("default");
-    shell.runs("tokenkeep sign    --keyset default --pin-source file:pin1 --in message.txt --out signed.p7m");
-    shell.runs("tokenkeep verify  --in signed.p7m --out message.txt").says("user@example.org").says("Example, User");
+    shell.run("tokenkeep sign    --keyset default --pin-source file:pin1 --in message.txt --out signed.p7m");
+    shell.run("tokenkeep verify  --in signed.p7m --out message.txt").says("user@example.org").says("Example, User");
     assert_eq!(machine.read_text("message.txt"), original);
-    shell.runs("tokenkeep encrypt --to user@example.org --in message.txt --out secret.p7m");
+    shell.run("tokenkeep encrypt --to user@example.org --in message.txt --out secret.p7m");
     machine.write("message.txt", "");
-    shell.runs("tokenkeep decrypt --keyset default --pin-source file:pin1 --in secret.p7m --out message.txt");
+    shell.run("tokenkeep decrypt --keyset default --pin-source file:pin1 --in secret.p7m --out message.txt");
     assert_eq!(machine.read_text("message.txt"), original);
-    shell.runs(
+    shell.run(
         "tokenkeep admin issue user@example.org --keyset admin --pin-source file:admin.pin --letter-out again.letter",
     );
-    shell.runs("tokenkeep enroll --letter again.letter --keyset default --level high --pin-source file:pin1");
-    shell.runs(
+    shell.run("tokenkeep enroll --letter again.letter --keyset default --level high --pin-source file:pin1");
+    shell.run(
         "tokenkeep admin recover user@example.org --keyset admin --pin-source file:admin.pin \
          --letter-out recovered.letter",
     );
-    shell.runs(
+    shell.run(
         "tokenkeep enroll --letter recovered.letter --keyset second --level high --new-token \
          --new-pin-source file:pin2",
     );
-    let read = shell.runs("tokenkeep decrypt --keyset second --pin-source file:pin2 --in secret.p7m");
+    let read = shell.run("tokenkeep decrypt --keyset second --pin-source file:pin2 --in secret.p7m");
     assert_eq!(read.out(), original, "old mail, new PIN");
-    shell.runs("tokenkeep pin change --keyset second --pin-source file:pin2 --new-pin-source file:pin3");
-    shell.runs("tokenkeep keysets ; tokenkeep keyset show second").says("admin").says("default").says("second");
-    shell.runs("tokenkeep tokens").says("authority").says("second");
-    assert_eq!(shell.runs("tokenkeep decrypt --keyset second --pin-source file:pin3 --in secret.p7m").out(), original);
-    shell.runs("tokenkeep keyset delete second --yes --pin-source file:pin3");
-    shell.runs("tokenkeep keysets").does_not_say("second");
+    shell.run("tokenkeep pin change --keyset second --pin-source file:pin2 --new-pin-source file:pin3");
+    shell.run("tokenkeep keysets ; tokenkeep keyset show second").says("admin").says("default").says("second");
+    shell.run("tokenkeep tokens").says("authority").says("second");
+    assert_eq!(shell.run("tokenkeep decrypt --keyset second --pin-source file:pin3 --in secret.p7m").out(), original);
+    shell.run("tokenkeep keyset delete second --yes --pin-source file:pin3");
+    shell.run("tokenkeep keysets").does_not_say("second");
 }
 
 #[test]
@@ -155,9 +146,13 @@ fn demo_runs_to_its_end_and_exits_0() {
     // Existing tokens are not changed.
     machine.make_token("my own", "own-pin-1");
     let before = machine.inventory(&[]);
-    let told = machine.tokenkeep(&["demo"]).ok();
+    let demo = machine.tokenkeep(&["demo"]).ok();
     for part in ["init", "serve", "issue", "enroll", "sign", "verify", "encrypt", "decrypt", "recover", "second"] {
-        assert!(told.out().contains(part), "{part} is not told\n{told}");
+        assert!(
+            demo.out().contains(part),
+            "{part} is missing
+{demo}"
+        );
     }
     assert_eq!(machine.inventory(&[]), before);
     assert_eq!(fs::read_dir(machine.file("tmp")).unwrap().count(), 0, "it should leave nothing");
@@ -209,7 +204,7 @@ fn softhsm_setup_for_a_user_is_found_without_a_variable() {
 }
 
 #[test]
-fn every_answer_comes_as_json_too() {
+fn every_command_also_answers_in_json() {
     let user = TestUser::new();
     let letter = user.issue_with("user.letter", &["--json"]).ok().json();
     for name in ["reference", "temporary_key", "expires"] {
@@ -241,7 +236,7 @@ fn every_answer_comes_as_json_too() {
     assert_eq!(json(&["keyset", "list", "--json"])[0]["keyset"], "default");
     assert_eq!(json(&["tokens", "--json"])[0]["serial"], serial.as_str());
     assert_eq!(json(&["token", "list", "--json"])[0]["keysets"][0], "default");
-    let shown = user.shown("default");
+    let shown = user.keyset_info("default");
     let listed: Vec<_> =
         shown["certificates"].as_array().unwrap().iter().map(|one| one["use"].as_str().unwrap()).collect();
     for what in ["signing", "encryption", "authority"] {
@@ -278,16 +273,16 @@ fn every_answer_comes_as_json_too() {
 #[test]
 fn a_token_may_hold_two_keysets_under_one_pin() {
     let user = TestUser::enrolled();
-    user.encrypts("to the first\n", "first.p7m");
+    user.encrypt("to the first\n", "first.p7m");
     user.issue("second.letter");
     let line = ["enroll", "--letter", "second.letter", "--keyset", "second", "--token", "default", "--level", "high"];
     wait_until_certificates_are_newer();
     user.tokenkeep(&[&line[..], &["--pin-source", "file:pin"]].concat()).ok();
     assert_eq!(user.machine.listed_tokens().len(), 1);
-    user.encrypts("to the second\n", "second.p7m");
+    user.encrypt("to the second\n", "second.p7m");
     for (keyset, message) in [("default", "first"), ("second", "second")] {
         user.signs_with(keyset, "pin");
-        assert_eq!(user.reads(keyset, "pin", &format!("{message}.p7m")), format!("to the {message}\n"));
+        assert_eq!(user.decrypt(keyset, "pin", &format!("{message}.p7m")), format!("to the {message}\n"));
     }
     user.tokenkeep(&["keysets"]).ok().says("default").says("second");
 
@@ -300,7 +295,7 @@ fn a_token_may_hold_two_keysets_under_one_pin() {
     // Deleting one keyset leaves the other complete.
     user.tokenkeep(&["keyset", "delete", "default", "--yes", "--pin-source", "file:other.pin"]).ok();
     user.signs_with("second", "other.pin");
-    assert_eq!(user.reads("second", "other.pin", "second.p7m"), "to the second\n");
+    assert_eq!(user.decrypt("second", "other.pin", "second.p7m"), "to the second\n");
     let objects = user.machine.objects("default", Some(TestUser::OTHER_PIN));
     assert_eq!(of_kind(&objects, "Private Key Object").len(), 2, "{objects:#?}");
     user.tokenkeep(&["keyset", "delete", "second", "--yes", "--pin-source", "file:other.pin"]).ok();
@@ -333,7 +328,7 @@ fn decrypt_chooses_the_keyset_by_recipient() {
     let wrong = ["decrypt", "other.p7m", "--keyset", "default", "--pin-source", "file:wrong.pin"];
     user.tokenkeep(&wrong).fails_with(5).says("no key of \"default\"");
     let third = TestUser::enrolled();
-    third.encrypts("to a third\n", "third.p7m");
+    third.encrypt("to a third\n", "third.p7m");
     user.machine.write("third.p7m", third.machine.read("third.p7m"));
     let output = decrypt("third.p7m", "wrong.pin").fails_with(5);
     assert!(output.stdout.is_empty(), "{output}");

@@ -21,10 +21,10 @@ pub const LIST: u8 = 12;
 
 /// Polls until the closure returns a value; fails the test after [`TIMEOUT`].
 #[track_caller]
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + TIMEOUT;
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
         assert!(Instant::now() < end, "timeout: {what}");
@@ -68,13 +68,13 @@ impl Agent {
 
     /// Starts `tokenkeep agent -v` with these options, and waits until it accepts connections.
     pub fn start(machine: &Machine, options: &[&str]) -> Self {
-        let mut agent = Self::begin(machine, options);
+        let mut agent = Self::spawn(machine, options);
         agent.wait_until_ready(machine);
         agent
     }
 
     /// Like [`Self::start`], without waiting.
-    pub fn begin(machine: &Machine, options: &[&str]) -> Self {
+    pub fn spawn(machine: &Machine, options: &[&str]) -> Self {
         let log = machine.file("agent.log");
         let said_before = fs::read(&log).map_or(0, |said| said.len());
         let child = machine.start_tokenkeep(&[&["agent", "-v"], options].concat(), "agent.log", &[]);
@@ -184,7 +184,7 @@ pub fn probe(stream: &mut UnixStream) -> std::io::Result<u8> {
 
 /// Starts an agent that must refuse to start. An agent that serves is killed after 20 s, and the
 /// test fails.
-pub fn refused(machine: &Machine, arguments: &[&str]) -> Output {
+pub fn fail_to_start(machine: &Machine, arguments: &[&str]) -> Output {
     machine.run("timeout", &[&["20", "tokenkeep", "agent"], arguments].concat(), b"")
 }
 

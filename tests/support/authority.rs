@@ -51,7 +51,7 @@ impl Authority {
     }
 
     /// An authority that exists on this machine already.
-    pub fn again(machine: &Machine) -> Self {
+    pub fn open_existing(machine: &Machine) -> Self {
         let text = machine.read_text("authority.toml");
         let port = |key: &str| {
             let line = text.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
@@ -106,7 +106,7 @@ impl Authority {
 
     /// Restricts the keys of this profile (`signing`, `encryption`) to one algorithm, from the next
     /// start on.
-    pub fn takes_only(machine: &Machine, profile: &str, kind: &str) {
+    pub fn restrict_key_kind(machine: &Machine, profile: &str, kind: &str) {
         let profile = format!("profiles/{profile}.toml");
         let text = machine.read_text(&profile);
         let lines = text
@@ -160,7 +160,7 @@ impl Authority {
     }
 
     /// Whether it dies within five seconds, for example after its client reached a crash point.
-    pub fn is_dead_soon(&mut self) -> bool {
+    pub fn exits_soon(&mut self) -> bool {
         let end = Instant::now() + Duration::from_secs(5);
         while self.is_running() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(20));

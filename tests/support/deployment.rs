@@ -40,8 +40,8 @@ impl Deployment {
     pub fn begin_with_ca_and_keys(kind: TokenKind, ca: &str, signing: &str, encryption: &str) -> Self {
         let machine = Machine::with(kind);
         let authority = Authority::init_with(&machine, &format!("[ca]\nkey = \"{ca}\"\n"));
-        Authority::takes_only(&machine, "signing", signing);
-        Authority::takes_only(&machine, "encryption", encryption);
+        Authority::restrict_key_kind(&machine, "signing", signing);
+        Authority::restrict_key_kind(&machine, "encryption", encryption);
         Self::begin_at(machine, authority)
     }
 

@@ -1,20 +1,20 @@
 //! Splits DER for tests that need the position of bytes. It trusts its input, which tests make.
 
 /// The content of a DER element.
-pub fn inside(element: &[u8]) -> &[u8] {
+pub fn content_of(element: &[u8]) -> &[u8] {
     let (header, length) = header(element);
     &element[header..header + length]
 }
 
 /// The consecutive DER elements.
-pub fn parts(mut rest: &[u8]) -> Vec<&[u8]> {
-    let mut parts = Vec::new();
+pub fn elements(mut rest: &[u8]) -> Vec<&[u8]> {
+    let mut elements = Vec::new();
     while !rest.is_empty() {
         let (header, length) = header(rest);
-        parts.push(&rest[..header + length]);
+        elements.push(&rest[..header + length]);
         rest = &rest[header + length..];
     }
-    parts
+    elements
 }
 
 fn header(element: &[u8]) -> (usize, usize) {

@@ -1,6 +1,6 @@
 //! Other CMS messages around the same signed content, as somebody can make them without a key.
 
-use super::der::{inside, parts};
+use super::der::{content_of, elements};
 
 /// The order of P-256.
 const P256_ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
@@ -8,21 +8,21 @@ const P256_ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9ca
 /// All variants of the message with the same content and a valid signature, each with a description
 /// of the change. `message` is a CMS `SignedData` by a P-256 key in the form that `tokenkeep`
 /// writes.
-pub fn others_of(message: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let envelope = Envelope::of(message);
+pub fn signed_data_variants(message: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let envelope = Envelope::parse(message);
     let mut others = vec![("trailing bytes", [message, &[5, 0]].concat())];
     let mut add = |what, change: &dyn Fn(&mut Envelope)| {
         let mut changed = envelope.clone();
         change(&mut changed);
-        others.push((what, changed.together()));
+        others.push((what, changed.encode()));
     };
     add("negated s", &|envelope| {
-        let signature = negated(inside(&envelope.signer[5]));
+        let signature = negate_s(content_of(&envelope.signer[5]));
         envelope.signer[5] = element(4, &signature);
     });
     let attribute = element(0x30, &[element(6, &[0x2a, 3, 4]), element(0x31, &[5, 0])].concat());
     add("an unsigned attribute", &|envelope| envelope.signer.push(element(0xa1, &attribute)));
-    add("a longer length inside", &|envelope| envelope.signer[5] = padded(&envelope.signer[5]));
+    add("a longer length inside", &|envelope| envelope.signer[5] = with_long_length(&envelope.signer[5]));
     add("a second digest algorithm", &|envelope| {
         let sha384 = element(0x30, &element(6, &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 2]));
         envelope.digests.extend(sha384);
@@ -30,18 +30,18 @@ pub fn others_of(message: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     add("a second certificate", &|envelope| envelope.certificates = envelope.certificates.repeat(2));
     add("a revocation list", &|envelope| envelope.lists = element(0xa1, &element(0x30, &[])));
     add("a content in pieces", &|envelope| {
-        let content: Vec<Vec<u8>> = parts(inside(&envelope.content)).into_iter().map(<[u8]>::to_vec).collect();
-        let pieces = element(0xa0, &element(0x24, inside(&content[1])));
+        let content: Vec<Vec<u8>> = elements(content_of(&envelope.content)).into_iter().map(<[u8]>::to_vec).collect();
+        let pieces = element(0xa0, &element(0x24, content_of(&content[1])));
         envelope.content = element(0x30, &[content[0].clone(), pieces].concat());
     });
     add("attributes in another order", &|envelope| {
-        let mut attributes = parts(inside(&envelope.signer[3]));
+        let mut attributes = elements(content_of(&envelope.signer[3]));
         attributes.reverse();
         let attributes = attributes.concat();
         envelope.signer[3] = element(0xa0, &attributes);
     });
-    others.push(("a longer length outside", padded(message)));
-    others.push(("an indefinite length", [&[0x30, 0x80], inside(message), &[0, 0]].concat()));
+    others.push(("a longer length outside", with_long_length(message)));
+    others.push(("an indefinite length", [&[0x30, 0x80], content_of(message), &[0, 0]].concat()));
     others
 }
 
@@ -58,22 +58,22 @@ struct Envelope {
 }
 
 impl Envelope {
-    fn of(message: &[u8]) -> Self {
-        let outer = parts(inside(message));
-        let signed_data = parts(inside(inside(outer[1])));
-        let signer = parts(inside(inside(signed_data[4]))).into_iter().map(<[u8]>::to_vec).collect();
+    fn parse(message: &[u8]) -> Self {
+        let outer = elements(content_of(message));
+        let signed_data = elements(content_of(content_of(outer[1])));
+        let signer = elements(content_of(content_of(signed_data[4]))).into_iter().map(<[u8]>::to_vec).collect();
         Self {
             kind: outer[0].to_vec(),
             version: signed_data[0].to_vec(),
-            digests: inside(signed_data[1]).to_vec(),
+            digests: content_of(signed_data[1]).to_vec(),
             content: signed_data[2].to_vec(),
-            certificates: inside(signed_data[3]).to_vec(),
+            certificates: content_of(signed_data[3]).to_vec(),
             lists: Vec::new(),
             signer,
         }
     }
 
-    fn together(&self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let signer = element(0x31, &element(0x30, &self.signer.concat()));
         let certificates = element(0xa0, &self.certificates);
         let digests = element(0x31, &self.digests);
@@ -84,10 +84,10 @@ impl Envelope {
 }
 
 /// The ECDSA signature with n - s in place of s, which is valid too.
-fn negated(signature: &[u8]) -> Vec<u8> {
-    let numbers = parts(inside(signature));
+fn negate_s(signature: &[u8]) -> Vec<u8> {
+    let numbers = elements(content_of(signature));
     let order = hex::decode(P256_ORDER).unwrap();
-    let s = inside(numbers[1]);
+    let s = content_of(numbers[1]);
     let s = &s[s.iter().take_while(|octet| **octet == 0).count()..];
     let s = [vec![0; 32 - s.len()], s.to_vec()].concat();
     let mut difference = vec![0; 32];
@@ -106,8 +106,8 @@ fn negated(signature: &[u8]) -> Vec<u8> {
 }
 
 /// The same element with a length of four bytes.
-fn padded(element: &[u8]) -> Vec<u8> {
-    let value = inside(element);
+fn with_long_length(element: &[u8]) -> Vec<u8> {
+    let value = content_of(element);
     [&element[..1], &[0x84], &u32::try_from(value.len()).unwrap().to_be_bytes(), value].concat()
 }
 

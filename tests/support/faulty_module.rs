@@ -18,26 +18,26 @@ pub struct FaultyModule {
 impl FaultyModule {
     /// Puts the faulty module in front of the machine's module. It has no faults before
     /// [`Self::set_faults`].
-    pub fn in_front_of(machine: &mut Machine) -> Self {
+    pub fn wrap_module_of(machine: &mut Machine) -> Self {
         let wrapped = machine.module().to_owned();
-        let faulty = Self::wrapping(machine, &wrapped);
+        let faulty = Self::configure_for(machine, &wrapped);
         let configuration = machine.read_text("config/tokenkeep/agent.toml");
-        let (real, ours) = (wrapped.display().to_string(), module().display().to_string());
-        assert!(configuration.contains(&real), "agent.toml does not name the module");
-        machine.write("config/tokenkeep/agent.toml", configuration.replace(&real, &ours));
+        let (real_module, faulty_module) = (wrapped.display().to_string(), module().display().to_string());
+        assert!(configuration.contains(&real_module), "agent.toml does not name the module");
+        machine.write("config/tokenkeep/agent.toml", configuration.replace(&real_module, &faulty_module));
         faulty
     }
 
     /// Adds the faulty module to the machine's module (SoftHSM); it wraps Kryoptic, which has no
     /// token.
-    pub fn beside(machine: &mut Machine) -> Self {
-        let faulty = Self::wrapping(machine, &kryoptic::module());
+    pub fn add_to(machine: &mut Machine) -> Self {
+        let faulty = Self::configure_for(machine, &kryoptic::module());
         let modules = format!("modules = [\"{}\", \"{}\"]\n", machine.module().display(), module().display());
         machine.write("config/tokenkeep/agent.toml", modules);
         faulty
     }
 
-    fn wrapping(machine: &mut Machine, wrapped: &Path) -> Self {
+    fn configure_for(machine: &mut Machine, wrapped: &Path) -> Self {
         let faulty = Self { control: machine.file("faults"), counts: machine.file("counts") };
         machine.set_environment("FAULTY_WRAPS", &wrapped.display().to_string());
         machine.set_environment("FAULTY_CONTROL", &faulty.control.display().to_string());
@@ -58,7 +58,7 @@ impl FaultyModule {
         self.set_faults("");
     }
 
-    /// The calls with a PIN since the last [`Self::forget`], one line each.
+    /// The calls with a PIN since the last [`Self::reset_calls`], one line each.
     pub fn calls(&self) -> Vec<String> {
         fs::read_to_string(&self.counts).unwrap_or_default().lines().map(str::to_owned).collect()
     }
@@ -69,7 +69,7 @@ impl FaultyModule {
     }
 
     /// Resets the recorded calls.
-    pub fn forget(&self) {
+    pub fn reset_calls(&self) {
         let _ = fs::remove_file(&self.counts);
     }
 }

@@ -17,7 +17,7 @@ use tokenkeep::cmp::{PkiHeader, Pvno, general_request, oid};
 
 /// The kind of a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FloodKind {
     /// CMP messages with the highest accepted hashing cost: PBMAC1 with 262,144 rounds of
     /// HMAC-SHA-512.
     Hashing,
@@ -28,7 +28,7 @@ pub enum Kind {
     Slow,
 }
 
-impl Kind {
+impl FloodKind {
     pub const ALL: [Self; 3] = [Self::Hashing, Self::Statements, Self::Slow];
 }
 
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Number of threads per address.
 const THREADS: usize = 2;
 /// Number of held connections per address and listener.
-const HELD: usize = 32;
+const HELD_CONNECTIONS: usize = 32;
 
 /// A running flood; dropping it ends it.
 pub struct Flood {
@@ -49,19 +49,19 @@ pub struct Flood {
 
 impl Flood {
     /// Starts a flood from this number of addresses: 127.0.0.11 and the following.
-    pub fn begin(kind: Kind, addresses: u8, http: &str, https: &str) -> Self {
+    pub fn start(kind: FloodKind, addresses: u8, http: &str, https: &str) -> Self {
         let (http, https): (SocketAddr, SocketAddr) = (http.parse().unwrap(), https.parse().unwrap());
         let (ended, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let tls = Arc::new(tls_config(http));
         let message = Arc::new(post("/.well-known/cmp", "application/pkixcmp", &expensive_message()));
         let mut threads = Vec::new();
         for address in (0..addresses).map(|number| 11 + number) {
-            for _ in 0..if kind == Kind::Slow { 1 } else { THREADS } {
+            for _ in 0..if kind == FloodKind::Slow { 1 } else { THREADS } {
                 let (ended, sent, tls, message) = (ended.clone(), sent.clone(), tls.clone(), message.clone());
                 threads.push(std::thread::spawn(move || match kind {
-                    Kind::Slow => hold(address, [http, https], &ended, &sent),
-                    Kind::Hashing => repeat(&ended, &sent, || exchange(connect_from(address, http)?, &message)),
-                    Kind::Statements => repeat(&ended, &sent, || {
+                    FloodKind::Slow => hold(address, [http, https], &ended, &sent),
+                    FloodKind::Hashing => repeat(&ended, &sent, || exchange(connect_from(address, http)?, &message)),
+                    FloodKind::Statements => repeat(&ended, &sent, || {
                         let server = ServerName::try_from("127.0.0.1").ok()?;
                         let session = rustls::ClientConnection::new(tls.clone(), server).ok()?;
                         let stream = rustls::StreamOwned::new(session, connect_from(address, https)?);
@@ -94,7 +94,7 @@ fn repeat(ended: &AtomicBool, sent: &AtomicU64, mut request: impl FnMut() -> Opt
 
 /// Holds connections, and replaces those that are closed.
 fn hold(address: u8, listeners: [SocketAddr; 2], ended: &AtomicBool, sent: &AtomicU64) {
-    let mut held: Vec<Option<TcpStream>> = (0..2 * HELD).map(|_| None).collect();
+    let mut held: Vec<Option<TcpStream>> = (0..2 * HELD_CONNECTIONS).map(|_| None).collect();
     while !ended.load(Ordering::Relaxed) {
         for (at, place) in held.iter_mut().enumerate() {
             if place.as_mut().is_none_or(is_closed) {

@@ -25,7 +25,7 @@ impl Machine {
     /// Fails the test unless the token with this label holds one keyset with this number of
     /// encryption keys, and nothing else.
     #[track_caller]
-    pub fn holds_one_keyset(&self, label: &str, pin: &str, encryption_keys: usize) {
+    pub fn assert_one_keyset(&self, label: &str, pin: &str, encryption_keys: usize) {
         let objects = self.objects(label, Some(pin));
         let count =
             |kind: &str, text: &str| of_kind(&objects, kind).iter().filter(|object| object.contains(text)).count();

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::machine::{Machine, run};
 
-/// The variable that tells the process that it is the other program, and holds its order.
-const CHILD_TASK: &str = "TOKENKEEP_TEST_ORDER";
+/// The variable that tells the process that it is the other program, and has its parameters.
+const CHILD_TASK: &str = "TOKENKEEP_TEST_CHILD_TASK";
 
 /// The parameters of the process.
 pub struct ChildTask {
@@ -28,31 +28,31 @@ pub struct ChildTask {
 }
 
 impl Machine {
-    /// Runs `test` (as `module::function`) in a process of its own, with an order for this token.
-    /// Returns its answer.
+    /// Runs `test` (as `module::function`) in a process of its own, for this token. Returns its
+    /// result.
     #[track_caller]
-    pub fn order(&self, test: &str, token: &str, pin: &str, input: &Value) -> Value {
-        let answer = self.file("tmp/order.answer");
-        let order = json!({ "module": self.module(), "token": token, "pin": pin, "input": input, "answer": answer });
+    pub fn run_child_task(&self, test: &str, token: &str, pin: &str, input: &Value) -> Value {
+        let path = self.file("tmp/child-task.result");
+        let parameters = json!({ "module": self.module(), "token": token, "pin": pin, "input": input, "result": path });
         let mut command = self.command(std::env::current_exe().unwrap());
-        command.args(["--exact", test, "--nocapture"]).env(CHILD_TASK, order.to_string());
+        command.args(["--exact", test, "--nocapture"]).env(CHILD_TASK, parameters.to_string());
         let output = run(command, b"").ok();
-        let answered = std::fs::read(&answer).unwrap_or_else(|_| panic!("no test has this name: {test}\n{output}"));
-        std::fs::remove_file(&answer).unwrap();
-        serde_json::from_slice(&answered).unwrap()
+        let result = std::fs::read(&path).unwrap_or_else(|_| panic!("no test has this name: {test}\n{output}"));
+        std::fs::remove_file(&path).unwrap();
+        serde_json::from_slice(&result).unwrap()
     }
 }
 
 impl ChildTask {
-    /// In the process started by [`Machine::order`]: runs the closure and returns true. Otherwise
-    /// does nothing.
-    pub fn run_in_child(act: impl FnOnce(&Self) -> Value) -> bool {
-        let Ok(order) = std::env::var(CHILD_TASK) else { return false };
-        let order: Value = serde_json::from_str(&order).unwrap();
-        let text = |name: &str| order[name].as_str().unwrap().to_owned();
-        let (module, token, pin, input) = (text("module"), text("token"), text("pin"), order["input"].clone());
-        let answer = act(&Self { module, token, pin, input });
-        std::fs::write(text("answer"), answer.to_string()).unwrap();
+    /// In the process started by [`Machine::run_child_task`]: runs the closure and returns true.
+    /// Otherwise does nothing.
+    pub fn run_in_child(task: impl FnOnce(&Self) -> Value) -> bool {
+        let Ok(parameters) = std::env::var(CHILD_TASK) else { return false };
+        let parameters: Value = serde_json::from_str(&parameters).unwrap();
+        let text = |name: &str| parameters[name].as_str().unwrap().to_owned();
+        let (module, token, pin, input) = (text("module"), text("token"), text("pin"), parameters["input"].clone());
+        let result = task(&Self { module, token, pin, input });
+        std::fs::write(text("result"), result.to_string()).unwrap();
         true
     }
 }
@@ -67,23 +67,24 @@ pub struct OtherProgram {
 }
 
 impl OtherProgram {
-    /// In the process started by [`Machine::order`]: logs in, runs the closure and returns true.
-    /// Otherwise does nothing.
-    pub fn run_logged_in(act: impl FnOnce(&Self) -> Value) -> bool {
-        ChildTask::run_in_child(|order| {
-            let module = Pkcs11::new(&order.module).unwrap();
+    /// In the process started by [`Machine::run_child_task`]: logs in, runs the closure and returns
+    /// true. Otherwise does nothing.
+    pub fn run_logged_in(task: impl FnOnce(&Self) -> Value) -> bool {
+        ChildTask::run_in_child(|parameters| {
+            let module = Pkcs11::new(&parameters.module).unwrap();
             module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
-            let is_it = |slot: &Slot| module.get_token_info(*slot).is_ok_and(|info| info.label() == order.token);
-            let slot = module.get_slots_with_token().unwrap().into_iter().find(is_it).expect("no such token");
+            let has_label =
+                |slot: &Slot| module.get_token_info(*slot).is_ok_and(|info| info.label() == parameters.token);
+            let slot = module.get_slots_with_token().unwrap().into_iter().find(has_label).expect("no such token");
             let session = module.open_rw_session(slot).unwrap();
-            let pin: AuthPin = order.pin.clone().into();
+            let pin: AuthPin = parameters.pin.clone().into();
             session.login(UserType::User, Some(&pin)).unwrap();
-            act(&Self { session, pin, input: order.input.clone(), module, slot })
+            task(&Self { session, pin, input: parameters.input.clone(), module, slot })
         })
     }
 
     /// A new session without an active operation.
-    pub fn another_session(&self) -> Session {
+    pub fn open_session(&self) -> Session {
         self.module.open_rw_session(self.slot).unwrap()
     }
 
@@ -97,12 +98,22 @@ impl OtherProgram {
         self.session.get_attributes(object, &[kind]).ok()?.pop()
     }
 
-    pub fn is(&self, object: ObjectHandle, attribute: &Attribute) -> bool {
+    pub fn has_attribute(&self, object: ObjectHandle, attribute: &Attribute) -> bool {
         self.attribute(object, attribute.attribute_type()).as_ref() == Some(attribute)
     }
 
     pub fn is_rsa(&self, object: ObjectHandle) -> bool {
-        self.is(object, &Attribute::KeyType(KeyType::RSA))
+        self.has_attribute(object, &Attribute::KeyType(KeyType::RSA))
+    }
+
+    /// The type of an RSA or elliptic-curve key.
+    pub fn key_type(&self, key: ObjectHandle) -> KeyType {
+        if self.is_rsa(key) { KeyType::RSA } else { KeyType::EC }
+    }
+
+    /// Sets an attribute of an object in a session of its own.
+    pub fn set_attribute(&self, object: ObjectHandle, attribute: Attribute) -> CkResult<()> {
+        self.open_session().update_attributes(object, &[attribute])
     }
 
     pub fn label(&self, object: ObjectHandle) -> String {
@@ -114,7 +125,7 @@ impl OtherProgram {
 
     /// A key pair of this program with all permissions: what fails with a user's key must succeed
     /// with this one.
-    pub fn own_key_pair(&self, kind: KeyType) -> OwnKeyPair {
+    pub fn generate_key_pair(&self, kind: KeyType) -> PermissiveKeyPair {
         let mut private = vec![Attribute::Token(false), Attribute::Sensitive(false), Attribute::Extractable(true)];
         private.push(Attribute::Sign(true));
         let mut public = vec![Attribute::Token(false), Attribute::Private(false), Attribute::Verify(true)];
@@ -130,7 +141,7 @@ impl OtherProgram {
             Mechanism::EccKeyPairGen
         };
         let (public, private) = self.session.generate_key_pair(&mechanism, &public, &private).unwrap();
-        OwnKeyPair { public, private }
+        PermissiveKeyPair { public, private }
     }
 }
 
@@ -150,6 +161,27 @@ pub fn encrypted(session: &Session, key: ObjectHandle) -> Vec<u8> {
     session.encrypt(&Mechanism::RsaPkcs, public, &[7; 32]).unwrap()
 }
 
+/// The attributes of an RSA key that nobody else may learn.
+pub const RSA_SECRETS: [AttributeType; 6] = [
+    AttributeType::PrivateExponent,
+    AttributeType::Prime1,
+    AttributeType::Prime2,
+    AttributeType::Exponent1,
+    AttributeType::Exponent2,
+    AttributeType::Coefficient,
+];
+
+/// The template of a session key that any program may read.
+pub fn readable_key(class: ObjectClass, key_type: KeyType) -> Vec<Attribute> {
+    vec![
+        Attribute::Class(class),
+        Attribute::KeyType(key_type),
+        Attribute::Token(false),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+    ]
+}
+
 /// The value of a readable secret key.
 pub fn value(session: &Session, secret: ObjectHandle) -> CkResult<Vec<u8>> {
     match session.get_attributes(secret, &[AttributeType::Value])?.pop() {
@@ -158,7 +190,7 @@ pub fn value(session: &Session, secret: ObjectHandle) -> CkResult<Vec<u8>> {
     }
 }
 
-pub struct OwnKeyPair {
+pub struct PermissiveKeyPair {
     pub public: ObjectHandle,
     pub private: ObjectHandle,
 }

@@ -6,9 +6,9 @@ use super::shared_authority::{TestUser, re_enroll_arguments};
 /// A user with the keyset `default` at level High, and the input of each command that needs a PIN.
 pub fn faulty_user() -> (TestUser, FaultyModule) {
     let mut user = TestUser::enrolled();
-    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    let faulty = FaultyModule::wrap_module_of(&mut user.machine);
     user.machine.write("message.txt", "a message\n");
-    user.encrypts("a secret\n", "secret.p7m");
+    user.encrypt("a secret\n", "secret.p7m");
     user.issue("again.letter");
     user.issue("beside.letter");
     (user, faulty)
@@ -28,9 +28,9 @@ pub fn commands() -> Vec<(&'static str, Vec<&'static str>)> {
 }
 
 #[track_caller]
-pub fn costs(faulty: &FaultyModule, what: &str, tries: usize, act: impl FnOnce()) {
-    faulty.forget();
-    act();
+pub fn assert_tries(faulty: &FaultyModule, what: &str, tries: usize, operation: impl FnOnce()) {
+    faulty.reset_calls();
+    operation();
     let calls = faulty.calls();
     assert_eq!(faulty.wrong_tries(), tries, "{what}: {calls:#?}");
     // A try that is not answered with `CKR_PIN_INCORRECT` counts too.

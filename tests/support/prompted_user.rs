@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::agent::{Agent, wait_for};
 use super::machine::TokenKind;
 use super::output::Output;
-use super::prompting::script;
-use super::shared_authority::{TestUser, clear_up_at_the_end};
+use super::prompting::write_script;
+use super::shared_authority::{TestUser, remove_with_test_run};
 
 /// A user whose agent asks through a prompter of the test.
 pub struct PromptedUser {
@@ -25,7 +25,7 @@ impl PromptedUser {
     /// Makes keysets with these names and levels. Each is on a token of its own with the same name,
     /// whose PIN is [`TestUser::PIN`]. The agent is not started.
     pub fn with(kind: TokenKind, keysets: &[(&str, &str)]) -> Self {
-        let (user, first_address) = Self::enrolled_before(kind, keysets);
+        let (user, first_address) = Self::copy_of_enrolled(kind, keysets);
         let script = format!(
             "#!/bin/sh\ncd {home} || exit 1\nread -r what\n{{ echo \"$what\"; cat; echo; echo ---; }} >> questions\n\
              n=0; while [ -e hold ] && [ $n -lt 600 ]; do sleep 0.05; n=$((n + 1)); done\n\
@@ -46,19 +46,19 @@ impl PromptedUser {
 
     /// A user with a copy of a machine that has these keysets, and the address prefix of the
     /// keysets' owners. Users enrolled later get an address that only this copy has.
-    fn enrolled_before(kind: TokenKind, keysets: &[(&str, &str)]) -> (TestUser, String) {
+    fn copy_of_enrolled(kind: TokenKind, keysets: &[(&str, &str)]) -> (TestUser, String) {
         static ORIGINALS: Mutex<BTreeMap<String, Arc<OnceLock<TestUser>>>> = Mutex::new(BTreeMap::new());
         let original = ORIGINALS.lock().unwrap().entry(format!("{kind:?} {keysets:?}")).or_default().clone();
         let original = original.get_or_init(|| {
             let user = TestUser::with(kind);
-            clear_up_at_the_end(&user.machine);
-            let asked = Self { first_address: user.email.clone(), user, agent: None };
+            remove_with_test_run(&user.machine);
+            let prompted = Self { first_address: user.email.clone(), user, agent: None };
             for (name, level) in keysets {
-                asked.enroll(name, level, &[]);
+                prompted.enroll(name, level, &[]);
             }
-            asked.user
+            prompted.user
         });
-        (TestUser::at(original.machine.copy()), original.email.clone())
+        (TestUser::on_machine(original.machine.copy()), original.email.clone())
     }
 
     /// Each keyset's owner gets an address of its own, because a second letter for one address
@@ -84,7 +84,7 @@ impl PromptedUser {
     /// its PINs count as unattended.
     pub fn start(&mut self, more: &str) -> &Agent {
         let prompter = format!("command:{}", self.user.machine.file("bin/prompter").display());
-        self.start_asking_by(&prompter, more)
+        self.start_with_prompter(&prompter, more)
     }
 
     /// Like [`Self::start`], with a prompter in which a person types: an askpass of OpenSSH's
@@ -92,14 +92,14 @@ impl PromptedUser {
     pub fn start_typed(&mut self, more: &str) -> &Agent {
         let body = "what=pin; [ \"$SSH_ASKPASS_PROMPT\" = confirm ] && what=confirm\n\
                     printf '%s\\n%s\\n' \"$what\" \"$1\" | $HERE/bin/prompter";
-        let askpass = format!("askpass:{}", script(&self.user.machine, "askpass", body));
-        self.start_asking_by(&askpass, more)
+        let askpass = format!("askpass:{}", write_script(&self.user.machine, "askpass", body));
+        self.start_with_prompter(&askpass, more)
     }
 
-    fn start_asking_by(&mut self, prompter: &str, more: &str) -> &Agent {
+    fn start_with_prompter(&mut self, prompter: &str, more: &str) -> &Agent {
         let machine = &self.user.machine;
-        let written = machine.read_text("config/tokenkeep/agent.toml");
-        let text = format!("{written}\nprompter = \"{prompter}\"\n{more}\n");
+        let configuration = machine.read_text("config/tokenkeep/agent.toml");
+        let text = format!("{configuration}\nprompter = \"{prompter}\"\n{more}\n");
         machine.write("config/tokenkeep/agent.toml", text);
         self.agent.insert(Agent::start(machine, &[]))
     }
@@ -114,7 +114,7 @@ impl PromptedUser {
 
     /// Sets the answers: a PIN, `yes`, or `no`, which cancels a PIN prompt. One line per question,
     /// in order.
-    pub fn will(&self, answers: &[&str]) {
+    pub fn set_answers(&self, answers: &[&str]) {
         self.user.machine.write("answers", answers.join("\n") + "\n");
     }
 
@@ -127,18 +127,18 @@ impl PromptedUser {
     }
 
     /// The kind of each question: `pin` or `confirm`.
-    pub fn asked_for(&self) -> Vec<String> {
+    pub fn question_kinds(&self) -> Vec<String> {
         self.questions().iter().map(|question| question.lines().next().unwrap_or_default().to_owned()).collect()
     }
 
     /// Keeps questions open until the guard is dropped.
-    pub fn hold(&self) -> HeldPrompt {
+    pub fn hold_prompts(&self) -> PromptHold {
         let path = self.user.machine.write("hold", "");
-        HeldPrompt(path)
+        PromptHold(path)
     }
 
     /// Waits until this number of questions was asked.
-    pub fn until_asked(&self, number: usize) {
+    pub fn wait_for_questions(&self, number: usize) {
         let path = self.user.machine.file("questions");
         wait_for("a question", || {
             let text = fs::read_to_string(&path).unwrap_or_default();
@@ -147,7 +147,7 @@ impl PromptedUser {
     }
 
     /// The public keys that the agent offers, in the format of `ssh-add -L`.
-    pub fn offered(&self) -> String {
+    pub fn offered_keys(&self) -> String {
         self.ssh("ssh-add", &["-L"], b"").out()
     }
 
@@ -156,7 +156,7 @@ impl PromptedUser {
         let machine = &self.user.machine;
         let public = format!("{keyset}.pub");
         if !machine.file(&public).exists() {
-            let offered = self.offered();
+            let offered = self.offered_keys();
             let line = offered.lines().find(|line| line.contains(&format!(" {keyset} ")));
             machine.write(&public, line.unwrap_or_else(|| panic!("{keyset} is not offered: {offered}")));
         }
@@ -173,11 +173,11 @@ impl PromptedUser {
     /// test.
     #[track_caller]
     pub fn signs(&self, keyset: &str, file: &str) -> bool {
-        self.has_signed(self.begin_signing(keyset, file), file)
+        self.finish_signing(self.begin_signing(keyset, file), file)
     }
 
     #[track_caller]
-    pub fn has_signed(&self, mut child: Child, file: &str) -> bool {
+    pub fn finish_signing(&self, mut child: Child, file: &str) -> bool {
         let status = wait_for("ssh-keygen ends", || child.try_wait().unwrap());
         let machine = &self.user.machine;
         let signature = machine.file(&format!("{file}.sig"));
@@ -201,9 +201,9 @@ impl PromptedUser {
 }
 
 /// While this lives, the prompter does not answer.
-pub struct HeldPrompt(std::path::PathBuf);
+pub struct PromptHold(std::path::PathBuf);
 
-impl Drop for HeldPrompt {
+impl Drop for PromptHold {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }

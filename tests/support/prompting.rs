@@ -11,7 +11,7 @@ use super::shared_authority::TestUser;
 
 /// Writes a program of the test. `$HERE` in the body becomes the machine's directory. Returns its
 /// path.
-pub fn script(machine: &Machine, name: &str, body: &str) -> String {
+pub fn write_script(machine: &Machine, name: &str, body: &str) -> String {
     let text = format!("#!/bin/sh\n{}\n", body.replace("$HERE", machine.path().to_str().unwrap()));
     let path = machine.write(&format!("bin/{name}"), text);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
@@ -20,31 +20,31 @@ pub fn script(machine: &Machine, name: &str, body: &str) -> String {
 
 /// An askpass that gives the right PIN, runs `confirmation` for a confirmation, and appends each
 /// question to the machine's file `asked`.
-pub fn askpass(machine: &Machine, confirmation: &str) -> String {
+pub fn write_askpass(machine: &Machine, confirmation: &str) -> String {
     let body = format!(
         "printf '%s|%s\\n---\\n' \"$SSH_ASKPASS_PROMPT\" \"$1\" >> $HERE/asked\n\
          case \"$SSH_ASKPASS_PROMPT\" in confirm) {confirmation} ;; *) cat $HERE/pin ;; esac"
     );
-    script(machine, "askpass", &body)
+    write_script(machine, "askpass", &body)
 }
 
 /// The questions so far.
-pub fn asked(machine: &Machine) -> String {
+pub fn questions(machine: &Machine) -> String {
     fs::read_to_string(machine.file("asked")).unwrap_or_default()
 }
 
 /// Starts a user's agent with this prompter. The key that it offers is in the file `key.pub`.
-pub fn agent(user: &mut TestUser, way: &str, variables: &[(&str, &str)]) -> Agent {
+pub fn start_agent(user: &mut TestUser, prompter: &str, variables: &[(&str, &str)]) -> Agent {
     for (name, value) in variables {
         user.machine.set_environment(name, value);
     }
-    Agent::configure(&user.machine, &format!("prompter = \"{way}\""));
+    Agent::configure(&user.machine, &format!("prompter = \"{prompter}\""));
     let agent = Agent::start(&user.machine, &["-v"]);
-    offer(&mut user.machine, &agent);
+    export_offered_key(&mut user.machine, &agent);
     agent
 }
 
-pub fn offer(machine: &mut Machine, agent: &Agent) {
+pub fn export_offered_key(machine: &mut Machine, agent: &Agent) {
     machine.set_environment("SSH_AUTH_SOCK", agent.ssh_socket().to_str().unwrap());
     let keys = machine.run("ssh-add", &["-L"], b"").ok().out();
     machine.write("key.pub", keys.lines().next().unwrap());
@@ -56,7 +56,7 @@ pub fn sign(machine: &Machine, namespace: &str) -> Output {
 }
 
 /// Signs through the agent, and verifies the signature.
-pub fn signs(machine: &Machine, namespace: &str) {
+pub fn sign_and_verify(machine: &Machine, namespace: &str) {
     let signature = sign(machine, namespace).ok().out();
     let file = format!("{namespace}.sig");
     machine.write(&file, signature);
@@ -71,7 +71,7 @@ pub fn sign_by_api(machine: &Machine, agent: &Agent) -> Output {
 }
 
 #[track_caller]
-pub fn says_all(text: &str, parts: &[&str]) {
+pub fn assert_contains_all(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }

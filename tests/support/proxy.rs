@@ -1,4 +1,4 @@
-//! A network attacker: sits between client and authority, sees every message, and may change or
+//! A network attacker between client and authority, who sees every message, and may change or
 //! drop it.
 
 use std::io::{self, BufRead, BufReader, Write};
@@ -49,12 +49,12 @@ pub struct Proxy {
 
 impl Proxy {
     /// Forwards everything to `authority` (host and port) unchanged, and records it.
-    pub fn listening(authority: &str) -> Self {
+    pub fn forwarding(authority: &str) -> Self {
         Self::tampering(authority, |_, _, _| ProxyAction::Pass)
     }
 
     /// Forwards everything, with another date in the response headers.
-    pub fn dating(authority: &str, date: &str) -> Self {
+    pub fn with_date(authority: &str, date: &str) -> Self {
         Self::with(authority, Some(format!("date: {date}")), |_, _, _| ProxyAction::Pass)
     }
 
@@ -77,17 +77,18 @@ impl Proxy {
         let exchanges = Arc::new(Mutex::new(Vec::new()));
         let stopped = Arc::new(AtomicBool::new(false));
         let tamper: Arc<Mutex<Tamper>> = Arc::new(Mutex::new(tamper));
-        let source = own_address();
-        let (authority, seen, stop) = (authority.to_owned(), exchanges.clone(), stopped.clone());
+        let source = unused_address();
+        let (authority, recorded, stop) = (authority.to_owned(), exchanges.clone(), stopped.clone());
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
                 let Ok(client) = client else { continue };
-                let (authority, tamper, seen, date) = (authority.clone(), tamper.clone(), seen.clone(), date.clone());
+                let (authority, tamper, recorded, date) =
+                    (authority.clone(), tamper.clone(), recorded.clone(), date.clone());
                 // The client notices a broken connection.
-                std::thread::spawn(move || drop(carry(client, source, &authority, date, &tamper, &seen)));
+                std::thread::spawn(move || drop(forward(client, source, &authority, date, &tamper, &recorded)));
             }
         });
         Self { address, exchanges, stopped }
@@ -114,22 +115,22 @@ impl Drop for Proxy {
 
 /// Forwards one request and its response. Then it closes the connection, so that every exchange is
 /// separate.
-fn carry(
+fn forward(
     client: TcpStream,
     source: Ipv4Addr,
     authority: &str,
     date: Option<String>,
     tamper: &Mutex<Tamper>,
-    seen: &Mutex<Vec<Exchange>>,
+    recorded: &Mutex<Vec<Exchange>>,
 ) -> io::Result<()> {
     client.set_read_timeout(Some(Duration::from_mins(1)))?;
     let mut from_client = BufReader::new(client.try_clone()?);
     let request = Message::read(&mut from_client)?;
     let target = request.first_line.rsplit_once(' ').map_or("", |(target, _)| target).to_owned();
 
-    let verdict = tamper.lock().unwrap()(Direction::ToAuthority, &target, &request.body);
+    let action = tamper.lock().unwrap()(Direction::ToAuthority, &target, &request.body);
     let mut server = connect_from(source, authority.parse().map_err(io::Error::other)?)?;
-    if !request.send(&mut server, &verdict)? {
+    if !request.send(&mut server, &action)? {
         return client.shutdown(Shutdown::Both);
     }
     let mut response = Message::read(&mut BufReader::new(server))?;
@@ -138,16 +139,16 @@ fn carry(
         response.headers.push(date);
     }
     let exchange = Exchange { target: target.clone(), request: request.body, response: response.body.clone() };
-    seen.lock().unwrap().push(exchange);
+    recorded.lock().unwrap().push(exchange);
 
-    let verdict = tamper.lock().unwrap()(Direction::ToClient, &target, &response.body);
+    let action = tamper.lock().unwrap()(Direction::ToClient, &target, &response.body);
     let mut client = client;
-    response.send(&mut client, &verdict)?;
+    response.send(&mut client, &action)?;
     client.shutdown(Shutdown::Both)
 }
 
 /// An address of the loopback network that no other proxy of this run uses.
-fn own_address() -> Ipv4Addr {
+fn unused_address() -> Ipv4Addr {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     Ipv4Addr::new(127, 1, high, low)
@@ -192,8 +193,8 @@ impl Message {
     }
 
     /// Sends the message as decided. Returns false if the connection is to be closed.
-    fn send(&self, to: &mut TcpStream, verdict: &ProxyAction) -> io::Result<bool> {
-        let (announced, sent) = match verdict {
+    fn send(&self, to: &mut TcpStream, action: &ProxyAction) -> io::Result<bool> {
+        let (announced, sent) = match action {
             ProxyAction::Pass => (self.body.len(), &self.body[..]),
             ProxyAction::Replace(other) => (other.len(), &other[..]),
             ProxyAction::CutAfter(length) => (self.body.len(), &self.body[..(*length).min(self.body.len())]),
@@ -206,6 +207,6 @@ impl Message {
         write!(to, "Content-Length: {announced}\r\nConnection: close\r\n\r\n")?;
         to.write_all(sent)?;
         to.flush()?;
-        Ok(!matches!(verdict, ProxyAction::CutAfter(_)))
+        Ok(!matches!(action, ProxyAction::CutAfter(_)))
     }
 }

@@ -54,7 +54,7 @@ pub fn post_cmp(address: &str, message: &[u8]) -> PkiMessage {
 /// An enrollment request of a client without a token, as `ir` or `krr`, protected with the letter's
 /// secret. Its transport key is the RSA key in the machine's file `transport.pem`, which is
 /// generated if missing.
-pub fn request_by_hand(machine: &Machine, letter: &Letter, recovery: bool) -> Vec<u8> {
+pub fn build_request(machine: &Machine, letter: &Letter, recovery: bool) -> Vec<u8> {
     if !machine.file("transport.pem").exists() {
         let line = ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "transport.pem"];
         machine.openssl(&line).ok();

@@ -25,7 +25,7 @@ const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
 
 /// Starts pcscd in the current namespaces, and forwards each connection to the socket `card` to the
 /// reader. It ends when its stdin is closed, and terminates pcscd.
-const BRING_UP: &str = r#"
+const START_SCRIPT: &str = r#"
 import fcntl, os, shutil, socket, struct, subprocess, sys, threading
 
 directory = sys.argv[1]
@@ -118,7 +118,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Whether a reader is possible here; if not, reports the skipped test visibly.
-pub fn can_be_had() -> bool {
+pub fn is_available() -> bool {
     for file in [DRIVER, "/usr/sbin/pcscd"] {
         if !Path::new(file).exists() {
             foreign_programs::skipped(&format!("{file} is missing; ./softhsm-setup.sh installs it"));
@@ -153,7 +153,7 @@ pub fn opensc() -> PathBuf {
 
 impl Reader {
     /// An empty reader for this machine; programs started there find it. pcscd is not started yet.
-    pub fn at(machine: &mut Machine) -> Self {
+    pub fn on_machine(machine: &mut Machine) -> Self {
         for name in ["pcscd", "reader"] {
             std::fs::create_dir(machine.file(name)).unwrap();
         }
@@ -169,7 +169,7 @@ impl Reader {
         let log = self.directory.join("pcscd.log");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut command = Command::new("unshare");
-        command.args(namespaces()).args(["python3", "-c", BRING_UP]).arg(&self.directory);
+        command.args(namespaces()).args(["python3", "-c", START_SCRIPT]).arg(&self.directory);
         command.env_clear().env("PATH", &self.path).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         let mut link = String::new();

@@ -14,7 +14,7 @@ impl Description {
         Self(description)
     }
 
-    pub fn whole(&self) -> &Value {
+    pub fn document(&self) -> &Value {
         &self.0
     }
 

@@ -68,7 +68,7 @@ impl Secret {
     }
 
     pub fn is_in(&self, content: &[u8]) -> bool {
-        !Search::for_all(std::slice::from_ref(self)).through(content).is_empty()
+        !Search::new(std::slice::from_ref(self)).find_in(content).is_empty()
     }
 }
 
@@ -81,7 +81,7 @@ pub struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub fn for_all(secrets: &'a [Secret]) -> Self {
+    pub fn new(secrets: &'a [Secret]) -> Self {
         let mut beginnings: HashMap<_, Vec<_>> = HashMap::new();
         for secret in secrets {
             for (how, spelling) in &secret.spellings {
@@ -93,7 +93,7 @@ impl<'a> Search<'a> {
     }
 
     /// The secrets found in the content, with their encodings.
-    pub fn through(&self, content: &[u8]) -> BTreeSet<String> {
+    pub fn find_in(&self, content: &[u8]) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for (at, window) in content.windows(8).enumerate() {
             for (name, how, spelling) in self.beginnings.get(window).into_iter().flatten() {

@@ -19,7 +19,7 @@ use super::terminal::Terminal;
 /// authority.
 pub struct SharedAuthority {
     /// One administrator with one token: one command at a time.
-    desk: Mutex<Deployment>,
+    deployment: Mutex<Deployment>,
     http_address: String,
     https_address: String,
 }
@@ -34,17 +34,17 @@ impl SharedAuthority {
     fn open() -> Self {
         // RSA, because tests with their own authority use curves.
         let deployment = Deployment::begin_with_encryption_keys("rsa-2048");
-        end_at_the_end(&deployment);
+        end_with_test_run(&deployment);
         Self {
             http_address: deployment.authority.http_address(),
             https_address: deployment.authority.https_address(),
-            desk: Mutex::new(deployment),
+            deployment: Mutex::new(deployment),
         }
     }
 
     fn admin_session(&self) -> MutexGuard<'_, Deployment> {
         // A failure in another test does not matter here.
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.deployment.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Host and port of the HTTP listener (enrollment).
@@ -79,15 +79,15 @@ impl SharedAuthority {
 }
 
 /// Ends a shared deployment with the test run: the running authority and its machine.
-pub fn end_at_the_end(deployment: &Deployment) {
-    CleanupProcess::get().says(&format!("end {}", deployment.authority.process_id().unwrap()));
-    clear_up_at_the_end(&deployment.machine);
+pub fn end_with_test_run(deployment: &Deployment) {
+    CleanupProcess::get().send_line(&format!("end {}", deployment.authority.process_id().unwrap()));
+    remove_with_test_run(&deployment.machine);
 }
 
 /// Removes a shared machine at the end of the test run.
-pub fn clear_up_at_the_end(machine: &Machine) {
+pub fn remove_with_test_run(machine: &Machine) {
     if std::env::var_os("TOKENKEEP_TEST_KEEP").is_none() {
-        CleanupProcess::get().says(&format!("remove {}", machine.path().display()));
+        CleanupProcess::get().send_line(&format!("remove {}", machine.path().display()));
     }
 }
 
@@ -115,7 +115,7 @@ impl CleanupProcess {
         })
     }
 
-    fn says(&self, line: &str) {
+    fn send_line(&self, line: &str) {
         writeln!(self.0.lock().unwrap(), "{line}").unwrap();
     }
 }
@@ -141,11 +141,11 @@ impl TestUser {
     }
 
     pub fn with(kind: TokenKind) -> Self {
-        Self::at(Machine::with(kind))
+        Self::on_machine(Machine::with(kind))
     }
 
     /// A new user on this machine, unknown to the authority.
-    pub fn at(machine: Machine) -> Self {
+    pub fn on_machine(machine: Machine) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         for (name, pin) in [("pin", Self::PIN), ("other.pin", Self::OTHER_PIN), ("wrong.pin", Self::WRONG_PIN)] {
             machine.write_secret(name, pin);
@@ -170,7 +170,7 @@ impl TestUser {
         };
         let original = original.get_or_init(|| {
             let user = Self::enrolled_with(kind);
-            clear_up_at_the_end(&user.machine);
+            remove_with_test_run(&user.machine);
             fs::remove_file(user.machine.file("first.letter")).unwrap();
             user
         });
@@ -196,15 +196,15 @@ impl TestUser {
 
     /// Like [`Self::issue`], with more options.
     pub fn issue_with(&self, letter: &str, more: &[&str]) -> Output {
-        self.ask("issue", letter, &[&["--name", "Example, Somebody"], more].concat())
+        self.write_letter("issue", letter, &[&["--name", "Example, Somebody"], more].concat())
     }
 
     /// Has the authority issue a recovery letter.
     pub fn recover(&self, letter: &str) {
-        self.ask("recover", letter, &[]).ok();
+        self.write_letter("recover", letter, &[]).ok();
     }
 
-    fn ask(&self, what: &str, letter: &str, more: &[&str]) -> Output {
+    fn write_letter(&self, what: &str, letter: &str, more: &[&str]) -> Output {
         let path = self.machine.file(letter).display().to_string();
         let arguments = [&[what, self.email.as_str(), "--letter-out", path.as_str()], more].concat();
         self.authority.admin(&arguments)
@@ -233,12 +233,12 @@ impl TestUser {
     }
 
     /// A proxy between this machine and the authority.
-    pub fn wire(&self) -> Proxy {
-        Proxy::listening(self.authority.http_address())
+    pub fn start_proxy(&self) -> Proxy {
+        Proxy::forwarding(self.authority.http_address())
     }
 
     /// The information about a keyset that needs no PIN; it changes with a re-enrollment.
-    pub fn shown(&self, keyset: &str) -> serde_json::Value {
+    pub fn keyset_info(&self, keyset: &str) -> serde_json::Value {
         self.tokenkeep(&["keyset", "show", keyset, "--json"]).ok().json()
     }
 
@@ -258,13 +258,13 @@ impl TestUser {
     }
 
     /// Encrypts to this user by their email address.
-    pub fn encrypts(&self, text: &str, out: &str) {
+    pub fn encrypt(&self, text: &str, out: &str) {
         self.tokenkeep_with_input(&["encrypt", "--to", &self.email, "--out", out], text).ok();
     }
 
     /// Decrypts a message with a keyset.
     #[track_caller]
-    pub fn reads(&self, keyset: &str, pin: &str, message: &str) -> String {
+    pub fn decrypt(&self, keyset: &str, pin: &str, message: &str) -> String {
         let source = format!("file:{pin}");
         let arguments = ["decrypt", "--keyset", keyset, "--pin-source", &source, "--in", message, "--out", "-"];
         self.tokenkeep(&arguments).ok().out()

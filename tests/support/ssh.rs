@@ -19,7 +19,7 @@ pub const PIN: &str = "user-123456";
 /// A machine with enrolled users. Each entry is a keyset's name, which is also the name of its
 /// token and the local part of its user's address `@example.org`; its level; and its signing
 /// algorithm. The authority has stopped.
-pub fn enrolled(keysets: &[(&str, &str, &str)]) -> Machine {
+pub fn enroll_machine(keysets: &[(&str, &str, &str)]) -> Machine {
     let Deployment { mut authority, machine } = Deployment::begin();
     machine.write_secret("pin", PIN);
     for (name, level, kind) in keysets {
@@ -211,7 +211,7 @@ impl RawAgentClient {
     }
 
     /// Sends a message; returns the response.
-    pub fn says(&mut self, message: &[u8]) -> Vec<u8> {
+    pub fn request(&mut self, message: &[u8]) -> Vec<u8> {
         self.0.write_all(&string(message)).unwrap();
         let mut length = [0; 4];
         self.0.read_exact(&mut length).unwrap();
@@ -221,9 +221,9 @@ impl RawAgentClient {
     }
 
     /// The signature of a key over these bytes: algorithm name and bytes; `None` if it is refused.
-    pub fn signs(&mut self, key_blob: &[u8], data: &[u8], flags: u32) -> Option<(String, Vec<u8>)> {
+    pub fn sign(&mut self, key_blob: &[u8], data: &[u8], flags: u32) -> Option<(String, Vec<u8>)> {
         let request = [&[13], &string(key_blob)[..], &string(data), &flags.to_be_bytes()].concat();
-        let answer = self.says(&request);
+        let answer = self.request(&request);
         if answer == [5] {
             return None;
         }
@@ -234,7 +234,7 @@ impl RawAgentClient {
 
     /// The first listed key whose comment has this prefix.
     pub fn key(&mut self, comment: &str) -> Vec<u8> {
-        let answer = self.says(&[11]);
+        let answer = self.request(&[11]);
         let mut rest = &answer[5..];
         while !rest.is_empty() {
             let (blob, more) = split_string(rest);

@@ -69,14 +69,14 @@ impl Terminal {
                 self.read += at + text.len();
                 return self;
             }
-            assert!(self.sees_more(end), "\"{text}\" did not appear; the terminal shows:\n{}", self.shown);
+            assert!(self.read_more(end), "\"{text}\" did not appear; the terminal shows:\n{}", self.shown);
         }
     }
 
     /// Types this PIN at every PIN prompt, until the program ends.
     pub fn answering_pins(mut self, pin: &str) -> Self {
         let end = Instant::now() + TIMEOUT;
-        while self.sees_more(end) {
+        while self.read_more(end) {
             self.answer_pin(pin);
         }
         self
@@ -85,7 +85,7 @@ impl Terminal {
     /// Types a line into the running shell, and this PIN at every PIN prompt, until the line has
     /// ended. Returns its exit code and the text shown meanwhile.
     #[track_caller]
-    pub fn runs(&mut self, line: &str, pin: &str) -> (i32, String) {
+    pub fn run_line(&mut self, line: &str, pin: &str) -> (i32, String) {
         let end = Instant::now() + TIMEOUT;
         let begin = self.shown.len();
         // The echo of the typed line has no number after `ended`.
@@ -96,13 +96,13 @@ impl Terminal {
                 self.read = self.shown.len();
                 return (code, self.shown[begin..].to_owned());
             }
-            assert!(self.sees_more(end), "\"{line}\" did not end; the terminal shows:\n{}", self.shown);
+            assert!(self.read_more(end), "\"{line}\" did not end; the terminal shows:\n{}", self.shown);
             self.answer_pin(pin);
         }
     }
 
     /// Waits for more output; false if no more comes.
-    fn sees_more(&mut self, end: Instant) -> bool {
+    fn read_more(&mut self, end: Instant) -> bool {
         let left = end.saturating_duration_since(Instant::now());
         let Ok(bytes) = self.screen.recv_timeout(left) else { return false };
         self.shown.push_str(&String::from_utf8_lossy(&bytes));

@@ -23,8 +23,8 @@ pub fn run(data: &[u8]) {
         // A sender without a problem is a signer.
         if let Some(sender) = sender.filter(|sender| sender.problem.is_none()) {
             let address = sender.address.expect("an address");
-            let is_it = |email: &String| same_address(email, &address);
-            assert!(verified.signers.iter().flat_map(|signer| &signer.emails).any(is_it));
+            let is_signer = |email: &String| same_address(email, &address);
+            assert!(verified.signers.iter().flat_map(|signer| &signer.emails).any(is_signer));
         }
         let _ = shown_fields(&headers, Some((&message, &verified)));
     }

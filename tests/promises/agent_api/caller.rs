@@ -23,7 +23,7 @@ pub(super) struct Caller {
 }
 
 /// The response that curl received.
-pub(super) struct Brought {
+pub(super) struct CurlResponse {
     pub(super) status: u16,
     pub(super) kind: String,
     pub(super) body: Vec<u8>,
@@ -47,22 +47,22 @@ impl Caller {
     }
 
     /// Runs curl on the agent's socket.
-    pub(super) fn curl(&self, path: &str, options: &[&str]) -> Brought {
+    pub(super) fn curl(&self, path: &str, options: &[&str]) -> CurlResponse {
         let socket = self.agent.api_socket().display().to_string();
         let url = format!("http://agent{path}");
         let fixed =
             ["-s", "-S", "--max-time", "60", "--unix-socket", &socket, "-w", "\n%{http_code} %{content_type}", &url];
         let output = self.user.machine.run("curl", &[&fixed[..], options].concat(), b"").ok();
         let end = output.stdout.iter().rposition(|byte| *byte == b'\n').unwrap();
-        let told = String::from_utf8(output.stdout[end + 1..].to_vec()).unwrap();
-        let (status, kind) = told.split_once(' ').unwrap();
-        Brought { status: status.parse().unwrap(), kind: kind.to_owned(), body: output.stdout[..end].to_vec() }
+        let trailer = String::from_utf8(output.stdout[end + 1..].to_vec()).unwrap();
+        let (status, kind) = trailer.split_once(' ').unwrap();
+        CurlResponse { status: status.parse().unwrap(), kind: kind.to_owned(), body: output.stdout[..end].to_vec() }
     }
 
     /// Calls a path of the description; `actual` is the path with its parameters. The response must
     /// have this status and match its schema.
     #[track_caller]
-    pub(super) fn calls(&self, method: &str, template: &str, actual: &str, body: Option<&Value>, status: u16) -> Value {
+    pub(super) fn call(&self, method: &str, template: &str, actual: &str, body: Option<&Value>, status: u16) -> Value {
         let text = body.map(Value::to_string);
         if let (Some(body), 200..300) = (body, status) {
             schema::fits(&self.description, self.description.request(method, template), body);
@@ -71,20 +71,20 @@ impl Caller {
         if let Some(text) = &text {
             options.extend(["-H", "Content-Type: application/json", "--data-binary", text]);
         }
-        let brought = self.curl(actual, &options);
-        self.fits(method, template, &brought, status)
+        let response = self.curl(actual, &options);
+        self.validate(method, template, &response, status)
     }
 
     #[track_caller]
-    pub(super) fn fits(&self, method: &str, template: &str, brought: &Brought, status: u16) -> Value {
-        let shown = String::from_utf8_lossy(&brought.body);
-        assert_eq!(brought.status, status, "{method} {template}\n{shown}\n{}", self.agent.log());
+    pub(super) fn validate(&self, method: &str, template: &str, response: &CurlResponse, status: u16) -> Value {
+        let shown = String::from_utf8_lossy(&response.body);
+        assert_eq!(response.status, status, "{method} {template}\n{shown}\n{}", self.agent.log());
         self.called.borrow_mut().insert(format!("{method} {template}"));
-        let Some(schema) = self.description.response(method, template, status, &brought.kind) else {
-            assert!(brought.body.is_empty(), "{method} {template} has a body\n{shown}");
+        let Some(schema) = self.description.response(method, template, status, &response.kind) else {
+            assert!(response.body.is_empty(), "{method} {template} has a body\n{shown}");
             return Value::Null;
         };
-        let value: Value = serde_json::from_slice(&brought.body).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+        let value: Value = serde_json::from_slice(&response.body).unwrap_or_else(|error| panic!("{error}\n{shown}"));
         // The API description may mention commands; the errors of a request must not.
         if template != "/v1/openapi.json" {
             let options =
@@ -97,27 +97,27 @@ impl Caller {
 
     #[track_caller]
     pub(super) fn gets(&self, template: &str, actual: &str, status: u16) -> Value {
-        self.calls("GET", template, actual, None, status)
+        self.call("GET", template, actual, None, status)
     }
 
     #[track_caller]
     pub(super) fn posts(&self, path: &str, body: &Value, status: u16) -> Value {
-        self.calls("POST", path, path, Some(body), status)
+        self.call("POST", path, path, Some(body), status)
     }
 
     /// The lines of a response that does not end.
-    pub(super) fn follows(&self, path: &str, body: Option<&Value>) -> EventStream {
+    pub(super) fn open_stream(&self, path: &str, body: Option<&Value>) -> EventStream {
         EventStream::begin(&self.user.machine, &self.agent, path, body)
     }
 
     /// The error's message.
     #[track_caller]
-    pub(super) fn refused(&self, path: &str, body: &Value, status: u16) -> String {
+    pub(super) fn expect_error(&self, path: &str, body: &Value, status: u16) -> String {
         self.posts(path, body, status)["error"]["message"].as_str().unwrap().to_owned()
     }
 }
 
-pub(super) fn b64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 

@@ -14,18 +14,18 @@ use crate::support::machine::{Machine, softhsm_module};
 use crate::support::output::Output;
 
 /// Creates a token named `one` on SoftHSM, with SoftHSM's own tool.
-fn with_a_token(machine: &Machine) {
+fn make_token(machine: &Machine) {
     let new = ["--init-token", "--free", "--label", "one", "--so-pin", "12345678", "--pin", "12345678"];
     machine.run("softhsm2-util", &new, b"").ok();
 }
 
-fn modules(machine: &Machine, all: &[&Path]) {
+fn configure_modules(machine: &Machine, all: &[&Path]) {
     let all: Vec<String> = all.iter().map(|path| format!("{:?}", path.display().to_string())).collect();
     machine.write("config/tokenkeep/agent.toml", format!("modules = [{}]\n", all.join(", ")));
 }
 
 /// A truncated download of a module.
-fn cut_off(machine: &Machine) -> PathBuf {
+fn truncated_module(machine: &Machine) -> PathBuf {
     let whole = fs::read(softhsm_module()).unwrap();
     machine.write("cut.so", &whole[..2000])
 }
@@ -42,28 +42,28 @@ fn copy_the_token(machine: &Machine) -> PathBuf {
 }
 
 #[track_caller]
-fn names(output: Output, module: &str, why: &str) -> Output {
+fn assert_names(output: Output, module: &str, why: &str) -> Output {
     output.says(module).says("ends the program that loads it").says(why)
 }
 
 #[test]
-fn a_module_that_dies_is_named_and_the_others_are_used() {
+fn a_crashing_module_is_named_and_the_others_are_used() {
     let mut machine = Machine::new();
-    with_a_token(&machine);
-    let cut = cut_off(&machine);
-    modules(&machine, &[machine.module(), &cut]);
-    names(machine.tokenkeep(&["tokens"]).ok(), "cut.so", "signal").says("one");
+    make_token(&machine);
+    let cut = truncated_module(&machine);
+    configure_modules(&machine, &[machine.module(), &cut]);
+    assert_names(machine.tokenkeep(&["tokens"]).ok(), "cut.so", "signal").says("one");
     let json = machine.tokenkeep(&["tokens", "--json"]).ok();
     assert_eq!(json.json()[0]["label"], "one");
-    names(json, "cut.so", "\"warning\"");
-    names(machine.tokenkeep(&["doctor"]).fails_with(1), "cut.so", "WRONG").says("agent.toml");
+    assert_names(json, "cut.so", "\"warning\"");
+    assert_names(machine.tokenkeep(&["doctor"]).fails_with(1), "cut.so", "WRONG").says("agent.toml");
 
     // A module that dies at its first call is recorded, and tried again if its configuration
     // changes.
-    let faulty = FaultyModule::in_front_of(&mut machine);
+    let faulty = FaultyModule::wrap_module_of(&mut machine);
     faulty.set_faults("die C_Initialize");
-    modules(&machine, &[&softhsm_module(), faulty_module::module()]);
-    names(machine.tokenkeep(&["tokens"]).ok(), "libfaulty_pkcs11.so", "SIGABRT").says("one");
+    configure_modules(&machine, &[&softhsm_module(), faulty_module::module()]);
+    assert_names(machine.tokenkeep(&["tokens"]).ok(), "libfaulty_pkcs11.so", "SIGABRT").says("one");
     faulty.clear_faults();
     machine.tokenkeep(&["tokens"]).ok().says("ends the program that loads it");
     let configuration = machine.read_text("softhsm2.conf");
@@ -80,20 +80,20 @@ fn a_module_that_dies_is_named_and_the_others_are_used() {
 
     // As the only module it is an error, and the agent does not start; with another module the
     // agent serves that one.
-    modules(&machine, &[&cut]);
-    names(machine.tokenkeep(&["tokens"]).fails_with(3), "cut.so", "error");
-    names(crate::support::agent::refused(&machine, &[]).fails_with(3), "cut.so", "error");
-    modules(&machine, &[&softhsm_module(), &cut]);
+    configure_modules(&machine, &[&cut]);
+    assert_names(machine.tokenkeep(&["tokens"]).fails_with(3), "cut.so", "error");
+    assert_names(crate::support::agent::fail_to_start(&machine, &[]).fails_with(3), "cut.so", "error");
+    configure_modules(&machine, &[&softhsm_module(), &cut]);
     let agent = Agent::start(&machine, &[]);
     assert!(agent.log().contains("cut.so"), "{}", agent.log());
-    names(machine.tokenkeep(&["keysets"]).ok(), "cut.so", "warning");
+    assert_names(machine.tokenkeep(&["keysets"]).ok(), "cut.so", "warning");
     machine.tokenkeep(&["tokens"]).ok().says("one");
 }
 
 #[test]
 fn a_copied_token_directory_is_named_as_the_cause() {
     let machine = Machine::new();
-    with_a_token(&machine);
+    make_token(&machine);
     let agent = Agent::start(&machine, &[]);
     machine.tokenkeep(&["tokens"]).ok().says("one");
     let copy = copy_the_token(&machine);
@@ -101,12 +101,12 @@ fn a_copied_token_directory_is_named_as_the_cause() {
     // A command without the agent; the agent continues, and reports why it does not search for new
     // tokens.
     for command in [&["tokens", "--no-agent"][..], &["keysets", "--no-agent"]] {
-        names(machine.tokenkeep(command).fails_with(3), "libsofthsm2.so", &name);
+        assert_names(machine.tokenkeep(command).fails_with(3), "libsofthsm2.so", &name);
     }
     let json = machine.tokenkeep(&["tokens", "--no-agent", "--json"]).fails_with(3);
     let error: serde_json::Value = serde_json::from_slice(&json.stderr).unwrap();
     assert!(error["error"]["message"].as_str().unwrap().contains("libsofthsm2.so"), "{json}");
-    names(machine.tokenkeep(&["doctor"]).fails_with(1), "libsofthsm2.so", &name);
+    assert_names(machine.tokenkeep(&["doctor"]).fails_with(1), "libsofthsm2.so", &name);
     let worker = agent.worker();
     wait_for("the agent names the module", || {
         machine.tokenkeep(&["tokens"]).ok().says("one");
@@ -131,17 +131,17 @@ fn a_copied_token_directory_is_named_as_the_cause() {
 }
 
 #[test]
-fn what_others_can_write_is_not_loaded() {
+fn files_that_others_can_write_are_not_loaded() {
     let machine = Machine::new();
-    with_a_token(&machine);
+    make_token(&machine);
     let module = machine.write("module.so", fs::read(kryoptic::module()).unwrap());
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    modules(&machine, &[machine.module(), &module]);
+    configure_modules(&machine, &[machine.module(), &module]);
     machine.tokenkeep(&["tokens"]).ok().does_not_say("others can write");
     // Group write access matters only if another user may be in the group.
     mode(&module, 0o666);
-    let told = machine.tokenkeep(&["tokens"]).ok().says("module.so").says("others can write to it").says("one");
-    assert!(told.err().contains("chmod go-w"), "{told}");
+    let output = machine.tokenkeep(&["tokens"]).ok().says("module.so").says("others can write to it").says("one");
+    assert!(output.err().contains("chmod go-w"), "{output}");
     machine.tokenkeep(&["doctor"]).fails_with(1).says("others can write to it");
     mode(&module, 0o644);
     mode(machine.path(), 0o777);

@@ -32,7 +32,7 @@ fn outcomes(machine: &Machine) -> BTreeSet<(String, String, String)> {
     text.lines().map(|line| parts(line).unwrap_or_else(|| panic!("{line}"))).collect()
 }
 
-fn all_are(outcome: &str, capable: impl Fn(u32) -> bool) -> BTreeSet<(String, String, String)> {
+fn expected_outcomes(outcome: &str, capable: impl Fn(u32) -> bool) -> BTreeSet<(String, String, String)> {
     let attempts = ATTEMPTS.into_iter().filter(|(_, version)| capable(*version));
     attempts
         .flat_map(|(what, _)| ["loading", "C_Initialize"].map(|when| (when.into(), what.into(), outcome.into())))
@@ -42,7 +42,7 @@ fn all_are(outcome: &str, capable: impl Fn(u32) -> bool) -> BTreeSet<(String, St
 #[test]
 fn a_hostile_module_is_sandboxed_before_it_is_loaded() {
     let mut machine = Machine::new();
-    let faulty = FaultyModule::in_front_of(&mut machine);
+    let faulty = FaultyModule::wrap_module_of(&mut machine);
     machine.set_environment("FAULTY_ESCAPES", &machine.file("escapes").display().to_string());
     machine.write("home/private", "private");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -56,7 +56,7 @@ fn a_hostile_module_is_sandboxed_before_it_is_loaded() {
     // Only the sandbox denies the attempts.
     machine.write("escapes", "");
     machine.tokenkeep(&["tokens"]).ok();
-    assert_eq!(outcomes(&machine), all_are("done", |_| true));
+    assert_eq!(outcomes(&machine), expected_outcomes("done", |_| true));
 
     machine.write("escapes", "");
     let allow = ["escapes", "counts"].map(|file| format!("{:?}", machine.write(file, "").display().to_string()));
@@ -79,7 +79,7 @@ fn a_hostile_module_is_sandboxed_before_it_is_loaded() {
         .into_iter()
         .filter(|(_, what, _)| ATTEMPTS.iter().any(|(known, needed)| known == what && capable(*needed)))
         .collect();
-    assert_eq!(found, all_are("denied", capable), "{log}");
+    assert_eq!(found, expected_outcomes("denied", capable), "{log}");
     if version < 6 {
         skipped("this kernel's Landlock knows no signals, or no connections");
     }

@@ -1,12 +1,12 @@
 //! A keyset keeps its person: another person's letter replaces it only on request, and each
 //! enrollment reports the person and the superseded keyset.
 
-use super::letters::rewritten;
+use super::letters::rewrite_letter;
 use crate::support::shared_authority::TestUser;
 
 /// Writes a letter for another person to this machine's file `others.letter`; returns that person's
 /// address.
-fn others_letter(user: &TestUser) -> String {
+fn write_letter_for_another(user: &TestUser) -> String {
     let email = format!("other.{}", user.email);
     let path = user.machine.file("others.letter").display().to_string();
     user.authority.admin(&["issue", &email, "--name", "Other, Person", "--letter-out", &path]).ok();
@@ -16,9 +16,9 @@ fn others_letter(user: &TestUser) -> String {
 #[test]
 fn another_persons_letter_and_certificate_are_refused() {
     let user = TestUser::enrolled();
-    let before = user.shown("default");
-    let other = others_letter(&user);
-    let wire = user.wire();
+    let before = user.keyset_info("default");
+    let other = write_letter_for_another(&user);
+    let wire = user.start_proxy();
     let url = wire.url();
     let enroll = |letter: &str, pin: &str, more: &[&str]| user.re_enroll(letter, pin, more);
 
@@ -27,20 +27,20 @@ fn another_persons_letter_and_certificate_are_refused() {
     assert!(wire.exchanges().is_empty(), "something was sent");
 
     // The letter's text was changed in transit: the authority's certificate names the person.
-    rewritten(&user, "others.letter", "forged.letter", &[("E-mail", &user.email)]);
+    rewrite_letter(&user, "others.letter", "forged.letter", &[("E-mail", &user.email)]);
     enroll("forged.letter", "pin", &[]).fails_with(5).says("certifies").says(&other).says("not re-enrolled");
-    assert_eq!(user.shown("default"), before);
+    assert_eq!(user.keyset_info("default"), before);
     user.signs_with("default", "pin");
 
     // The explicit option allows it, with the same letter.
     let replaced = enroll("others.letter", "pin", &["--replace-person", "--json"]).ok().json();
     assert_eq!(replaced["person"]["emails"][0], other, "{replaced}");
     assert_eq!(replaced["reenrolled"], true, "{replaced}");
-    assert!(user.shown("default").to_string().contains(&other));
+    assert!(user.keyset_info("default").to_string().contains(&other));
 }
 
 #[test]
-fn an_enrollment_says_whose_it_is_before_and_after() {
+fn an_enrollment_names_the_person_before_and_after() {
     let user = TestUser::new();
     user.issue("first.letter");
     let who = format!("Example, Somebody <{}>", user.email);
@@ -50,7 +50,7 @@ fn an_enrollment_says_whose_it_is_before_and_after() {
     // The same person with another spelling of the address, or with a new name.
     user.issue("again.letter");
     let changes = [("User", "Renamed, Somebody"), ("E-mail", &*user.email.to_uppercase())];
-    rewritten(&user, "again.letter", "renamed.letter", &changes);
+    rewrite_letter(&user, "again.letter", "renamed.letter", &changes);
     let again = user.re_enroll("renamed.letter", "pin", &[]).ok().says("Re-enrolled");
     let line = again
         .out()

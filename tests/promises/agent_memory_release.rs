@@ -15,14 +15,14 @@ use crate::support::machine::Machine;
 /// Many for one user; each has a thread.
 const CONNECTIONS: usize = 500;
 /// Bytes of each request, as large as a mail; all are sent at once.
-const CONTENT: usize = 4 << 20;
-const AT_ONCE: usize = 8;
+const CONTENT_BYTES: usize = 4 << 20;
+const REQUESTS_AT_ONCE: usize = 8;
 /// Memory that may remain, in KiB: pages kept by a single block in use, and the stacks of a few
 /// threads.
-const STAYS: u64 = 20 * 1024;
+const ALLOWED_GROWTH_KIB: u64 = 20 * 1024;
 
 /// The private memory of the process, in KiB.
-fn of_its_own(process: u32) -> u64 {
+fn private_memory(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
@@ -32,7 +32,7 @@ fn threads(process: u32) -> usize {
     fs::read_dir(format!("/proc/{process}/task")).unwrap().count()
 }
 
-fn asks_for_much(socket: &Path, request: &[u8]) {
+fn send_large_request(socket: &Path, request: &[u8]) {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(request).unwrap();
@@ -42,13 +42,13 @@ fn asks_for_much(socket: &Path, request: &[u8]) {
 }
 
 #[test]
-fn after_a_flood_the_worker_has_about_as_much_memory_as_before() {
+fn a_flood_does_not_enlarge_the_workers_memory_for_good() {
     let machine = Machine::new();
     Agent::configure(&machine, "");
     let agent = Agent::start(&machine, &[]);
     let worker = agent.worker();
     let idle = threads(worker);
-    let before = of_its_own(worker);
+    let before = private_memory(worker);
 
     let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| UnixStream::connect(agent.ssh_socket()).unwrap()).collect();
     for connection in &mut connections {
@@ -57,16 +57,16 @@ fn after_a_flood_the_worker_has_about_as_much_memory_as_before() {
     assert!(threads(worker) > CONNECTIONS, "not all were served at once");
     drop(connections);
 
-    let body = format!("{{\"content\":\"{}\"}}", STANDARD.encode(vec![7; CONTENT]));
+    let body = format!("{{\"content\":\"{}\"}}", STANDARD.encode(vec![7; CONTENT_BYTES]));
     let head = "POST /v1/sign HTTP/1.1\r\nHost: agent\r\nConnection: close\r\nContent-Length: ";
     let request = format!("{head}{}\r\n\r\n{body}", body.len()).into_bytes();
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| asks_for_much(&agent.api_socket(), &request));
+        for _ in 0..REQUESTS_AT_ONCE {
+            scope.spawn(|| send_large_request(&agent.api_socket(), &request));
         }
     });
 
     wait_for("the threads end", || (threads(worker) <= idle + 2).then_some(()));
-    let after = of_its_own(worker);
-    assert!(after <= before + STAYS, "{before} KiB before, {after} KiB after: {}", agent.log());
+    let after = private_memory(worker);
+    assert!(after <= before + ALLOWED_GROWTH_KIB, "{before} KiB before, {after} KiB after: {}", agent.log());
 }

@@ -16,38 +16,38 @@ use tokenkeep::transport::{HttpTransport, Transport, TransportError};
 
 use crate::support::deployment::Deployment;
 use crate::support::other_program::ChildTask;
-use crate::support::shared_authority::end_at_the_end;
+use crate::support::shared_authority::end_with_test_run;
 
 /// An authority with the administrator in keyset `admin` and a user without the role in keyset
 /// `default`.
-pub(super) struct Scene {
+pub(super) struct Fixture {
     pub(super) deployment: Deployment,
-    pub(super) carrier: HttpTransport,
+    pub(super) transport: HttpTransport,
     pub(super) ca: Certificate,
 }
 
 /// The signer's keyset, which is also the token's name, and the PIN.
 pub(super) type Signer = (&'static str, &'static str);
 pub(super) const ADMINISTRATOR: Signer = ("admin", Deployment::ADMIN_PIN);
-pub(super) const SOMEBODY: Signer = ("default", Deployment::USER_PIN);
+pub(super) const ORDINARY_USER: Signer = ("default", Deployment::USER_PIN);
 
 /// The content to sign: as a statement (true), or as a mail's content (false).
 pub(super) type Content = (bool, String);
 
-impl Scene {
+impl Fixture {
     pub(super) fn get() -> MutexGuard<'static, Self> {
-        static SCENE: OnceLock<Mutex<Scene>> = OnceLock::new();
-        let scene = SCENE.get_or_init(|| {
+        static FIXTURE: OnceLock<Mutex<Fixture>> = OnceLock::new();
+        let fixture = FIXTURE.get_or_init(|| {
             let deployment = Deployment::begin_with_encryption_keys("p256");
-            end_at_the_end(&deployment);
+            end_with_test_run(&deployment);
             deployment.enroll_user();
             let (http, https) = (deployment.authority.http_url(), deployment.authority.https_url());
             let found = HttpTransport::new(&http, &https, [0; 32]).unwrap().ca_certificate().unwrap();
             let ca = Certificate::from_der(&found).unwrap();
-            let carrier = HttpTransport::new(&http, &https, *ca.fingerprint().as_bytes()).unwrap();
-            Mutex::new(Self { deployment, carrier, ca })
+            let transport = HttpTransport::new(&http, &https, *ca.fingerprint().as_bytes()).unwrap();
+            Mutex::new(Self { deployment, transport, ca })
         });
-        scene.lock().unwrap_or_else(PoisonError::into_inner)
+        fixture.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A valid statement for this authority, as a JSON value.
@@ -58,7 +58,7 @@ impl Scene {
     pub(super) fn statement_at(&self, operation: AdminOperation, now: Timestamp) -> Value {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).unwrap();
-        let instance = Instance::parse(&self.carrier.instance().unwrap()).unwrap();
+        let instance = Instance::parse(&self.transport.instance().unwrap()).unwrap();
         let reader = operation.returns_letter().then(|| self.administrators_encryption_certificate().fingerprint());
         let statement = Statement::online(self.ca.fingerprint(), instance, operation, nonce, now)
             .with_encryption_certificate(reader);
@@ -66,33 +66,33 @@ impl Scene {
     }
 
     pub(super) fn administrators_encryption_certificate(&self) -> Certificate {
-        let found = self.carrier.search_certificates("admin@example.org").unwrap();
+        let found = self.transport.search_certificates("admin@example.org").unwrap();
         Certificate::from_der(&found[0]).unwrap()
     }
 
     /// Signs each content on a token in a separate process; returns CMS messages.
     #[track_caller]
-    pub(super) fn signed(&self, test: &str, (keyset, pin): Signer, contents: &[Content]) -> Vec<Vec<u8>> {
+    pub(super) fn sign_contents(&self, test: &str, (keyset, pin): Signer, contents: &[Content]) -> Vec<Vec<u8>> {
         let test = format!("statements::{test}");
-        let answer = self.deployment.machine.order(&test, keyset, pin, &json!(contents));
+        let answer = self.deployment.machine.run_child_task(&test, keyset, pin, &json!(contents));
         let messages = answer.as_array().unwrap();
         messages.iter().map(|message| hex::decode(message.as_str().unwrap()).unwrap()).collect()
     }
 
     #[track_caller]
-    pub(super) fn signed_statement(&self, test: &str, signer: Signer, statement: &Value) -> Vec<u8> {
-        self.signed(test, signer, &[(true, statement.to_string())]).remove(0)
+    pub(super) fn sign_statement(&self, test: &str, signer: Signer, statement: &Value) -> Vec<u8> {
+        self.sign_contents(test, signer, &[(true, statement.to_string())]).remove(0)
     }
 
     /// Sends a statement, and accepts the answer only if it is this authority's answer to this
     /// statement.
     #[track_caller]
-    pub(super) fn answer(&self, signed: &[u8]) -> StatementAnswer {
-        self.verified(signed, self.carrier.statement(signed).unwrap())
+    pub(super) fn send(&self, signed: &[u8]) -> StatementAnswer {
+        self.verify_response(signed, self.transport.statement(signed).unwrap())
     }
 
     #[track_caller]
-    pub(super) fn verified(&self, signed: &[u8], response: Vec<u8>) -> StatementAnswer {
+    pub(super) fn verify_response(&self, signed: &[u8], response: Vec<u8>) -> StatementAnswer {
         let response = SignedResponse::from_der(response);
         let unread = |_| Sha256::digest(signed).into();
         let digest = SignedStatement::parse(signed).map_or_else(unread, |signed| signed.digest());
@@ -100,15 +100,15 @@ impl Scene {
     }
 
     #[track_caller]
-    pub(super) fn taken(&self, signed: &[u8]) {
-        let answer = self.answer(signed);
+    pub(super) fn expect_accepted(&self, signed: &[u8]) {
+        let answer = self.send(signed);
         assert!(!matches!(answer, StatementAnswer::Refused(_)), "{answer:?}");
     }
 
     #[track_caller]
-    pub(super) fn refused(&self, signed: &[u8], reason: &str) {
-        let text = match self.carrier.statement(signed) {
-            Ok(response) => match self.verified(signed, response) {
+    pub(super) fn expect_refused(&self, signed: &[u8], reason: &str) {
+        let text = match self.transport.statement(signed) {
+            Ok(response) => match self.verify_response(signed, response) {
                 StatementAnswer::Refused(text) => text,
                 other => panic!("taken: {other:?}"),
             },
@@ -121,16 +121,16 @@ impl Scene {
 
     /// Fails the test unless the statement is refused, in any way.
     #[track_caller]
-    pub(super) fn not_taken(&self, signed: &[u8], how: &str) {
-        if self.carrier.statement(signed).is_ok() {
-            let answer = self.answer(signed);
+    pub(super) fn assert_not_accepted(&self, signed: &[u8], how: &str) {
+        if self.transport.statement(signed).is_ok() {
+            let answer = self.send(signed);
             assert!(matches!(answer, StatementAnswer::Refused(_)), "{how}: {answer:?}");
         }
     }
 
     /// Runs a query on the authority's database.
     #[track_caller]
-    pub(super) fn asked(&self, sql: &str) -> String {
+    pub(super) fn query(&self, sql: &str) -> String {
         let database = "state/tokenkeep/authority/authority.db";
         self.deployment.machine.run("sqlite3", &["-readonly", "-cmd", ".timeout 5000", database, sql], b"").ok().out()
     }
@@ -147,7 +147,7 @@ impl Scene {
 }
 
 /// In the signing process: signs every content with the token's signing key, with one PIN each.
-pub(super) fn signs() -> bool {
+pub(super) fn run_as_signer() -> bool {
     ChildTask::run_in_child(|order| {
         let module = Module::load(Path::new(&order.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();

@@ -14,18 +14,18 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::support::agent::{Agent, TIMEOUT, wait_for};
 use crate::support::machine::Machine;
-use crate::support::prompting::{offer, pin_state, script, sign, signs};
+use crate::support::prompting::{export_offered_key, pin_state, sign, sign_and_verify, write_script};
 use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
 /// Maximum time that an unwanted prompt may stay open. It is one second; a machine shared by tests
 /// is slower.
-const SOON: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An agent whose askpass waits while the file `wait` exists, and records its processes.
-fn thinking(user: &mut TestUser, isolate: bool) -> Agent {
+fn start_waiting_agent(user: &mut TestUser, isolate: bool) -> Agent {
     let body = "[ ! -e $HERE/wait ] || { sleep 654 & echo $$ $! > $HERE/processes; wait; }; cat $HERE/pin";
-    let program = script(&user.machine, "askpass", body);
+    let program = write_script(&user.machine, "askpass", body);
     let module = user.machine.module().display().to_string();
     let modules = format!("modules = [{{ path = \"{module}\", isolate = {isolate} }}]");
     user.machine.write("config/tokenkeep/agent.toml", format!("{modules}\nprompter = \"askpass:{program}\"\n"));
@@ -35,7 +35,7 @@ fn thinking(user: &mut TestUser, isolate: bool) -> Agent {
         let keys = machine.command("ssh-add").arg("-L").env("SSH_AUTH_SOCK", agent.ssh_socket()).output().unwrap();
         keys.status.success().then_some(())
     });
-    offer(machine, &agent);
+    export_offered_key(machine, &agent);
     machine.write("wait", "");
     agent
 }
@@ -50,70 +50,70 @@ fn processes(machine: &Machine) -> Vec<String> {
 
 /// Whether the prompt closed in time.
 #[track_caller]
-fn goes(processes: &[String]) {
+fn closes_in_time(processes: &[String]) {
     let began = Instant::now();
     for process in processes {
-        wait_for("the prompt goes", || {
+        wait_for("the prompt closes", || {
             let line = fs::read(Path::new("/proc").join(process).join("cmdline")).unwrap_or_default();
             line.is_empty().then_some(())
         });
     }
-    assert!(began.elapsed() < SOON, "the prompt stayed for {:?}", began.elapsed());
+    assert!(began.elapsed() < CLOSE_TIMEOUT, "the prompt stayed for {:?}", began.elapsed());
 }
 
-fn connected(socket: &Path, request: &[u8]) -> UnixStream {
+fn send_request(socket: &Path, request: &[u8]) -> UnixStream {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(request).unwrap();
     stream
 }
 
-fn over_the_api(_: &Machine, agent: &Agent) -> UnixStream {
+fn request_over_api(_: &Machine, agent: &Agent) -> UnixStream {
     let body = r#"{"content":"YSBtZXNzYWdlCg=="}"#;
     let head = format!("POST /v1/sign HTTP/1.1\r\nHost: agent\r\nContent-Length: {}\r\n\r\n", body.len());
-    connected(&agent.api_socket(), format!("{head}{body}").as_bytes())
+    send_request(&agent.api_socket(), format!("{head}{body}").as_bytes())
 }
 
 /// `SSH_AGENTC_SIGN_REQUEST` for an SSHSIG blob.
-fn over_ssh(machine: &Machine, agent: &Agent) -> UnixStream {
+fn request_over_ssh(machine: &Machine, agent: &Agent) -> UnixStream {
     let string = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
     let key = STANDARD.decode(machine.read_text("key.pub").split_whitespace().nth(1).unwrap()).unwrap();
     let blob = [&b"SSHSIG"[..], &string(b"file"), &string(b""), &string(b"sha512"), &string(&[7; 64])].concat();
     let message = [&[13][..], &string(&key), &string(&blob), &0_u32.to_be_bytes()].concat();
-    connected(&agent.ssh_socket(), &string(&message))
+    send_request(&agent.ssh_socket(), &string(&message))
 }
 
 #[test]
 fn a_prompt_ends_with_its_connection_not_its_program() {
     let mut user = TestUser::with_keyset();
     for isolate in [false, true] {
-        let agent = thinking(&mut user, isolate);
+        let agent = start_waiting_agent(&mut user, isolate);
         let machine = &user.machine;
         // This process asks, and lives on.
-        for asking in [over_the_api, over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
+        for asking in [request_over_api, request_over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
             let asking = asking(machine, &agent);
             let prompt = processes(machine);
             drop(asking);
-            goes(&prompt);
+            closes_in_time(&prompt);
         }
         for how in [Shutdown::Both, Shutdown::Read] {
-            let asking = over_ssh(machine, &agent);
+            let asking = request_over_ssh(machine, &agent);
             let prompt = processes(machine);
             asking.shutdown(how).unwrap();
-            goes(&prompt);
+            closes_in_time(&prompt);
         }
         // A client that hung up while another was being prompted gets no prompt.
-        let first = over_the_api(machine, &agent);
+        let first = request_over_api(machine, &agent);
         let prompt = processes(machine);
-        drop(over_ssh(machine, &agent));
+        drop(request_over_ssh(machine, &agent));
         drop(first);
-        goes(&prompt);
+        closes_in_time(&prompt);
         fs::remove_file(machine.file("wait")).unwrap();
-        signs(machine, "git");
+        sign_and_verify(machine, "git");
         // Behind another process, which learns of it with a delay: then the prompt closes like any
         // other.
         if isolate && machine.file("processes").exists() {
-            goes(&processes(machine));
+            closes_in_time(&processes(machine));
         }
         assert!(!machine.file("processes").exists(), "nobody's question was asked");
         assert_eq!(pin_state(machine), "ok");
@@ -122,11 +122,11 @@ fn a_prompt_ends_with_its_connection_not_its_program() {
 }
 
 #[test]
-fn a_client_that_only_sends_no_more_has_its_answer() {
+fn a_client_that_closes_its_sending_side_gets_its_response() {
     let mut user = TestUser::with_keyset();
-    let agent = thinking(&mut user, false);
+    let agent = start_waiting_agent(&mut user, false);
     let machine = &user.machine;
-    for ask in [over_the_api, over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
+    for ask in [request_over_api, request_over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
         let mut stream = ask(machine, &agent);
         stream.shutdown(Shutdown::Write).unwrap();
         // The prompt is still open after the check whether the client is connected.
@@ -145,9 +145,9 @@ fn a_client_that_only_sends_no_more_has_its_answer() {
 }
 
 #[test]
-fn a_commands_prompt_goes_with_the_agent_that_wanted_its_answer() {
+fn a_commands_prompt_closes_when_the_agent_exits() {
     let mut user = TestUser::with_keyset();
-    let mut agent = thinking(&mut user, false);
+    let mut agent = start_waiting_agent(&mut user, false);
     let machine = &user.machine;
     machine.write("mail", "mail\n");
     let mut terminal = Terminal::tokenkeep(machine, &["sign", "--in", "mail", "--out", "mail.p7m"]);

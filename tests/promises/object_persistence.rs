@@ -11,14 +11,14 @@ use crate::support::shared_authority::TestUser;
 #[test]
 fn objects_not_stored_make_no_keyset_and_spare_the_letter() {
     let mut user = TestUser::enrolled();
-    let before = user.shown("default");
-    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    let before = user.keyset_info("default");
+    let faulty = FaultyModule::wrap_module_of(&mut user.machine);
     user.issue("again.letter");
     faulty.set_faults("lose certificates");
-    let told = user.re_enroll("again.letter", "pin", &[]).fails_with(1).says("a certificate");
-    told.says("the temporary key is still good").does_not_say("CKR_");
+    let output = user.re_enroll("again.letter", "pin", &[]).fails_with(1).says("a certificate");
+    output.says("the temporary key is still good").does_not_say("CKR_");
     faulty.clear_faults();
-    assert_eq!(user.shown("default"), before);
+    assert_eq!(user.keyset_info("default"), before);
     user.signs_with("default", "pin");
     user.re_enroll("again.letter", "pin", &[]).ok();
     user.signs_with("default", "pin");
@@ -36,14 +36,15 @@ fn objects_not_stored_make_no_keyset_and_spare_the_letter() {
 #[test]
 fn an_init_with_unstored_objects_fails_and_can_be_continued() {
     let mut machine = Machine::new();
-    let faulty = FaultyModule::in_front_of(&mut machine);
+    let faulty = FaultyModule::wrap_module_of(&mut machine);
     Authority::prepared(&machine);
     let configuration = machine.read_text("authority.toml");
     let (real, ours) = (machine.module().display().to_string(), module().display().to_string());
     machine.write("authority.toml", configuration.replace(&real, &ours));
     faulty.set_faults("lose certificates");
-    let told = machine.tokenkeep(&Authority::INIT).fails_with(1);
-    told.says("cannot make the authority")
+    let output = machine.tokenkeep(&Authority::INIT).fails_with(1);
+    output
+        .says("cannot make the authority")
         .says("a certificate")
         .says("run the same command again")
         .does_not_say("CKR_");
@@ -85,11 +86,11 @@ fn on_a_full_disk_an_enrollment_works_or_the_letter_stays_good() {
             echo text | tokenkeep sign --keyset k$room --pin-source file:pin > signed.p7m || echo "BROKEN $room"
             rm -rf tokens/* runtime/tokenkeep
         done"#;
-    let said = user.machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", script], b"");
-    assert!(!said.out().contains("LOST") && !said.out().contains("BROKEN"), "{said}");
+    let result = user.machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", script], b"");
+    assert!(!result.out().contains("LOST") && !result.out().contains("BROKEN"), "{result}");
     let refused: Vec<String> =
-        said.out().lines().filter(|line| line.starts_with("refused")).map(str::to_owned).collect();
-    assert!(refused.len() >= 2, "{said}");
+        result.out().lines().filter(|line| line.starts_with("refused")).map(str::to_owned).collect();
+    assert!(refused.len() >= 2, "{result}");
     for line in refused {
         assert!(line.contains("KiB free") && line.contains(", mode "), "{line}");
     }
@@ -118,9 +119,9 @@ fn an_init_on_a_full_disk_succeeds_or_can_be_continued() {
             rm -rf tokens/* state admin.letter runtime/tokenkeep
         done"#;
     let script = script.replace("INIT", &Authority::INIT.join(" "));
-    let said = machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", &script], b"");
+    let result = machine.run("unshare", &["--map-root-user", "--mount", "sh", "-c", &script], b"");
     for word in ["LETTER", "LOST", "BROKEN"] {
-        assert!(!said.out().contains(word), "{said}");
+        assert!(!result.out().contains(word), "{result}");
     }
-    assert!(said.out().lines().filter(|line| line.starts_with("refused")).count() >= 2, "{said}");
+    assert!(result.out().lines().filter(|line| line.starts_with("refused")).count() >= 2, "{result}");
 }

@@ -10,7 +10,7 @@ use crate::support::agent::Agent;
 use crate::support::faulty_module::FaultyModule;
 use crate::support::machine::{TokenKind, softhsm_module};
 use crate::support::output::Output;
-use crate::support::prompting::{asked, script, sign_by_api};
+use crate::support::prompting::{questions, sign_by_api, write_script};
 use crate::support::shared_authority::TestUser;
 use crate::support::terminal::Terminal;
 
@@ -22,7 +22,7 @@ fn user(kind: TokenKind) -> TestUser {
     user
 }
 
-fn signing(user: &TestUser, pin: &str) -> Output {
+fn sign(user: &TestUser, pin: &str) -> Output {
     let source = format!("file:{pin}");
     let _ = fs::remove_file(user.machine.file("signed.p7m"));
     user.machine.tokenkeep_without_terminal(&[&SIGN[..], &["--pin-source", &source]].concat())
@@ -34,7 +34,7 @@ fn pin_state(user: &TestUser) -> String {
 }
 
 /// Another program, with its own module, spends this many tries.
-fn another_program_spends(user: &TestUser, tries: usize) {
+fn spend_tries_elsewhere(user: &TestUser, tries: usize) {
     let module = user.machine.module().display().to_string();
     let line = ["--module", &module, "--token-label", "default", "--login", "--pin", TestUser::WRONG_PIN, "-O"];
     for _ in 0..tries {
@@ -47,46 +47,46 @@ fn another_program_spends(user: &TestUser, tries: usize) {
 fn twenty_concurrent_wrong_pins_do_not_lock_the_token() {
     let user = user(TokenKind::Kryoptic);
     let outcomes: Vec<Output> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| signing(&user, "wrong.pin"))).collect();
+        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| sign(&user, "wrong.pin"))).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
     let wrong = outcomes.iter().filter(|output| output.err().contains("is wrong")).count();
     assert_eq!(wrong, 3, "{}", outcomes.iter().map(ToString::to_string).collect::<String>());
     assert!(outcomes.iter().all(|output| output.code() != 0));
-    signing(&user, "wrong.pin").fails_with(4).says("unattended sources").says("at a prompt");
+    sign(&user, "wrong.pin").fails_with(4).says("unattended sources").says("at a prompt");
     // The right PIN in a file is no exception: nothing shows that it is right.
-    signing(&user, "pin").fails_with(4).says("nothing was tried");
+    sign(&user, "pin").fails_with(4).says("nothing was tried");
     assert_eq!(pin_state(&user), "ok");
     let typed = |pin: &str| {
         let _ = fs::remove_file(user.machine.file("signed.p7m"));
         Terminal::tokenkeep(&user.machine, &SIGN).answering_pins(pin).finish().0
     };
     assert_eq!(typed(TestUser::PIN), 0);
-    signing(&user, "pin").ok();
+    sign(&user, "pin").ok();
 }
 
 #[test]
 fn unattended_wrong_pins_stop_at_three() {
     let user = user(TokenKind::SoftHsm);
     for _ in 0..3 {
-        signing(&user, "wrong.pin").fails_with(4).says("is wrong");
+        sign(&user, "wrong.pin").fails_with(4).says("is wrong");
     }
-    signing(&user, "wrong.pin").fails_with(4).says("3 wrong PINs").does_not_say("is wrong");
+    sign(&user, "wrong.pin").fails_with(4).says("3 wrong PINs").does_not_say("is wrong");
     // The agent uses the same record.
     let agent = Agent::start(&user.machine, &[]);
-    signing(&user, "pin").fails_with(4).says("3 wrong PINs");
+    sign(&user, "pin").fails_with(4).says("3 wrong PINs");
     drop(agent);
     // A typed PIN, though wrong, shows that a person is present.
     let typed = Terminal::tokenkeep(&user.machine, &SIGN).answering_pins(TestUser::WRONG_PIN).finish().0;
     assert_eq!(typed, 4);
-    signing(&user, "pin").ok();
+    sign(&user, "pin").ok();
 
-    signing(&user, "wrong.pin").fails_with(4);
+    sign(&user, "wrong.pin").fails_with(4);
     let directory = user.machine.file("runtime/tokenkeep");
     let records = fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path());
     let records: Vec<_> = records.filter(|path| path.to_string_lossy().contains("wrong-pins-")).collect();
     let [record] = &records[..] else { panic!("{records:?}") };
-    let serial = user.shown("default")["token"]["serial"].as_str().unwrap().to_owned();
+    let serial = user.keyset_info("default")["token"]["serial"].as_str().unwrap().to_owned();
     assert!(!record.to_string_lossy().contains(&serial));
     let text = fs::read_to_string(record).unwrap();
     assert!(!text.contains(&serial) && !text.contains(TestUser::WRONG_PIN), "{text}");
@@ -94,44 +94,44 @@ fn unattended_wrong_pins_stop_at_three() {
 }
 
 #[test]
-fn the_agent_sees_the_tries_that_another_program_has_spent() {
+fn the_agent_sees_the_tries_of_another_program() {
     let user = user(TokenKind::Kryoptic);
     let body = "echo \"$1\" >> $HERE/asked; case \"$1\" in *'last try'*|*locks*) exit 1 ;; esac; cat $HERE/pin";
-    let program = script(&user.machine, "askpass", body);
+    let program = write_script(&user.machine, "askpass", body);
     Agent::configure(&user.machine, &format!("prompter = \"askpass:{program}\""));
     let agent = Agent::start(&user.machine, &[]);
-    signing(&user, "pin").ok();
-    another_program_spends(&user, 9);
+    sign(&user, "pin").ok();
+    spend_tries_elsewhere(&user, 9);
     // A person who reads the state sees it, too.
     for command in [&["pin", "status", "--json"][..], &["tokens", "--json"]] {
-        let said = user.tokenkeep(command).ok().json();
-        assert_eq!(said[0]["pin_state"], "final-try", "{command:?}: {said}");
+        let output = user.tokenkeep(command).ok().json();
+        assert_eq!(output[0]["pin_state"], "final-try", "{command:?}: {output}");
     }
     // Nobody can be warned: the last try is not spent, whatever the PIN.
-    signing(&user, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
+    sign(&user, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
     // A person is warned, and declines.
     let answer = sign_by_api(&user.machine, &agent).out();
     assert!(answer.contains("\"kind\":\"pin\""), "{answer}");
-    let questions = asked(&user.machine);
+    let questions = questions(&user.machine);
     assert!(questions.contains("locks"), "{questions}");
     drop(agent);
     assert_eq!(pin_state(&user), "final-try");
-    signing(&user, "pin").fails_with(4).says("one try is left");
+    sign(&user, "pin").fails_with(4).says("one try is left");
 }
 
 #[test]
-fn a_worker_of_its_own_tells_of_them_too() {
+fn a_module_worker_sees_the_tries_of_another_program_too() {
     let user = user(TokenKind::Kryoptic);
     let modules = format!("modules = [{{ path = \"{}\", isolate = true }}]\n", user.machine.module().display());
     user.machine.write("config/tokenkeep/agent.toml", modules);
     let _agent = Agent::start(&user.machine, &[]);
-    signing(&user, "pin").ok();
-    another_program_spends(&user, 9);
+    sign(&user, "pin").ok();
+    spend_tries_elsewhere(&user, 9);
     for command in [&["tokens", "--json"][..], &["pin", "status", "--json"]] {
-        let said = user.tokenkeep(command).ok().json();
-        assert_eq!(said[0]["pin_state"], "final-try", "{command:?}: {said}");
+        let output = user.tokenkeep(command).ok().json();
+        assert_eq!(output[0]["pin_state"], "final-try", "{command:?}: {output}");
     }
-    signing(&user, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
+    sign(&user, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
 }
 
 /// A token on another module than the machine's: SoftHSM, with SoftHSM's own tool.
@@ -146,18 +146,18 @@ fn replace(module: &Path, content: &[u8]) {
 }
 
 #[test]
-fn where_no_process_can_load_the_module_the_agent_tries_nothing() {
+fn the_agent_tries_nothing_if_no_process_can_load_the_module() {
     let user = user(TokenKind::Kryoptic);
     let machine = &user.machine;
     let real = fs::read(machine.module()).unwrap();
     let module = machine.write("module-of-this-machine.so", &real);
     machine.write("config/tokenkeep/agent.toml", format!("modules = [\"{}\"]\n", module.display()));
     let agent = Agent::start(machine, &[]);
-    signing(&user, "pin").ok();
+    sign(&user, "pin").ok();
 
     replace(&module, b"no module at all");
     for pin in ["wrong.pin", "pin"] {
-        signing(&user, pin).fails_with(1).says("nothing was tried").does_not_say("is wrong");
+        sign(&user, pin).fails_with(1).says("nothing was tried").does_not_say("is wrong");
     }
     user.tokenkeep(&["pin", "status"]).fails_with(1).says("see `tokenkeep doctor`");
     // It reports this, and still lists the keyset.
@@ -171,7 +171,7 @@ fn where_no_process_can_load_the_module_the_agent_tries_nothing() {
     let both = format!("modules = [\"{}\", \"{}\"]\n", module.display(), softhsm_module().display());
     machine.write("config/tokenkeep/agent.toml", both);
     let agent = Agent::start(machine, &[]);
-    signing(&user, "pin").ok();
+    sign(&user, "pin").ok();
     replace(&module, b"no module at all");
     let status = user.tokenkeep(&["pin", "status"]).ok().says("nothing was tried");
     assert!(status.out().contains("another") && !status.out().contains("default"), "{status}");
@@ -189,9 +189,9 @@ fn where_no_process_can_load_the_module_the_agent_tries_nothing() {
 }
 
 #[test]
-fn a_module_that_does_not_say_what_it_is_is_not_waited_for() {
+fn a_module_that_hangs_in_get_info_delays_nothing() {
     let mut user = user(TokenKind::Kryoptic);
-    let faulty = FaultyModule::in_front_of(&mut user.machine);
+    let faulty = FaultyModule::wrap_module_of(&mut user.machine);
     faulty.set_faults("delay C_GetInfo 3600000ms");
     let _agent = Agent::start(&user.machine, &[]);
     user.tokenkeep(&["tokens"]).ok().says("default");
@@ -201,7 +201,7 @@ fn a_module_that_does_not_say_what_it_is_is_not_waited_for() {
 fn pins_from_a_program_count_as_unattended_in_the_agent() {
     let user = user(TokenKind::SoftHsm);
     // A different PIN each time: nothing about the command shows that the PIN is unattended.
-    let program = script(&user.machine, "gives", "cat > $HERE/question; echo wrong-$$-000");
+    let program = write_script(&user.machine, "gives", "cat > $HERE/question; echo wrong-$$-000");
     Agent::configure(&user.machine, &format!("prompter = \"command:{program}\""));
     let agent = Agent::start(&user.machine, &[]);
     for _ in 0..3 {
@@ -212,8 +212,8 @@ fn pins_from_a_program_count_as_unattended_in_the_agent() {
     assert!(answer.contains("3 wrong PINs") && answer.contains("unattended sources"), "{answer}");
     // It counts together with the commands' files; a PIN that a person types through the agent
     // resets the count.
-    signing(&user, "pin").fails_with(4).says("3 wrong PINs");
+    sign(&user, "pin").fails_with(4).says("3 wrong PINs");
     let _ = fs::remove_file(user.machine.file("signed.p7m"));
     assert_eq!(Terminal::tokenkeep(&user.machine, &SIGN).answering_pins(TestUser::PIN).finish().0, 0);
-    signing(&user, "pin").ok();
+    sign(&user, "pin").ok();
 }
