@@ -1,6 +1,6 @@
-//! Re-enrolling asks for the keyset's PIN. Without it the user is not re-enrolled, and an error says
-//! so; nothing is sent, the temporary key is still valid, and the old keyset still works. A wrong
-//! PIN costs one try, anything else none.
+//! Re-enrolling asks for the keyset's PIN. Without it the user is not re-enrolled, and an error
+//! says so; nothing is sent, the temporary key is still valid, and the old keyset still works. A
+//! wrong PIN costs one try, anything else none.
 
 use crate::support::inventory::of_kind;
 use crate::support::machine::TokenKind;
