@@ -14,10 +14,7 @@ pub enum AgentError {
     Keyset(#[from] KeysetError),
     /// The keystore is locked with a pass phrase (`ssh-add -x`).
     #[error("cannot {operation}: the agent is locked; unlock it with `ssh-add -X`")]
-    Locked {
-        /// the operation
-        operation: &'static str,
-    },
+    Locked { operation: &'static str },
     /// The agent is already locked, or not locked.
     #[error("cannot {operation} the agent: it is {state}")]
     LockState {
@@ -31,18 +28,10 @@ pub enum AgentError {
     WrongPassPhrase,
     /// The key is on no token that is present.
     #[error("cannot {operation}: this key is on none of the tokens that are present; insert its token")]
-    NoSuchKey {
-        /// the operation
-        operation: &'static str,
-    },
+    NoSuchKey { operation: &'static str },
     /// The key does not support the hash.
     #[error("cannot {operation}: this key cannot sign with {hash}")]
-    NoSuchHash {
-        /// the operation
-        operation: &'static str,
-        /// the hash
-        hash: SignatureHash,
-    },
+    NoSuchHash { operation: &'static str, hash: SignatureHash },
     /// A module worker exited during the operation.
     #[error(
         "cannot {operation}: the worker of the module {} ended during the operation; it is being restarted and will \
@@ -50,19 +39,13 @@ pub enum AgentError {
         module.display()
     )]
     WorkerEnded {
-        /// the operation
         operation: &'static str,
         /// the PKCS#11 module
         module: PathBuf,
     },
     /// The operating system refused something.
     #[error("cannot {operation}: {reason}")]
-    System {
-        /// the operation
-        operation: &'static str,
-        /// the reason
-        reason: String,
-    },
+    System { operation: &'static str, reason: String },
 }
 
 impl AgentError {

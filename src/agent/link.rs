@@ -45,11 +45,9 @@ pub(super) enum WorkerMessage {
         /// the dialog's number
         dialog: u64,
     },
-    /// A question.
     Question {
         /// increasing
         number: u64,
-        /// the question
         question: WorkerQuestion,
     },
 }
@@ -66,7 +64,6 @@ pub(super) enum WorkerQuestion {
     },
     /// a new PIN for a token
     NewPin(PromptText),
-    /// a confirmation
     Confirmation(PromptText),
     /// the name of the program with this process id
     Program(i32),
@@ -90,7 +87,6 @@ pub(super) enum WorkerQuestion {
 pub(super) struct SupervisorMessage {
     /// the question's number
     pub(super) number: u64,
-    /// the answer
     pub(super) answer: SupervisorAnswer,
 }
 
@@ -116,7 +112,6 @@ pub(super) enum SupervisorAnswer {
     Program(Option<String>),
     /// the prompt method, or why there is none
     Prompter(Result<String, String>),
-    /// the hidden keysets
     Hidden(Vec<KeysetRef>),
     /// the result of the check process
     Checked(CheckOutcome),

@@ -12,7 +12,6 @@ type StaticStr = &'static str;
 pub struct Usage {
     /// the client
     pub peer: PeerProcess,
-    /// the purpose
     pub purpose: UsagePurpose,
     /// the connection for the answer; when it closes, prompts are withdrawn. Not serialized: a
     /// process that serves another process watches its own connection to it

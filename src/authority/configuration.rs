@@ -102,7 +102,6 @@ pub struct EnvironmentPaths {
     line.map(|line| format!(", line {line}")).unwrap_or_default()
 )]
 pub struct ConfigurationError {
-    /// The file.
     pub file: PathBuf,
     /// The line number, counted from 1.
     pub line: Option<usize>,

@@ -1,5 +1,4 @@
 //! Faults of the authority itself. A refusal is an answer, not an error.
-#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use std::path::PathBuf;
 

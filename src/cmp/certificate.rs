@@ -19,7 +19,6 @@ impl CertificateDer {
         self.0.to_der()
     }
 
-    /// Parses the certificate.
     pub fn parse(&self) -> der::Result<x509_cert::Certificate> {
         self.0.decode_as()
     }

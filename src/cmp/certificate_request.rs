@@ -21,7 +21,6 @@ pub type CertReqMessages = Vec<CertReqMsg>;
 pub struct CertReqMsg {
     /// The request. The proof of possession signs its bytes.
     pub cert_req: WithDer<CertRequest>,
-    /// The proof of possession.
     #[asn1(optional = "true")]
     pub popo: Option<ProofOfPossession>,
     /// Registration information.
@@ -134,7 +133,6 @@ pub struct OptionalValidity {
 pub struct AttributeTypeAndValue {
     /// The type.
     pub oid: ObjectIdentifier,
-    /// The value.
     pub value: Any,
 }
 

@@ -14,7 +14,6 @@ use super::{CmpError, oid};
 /// A type of information, and its value.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence)]
 pub struct InfoTypeAndValue {
-    /// The type.
     pub info_type: ObjectIdentifier,
     /// The value; absent in a request for it.
     #[asn1(optional = "true")]

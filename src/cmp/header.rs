@@ -63,12 +63,10 @@ pub struct PkiHeader {
     pub pvno: Pvno,
     /// The sender. With a MAC: directoryName CN=reference, or an empty name.
     pub sender: GeneralName,
-    /// The recipient.
     pub recipient: GeneralName,
     /// The time at which the message was made.
     #[asn1(context_specific = "0", optional = "true")]
     pub message_time: Option<GeneralizedTime>,
-    /// The protection algorithm.
     #[asn1(context_specific = "1", optional = "true")]
     pub protection_alg: Option<AlgorithmIdentifierOwned>,
     /// The sender's key or secret. With a MAC: the reference, in UTF-8.

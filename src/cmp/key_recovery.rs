@@ -14,7 +14,6 @@ pub struct KeyRecRepContent {
     /// The certificate for the new signing key.
     #[asn1(context_specific = "0", optional = "true")]
     pub new_sig_cert: Option<CertificateDer>,
-    /// CA certificates.
     #[asn1(context_specific = "1", optional = "true")]
     pub ca_certs: Option<Vec<CertificateDer>>,
     /// The encryption keys with their certificates; absent if there are none.

@@ -91,7 +91,6 @@ pub enum PkiBody {
     /// General response.
     #[asn1(context_specific = "22", tag_mode = "EXPLICIT", constructed = "true")]
     Genp(GeneralInfo),
-    /// Error.
     #[asn1(context_specific = "23", tag_mode = "EXPLICIT", constructed = "true")]
     Error(ErrorMsgContent),
     /// Certificate confirmation.
@@ -172,12 +171,10 @@ impl PkiMessage {
         Ok(Self { wire: Wire::from_der(der)?, der: der.to_vec() })
     }
 
-    /// The header.
     pub fn header(&self) -> &PkiHeader {
         &self.wire.header
     }
 
-    /// The body.
     pub fn body(&self) -> &PkiBody {
         &self.wire.body
     }
@@ -236,9 +233,7 @@ fn protected_part(header: &WithDer<PkiHeader>, body: &WithDer<PkiBody>) -> Resul
 pub struct Draft {
     /// The header. The protecting function sets `protection_alg`.
     pub header: PkiHeader,
-    /// The body.
     pub body: PkiBody,
-    /// The certificates for extraCerts.
     pub extra_certs: Vec<CertificateDer>,
 }
 

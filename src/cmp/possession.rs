@@ -32,7 +32,6 @@ pub struct PopoSigningKey {
     pub poposk_input: Option<PopoSigningKeyInput>,
     /// The signature algorithm.
     pub algorithm: AlgorithmIdentifierOwned,
-    /// The signature.
     pub signature: BitString,
 }
 

@@ -65,7 +65,6 @@ impl fmt::Debug for OpenedResponse {
     described(.known.as_ref()), described(Some(.received))
 )]
 pub struct LogMismatch {
-    /// The mismatch.
     pub finding: LogMismatchKind,
     /// The stored checkpoint, if there was one.
     pub known: Option<Checkpoint>,

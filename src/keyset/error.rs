@@ -1,5 +1,4 @@
 //! Errors of keyset operations, grouped by the exit code that they lead to.
-#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use serde::{Deserialize, Serialize};
 

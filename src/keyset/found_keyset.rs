@@ -31,9 +31,7 @@ pub enum KeysetStatus {
 /// changed it, so it only serves to choose a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundKeyset {
-    /// the name
     pub name: KeysetName,
-    /// the security level
     pub level: SecurityLevel,
     /// the addresses of its authority
     pub authority: AuthorityAddress,

@@ -209,7 +209,6 @@ pub(super) type Indexes<T> = (Vec<T>, Vec<UnreadableIndex>);
 pub(super) struct UnreadableIndex {
     /// Its label, which is the keyset's name.
     pub keyset: String,
-    /// The reason.
     pub reason: UnreadableReason,
 }
 

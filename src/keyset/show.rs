@@ -10,7 +10,6 @@ use super::{FoundKeyset, KeysetError};
 /// The purpose of a certificate in a keyset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyUse {
-    /// signing
     Signing,
     /// encryption; senders encrypt to this key
     Encryption,
@@ -48,7 +47,6 @@ pub struct CertificateSummary {
 /// A keyset and its certificates.
 #[derive(Clone, Debug)]
 pub struct KeysetDetails {
-    /// the keyset as found
     pub keyset: FoundKeyset,
     /// signing, encryption, older encryption (newest first), authority
     pub certificates: Vec<CertificateSummary>,

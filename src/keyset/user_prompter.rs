@@ -139,7 +139,6 @@ pub enum Notice {
     TokenLeft {
         /// the token's label and serial number
         token: String,
-        /// the reason
         reason: String,
     },
     /// A new administrator exists without a statement by another administrator.
@@ -177,7 +176,6 @@ pub enum Notice {
         keyset: KeysetName,
         /// the token's label and serial number
         token: String,
-        /// the reason
         reason: String,
     },
     /// The check that all installed objects are stored could not run.
@@ -188,7 +186,6 @@ pub enum Notice {
     NotReadBack {
         /// the token's label and serial number
         token: String,
-        /// the reason
         reason: String,
     },
     /// Other keysets share the PIN because they are on the same token.

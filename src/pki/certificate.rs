@@ -85,7 +85,6 @@ impl Certificate {
         Fingerprint::of(&self.der)
     }
 
-    /// The subject.
     pub fn subject(&self) -> DistinguishedName {
         self.fields.subject.clone()
     }
@@ -100,7 +99,6 @@ impl Certificate {
         self.fields.issuer.clone()
     }
 
-    /// The serial number.
     pub fn serial(&self) -> SerialNumber {
         self.fields.serial.clone()
     }

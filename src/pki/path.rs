@@ -74,13 +74,11 @@ pub enum PathProblem {
     Unchecked {
         /// The subject of that certificate.
         subject: DistinguishedName,
-        /// The reason.
         reason: String,
     },
     /// An issuer on the path is not an authority, or its constraints forbid this certificate.
     #[error("{issuer} may not issue this certificate: {reason}")]
     NotAuthority {
-        /// The issuer.
         issuer: DistinguishedName,
         /// The rule that forbids it.
         reason: &'static str,
@@ -106,7 +104,6 @@ pub enum PathProblem {
     Unusable {
         /// The subject of that certificate.
         subject: DistinguishedName,
-        /// The reason.
         reason: String,
     },
 }

@@ -44,7 +44,6 @@ impl Hash {
         }
     }
 
-    /// The object identifier.
     pub fn oid(self) -> ObjectIdentifier {
         match self {
             Self::Sha256 => rfc5912::ID_SHA_256,

@@ -39,9 +39,7 @@ pub enum Issuer<'a> {
 pub struct NewCertificate<'a> {
     /// The kind of certificate.
     pub profile: &'a Profile,
-    /// The issuer.
     pub issuer: Issuer<'a>,
-    /// The subject.
     pub subject: &'a DistinguishedName,
     /// The e-mail address in the subjectAltName: required if the profile says so, otherwise
     /// forbidden.

@@ -1,5 +1,4 @@
 //! Errors of a prompt that returned no answer.
-#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use std::io;
 use std::path::PathBuf;

@@ -6,7 +6,6 @@ use std::str::FromStr;
 
 use super::PrompterError;
 
-/// A prompt method.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PromptMethod {
     /// `auto`: the first usable one of pinentry, askpass and the terminal. The default.

@@ -10,7 +10,6 @@ use crate::statement::{Instance, StatementChannel};
 
 /// The authority's interface for the listeners. All methods block unless noted.
 pub(super) trait AuthorityApi: Send + Sync + 'static {
-    /// Answers a CMP message.
     fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> CmpReply;
     /// Answers a statement that arrived by this transport.
     fn answer_statement(

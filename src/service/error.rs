@@ -1,6 +1,5 @@
 //! Faults that keep the service from starting. A fault of a single request is reported in its
 //! response.
-#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use std::io;
 use std::net::SocketAddr;

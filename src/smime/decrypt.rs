@@ -50,7 +50,6 @@ pub enum DecryptError<E> {
     Message(#[from] SmimeError),
 }
 
-/// A decrypted message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DecryptedMessage {
     /// The whole plaintext.
@@ -165,7 +164,6 @@ impl EncryptedContentKey {
         Ok(Self { recipients, recipient_infos, length })
     }
 
-    /// The recipients.
     pub fn recipients(&self) -> &[Recipient] {
         &self.recipients
     }

@@ -1,5 +1,4 @@
 //! The errors of this module. Each text begins with "cannot".
-#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use crate::pki::PkiError;
 

@@ -59,10 +59,7 @@ pub enum SignatureVerdict {
     /// The signature is valid, and the signer's certificate chains to a trusted authority.
     Good,
     /// The signature does not match content and certificate: one of them was changed.
-    SignatureWrong {
-        /// The reason.
-        reason: String,
-    },
+    SignatureWrong { reason: String },
     /// The signature cannot be checked; it may be valid or invalid.
     Unchecked {
         /// The reason: an algorithm, a key or a certificate that is not supported.

@@ -276,7 +276,6 @@ pub enum StatementError {
     Signature {
         /// "statement", "response" or "checkpoint".
         what: &'static str,
-        /// The reason.
         reason: String,
     },
     /// The JSON does not have the required form.

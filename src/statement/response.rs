@@ -176,7 +176,6 @@ pub struct CertificateEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LetterEntry {
-    /// The reference.
     pub reference: String,
     /// `enroll` or `recover`.
     pub purpose: String,

@@ -48,7 +48,6 @@ pub struct AuditRow {
     pub number: u64,
     /// The time of the event.
     pub at: Timestamp,
-    /// The event.
     pub event: String,
     /// The event's data, as JSON.
     pub detail: String,

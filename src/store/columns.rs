@@ -101,7 +101,6 @@ column_enum! {
         Current = "current",
         /// Replaced by a newer one.
         Superseded = "superseded",
-        /// Revoked.
         Revoked = "revoked",
         /// Never left the authority: its key was lost before it was archived.
         Abandoned = "abandoned",

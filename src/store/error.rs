@@ -1,5 +1,4 @@
 //! Database faults, one variant for each remedy.
-#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,6 @@ use jiff::Timestamp;
 use super::thread::{Database, Row};
 use super::{AuditEntry, Store, StoreError, TemporaryKeyPurpose, TemporaryKeyState, TransactionState, UserRecord};
 
-/// One temporary key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemporaryKeyRecord {
     /// The reference, as it is printed in the letter.

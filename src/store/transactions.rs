@@ -33,7 +33,6 @@ pub struct TransactionRecord {
 /// The end of a transaction.
 #[derive(Debug, Clone)]
 pub struct TransactionEnd {
-    /// The transactionID.
     pub transaction_id: Vec<u8>,
     /// Its new state: confirmed, rejected or unconfirmed.
     pub state: TransactionState,

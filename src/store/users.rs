@@ -50,7 +50,6 @@ pub struct ListedUser {
 pub struct GrantRecord {
     /// The user's id.
     pub user_id: String,
-    /// The role.
     pub role: Role,
     /// The time of the grant.
     pub granted_at: Timestamp,

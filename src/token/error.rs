@@ -1,6 +1,5 @@
 //! Errors of tokens, and the names of tokens in them. Each names the operation, the token, and the
 //! next step.
-#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 mod kind;
 
@@ -170,7 +169,6 @@ pub enum TokenError {
         /// free space and permissions of the token directory
         condition: String,
     },
-    /// The token is write-protected.
     #[error("cannot {operation}: {token} is write-protected; remove the protection, or use another token")]
     WriteProtected { operation: &'static str, token: TokenName },
     /// The token does not support the operation.

@@ -206,7 +206,6 @@ fn serial_in(bytes: &[u8]) -> Option<Vec<u8>> {
 /// A token in a token directory that its module skips silently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableTokenDirectory {
-    /// its directory
     pub directory: PathBuf,
     /// the fault
     pub why: String,

@@ -280,10 +280,7 @@ pub enum TokenUriError {
     },
     /// An attribute has no `=` or no name, or has a character that must be percent-encoded.
     #[error("the part {part:?} of a PKCS#11 URI is not `name=value`, or has a character that must be percent-encoded")]
-    Malformed {
-        /// the part
-        part: String,
-    },
+    Malformed { part: String },
     /// An unsupported attribute, or one in the wrong component (path or query) of the URI.
     #[error("the attribute {attribute:?} of a PKCS#11 URI is not supported here")]
     Unsupported {

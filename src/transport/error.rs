@@ -1,5 +1,4 @@
 //! Transport errors, grouped by what the sender can do about them.
-#![allow(missing_docs, reason = "the messages explain the variants and their fields")]
 
 use serde::{Deserialize, Serialize};
 

@@ -8,7 +8,6 @@ use crate::keyset::{ErrorKind, KeysetError};
 /// An error response.
 #[derive(Debug)]
 pub struct ApiError {
-    /// the HTTP status
     pub status: HttpStatus,
     /// the kind of error, as it decides a command's exit code
     pub kind: ErrorKind,

@@ -37,7 +37,6 @@ pub struct HttpRequest {
 #[derive(Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
-/// A response.
 #[derive(Debug)]
 pub struct ApiResponse {
     status: HttpStatus,
@@ -118,7 +117,6 @@ impl HttpConnection {
         }
     }
 
-    /// Sends a response.
     pub fn send(&mut self, answer: &ApiResponse, keep_alive: bool) -> io::Result<()> {
         self.out.clear();
         write_head(&mut self.out, answer, keep_alive)?;

@@ -15,22 +15,14 @@ pub enum ClientError {
         "cannot use the agent at {}: {reason}; restart `tokenkeep agent`, or add --no-agent",
         socket.display()
     )]
-    Unusable {
-        /// the socket
-        socket: PathBuf,
-        /// the reason
-        reason: String,
-    },
+    Unusable { socket: PathBuf, reason: String },
     /// Another user's process listens on the socket.
     #[error(
         "cannot use the agent at {}: it belongs to another user; nothing was sent to it; check who created the socket, \
          or add --no-agent",
         socket.display()
     )]
-    AnotherUsers {
-        /// the socket
-        socket: PathBuf,
-    },
+    AnotherUsers { socket: PathBuf },
     /// The agent exited or closed the connection before the operation was complete.
     #[error("cannot {operation}: the agent exited during the operation; run the command again")]
     Ended {

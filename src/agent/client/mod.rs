@@ -209,7 +209,6 @@ impl AgentClient {
         }
     }
 
-    /// Deletes a keyset.
     pub fn delete(&self, keyset: &FoundKeyset, person: &mut dyn UserPrompter) -> Result<Deleted, ClientError> {
         match self.run_operation(
             &OperationRequest::DeleteKeyset { keyset: WireKeysetChoice::of(keyset) },

@@ -27,12 +27,7 @@ pub enum Event {
     /// A login started a session.
     LoggedIn(TokenInfo),
     /// A session ended.
-    LoggedOff {
-        /// the token
-        token: TokenInfo,
-        /// the reason
-        reason: LogOffReason,
-    },
+    LoggedOff { token: TokenInfo, reason: LogOffReason },
     /// The keystore is locked with a pass phrase.
     Locked,
     /// The keystore is unlocked.
@@ -40,9 +35,7 @@ pub enum Event {
     /// A certificate in use expires within 60 days. Sent once for each certificate and keystore
     /// start.
     Expiring {
-        /// the keyset
         keyset: KeysetName,
-        /// its token
         token: TokenInfo,
         /// end of the certificate's validity
         not_after: Timestamp,

@@ -12,11 +12,9 @@ use crate::token::{FastSigner, KeyAlgorithm, StoredCertificate};
 /// for offering the key, and nothing else. A use checks the private index.
 #[derive(Debug)]
 pub struct SigningIdentity {
-    /// the keyset
     pub keyset: FoundKeyset,
     /// the public key, DER of its `SubjectPublicKeyInfo`
     pub spki: Vec<u8>,
-    /// its algorithm
     pub algorithm: KeyAlgorithm,
     /// its owner: the certificate's first e-mail address, or its subject
     pub user: String,

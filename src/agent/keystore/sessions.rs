@@ -10,7 +10,6 @@ use super::key_cache::is_same_token;
 use super::{Event, Inner, LogOffReason};
 use crate::token::{Token, TokenInfo};
 
-/// An active session.
 #[derive(Debug)]
 pub(super) struct ActiveSession {
     token: TokenInfo,

@@ -51,7 +51,6 @@ pub enum WorkerRequest {
     Sign {
         /// the key
         spki: Bytes,
-        /// the hash
         hash: SignatureHash,
         /// the data to sign; the main worker has parsed it
         data: Bytes,
@@ -67,9 +66,7 @@ pub enum WorkerRequest {
         /// true if a person typed the PIN
         attended: bool,
     },
-    /// limit a session
     LimitSession {
-        /// the token
         token: TokenInfo,
         /// time from now, however much the session is used
         seconds: u64,
@@ -78,7 +75,6 @@ pub enum WorkerRequest {
     LogOff {
         /// the token; none: all sessions
         token: Option<TokenInfo>,
-        /// the reason
         reason: LogOffReason,
     },
     /// lock or unlock
@@ -105,7 +101,6 @@ impl WorkerRequest {
 /// A module worker's reply.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum WorkerReply {
-    /// the inventory
     Inventory(Inventory),
     /// the signature, in its algorithm's own encoding
     Signature(Bytes),

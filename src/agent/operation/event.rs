@@ -21,14 +21,12 @@ pub enum OperationEvent {
     Ask {
         /// counted from 1, together with network requests
         number: u32,
-        /// the question
         question: ClientQuestion,
     },
     /// a request to the authority; the operation waits for the reply
     NetworkRequest {
         /// counted from 1, together with questions
         number: u32,
-        /// the request
         request: NetworkRequest,
     },
     /// the step that the operation has reached
@@ -54,14 +52,10 @@ pub enum ClientQuestion {
     Existing {
         /// the purpose, completing "to …"
         operation: String,
-        /// the token
         token: TokenInfo,
     },
     /// the PIN that was new when an interrupted enrollment began
-    Resumed {
-        /// the token
-        token: TokenInfo,
-    },
+    Resumed { token: TokenInfo },
     /// a new PIN
     New {
         /// the label of the token
@@ -76,27 +70,17 @@ pub enum ClientQuestion {
         label: String,
     },
     /// the token's current SO PIN
-    SoPin {
-        /// the token
-        token: TokenInfo,
-    },
+    SoPin { token: TokenInfo },
     /// a new PIN that replaces a locked or forgotten one
     NewInstead {
-        /// the token
         token: TokenInfo,
         /// the rule for the new PIN
         rule: PinRule,
     },
     /// whether to risk the last try of the SO PIN
-    LastSoTry {
-        /// the token
-        token: TokenInfo,
-    },
+    LastSoTry { token: TokenInfo },
     /// whether to risk the last try of the PIN
-    LastTry {
-        /// the token
-        token: TokenInfo,
-    },
+    LastTry { token: TokenInfo },
 }
 
 impl From<PinRequest<'_>> for ClientQuestion {
@@ -134,7 +118,6 @@ pub enum NetworkRequest {
 pub struct ClientReply {
     /// the number of the question or network request
     pub number: u32,
-    /// the reply
     pub reply: ReplyValue,
 }
 

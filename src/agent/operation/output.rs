@@ -24,7 +24,6 @@ pub enum OperationOutput {
     Signed(Bytes),
     /// a decrypted message
     Decrypted {
-        /// the content
         content: Bytes,
         /// the keyset whose key opened it
         keyset: String,
@@ -53,7 +52,6 @@ pub enum OperationOutput {
         /// the mismatch found in the authority's audit log
         log_mismatch: Option<Box<LogMismatch>>,
     },
-    /// the PIN was changed
     PinChanged {},
     /// the PIN states of tokens
     Pins(FoundPins),
@@ -152,7 +150,6 @@ impl FoundPins {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnrolledKeyset {
-    /// the keyset
     pub keyset: WireKeyset,
     /// true if the keyset was enrolled before
     pub reenrolled: bool,
@@ -188,7 +185,6 @@ impl TryFrom<EnrolledKeyset> for Enrolled {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FoundKeysets {
-    /// the keysets
     pub keysets: Vec<WireKeyset>,
     /// the tokens that could not be read
     pub unreadable_tokens: Vec<WireUnreadableToken>,

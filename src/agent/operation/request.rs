@@ -21,9 +21,7 @@ pub enum OperationRequest {
     ChooseKeyset(WireKeysetChoice),
     /// sign content as CMS data
     Sign {
-        /// the keyset
         keyset: WireKeysetChoice,
-        /// the content
         content: Bytes,
         /// leave the content out of the signature
         detached: bool,
@@ -46,7 +44,6 @@ pub enum OperationRequest {
     },
     /// sign an administrator's command; no other operation signs a statement
     Administer {
-        /// the keyset
         keyset: WireKeysetChoice,
         /// the command
         admin_operation: WireAdminOperation,
@@ -57,7 +54,6 @@ pub enum OperationRequest {
     },
     /// open the authority's response to a command sent as a file
     OpenResponse {
-        /// the keyset
         keyset: WireKeysetChoice,
         /// the signed command, DER
         statement: Bytes,
@@ -68,7 +64,6 @@ pub enum OperationRequest {
     },
     /// change the PIN of a keyset's token
     ChangePin {
-        /// the keyset
         keyset: WireKeysetChoice,
     },
     /// report the PIN states of tokens
@@ -81,9 +76,7 @@ pub enum OperationRequest {
         /// PKCS#11 URI, serial number or label; none: the only token
         token: Option<String>,
     },
-    /// delete a keyset
     DeleteKeyset {
-        /// the keyset
         keyset: WireKeysetChoice,
     },
     /// enroll with a letter
@@ -153,7 +146,6 @@ pub enum WireStatementChannel {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WireKeysetChoice {
-    /// its name
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<KeysetName>,
     /// its token: PKCS#11 URI, serial number or label
@@ -307,7 +299,6 @@ impl From<WireAdminOperation> for AdminOperation {
 pub enum NewTokenTarget {
     /// in the only module that can create one
     Anywhere,
-    /// in this module
     Module(PathBuf),
 }
 

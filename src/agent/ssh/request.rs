@@ -32,7 +32,6 @@ pub enum SshRequest<'a> {
     SessionBind(BindRequest<'a>),
 }
 
-/// A request to sign.
 #[derive(Clone, Copy, Debug)]
 pub struct SignRequest<'a> {
     /// the public key, or a certificate of it

@@ -23,7 +23,6 @@ pub enum AgentProcessError {
     Socket {
         /// the socket's path
         path: PathBuf,
-        /// the reason
         reason: String,
     },
     /// Another agent of this user is running.
@@ -40,10 +39,7 @@ pub enum AgentProcessError {
     Link(String),
     /// The worker exited during startup; it has printed the reason itself.
     #[error("cannot serve: the worker exited during startup ({status}); see its output above")]
-    Worker {
-        /// its exit status
-        status: ExitStatus,
-    },
+    Worker { status: ExitStatus },
     /// The worker keeps exiting shortly after its start.
     #[error(
         "cannot keep serving: the worker exited {times} times in a row within a minute of its start, last with \

@@ -52,7 +52,6 @@ pub(super) enum SupervisorEvent {
     Exited {
         /// its process id
         worker: u32,
-        /// its exit status
         status: ExitStatus,
     },
 }

@@ -134,7 +134,6 @@ pub struct NotEnrolled {
     pub reenrollment: bool,
     /// was this the continuation of an interrupted enrollment?
     pub resumed: bool,
-    /// the reason
     pub reason: NotEnrolledReason,
 }
 

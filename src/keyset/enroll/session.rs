@@ -26,7 +26,6 @@ impl EnrollmentSession {
         self.index.write(&self.token_enrollment)
     }
 
-    /// Records the stage.
     pub fn record_stage(&mut self, stage: EnrollmentStage) -> Result<(), KeysetError> {
         if let Some(pending) = &mut self.index.pending {
             pending.stage = stage;

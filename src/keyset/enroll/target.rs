@@ -17,14 +17,12 @@ pub(super) enum EnrollmentTarget {
     },
     /// An existing token: its PIN is requested.
     Existing {
-        /// the token
         token: TokenInfo,
         /// the keyset of this name on it, enrolled or unfinished
         keyset: Option<Box<FoundKeyset>>,
     },
     /// A token with an interrupted enrollment by this letter.
     Resumed {
-        /// the token
         token: TokenInfo,
         /// Is the keyset enrolled, so that this was a re-enrollment?
         is_enrolled: bool,

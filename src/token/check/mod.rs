@@ -36,7 +36,6 @@ pub const CHECK_COMMAND: &str = "token-check";
 pub struct CheckRequest {
     /// the module that the child loads
     pub module: PathBuf,
-    /// the question
     pub question: CheckQuestion,
 }
 
@@ -68,12 +67,10 @@ pub enum StoredObject {
         /// SHA-256 of its `SubjectPublicKeyInfo`, hexadecimal; `None` accepts any
         sha256: Option<String>,
     },
-    /// a secret key
     SecretKey {
         /// `CKA_ID`, hexadecimal
         id: String,
     },
-    /// a certificate
     Certificate {
         /// `CKA_ID`, hexadecimal
         id: String,

@@ -11,7 +11,6 @@ pub enum TokenErrorKind {
     Pin,
     /// The request is not allowed or not possible; a repetition fails too.
     Refused,
-    /// A fault.
     Fault,
 }
 

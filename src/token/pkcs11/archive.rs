@@ -30,7 +30,6 @@ impl SecretKey {
         &self.id
     }
 
-    /// Its label.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -111,7 +110,6 @@ impl Token {
         Ok(self.secret_keys()?.into_iter().find(|key| key.label == label))
     }
 
-    /// All secret keys.
     pub fn secret_keys(&self) -> Result<Vec<SecretKey>, TokenError> {
         let operation = "list the secret keys";
         self.require_login(operation)?;

@@ -39,11 +39,8 @@ struct PinEnforcement {
 pub struct PublicKeyObject {
     /// its `CKA_ID`
     pub id: KeyId,
-    /// its label
     pub label: String,
-    /// the key
     pub public_key: SubjectPublicKey,
-    /// its algorithm
     pub algorithm: KeyAlgorithm,
 }
 
@@ -53,17 +50,14 @@ impl TokenKey {
         &self.id
     }
 
-    /// Its label.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// Its algorithm.
     pub fn algorithm(&self) -> KeyAlgorithm {
         self.public_key.algorithm()
     }
 
-    /// The public key.
     pub fn public_key(&self) -> &SubjectPublicKey {
         &self.public_key
     }

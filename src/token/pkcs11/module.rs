@@ -81,9 +81,7 @@ pub struct TokenInfo {
     pub label: String,
     /// serial number, unique per manufacturer and model
     pub serial: String,
-    /// manufacturer
     pub manufacturer: String,
-    /// model
     pub model: String,
     /// the module through which it was found
     pub module: PathBuf,
@@ -103,7 +101,6 @@ pub struct TokenInfo {
 pub struct NotText {
     /// the attribute of a PKCS#11 URI: `token`, `serial`, `manufacturer`, `model`
     pub attribute: String,
-    /// its bytes
     pub bytes: Vec<u8>,
 }
 

@@ -12,9 +12,7 @@ use crate::token::{KeyId, Token, TokenError};
 /// A data object (`CKO_DATA`).
 #[derive(Clone, PartialEq, Eq)]
 pub struct DataObject {
-    /// its label
     pub label: String,
-    /// its value
     pub value: Vec<u8>,
 }
 
@@ -29,7 +27,6 @@ impl std::fmt::Debug for DataObject {
 pub struct StoredCertificate {
     /// the `CKA_ID` of its key
     pub id: KeyId,
-    /// its label
     pub label: String,
     /// the certificate
     pub der: Vec<u8>,

@@ -27,7 +27,6 @@ pub struct TokenFlags {
 /// Slot counts of a module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotCount {
-    /// all slots
     pub slots: usize,
     /// slots with a token
     pub with_token: usize,
