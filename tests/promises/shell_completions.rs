@@ -117,7 +117,7 @@ fn a_label_is_never_executed() {
     for (label, quote) in labels.iter().flat_map(|label| ["", "\"", "'"].map(|quote| (label, quote))) {
         terminal.type_line(&format!("tokenkeep pin status {quote}{}\t", &label[..1])).expect("ready:");
         // Without a candidate the quote is still open.
-        terminal.interrupt().type_line("echo en''d").expect("end");
+        terminal.interrupt().expect("ready:").type_line("echo en''d").expect("end").expect("ready:");
     }
     terminal.type_line("exit");
     terminal.finish();
