@@ -31,7 +31,7 @@ fn token(number: usize, label: &str) -> TokenInfo {
         module: "/another.so".into(),
         pin_state: PinState::Ok,
         write_protected: false,
-        not_text: Vec::new(),
+        non_utf8_names: Vec::new(),
     }
 }
 

@@ -276,7 +276,7 @@ mod tests {
             module: "/m.so".into(),
             pin_state,
             write_protected: false,
-            not_text: Vec::new(),
+            non_utf8_names: Vec::new(),
         }
     }
 
