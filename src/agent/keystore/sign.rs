@@ -69,9 +69,9 @@ impl Inner {
             ))
             .into());
         }
-        let is_active = used.unlock.token().has_active_session();
+        let is_active = used.pin_session.token().has_active_session();
         let key = used.key;
-        let signature = used.unlock.sign_hashed(&key, hash, data)?;
+        let signature = used.pin_session.sign_hashed(&key, hash, data)?;
         self.note_use(&identity.keyset.token);
         if is_active && identity.keyset.level == SecurityLevel::Low {
             identity.cached_signer.set(Some(key.token().fast_signer(&key)));
