@@ -81,7 +81,8 @@ pub enum ClientQuestion {
         token: TokenInfo,
     },
     /// a new PIN that replaces a locked or forgotten one
-    NewInstead {
+    #[serde(rename = "new-instead")]
+    ReplacementPin {
         /// the token
         token: TokenInfo,
         /// the rule for the new PIN
