@@ -1,8 +1,9 @@
 //! The link between the agent's two processes: a socket pair on which the worker asks and the
 //! supervisor answers.
 //!
-//! Messages are frames ([`super::frame`]). Each question has a number, so that several can be open.
-//! The link closes when either process exits; a worker without a supervisor exits, too.
+//! Messages are frames ([`super::frame`]). Each question has a number, so that several can wait for
+//! their answers at a time. The link closes when either process exits; a worker without a supervisor
+//! exits, too.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -59,7 +60,7 @@ pub(super) enum WorkerQuestion {
     Pin {
         /// the text to show
         text: PromptText,
-        /// the use; all its questions are asked in the same dialog
+        /// the dialog's number; all questions for one use of a key have the same dialog
         dialog: u64,
     },
     /// a new PIN for a token
@@ -69,16 +70,16 @@ pub(super) enum WorkerQuestion {
     Program(i32),
     /// the present prompt method
     Prompter,
-    /// whether a wrong PIN can be asked for again: a person types each PIN, in this dialog if it is
-    /// open
-    IsTypedByPerson {
-        /// the dialog that asked
+    /// whether the worker may ask again after a wrong PIN: yes if a person typed it, because a
+    /// program would give the same PIN again
+    CanAskAgain {
+        /// the number of the dialog that asked for the PIN; the answer is yes if it is still open
         dialog: u64,
     },
     /// the keysets hidden on this machine; the worker cannot read their file in the user's home
     HiddenKeysets,
-    /// the result of a check process with its own copy of a module; the frame's secret is the PIN
-    /// for it
+    /// the result of a check in a new process ([`crate::token::check`]); the frame's secret is the
+    /// PIN for it, if it needs one
     Check(CheckRequest),
 }
 
@@ -122,7 +123,7 @@ pub(super) enum SupervisorAnswer {
 pub struct Link {
     reader: UnixStream,
     writer: Mutex<UnixStream>,
-    open: Mutex<PendingQuestions>,
+    pending: Mutex<PendingQuestions>,
     changed: Condvar,
 }
 
@@ -132,9 +133,10 @@ type AnswerWithSecret = (SupervisorAnswer, Zeroizing<Vec<u8>>);
 /// The unanswered questions.
 #[derive(Debug, Default)]
 struct PendingQuestions {
-    last: u64,
+    last_number: u64,
     waiting: HashMap<u64, SyncSender<AnswerWithSecret>>,
-    ended: bool,
+    // The supervisor has exited: no answer will come.
+    is_closed: bool,
 }
 
 impl Link {
@@ -143,12 +145,13 @@ impl Link {
     /// # Errors
     /// [`AgentProcessError::Link`] if the supervisor did not start this process.
     pub fn from_stdin() -> Result<(Self, Vec<OwnedFd>), AgentProcessError> {
-        let foreign = |_| AgentProcessError::Link("only `tokenkeep agent` can start the worker".to_owned());
-        let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(foreign)?;
+        let not_started_by_agent =
+            |_| AgentProcessError::Link("only `tokenkeep agent` can start the worker".to_owned());
+        let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(not_started_by_agent)?;
         let stream = UnixStream::from(stdin);
-        let sockets = fd_passing::receive_fds(&stream).map_err(foreign)?;
+        let sockets = fd_passing::receive_fds(&stream).map_err(not_started_by_agent)?;
         let writer = Mutex::new(stream.try_clone().map_err(AgentProcessError::system("copy a descriptor"))?);
-        Ok((Self { reader: stream, writer, open: Mutex::default(), changed: Condvar::new() }, sockets))
+        Ok((Self { reader: stream, writer, pending: Mutex::default(), changed: Condvar::new() }, sockets))
     }
 
     /// Reports that connections are accepted.
@@ -160,7 +163,7 @@ impl Link {
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn listen(self: &Arc<Self>) -> Result<(), AgentProcessError> {
+    pub fn start_reader(self: &Arc<Self>) -> Result<(), AgentProcessError> {
         let link = Arc::clone(self);
         let thread = std::thread::Builder::new().name("link".to_owned()).stack_size(256 * 1024);
         thread.spawn(move || link.read_answers()).map(drop).map_err(AgentProcessError::system("start a thread"))
@@ -168,23 +171,23 @@ impl Link {
 
     /// Waits until the supervisor exits.
     pub(super) fn wait_until_closed(&self) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.changed.wait_while(open, |open| !open.ended).unwrap_or_else(PoisonError::into_inner));
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(pending, |pending| !pending.is_closed).unwrap_or_else(PoisonError::into_inner));
     }
 
     fn read_answers(&self) {
         let mut reader = &self.reader;
         while let Ok((SupervisorMessage { number, answer }, secret)) = read_frame(&mut reader) {
-            let waiting = self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
+            let waiting = self.pending.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
             if let Some(waiting) = waiting {
                 // The thread that asked may have given up.
                 let _ = waiting.send((answer, secret));
             }
         }
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.ended = true;
-        // Waiting threads see that no answer will come.
-        open.waiting.clear();
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.is_closed = true;
+        // Dropping the senders wakes the threads that wait.
+        pending.waiting.clear();
         self.changed.notify_all();
     }
 
@@ -210,17 +213,17 @@ impl Link {
         }
         let (sender, answer) = sync_channel(1);
         let number = {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            if open.ended {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            if pending.is_closed {
                 return None;
             }
-            open.last += 1;
-            let number = open.last;
-            open.waiting.insert(number, sender);
+            pending.last_number += 1;
+            let number = pending.last_number;
+            pending.waiting.insert(number, sender);
             number
         };
         if self.send(&WorkerMessage::Question { number, question }, secret).is_err() {
-            self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
+            self.pending.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
             return None;
         }
         loop {
@@ -232,7 +235,7 @@ impl Link {
             match answered {
                 // An answer that arrives as the client disconnects is dropped, too.
                 Ok(_) | Err(RecvTimeoutError::Timeout) if client.has_hung_up() => {
-                    self.open.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
+                    self.pending.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
                     self.send(&WorkerMessage::Withdrawn { number }, b"").ok()?;
                     return withdrawn();
                 }
@@ -274,7 +277,7 @@ impl PromptBackend for Link {
 
     fn can_ask_again(&self, dialog: u64) -> bool {
         matches!(
-            self.ask(WorkerQuestion::IsTypedByPerson { dialog }, &ClientConnection::default()),
+            self.ask(WorkerQuestion::CanAskAgain { dialog }, &ClientConnection::default()),
             Some((SupervisorAnswer::Yes, _))
         )
     }

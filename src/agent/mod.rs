@@ -10,9 +10,9 @@
 //! security levels, and sessions.
 //!
 //! This module must never sign bytes without knowing what they are (an ordinary agent signs any
-//! bytes, a set of CMS attributes among them), never keep a PIN beyond the one use it was typed
-//! for, never let one use pass for another, never take a token that was removed for a wrong PIN,
-//! and never open an authority's token.
+//! bytes, even the signed attributes of a CMS message), never keep a PIN beyond the one use it was
+//! typed for, never apply the answer for one use to another, never report a removed token
+//! as a wrong PIN, and never open an authority's token.
 
 pub mod api;
 pub mod client;

@@ -154,7 +154,9 @@ impl SocketDirectory {
                 Err(TryLockError::WouldBlock) if started.elapsed() < PROBE_LOCK_TIMEOUT => {
                     std::thread::sleep(RETRY_DELAY);
                 }
-                Err(TryLockError::WouldBlock) => return Err(AgentProcessError::Running { holder: holder(&mut lock) }),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(AgentProcessError::Running { owner: read_owner(&mut lock) });
+                }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
@@ -168,7 +170,7 @@ impl SocketDirectory {
         check_private(&self.0).ok()?;
         let mut lock = OpenOptions::new().read(true).write(true).open(self.0.join(LOCK)).ok()?;
         match lock.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => holder(&mut lock).strip_prefix("process ")?.parse().ok(),
+            Err(TryLockError::WouldBlock) => read_owner(&mut lock).strip_prefix("process ")?.parse().ok(),
             _ => None,
         }
     }
@@ -329,7 +331,8 @@ fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-fn holder(lock: &mut File) -> String {
+/// The process that holds the lock, as it wrote itself into the file.
+fn read_owner(lock: &mut File) -> String {
     let mut text = String::new();
     let read = lock.rewind().and_then(|()| lock.take(60).read_to_string(&mut text));
     match read {

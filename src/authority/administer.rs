@@ -107,7 +107,7 @@ impl Authority {
             self.execute(&accepted, now)
         });
         if let Err(RequestError::Failed(error)) = &answer
-            && error.passing().is_some()
+            && error.text_for_client().is_some()
         {
             return Err(no_response(error));
         }
@@ -326,7 +326,7 @@ fn no_response(error: &AuthorityError) -> UnsignedError {
 fn failure_text(error: &AuthorityError) -> &'static str {
     match error {
         AuthorityError::Store(StoreError::LogChanged { .. }) => LOG_CHANGED,
-        _ => error.passing().unwrap_or("the authority cannot do this now; see its log"),
+        _ => error.text_for_client().unwrap_or("the authority cannot do this now; see its log"),
     }
 }
 

@@ -245,9 +245,9 @@ fn key_pair_type(algorithm: KeyAlgorithm) -> AlgorithmIdentifierOwned {
 }
 
 fn failure(error: &AuthorityError) -> Rejection {
-    let text = error.passing().map_or_else(
+    let text = error.text_for_client().map_or_else(
         || "the authority cannot do this now; nothing is lost, so send the same message again later".to_owned(),
-        |passing| format!("{passing}; nothing is lost, so the same message may be sent again"),
+        |text| format!("{text}; nothing is lost, so the same message may be sent again"),
     );
     Rejection::new(PkiFailureInfo::SYSTEM_FAILURE, text)
 }

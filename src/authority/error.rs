@@ -27,11 +27,11 @@ pub enum AuthorityError {
     Pki(#[from] PkiError),
     /// `init` found the state directory of an existing authority.
     #[error("cannot initialize the authority: {} is not empty and may already belong to an \
-             authority; name another `state`", .0.display())]
+             authority; set `state` to another directory", .0.display())]
     StateNotEmpty(PathBuf),
     /// The state directory cannot be created or read.
     #[error("cannot use the state directory {}: {source}; check its owner, its permissions and the free space on \
-             its disk, or name another `state`", path.display())]
+             its disk, or set `state` to another directory", path.display())]
     State { path: PathBuf, source: std::io::Error },
     /// No token has the configured label.
     #[error("cannot find a token labeled {label:?} in {}; run `tokenkeep authority init`, or correct `label` or \
@@ -68,7 +68,7 @@ pub enum AuthorityError {
     /// Certificates of a user's history are missing or altered.
     #[error(
         "cannot recover the keys of {email}: according to the log, they confirmed {logged} encryption certificates, \
-         but the database has {found} of these unaltered; restore the database from a backup"
+         but only {found} of them are unaltered in the database; restore the database from a backup"
     )]
     History {
         email: String,
@@ -115,7 +115,7 @@ impl AuthorityError {
 
     /// Returns the text for a client about a fault that is temporary or that the authority's
     /// administrator must fix, and that reveals no secret; `None` for all other faults.
-    pub fn passing(&self) -> Option<&'static str> {
+    pub fn text_for_client(&self) -> Option<&'static str> {
         match self {
             Self::Store(StoreError::Locked(_)) => Some(
                 "the authority's database is locked by another program on its machine; try again when that has ended",
@@ -161,10 +161,10 @@ mod tests {
             (StoreError::ReadOnly(path()), Some("cannot write its database")),
             (StoreError::Stopped, None),
         ] {
-            let passing = AuthorityError::Store(error).passing();
-            assert_eq!(passing.is_some(), said.is_some());
+            let told = AuthorityError::Store(error).text_for_client();
+            assert_eq!(told.is_some(), said.is_some());
             // The path of the database is not for clients.
-            assert!(passing.is_none_or(|text| text.contains(said.unwrap()) && !text.contains("/state")), "{passing:?}");
+            assert!(told.is_none_or(|text| text.contains(said.unwrap()) && !text.contains("/state")), "{told:?}");
         }
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn issue(
     let certificate = sign_tbs(&intent.tbs, &keys.ca)?;
     let detail = json!({ "serial": intent.serial, "sha256": certificate.fingerprint().to_hex() });
     let entry = audit::entry(now, "certificate.issued", &detail);
-    store.certify(&intent.serial, certificate.as_der().to_vec(), entry)?;
+    store.record_signed_certificate(&intent.serial, certificate.as_der().to_vec(), entry)?;
     crash_point("authority.own.after_issued");
     Ok((intent.serial, certificate))
 }

@@ -71,10 +71,10 @@ pub struct AdminIdentity {
     authority: AuthorityUrls,
     #[command(flatten)]
     log: AuditLogArguments,
-    /// Write the signed command to this new file and send nothing
+    /// Write the command as a signed statement to this new file and send nothing
     ///
-    /// The command is valid for 14 days. On the authority's machine `tokenkeep authority answer`
-    /// answers it; then `tokenkeep admin open` reads the answer here.
+    /// The statement is valid for 14 days. On the authority's machine `tokenkeep authority answer`
+    /// executes it and writes a response; then `tokenkeep admin open` opens the response here.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["http", "https"])]
     statement_out: Option<PathBuf>,
 }
@@ -134,7 +134,7 @@ pub struct RecoverArguments {
     email: String,
     /// Revoke the user's current certificates and create a new encryption key
     ///
-    /// For a token that other people may have. The certificates are revoked at once.
+    /// Use this if other people may have the user's token. The certificates are revoked at once.
     #[arg(long)]
     lost: bool,
     #[command(flatten)]

@@ -192,7 +192,7 @@ pub fn run_worker(arguments: &WorkerArguments, cx: &Context<'_>) -> Result<Exit,
     let sandbox = agent::enter_sandbox(&sandbox_config, directory)?;
     agent::schedule_as_batch();
     let link = Arc::new(link);
-    link.listen()?;
+    link.start_reader()?;
     run_checks_by(Arc::clone(&link));
     let tokens =
         load(&modules, arguments.again || arguments.only.is_some() || !arguments.module_workers.is_empty(), cx)?;

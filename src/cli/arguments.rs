@@ -90,7 +90,7 @@ pub struct KeysetArguments {
 pub struct PinArguments {
     /// Source of the PIN: prompt, file:PATH, fd:N or credential:NAME
     ///
-    /// Default: for keysets `pin_source` in agent.toml, else prompt.
+    /// Default: for the PIN of a keyset `pin_source` in agent.toml, otherwise a prompt.
     #[arg(long, value_name = "SOURCE")]
     pub pin_source: Option<PinSource>,
 }

@@ -115,9 +115,9 @@ fn sign(
     }
     // The PIN is asked for at every level, even in an active session: an administrator's command is
     // never an ordinary key use.
-    let unlock = unlock(tokens, keyset, purpose(&operation, instance.is_some()), person)?;
-    let index = read_private_index_for_use(tokens, &unlock, keyset, person)?;
-    let token_enrollment = unlock.begin_enrollment();
+    let pin_session = unlock(tokens, keyset, purpose(&operation, instance.is_some()), person)?;
+    let index = read_private_index_for_use(tokens, &pin_session, keyset, person)?;
+    let token_enrollment = pin_session.begin_enrollment();
     let token: &Token = &token_enrollment;
     let keys =
         index.keyset.keys.as_ref().ok_or_else(|| damaged(token, &keyset.name, "its enrollment is not finished"))?;

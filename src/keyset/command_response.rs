@@ -158,9 +158,9 @@ pub fn open_response(
         .map_err(|error| KeysetError::NotVerified { operation: OPERATION, reason: error.to_string() })?;
 
     // The PIN is required at every level, because the stored checkpoint is compared or discarded.
-    let unlock = unlock(tokens, keyset, OPERATION, person)?;
-    let index = read_private_index_for_use(tokens, &unlock, keyset, person)?;
-    let token_enrollment = unlock.begin_enrollment();
+    let pin_session = unlock(tokens, keyset, OPERATION, person)?;
+    let index = read_private_index_for_use(tokens, &pin_session, keyset, person)?;
+    let token_enrollment = pin_session.begin_enrollment();
     if authority.fingerprint().as_bytes().as_slice() != index.ca_sha256.0 {
         return Err(KeysetError::Refused(format!(
             "cannot use the response: the public index of the keyset {} named another authority than the private one; \

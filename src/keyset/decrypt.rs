@@ -49,8 +49,8 @@ pub fn decrypt(
 ) -> Result<Decrypted, KeysetError> {
     let message = encrypted(message)?;
     let recipient_match = find_recipient(tokens, choice, message.recipients())?;
-    let (unlock, key) = unlock_key(tokens, &recipient_match, person)?;
-    let opened = open_with(&recipient_match, &message, |operation| operate(unlock, &key, &operation))?;
+    let (pin_session, key) = unlock_key(tokens, &recipient_match, person)?;
+    let opened = open_with(&recipient_match, &message, |operation| operate(pin_session, &key, &operation))?;
     Ok(Decrypted {
         content: opened.content,
         keyset: recipient_match.keyset.name.to_string(),
@@ -73,8 +73,9 @@ pub fn open_recipient(
 ) -> Result<(Zeroizing<Vec<u8>>, KeysetName), KeysetError> {
     let encrypted = EncryptedContentKey::parse(recipient_info, length).map_err(|error| unreadable(&error))?;
     let recipient_match = find_recipient(tokens, choice, encrypted.recipients())?;
-    let (unlock, key) = unlock_key(tokens, &recipient_match, person)?;
-    let opened = encrypted.open(recipient_match.recipient, |operation| key_result(operate(unlock, &key, &operation)));
+    let (pin_session, key) = unlock_key(tokens, &recipient_match, person)?;
+    let opened =
+        encrypted.open(recipient_match.recipient, |operation| key_result(operate(pin_session, &key, &operation)));
     Ok((opened.map_err(not_opened)?, recipient_match.keyset.name))
 }
 
@@ -111,17 +112,21 @@ fn unlock_key(
     recipient_match: &RecipientMatch,
     person: &mut dyn UserPrompter,
 ) -> Result<(PinSession, TokenKey), KeysetError> {
-    let unlock = unlock_for_use(tokens, &recipient_match.keyset, "decrypt", person)?;
-    let index = read_private_index_for_use(tokens, &unlock, &recipient_match.keyset, person)?;
-    let key = key_of(unlock.token(), &index, recipient_match)?;
-    Ok((unlock, key))
+    let pin_session = unlock_for_use(tokens, &recipient_match.keyset, "decrypt", person)?;
+    let index = read_private_index_for_use(tokens, &pin_session, &recipient_match.keyset, person)?;
+    let key = key_of(pin_session.token(), &index, recipient_match)?;
+    Ok((pin_session, key))
 }
 
 /// Uses the key once.
-fn operate(unlock: PinSession, key: &TokenKey, operation: &KeyOperation<'_>) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+fn operate(
+    pin_session: PinSession,
+    key: &TokenKey,
+    operation: &KeyOperation<'_>,
+) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     match operation {
-        KeyOperation::Decrypt { transport, ciphertext } => unlock.decrypt(key, transport, ciphertext),
-        KeyOperation::Agree { peer_public_key } => unlock.agree(key, peer_public_key),
+        KeyOperation::Decrypt { transport, ciphertext } => pin_session.decrypt(key, transport, ciphertext),
+        KeyOperation::Agree { peer_public_key } => pin_session.agree(key, peer_public_key),
     }
 }
 

@@ -26,8 +26,8 @@ pub struct Deleted {
 /// is written: a full disk cannot prevent a deletion, and a failed one loses nothing that remains.
 pub fn delete(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn UserPrompter) -> Result<Deleted, KeysetError> {
     let operation = "delete the keyset";
-    let unlock = unlock(tokens, keyset, operation, person)?;
-    let token = unlock.begin_enrollment();
+    let pin_session = unlock(tokens, keyset, operation, person)?;
+    let token = pin_session.begin_enrollment();
     let (indexes, unreadable) = index::private_indexes(&token)?;
     let (own, others): (Vec<_>, Vec<_>) = indexes.into_iter().partition(|index| index.keyset.name == keyset.name);
 

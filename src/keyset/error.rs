@@ -7,7 +7,7 @@ use crate::transport::TransportError;
 
 use super::NoPin;
 
-/// The class of a failure; determines the exit code of the command line.
+/// The kind of a failure; determines the exit code of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
@@ -29,8 +29,8 @@ pub enum ErrorKind {
     NotVerified,
 }
 
-/// A failed keyset operation. Each message completes "cannot …" or names the obstacle, with a
-/// remedy.
+/// A failed keyset operation. Each message says what cannot be done and why, and the next step where
+/// there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysetError {
     #[error(transparent)]
@@ -39,7 +39,7 @@ pub enum KeysetError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// No PIN was given; none was tried.
-    #[error("cannot {operation}: {reason}; {}", untouched(reason, token.as_ref()))]
+    #[error("cannot {operation}: {reason}; {}", nothing_done(reason, token.as_ref()))]
     NoPin {
         operation: &'static str,
         /// the token that needs the PIN; `None` for a token still to be created
@@ -155,7 +155,7 @@ pub enum KeysetError {
         /// what to type
         next: String,
     },
-    /// An error of another process that ran the operation: its message and class.
+    /// An error of another process that ran the operation: its message and kind.
     #[error("{message}")]
     Remote { kind: ErrorKind, message: String },
 }
@@ -203,8 +203,9 @@ impl KeysetError {
     }
 }
 
-/// States that nothing happened. A declined prompt often asked for a confirmation, not for a PIN.
-fn untouched(reason: &NoPin, token: Option<&TokenName>) -> String {
+/// The end of a message: nothing was done. A declined prompt often asked for a confirmation, not for
+/// a PIN.
+fn nothing_done(reason: &NoPin, token: Option<&TokenName>) -> String {
     match (reason, token) {
         (NoPin::Declined, Some(token)) => format!("nothing was done with {token}"),
         (NoPin::Declined, None) => "nothing was done".to_owned(),

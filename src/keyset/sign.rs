@@ -36,9 +36,9 @@ pub fn sign(
     refuse_expired(keyset, now)?;
 
     let operation = "sign";
-    let unlock = unlock_for_use(tokens, keyset, operation, person)?;
-    let (key, certificate, keys) = signing_key(tokens, &unlock, keyset, person)?;
-    let token = unlock.token();
+    let pin_session = unlock_for_use(tokens, keyset, operation, person)?;
+    let (key, certificate, keys) = signing_key(tokens, &pin_session, keyset, person)?;
+    let token = pin_session.token();
     let chain = authority_certificate(token.certificates()?, &keys.authority.key_id());
 
     let certificate = Certificate::from_der(&certificate.der).map_err(message)?;
@@ -49,7 +49,7 @@ pub fn sign(
         signing_time: now,
         content_type: ContentType::DATA,
     };
-    let signer = unlock.sign_with(&key);
+    let signer = pin_session.sign_with(&key);
     smime::sign(content, &signing, &signer).map_err(|error| match signer.take_error() {
         Some(error) => error.into(),
         None => message(error),
@@ -61,7 +61,7 @@ pub fn sign(
 #[derive(Debug)]
 pub struct SigningUse {
     /// the login
-    pub unlock: PinSession,
+    pub pin_session: PinSession,
     /// the signing key
     pub key: TokenKey,
 }
@@ -75,20 +75,20 @@ pub fn use_signing_key(
     person: &mut dyn UserPrompter,
 ) -> Result<SigningUse, KeysetError> {
     require_usable(keyset)?;
-    let unlock = unlock_for_use(tokens, keyset, operation, person)?;
-    let (key, _, _) = signing_key(tokens, &unlock, keyset, person)?;
-    Ok(SigningUse { unlock, key })
+    let pin_session = unlock_for_use(tokens, keyset, operation, person)?;
+    let (key, _, _) = signing_key(tokens, &pin_session, keyset, person)?;
+    Ok(SigningUse { pin_session, key })
 }
 
 /// Reads the signing key and certificate that the private index names.
 fn signing_key(
     tokens: &Tokens,
-    unlock: &PinSession,
+    pin_session: &PinSession,
     keyset: &FoundKeyset,
     person: &mut dyn UserPrompter,
 ) -> Result<(TokenKey, StoredCertificate, KeysetKeyIds), KeysetError> {
-    let token = unlock.token();
-    let index = read_private_index_for_use(tokens, unlock, keyset, person)?;
+    let token = pin_session.token();
+    let index = read_private_index_for_use(tokens, pin_session, keyset, person)?;
     let keys = index.keyset.keys.ok_or_else(|| damaged(token, &keyset.name, "its enrollment is not finished"))?;
     let (key, certificate) = key_and_certificate(token, &keyset.name, &keys.signing)?;
     Ok((key, certificate, keys))

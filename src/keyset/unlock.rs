@@ -62,9 +62,9 @@ pub(super) fn unlock_for_use(
     person.set_keyset(keyset);
     let token = tokens.open(&keyset.token)?;
     if keyset.level == SecurityLevel::Low
-        && let Some(unlock) = token.under_active_session()
+        && let Some(pin_session) = token.under_active_session()
     {
-        return Ok(unlock);
+        return Ok(pin_session);
     }
     // Confirmations also wait for the lease: one prompt at a time, in order of arrival.
     let lease = tokens.acquire_lease(&token);
@@ -73,8 +73,8 @@ pub(super) fn unlock_for_use(
         if keyset.level == SecurityLevel::Medium {
             person.confirm(operation, keyset).map_err(no_yes)?;
         }
-        if let Some(unlock) = token.under_active_session() {
-            return Ok(unlock);
+        if let Some(pin_session) = token.under_active_session() {
+            return Ok(pin_session);
         }
     }
     open_session(tokens, lease, operation, person)
@@ -159,16 +159,16 @@ pub(super) fn check_before_pin(
 /// one PIN.
 pub(super) fn read_private_index_for_use(
     tokens: &Tokens,
-    unlock: &PinSession,
+    pin_session: &PinSession,
     keyset: &FoundKeyset,
     person: &mut dyn UserPrompter,
 ) -> Result<PrivateIndex, KeysetError> {
-    let index = read_private_index(unlock.token(), &keyset.name, person);
+    let index = read_private_index(pin_session.token(), &keyset.name, person);
     let misled = index.as_ref().map_or(true, |index| index.keyset.level > keyset.level);
     if misled && tokens.has_persistent_sessions() {
         // End the session: a false public index caused it.
         tokens.forget_keysets(&keyset.token);
-        unlock.token().log_out()?;
+        pin_session.token().log_out()?;
     }
     let index = index?;
     if !matches_index(&index, keyset) {
@@ -302,6 +302,6 @@ pub fn log_in(
     if token.has_active_session() && !verify_again {
         return Ok(());
     }
-    let unlock = open_session(tokens, lease, "log in", person)?;
-    read_private_index_for_use(tokens, &unlock, keyset, person).map(|_| ())
+    let pin_session = open_session(tokens, lease, "log in", person)?;
+    read_private_index_for_use(tokens, &pin_session, keyset, person).map(|_| ())
 }

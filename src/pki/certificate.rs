@@ -16,7 +16,7 @@ use self::fields::Fields;
 use super::certificate_file::CertificateFile;
 use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, SEQUENCE, context};
 use super::email::{is_mailbox, same_address};
-use super::general_name::{self, GeneralName};
+use super::general_name::{GeneralName, parse_general_names};
 use super::public_key::PublicKey;
 use super::verifying_key::VerifyingKey;
 use super::{DistinguishedName, Fingerprint, PkiError, SerialNumber};
@@ -178,7 +178,7 @@ impl Certificate {
 
     /// All names of the subjectAltName extension; empty if it is missing or unreadable.
     pub fn alternative_names(&self) -> Vec<GeneralName> {
-        self.extension_value(rfc5280::ID_CE_SUBJECT_ALT_NAME).map(general_name::read_all).unwrap_or_default()
+        self.extension_value(rfc5280::ID_CE_SUBJECT_ALT_NAME).map(parse_general_names).unwrap_or_default()
     }
 
     /// The keyUsage extension.

@@ -4,12 +4,16 @@
 use super::DistinguishedName;
 use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, context, context_constructed};
 
+/// The name of the structure in errors.
 const WHAT: &str = "an alternative name";
+
+/// The tag of `UTF8String`.
+const UTF8_STRING: u8 = 0x0c;
 
 /// `id-on-SmtpUTF8Mailbox` (RFC 9598 §3), contents octets.
 const SMTP_UTF8_MAILBOX: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x08, 0x09];
 
-/// One name. The text of a mailbox or host is unchecked.
+/// One name. The text of a mailbox or host is not validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GeneralName {
     /// `rfc822Name`: a mailbox in ASCII.
@@ -65,14 +69,14 @@ fn utf8_mailbox(other_name: Element<'_>) -> Option<String> {
     let mut parts = other_name.inside(WHAT);
     let kind = parts.required(OBJECT_IDENTIFIER).ok()?.value;
     let mut value = parts.required(context_constructed(0)).ok()?.inside(WHAT);
-    let text = value.required(0x0c).ok()?.value;
+    let text = value.required(UTF8_STRING).ok()?.value;
     (kind == SMTP_UTF8_MAILBOX && parts.end().is_ok() && value.end().is_ok())
         .then(|| String::from_utf8(text.to_vec()).ok())
         .flatten()
 }
 
-/// All names of a `GeneralNames`. Names after one with an invalid length cannot be found.
-pub(super) fn read_all(general_names: &[u8]) -> Vec<GeneralName> {
+/// Parses a `GeneralNames`. Names after one with an invalid length cannot be found.
+pub(super) fn parse_general_names(general_names: &[u8]) -> Vec<GeneralName> {
     let Ok(sequence) = Elements::of(general_names, WHAT).required(super::cms::tlv::SEQUENCE) else { return Vec::new() };
     let mut names = sequence.inside(WHAT);
     std::iter::from_fn(|| names.any().ok()).map(GeneralName::from_element).collect()

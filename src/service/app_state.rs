@@ -42,7 +42,7 @@ pub(super) fn job_error_response(reason: JobError) -> Response {
 
 /// The response to a fault. Nothing was done; a temporary fault suggests another try.
 pub(super) fn fault(error: &AuthorityError) -> Response {
-    match error.passing() {
+    match error.text_for_client() {
         Some(sentence) => try_again(sentence, Duration::from_secs(5)),
         None => text_response(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the authority's log"),
     }

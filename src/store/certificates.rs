@@ -1,5 +1,5 @@
-//! Certificates: the content is stored before it is signed, then the signed certificate is
-//! recorded.
+//! Certificates. The intent, the content to be signed, is stored before the signature is made; then
+//! the signed certificate is recorded.
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -47,7 +47,7 @@ pub struct CertificateRecord {
     pub confirmed_at: Option<Timestamp>,
     /// The time when it was superseded, revoked or abandoned.
     pub ended_at: Option<Timestamp>,
-    /// The reason of the end.
+    /// The reason why it ended.
     pub end_reason: Option<String>,
 }
 
@@ -61,15 +61,21 @@ impl Store {
     }
 
     /// Records the signed certificate of an intent.
-    pub fn certify(&self, serial: &str, certificate: Vec<u8>, entry: AuditEntry) -> Result<(), StoreError> {
+    pub fn record_signed_certificate(
+        &self,
+        serial: &str,
+        certificate: Vec<u8>,
+        entry: AuditEntry,
+    ) -> Result<(), StoreError> {
         let serial = serial.to_owned();
         self.thread.transaction(move |database| {
-            database.certify(&serial, &certificate)?;
+            database.record_signed_certificate(&serial, &certificate)?;
             database.log(&entry)
         })
     }
 
-    /// Abandons a certificate that never left the authority.
+    /// Ends a certificate that never left the authority, because its key was lost before it was
+    /// archived.
     pub fn abandon(&self, serial: &str, entry: AuditEntry) -> Result<(), StoreError> {
         let serial = serial.to_owned();
         self.thread.transaction(move |database| {
@@ -232,7 +238,7 @@ impl Database {
         )
     }
 
-    pub(super) fn certify(&mut self, serial: &str, certificate: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn record_signed_certificate(&mut self, serial: &str, certificate: &[u8]) -> Result<(), StoreError> {
         self.execute_one(
             sqlx::query(
                 "UPDATE certificates SET state = 'issued', certificate = $2, sha256 = $3
@@ -289,11 +295,11 @@ impl Database {
     }
 
     /// Ends a transaction's certificates: revokes those that may have left the authority, and
-    /// abandons the others.
+    /// abandons the others. The reason of each is the transaction's outcome.
     pub(super) fn discard_certificates(
         &mut self,
         transaction: &TransactionRecord,
-        why: TransactionState,
+        outcome: TransactionState,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.run(
@@ -303,7 +309,7 @@ impl Database {
             )
             .bind(transaction.transaction_id.clone())
             .bind(now.as_second())
-            .bind(why.as_str()),
+            .bind(outcome.as_str()),
         )?;
         Ok(())
     }

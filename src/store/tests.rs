@@ -107,7 +107,7 @@ fn answered(store: &Store, reference: &str, transaction: u8) -> String {
     store.issue_temporary_key(key(reference), None, entry("letter.issued")).unwrap();
     assert_eq!(store.claim(claim_request(reference, transaction), entry("claimed")).unwrap(), ClaimOutcome::Claimed);
     store.insert_intent(intent(&serial, transaction, CertificateKind::Signing), entry("intended")).unwrap();
-    store.certify(&serial, vec![transaction], entry("issued")).unwrap();
+    store.record_signed_certificate(&serial, vec![transaction], entry("issued")).unwrap();
     let until = now() + SignedDuration::from_mins(10);
     store.store_reply(&[transaction; 16], vec![transaction], until, entry("answered"), None).unwrap();
     serial
@@ -301,7 +301,7 @@ fn a_long_log_is_read_in_pages_and_sealed_only_as_far_as_known() {
 fn a_refused_change_leaves_no_trace_in_the_log() {
     let (_directory, store) = open();
     let head = store.audit_head().unwrap();
-    assert!(store.certify("99", vec![1], entry("issued")).is_err());
+    assert!(store.record_signed_certificate("99", vec![1], entry("issued")).is_err());
     assert!(store.archive(archived([3; 32]), entry("archived")).is_err(), "no such certificate");
     assert_eq!(store.audit_head().unwrap(), head);
 }

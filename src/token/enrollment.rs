@@ -15,7 +15,7 @@ use super::{
 /// A token unlocked for one enrollment. It derefs to its [`Token`]. Dropping it logs out.
 #[derive(Debug)]
 pub struct TokenEnrollment {
-    unlock: PinSession,
+    pin_session: PinSession,
 }
 
 /// The key pair that a user's token makes for one enrollment, and to which the authority's token
@@ -49,13 +49,13 @@ impl Deref for TokenEnrollment {
     type Target = Token;
 
     fn deref(&self) -> &Token {
-        self.unlock.token()
+        self.pin_session.token()
     }
 }
 
 impl TokenEnrollment {
-    pub(super) fn new(unlock: PinSession) -> Self {
-        Self { unlock }
+    pub(super) fn new(pin_session: PinSession) -> Self {
+        Self { pin_session }
     }
 
     /// Generates a key pair that can only sign. Its security level is permanent.
@@ -108,7 +108,7 @@ impl TokenEnrollment {
 
     /// Signs like [`PinSession::sign`], and keeps the enrollment open.
     pub fn sign(&self, key: &TokenKey, message: &[u8]) -> Result<Signature, TokenError> {
-        self.sign_with_key(key, SignatureHash::usual_for(key.algorithm()), message, self.unlock.authorization())
+        self.sign_with_key(key, SignatureHash::usual_for(key.algorithm()), message, self.pin_session.authorization())
     }
 
     /// Decrypts like [`PinSession::decrypt`], and keeps the enrollment open.
@@ -118,12 +118,12 @@ impl TokenEnrollment {
         transport: &KeyTransport,
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        self.decrypt_with_key(key, transport, ciphertext, self.unlock.authorization())
+        self.decrypt_with_key(key, transport, ciphertext, self.pin_session.authorization())
     }
 
     /// Agrees on a secret like [`PinSession::agree`], and keeps the enrollment open.
     pub fn agree(&self, key: &TokenKey, peer_spki_der: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        self.agree_with_key(key, peer_spki_der, self.unlock.authorization())
+        self.agree_with_key(key, peer_spki_der, self.pin_session.authorization())
     }
 
     /// Checks in a new process, which loads the module again, that all `objects` are on the token.
@@ -137,7 +137,7 @@ impl TokenEnrollment {
         operation: &'static str,
         objects: Vec<StoredObject>,
     ) -> Result<Option<String>, TokenError> {
-        self.unlock.token().verify_stored(operation, objects, self.unlock.authorization().pin())
+        self.pin_session.token().verify_stored(operation, objects, self.pin_session.authorization().pin())
     }
 
     /// A signer with the `signature` crate's traits. It borrows the enrollment.

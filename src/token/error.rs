@@ -1,5 +1,5 @@
-//! Errors of tokens, and the names of tokens in them. Each names the operation, the token, and the
-//! next step.
+//! Errors of tokens, and [`TokenName`], which names a token in them. Each error gives the operation,
+//! the token, and the next step.
 
 mod kind;
 
@@ -27,15 +27,15 @@ pub enum TokenError {
     #[error("cannot {operation}: {token} is not present; insert it, or see `tokenkeep tokens`")]
     Absent { operation: &'static str, token: TokenName },
     /// Another process owns the token.
-    #[error("cannot use {token}: it is in use by {holder}; {remedy}")]
+    #[error("cannot use {token}: it is in use by {owner}; {remedy}")]
     Owned {
         token: TokenName,
         /// program and process id
-        holder: String,
+        owner: String,
         /// the next step, as the owner gives it
         remedy: String,
     },
-    /// Another operation of this process has the token unlocked.
+    /// Another operation of this process uses the token.
     #[error("cannot unlock {token}: it is in use by another operation; finish that first")]
     Busy { token: TokenName },
     /// The PIN was tried once and is wrong.
@@ -52,13 +52,13 @@ pub enum TokenError {
         /// whether a session was active and has ended with this try
         log_in_ended: bool,
     },
-    /// The key requires the PIN at every use, and there is only an active session.
+    /// The key requires the PIN for every use; an active session is not enough.
     #[error("cannot {operation}: the key on {token} requires the PIN for every use; type it for this one")]
     PinEachUse { operation: &'static str, token: TokenName },
     /// One try is left, and the source of the PIN could not be warned. No try was spent.
     #[error(
-        "cannot {operation}: one try of the {which} of {token} is left, and the next wrong one locks it; nothing was \
-         tried; run the command at a terminal, where it asks before it uses the last try"
+        "cannot {operation}: only one try of the {which} of {token} is left, and a wrong {which} would lock it; \
+         nothing was tried; run the command at a terminal, where it asks before it uses the last try"
     )]
     LastTry { operation: &'static str, token: TokenName, which: WhichPin },
     /// The current state of the PIN is unknown. No try was spent.
@@ -139,7 +139,7 @@ pub enum TokenError {
     NoFreeSlot { module: PathBuf },
     /// The key is not on the token.
     #[error(
-        "cannot {operation}: no such key on {token}; if it was never there, find the right token with `tokenkeep \
+        "cannot {operation}: the key is not on {token}; if it was never there, find the right token with `tokenkeep \
          tokens`; if another program deleted it, enroll again"
     )]
     KeyAbsent { operation: &'static str, token: TokenName },
@@ -150,7 +150,9 @@ pub enum TokenError {
     )]
     Full { operation: &'static str, token: TokenName },
     /// The module's token directory accepts no more data. Nothing was tried.
-    #[error("cannot {operation}: nothing more can be stored on {token}: {condition}; free space there, or fix that")]
+    #[error(
+        "cannot {operation}: nothing more can be stored on {token}: {condition}; free space there, or make the directory writable"
+    )]
     NoRoom {
         operation: &'static str,
         token: TokenName,
@@ -160,7 +162,7 @@ pub enum TokenError {
     /// The module reported success, and a new process does not find the objects.
     #[error(
         "cannot {operation}: the module of {token} reported success, but a new process does not find everything \
-         ({missing}): {condition}; free space there or fix that, then run the same command again"
+         ({missing}): {condition}; free space there or make the directory writable, then run the same command again"
     )]
     NotStored {
         operation: &'static str,
@@ -176,7 +178,7 @@ pub enum TokenError {
     Unsupported { operation: &'static str, token: TokenName, what: String },
     /// The delivered key is damaged, encrypted to another token, or not the expected one.
     #[error(
-        "cannot {operation} on {token}: the delivered key does not open ({reason}); run the same command again, and \
+        "cannot {operation} on {token}: the delivered key cannot be unwrapped ({reason}); run the same command again, and \
          tell the authority's administrator if it fails again"
     )]
     BadDelivery {
@@ -211,7 +213,7 @@ pub enum TokenError {
     },
     /// The owner lock file of a token cannot be used.
     #[error(
-        "cannot lock {token}: {path}: {reason}; the file must belong to you and can be removed",
+        "cannot lock {token}: {path}: {reason}; remove this file, or make yourself its owner",
         path = path.display()
     )]
     LockFile { token: TokenName, path: PathBuf, reason: String },
@@ -224,7 +226,7 @@ pub enum TokenError {
     /// The token's policy refuses the new PIN. The SO PIN was right, or no wrong try of the old PIN
     /// was counted.
     #[error(
-        "cannot {operation}: {token} does not take the new PIN ({code}); the PINs are unchanged; choose another one"
+        "cannot {operation}: {token} does not accept the new PIN ({code}); the PINs are unchanged; choose another one"
     )]
     NewPinRefused {
         operation: &'static str,
@@ -234,7 +236,7 @@ pub enum TokenError {
     },
     /// Any other error of the module.
     #[error(
-        "cannot {operation}: {token} answered {code}; try again, and check the log of its module if it fails again"
+        "cannot {operation}: {token} returned {code}; try again, and check the log of its module if it fails again"
     )]
     Fault {
         operation: &'static str,
@@ -244,7 +246,7 @@ pub enum TokenError {
     },
 }
 
-/// Wrong PINs are detected by logging out first.
+/// What a try adds that ended a session: only a new login verifies a PIN, and a logout precedes it.
 const SESSION_ENDED: &str = "; the active session on this token has ended";
 
 impl TokenError {

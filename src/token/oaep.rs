@@ -1,8 +1,8 @@
 //! Removes RSA-OAEP padding (RFC 8017 §7.1.2, step 3) in software, for tokens that support fewer
 //! hashes than received mail uses. The private-key operation stays on the token.
 //!
-//! Every bad padding gets the same answer after the same work: Manger's attack exploits a
-//! difference.
+//! Every bad padding gets the same answer after the same work: Manger's attack needs a difference
+//! between them.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_and_another_mask_are_removed_and_no_other_ones() {
+    fn padding_with_other_parameters_is_refused() {
         let block = pad_with(unmask::<Sha1>, b"label", b"secret", 256);
         let padding = OaepPadding { hash: OaepHash::Sha256, mask_hash: OaepHash::Sha1, label: b"label" };
         assert_eq!(*padding.remove(&block, 256).unwrap(), b"secret");

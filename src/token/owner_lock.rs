@@ -111,8 +111,8 @@ impl OwnerLock {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if started.elapsed() < timeout => std::thread::sleep(RETRY_DELAY),
                 Err(TryLockError::WouldBlock) => {
-                    let TokenOwner { name: holder, remedy, .. } = owner(&mut file);
-                    return Err(TokenError::Owned { token: token.clone(), holder, remedy });
+                    let TokenOwner { name: owner, remedy, .. } = owner(&mut file);
+                    return Err(TokenError::Owned { token: token.clone(), owner, remedy });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }

@@ -18,9 +18,9 @@ use super::{
 ///
 /// ```compile_fail,E0382
 /// # use tokenkeep::token::{PinSession, TokenKey};
-/// fn twice(unlock: PinSession, key: &TokenKey) {
-///     let _ = unlock.sign(key, b"one");
-///     let _ = unlock.sign(key, b"two");
+/// fn twice(pin_session: PinSession, key: &TokenKey) {
+///     let _ = pin_session.sign(key, b"one");
+///     let _ = pin_session.sign(key, b"two");
 /// }
 /// ```
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl PinSession {
 
     /// A signer with the `signature` crate's traits. It signs once; a second signature is an error.
     pub fn sign_with(self, key: &TokenKey) -> OneSignature {
-        OneSignature { key: key.clone(), unlock: Mutex::new(Some(self)), error: Mutex::new(None) }
+        OneSignature { key: key.clone(), pin_session: Mutex::new(Some(self)), error: Mutex::new(None) }
     }
 
     /// Decrypts a content-encryption key that was encrypted to an RSA key, and logs out.
@@ -113,7 +113,7 @@ impl Drop for PinSession {
 #[derive(Debug)]
 pub struct OneSignature {
     key: TokenKey,
-    unlock: Mutex<Option<PinSession>>,
+    pin_session: Mutex<Option<PinSession>>,
     error: Mutex<Option<TokenError>>,
 }
 
@@ -124,9 +124,9 @@ impl OneSignature {
     }
 
     fn sign_once(&self, message: &[u8]) -> Result<Signature, TokenError> {
-        let unlock = self.unlock.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match unlock {
-            Some(unlock) => unlock.sign(&self.key, message),
+        let pin_session = self.pin_session.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match pin_session {
+            Some(pin_session) => pin_session.sign(&self.key, message),
             None => Err(TokenError::Spent { token: self.key.token().info().name() }),
         }
     }

@@ -40,7 +40,7 @@ pub(crate) fn a_card() -> TokenInfo {
         module: "/m.so".into(),
         pin_state: PinState::Ok,
         write_protected: false,
-        not_text: Vec::new(),
+        non_utf8_names: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{KeyId, NotText, TokenInfo};
+use super::{KeyId, NonUtf8Name, TokenInfo};
 
 /// A parsed `pkcs11:` URI. Absent attributes match everything (RFC 7512 §2.6).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct TokenUri {
     pub pin_source: Option<String>,
     /// the values of `token`, `serial`, `manufacturer` and `model` that are not UTF-8; a token's
     /// names need not be
-    pub not_text: Vec<NotText>,
+    pub non_utf8_names: Vec<NonUtf8Name>,
 }
 
 /// The RFC 7512 attributes that select a slot or a library. This program selects tokens, so it
@@ -56,10 +56,12 @@ impl TokenUri {
             ("model", &self.model, &info.model),
             ("serial", &self.serial, &info.serial),
         ];
-        names.into_iter().all(|(attribute, wanted, is)| match bytes_of(&self.not_text, attribute) {
-            Some(bytes) => bytes_of(&info.not_text, attribute) == Some(bytes),
+        names.into_iter().all(|(attribute, wanted, is)| match bytes_of(&self.non_utf8_names, attribute) {
+            Some(bytes) => bytes_of(&info.non_utf8_names, attribute) == Some(bytes),
             // A name that is only similar as text is a different one.
-            None => wanted.as_ref().is_none_or(|wanted| wanted == is && bytes_of(&info.not_text, attribute).is_none()),
+            None => {
+                wanted.as_ref().is_none_or(|wanted| wanted == is && bytes_of(&info.non_utf8_names, attribute).is_none())
+            }
         }) && self.module_path.as_deref().is_none_or(|path| info.module.as_os_str() == path)
             && self.module_name.as_deref().is_none_or(|name| is_module_name(&info.module, name))
     }
@@ -67,14 +69,14 @@ impl TokenUri {
     /// The URI that names exactly this token.
     pub fn of(info: &TokenInfo) -> Self {
         let some = |attribute: &str, text: &str| {
-            Some(text.to_owned()).filter(|text| !text.is_empty() && bytes_of(&info.not_text, attribute).is_none())
+            Some(text.to_owned()).filter(|text| !text.is_empty() && bytes_of(&info.non_utf8_names, attribute).is_none())
         };
         Self {
             token: some("token", &info.label),
             manufacturer: some("manufacturer", &info.manufacturer),
             model: some("model", &info.model),
             serial: some("serial", &info.serial),
-            not_text: info.not_text.clone(),
+            non_utf8_names: info.non_utf8_names.clone(),
             ..Self::default()
         }
     }
@@ -92,7 +94,7 @@ impl TokenUri {
     }
 
     fn name<'a>(&'a self, attribute: &str, as_text: Option<&'a String>) -> Option<&'a [u8]> {
-        bytes_of(&self.not_text, attribute).or_else(|| text(as_text))
+        bytes_of(&self.non_utf8_names, attribute).or_else(|| text(as_text))
     }
 
     fn query_attributes(&self) -> [(&'static str, Option<&[u8]>); 3] {
@@ -125,16 +127,16 @@ impl TokenUri {
             vendor if vendor.starts_with("x-") => return Ok(()),
             _ => return Err(TokenUriError::Unsupported { attribute: attribute() }),
         };
-        if field.is_some() || bytes_of(&self.not_text, name).is_some() {
+        if field.is_some() || bytes_of(&self.non_utf8_names, name).is_some() {
             return Err(TokenUriError::Twice { attribute: attribute() });
         }
         let value = match String::from_utf8(value) {
             Ok(value) => value,
             Err(error) if ["token", "manufacturer", "model", "serial"].contains(&name) => {
-                self.not_text.push(NotText { attribute: attribute(), bytes: error.into_bytes() });
+                self.non_utf8_names.push(NonUtf8Name { attribute: attribute(), bytes: error.into_bytes() });
                 return Ok(());
             }
-            Err(_) => return Err(TokenUriError::NotText { attribute: attribute() }),
+            Err(_) => return Err(TokenUriError::NonUtf8Name { attribute: attribute() }),
         };
         if name == "type" && !OBJECT_TYPES.contains(&value.as_str()) {
             return Err(TokenUriError::Unsupported { attribute: format!("type={value}") });
@@ -144,7 +146,7 @@ impl TokenUri {
     }
 }
 
-fn bytes_of<'a>(names: &'a [NotText], attribute: &str) -> Option<&'a [u8]> {
+fn bytes_of<'a>(names: &'a [NonUtf8Name], attribute: &str) -> Option<&'a [u8]> {
     names.iter().find(|name| name.attribute == attribute).map(|name| name.bytes.as_slice())
 }
 
@@ -268,7 +270,7 @@ pub enum TokenUriError {
     },
     /// An attribute that must be text is not UTF-8.
     #[error("the attribute {attribute:?} of a PKCS#11 URI is not UTF-8")]
-    NotText {
+    NonUtf8Name {
         /// the attribute's name
         attribute: String,
     },

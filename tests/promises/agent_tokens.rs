@@ -101,7 +101,7 @@ fn removal_during_a_read_is_reported_by_command_and_api() {
         for rule in ["remove C_DecryptInit", "remove C_Decrypt"] {
             faulty.reset_calls();
             faulty.set_faults(rule);
-            command().fails_with(3).says("is not present").does_not_say("wrong").does_not_say("does not open");
+            command().fails_with(3).says("is not present").does_not_say("wrong").does_not_say("cannot be unwrapped");
             assert!(!machine.file("read.txt").exists());
             faulty.clear_faults();
             wait_for("the token is seen again", || offers(&prompted, "x").then_some(()));

@@ -91,7 +91,7 @@ fn a_token_removed_during_a_decryption_is_reported_as_removed() {
                     .fails_with(EXIT_ABSENT)
                     .says("is not present")
                     .does_not_say("wrong")
-                    .does_not_say("does not open");
+                    .does_not_say("cannot be unwrapped");
                 assert_eq!(faulty.wrong_tries(), 0, "{rule}");
                 faulty.reset_calls();
                 assert_eq!(deployment.tokenkeep(&read).ok().out(), "a message\n", "{rule}");
@@ -136,7 +136,7 @@ fn the_same_letter_finishes_a_token_whose_creation_failed() {
     }
     // The token's new PIN, and its final SO PIN.
     for rule in ["C_InitPIN CKR_PIN_LEN_RANGE", "C_SetPIN CKR_PIN_INVALID"] {
-        check_token_creation_fault(rule, EXIT_REFUSED, "does not take the new PIN (CKR_PIN_");
+        check_token_creation_fault(rule, EXIT_REFUSED, "does not accept the new PIN (CKR_PIN_");
     }
     for function in ["C_InitToken", "C_InitPIN"] {
         check_token_creation_fault(&format!("remove {function}"), EXIT_ABSENT, "is not present");

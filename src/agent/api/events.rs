@@ -111,7 +111,7 @@ mod tests {
             module: "/module.so".into(),
             pin_state: PinState::Ok,
             write_protected: false,
-            not_text: Vec::new(),
+            non_utf8_names: Vec::new(),
         };
         let keyset: KeysetName = "default".parse().unwrap();
         let not_after = "2030-01-01T00:00:00Z".parse().unwrap();

@@ -1,8 +1,8 @@
-//! Replies to the agent on behalf of the command: a person's answers to its questions, and the
+//! Replies of the command to the agent: a person's answers to the agent's questions, and the
 //! authority's answers to its network requests.
 //!
-//! This must never answer a question without the person. No event names an address: requests go
-//! only through the command's own transport.
+//! This module must never answer a question without the person. A network request contains no
+//! address: the command's own transport decides where it goes.
 
 use std::os::unix::net::UnixStream;
 
@@ -11,7 +11,7 @@ use crate::keyset::{NoPin, PinRequest, SoPrompter, UserPrompter};
 use crate::token::{Pin, TokenInfo};
 use crate::transport::Transport;
 
-/// Passes a question to the person, with the name of the operation that the user typed.
+/// Asks the person the agent's question. `operation` is the one that the user typed.
 pub fn answer_question(
     question: &ClientQuestion,
     operation: &'static str,
@@ -22,12 +22,12 @@ pub fn answer_question(
         ClientQuestion::Resumed { token } => person.pin(PinRequest::Resumed { token }),
         ClientQuestion::New { label, rule } => person.pin(PinRequest::New { label, rule: *rule }),
         ClientQuestion::NewSoPin { label } => person.pin(PinRequest::NewSoPin { label }),
-        ClientQuestion::LastTry { token } => return yes(person.confirm_last_try(token)),
+        ClientQuestion::LastTry { token } => return confirmation_reply(person.confirm_last_try(token)),
         ClientQuestion::LastSoTry { token } => {
-            return yes(so_prompter(person).and_then(|so_prompter| so_prompter.confirm_last_try(token)));
+            return confirmation_reply(so_prompter(person).and_then(|so_prompter| so_prompter.confirm_last_try(token)));
         }
         ClientQuestion::SoPin { token } => so_prompter(person).and_then(|so_prompter| so_prompter.so_pin(token)),
-        ClientQuestion::NewInstead { token, rule } => {
+        ClientQuestion::ReplacementPin { token, rule } => {
             so_prompter(person).and_then(|so_prompter| so_prompter.new_pin(token, *rule))
         }
     };
@@ -38,7 +38,7 @@ pub fn answer_question(
     }
 }
 
-fn yes(answer: Result<(), NoPin>) -> ReplyValue {
+fn confirmation_reply(answer: Result<(), NoPin>) -> ReplyValue {
     match answer {
         Ok(()) => ReplyValue::Yes {},
         Err(reason) => ReplyValue::No(reason),
@@ -68,7 +68,7 @@ pub fn run_network_request(request: NetworkRequest, transport: &dyn Transport) -
     }
 }
 
-/// For the operation that asks only for the SO PIN.
+/// The prompter of the operation that asks only for the SO PIN (`pin unblock`).
 pub struct SoPinOnly<'a>(pub &'a mut dyn SoPrompter);
 
 impl UserPrompter for SoPinOnly<'_> {
@@ -89,7 +89,7 @@ impl UserPrompter for SoPinOnly<'_> {
     }
 }
 
-/// For operations that ask nothing.
+/// The prompter of operations that ask nothing.
 pub struct NoPrompter;
 
 impl UserPrompter for NoPrompter {

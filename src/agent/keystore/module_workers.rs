@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::key_cache::is_same_token;
 use super::{Event, Inner, LogOffReason};
-use crate::agent::module_worker::{LogInChange, ModuleWorker, StateUpdate};
+use crate::agent::module_worker::{ModuleWorker, SessionChange, StateUpdate};
 use crate::token::TokenInfo;
 
 /// Delay before the next module worker is followed when one exited at once.
@@ -30,16 +30,16 @@ impl Inner {
     }
 
     fn handle_update(&self, module_worker: &ModuleWorker, update: StateUpdate) {
-        if let Some(LogInChange::Ended(token, reason)) = &update.log_in {
+        if let Some(SessionChange::Ended(token, reason)) = &update.session_change {
             self.events.publish(&Event::LoggedOff { token: token.clone(), reason: *reason });
         }
-        if let Some(LogInChange::Begun(token)) = &update.log_in {
+        if let Some(SessionChange::Started(token)) = &update.session_change {
             module_worker.forget_pin(token);
         }
         module_worker.note(update.inventory);
         module_worker.lock(self.locked.is_locked());
         self.refresh_or_log();
-        if let Some(LogInChange::Begun(token)) = update.log_in {
+        if let Some(SessionChange::Started(token)) = update.session_change {
             self.events.publish(&Event::LoggedIn(token));
         }
     }

@@ -131,7 +131,7 @@ mod tests {
             module: module.into(),
             pin_state: PinState::Ok,
             write_protected: false,
-            not_text: Vec::new(),
+            non_utf8_names: Vec::new(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Uses a signing key as its keyset's level requires.
+//! Signs with a keyset's signing key, and prompts first as the keyset's level requires.
 
 use super::identity::SigningIdentity;
 use super::rescan::OperationGuard;
@@ -27,7 +27,7 @@ impl Inner {
                 }
                 // The session has ended: continue with the PIN below.
                 Err(TokenError::NotLoggedIn { .. }) => identity.cached_signer.set(None),
-                Err(error) => return Err(self.failed(identity, error.into())),
+                Err(error) => return Err(self.handle_failure(identity, error.into())),
             }
         }
         if let Some(module_worker) = self.module_worker_of(&identity.keyset.token) {
@@ -43,7 +43,7 @@ impl Inner {
         }
         let result = self.sign_with_prompt(identity, hash, data, usage);
         self.sync_sessions();
-        result.map_err(|error| self.failed(identity, error))
+        result.map_err(|error| self.handle_failure(identity, error))
     }
 
     /// Prompts for the PIN or the confirmation, as the level requires, and signs.
@@ -69,9 +69,9 @@ impl Inner {
             ))
             .into());
         }
-        let is_active = used.unlock.token().has_active_session();
+        let is_active = used.pin_session.token().has_active_session();
         let key = used.key;
-        let signature = used.unlock.sign_hashed(&key, hash, data)?;
+        let signature = used.pin_session.sign_hashed(&key, hash, data)?;
         self.note_use(&identity.keyset.token);
         if is_active && identity.keyset.level == SecurityLevel::Low {
             identity.cached_signer.set(Some(key.token().fast_signer(&key)));
@@ -79,11 +79,12 @@ impl Inner {
         Ok(signature)
     }
 
-    /// Updates the keystore after a failure: an absent token loses its session and is searched for
-    /// again.
-    fn failed(&self, identity: &SigningIdentity, error: AgentError) -> AgentError {
-        let is_absent = match &error {
+    /// Updates the keystore after a failure: ends the session of a token that was removed, forgets
+    /// keysets that may be out of date, and lists the tokens again. Returns the error.
+    fn handle_failure(&self, identity: &SigningIdentity, error: AgentError) -> AgentError {
+        let is_token_removed = match &error {
             AgentError::Keyset(error) if error.is_token_absent() => true,
+            // Not the token, but its module or the key is missing.
             AgentError::Keyset(KeysetError::Token(error)) if error.kind() == TokenErrorKind::Absent => {
                 self.tokens.forget_keysets(&identity.keyset.token);
                 false
@@ -94,7 +95,7 @@ impl Inner {
             }
             _ => return error,
         };
-        if is_absent {
+        if is_token_removed {
             self.mark_lost(&identity.keyset.token);
         } else if let Err(error) = self.refresh() {
             tracing::debug!(%error, "cannot list the tokens");

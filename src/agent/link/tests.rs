@@ -14,7 +14,7 @@ fn pair() -> (Arc<Link>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let writer = Mutex::new(ours.try_clone().unwrap());
     let link = Arc::new(Link { reader: ours, writer, open: Mutex::default(), changed: Condvar::new() });
-    link.listen().unwrap();
+    link.start_reader().unwrap();
     (link, theirs)
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::pins::KnownPinStates;
 use super::requests::ANSWER_TIMEOUT;
-use super::wire::{Inventory, MAX_REQUEST_BYTES, StateUpdate, WorkerReply, WorkerRequest};
+use super::wire::{Inventory, MAX_REQUEST_BYTES, ModuleWorkerReply, ModuleWorkerRequest, StateUpdate};
 use crate::agent::operation::WireKeysetChoice;
 use crate::agent::{AgentError, LogOffReason, PeerProcess, Usage, frame};
 use crate::keyset::{self, FoundKeyset, KeysetError, RemoteTokens, UnreadableToken};
@@ -75,13 +75,13 @@ impl ModuleWorker {
             // The supervisor closed the fd channel; other errors are temporary.
             Err(error) => return !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
         };
-        let watch = WorkerRequest::Watch {};
+        let watch = ModuleWorkerRequest::Watch {};
         if frame::write(&mut stream, &watch, b"", MAX_REQUEST_BYTES).is_ok() {
             loop {
                 match frame::read::<StateUpdate>(&mut stream, watch.max_reply_bytes()) {
-                    Ok((StateUpdate { inventory, log_in }, _)) => {
-                        let log_in = log_in.and_then(|change| change.of_module(&self.module));
-                        handle(self, StateUpdate { inventory, log_in });
+                    Ok((StateUpdate { inventory, session_change }, _)) => {
+                        let session_change = session_change.and_then(|change| change.attributed_to(&self.module));
+                        handle(self, StateUpdate { inventory, session_change });
                     }
                     Err(error) => {
                         self.log_if_too_long(&error);
@@ -97,7 +97,7 @@ impl ModuleWorker {
     /// another module's tokens. An oversized inventory is rejected entirely, because a part must
     /// not pass for the whole.
     pub(in crate::agent) fn note(&self, inventory: Inventory) {
-        let mut inventory = self.bounded(inventory);
+        let mut inventory = self.limited(inventory);
         *self.unresponsive_since() = None;
         let mut pins = self.pins();
         pins.correct(&mut inventory.tokens);
@@ -106,7 +106,7 @@ impl ModuleWorker {
 
     /// Stores only the PIN states; the rest of this inventory is as old as reading them took.
     pub(super) fn note_pins(&self, read: Inventory) {
-        let read = self.bounded(read);
+        let read = self.limited(read);
         *self.unresponsive_since() = None;
         let mut pins = self.pins();
         if let InventoryState::This(inventory) = &mut *self.inventory.write().unwrap_or_else(PoisonError::into_inner) {
@@ -114,16 +114,16 @@ impl ModuleWorker {
         }
     }
 
-    fn bounded(&self, inventory: Inventory) -> Inventory {
+    fn limited(&self, inventory: Inventory) -> Inventory {
         let locked = inventory.locked;
-        inventory.of_module(&self.module).bounded().unwrap_or_else(|excess| {
+        inventory.attributed_to(&self.module).within_limits().unwrap_or_else(|excess| {
             self.log_excess(&excess);
             let message = format!(
                 "cannot list the tokens of the module {}: its worker reported {excess}; remove the module from \
                  agent.toml if you do not trust it",
                 self.module.display()
             );
-            Inventory::nothing(keyset::ErrorKind::Refused, message, locked)
+            Inventory::without_tokens(keyset::ErrorKind::Refused, message, locked)
         })
     }
 
@@ -154,20 +154,28 @@ impl ModuleWorker {
         self.current_inventory().is_some()
     }
 
-    /// Requests an inventory. `again` requests a new search first, with `true` also of modules with
-    /// readers.
-    pub(in crate::agent) fn refresh(&self, again: Option<bool>) {
-        self.request_inventory(ANSWER_TIMEOUT, &WorkerRequest::Look { again, pins: false }, Self::note);
+    /// Requests an inventory. `rescan` is that of
+    /// [`ModuleWorkerRequest::ReadInventory`].
+    pub(in crate::agent) fn refresh(&self, rescan: Option<bool>) {
+        self.request_inventory(
+            ANSWER_TIMEOUT,
+            &ModuleWorkerRequest::ReadInventory { rescan, pin_states: false },
+            Self::note,
+        );
     }
 
     /// Requests an inventory and then the current PIN states, for a listing of tokens.
     pub(in crate::agent) fn refresh_pin_states(&self) {
         // A worker that does not respond at all delays this by the shorter timeout only.
         self.refresh(None);
-        self.request_inventory(PIN_STATES_TIMEOUT, &WorkerRequest::Look { again: None, pins: true }, Self::note_pins);
+        self.request_inventory(
+            PIN_STATES_TIMEOUT,
+            &ModuleWorkerRequest::ReadInventory { rescan: None, pin_states: true },
+            Self::note_pins,
+        );
     }
 
-    fn request_inventory(&self, timeout: Duration, request: &WorkerRequest, note: impl FnOnce(&Self, Inventory)) {
+    fn request_inventory(&self, timeout: Duration, request: &ModuleWorkerRequest, note: impl FnOnce(&Self, Inventory)) {
         // A restarted worker sends its inventory itself.
         if matches!(
             *self.inventory.read().unwrap_or_else(PoisonError::into_inner),
@@ -181,7 +189,7 @@ impl ModuleWorker {
         }
         let ended = self.ended.load(Ordering::SeqCst);
         match self.ask_within(timeout, "list the tokens", request) {
-            Ok(WorkerReply::Inventory(inventory)) if ended == self.ended.load(Ordering::SeqCst) => {
+            Ok(ModuleWorkerReply::Inventory(inventory)) if ended == self.ended.load(Ordering::SeqCst) => {
                 note(self, inventory);
             }
             Ok(_) => {}
@@ -203,9 +211,9 @@ impl ModuleWorker {
         usage: &Usage,
     ) -> Result<Signature, AgentError> {
         let operation = usage.purpose.operation();
-        let request = WorkerRequest::Sign { spki: spki.into(), hash, data: data.into(), usage: usage.clone() };
+        let request = ModuleWorkerRequest::Sign { spki: spki.into(), hash, data: data.into(), usage: usage.clone() };
         match self.ask(operation, &request)? {
-            WorkerReply::Signature(signature) => Ok(Signature::from_bytes(signature.into_vec())),
+            ModuleWorkerReply::Signature(signature) => Ok(Signature::from_bytes(signature.into_vec())),
             _ => Err(self.ended(operation)),
         }
     }
@@ -218,7 +226,8 @@ impl ModuleWorker {
         usage: &Usage,
     ) -> Result<(), AgentError> {
         let attended = pin.is_none_or(Pin::is_attended);
-        let request = WorkerRequest::LogIn { keyset: WireKeysetChoice::of(keyset), usage: usage.clone(), attended };
+        let request =
+            ModuleWorkerRequest::LogIn { keyset: WireKeysetChoice::of(keyset), usage: usage.clone(), attended };
         let pin = pin.map_or("", Pin::as_str);
         let mut stream = self.connect("log in")?;
         frame::write(&mut stream, &request, pin.as_bytes(), MAX_REQUEST_BYTES).map_err(|_| self.ended("log in"))?;
@@ -243,7 +252,7 @@ impl ModuleWorker {
 
     /// Limits a session to `longest` from now.
     pub(in crate::agent) fn limit_session(&self, token: &TokenInfo, longest: Duration) {
-        let request = WorkerRequest::LimitSession { token: token.clone(), seconds: longest.as_secs() };
+        let request = ModuleWorkerRequest::LimitSession { token: token.clone(), seconds: longest.as_secs() };
         ok_or_log(self.ask_soon("limit the session", &request));
     }
 
@@ -252,8 +261,9 @@ impl ModuleWorker {
         if self.current_inventory().is_none() {
             return 0;
         }
-        let reply = self.ask_soon("log off", &WorkerRequest::LogOff { token: token.cloned(), reason });
-        let ended = ok_or_log(reply).map_or(0, |reply| if let WorkerReply::Ended(count) = reply { count } else { 0 });
+        let reply = self.ask_soon("log off", &ModuleWorkerRequest::LogOff { token: token.cloned(), reason });
+        let ended =
+            ok_or_log(reply).map_or(0, |reply| if let ModuleWorkerReply::Ended(count) = reply { count } else { 0 });
         self.refresh(None);
         ended
     }
@@ -262,7 +272,7 @@ impl ModuleWorker {
     pub(in crate::agent) fn lock(&self, locked: bool) {
         // A worker that exited or does not respond is locked when it sends its next inventory.
         if self.current_inventory().is_some_and(|inventory| inventory.locked != locked) {
-            ok_or_log(self.ask_soon("lock the agent", &WorkerRequest::Lock { locked }));
+            ok_or_log(self.ask_soon("lock the agent", &ModuleWorkerRequest::Lock { locked }));
             self.refresh(None);
         }
     }
@@ -273,7 +283,10 @@ impl ModuleWorker {
     /// The module worker does not reply, or cannot list its tokens.
     pub(in crate::agent) fn has_free_slot(&self) -> Result<bool, AgentError> {
         self.tokens()?;
-        Ok(matches!(self.ask_soon("check for a free slot", &WorkerRequest::FreeSlot {})?, WorkerReply::FreeSlot(true)))
+        Ok(matches!(
+            self.ask_soon("check for a free slot", &ModuleWorkerRequest::FreeSlot {})?,
+            ModuleWorkerReply::FreeSlot(true)
+        ))
     }
 
     /// A connection for operations in the agent's HTTP API, on behalf of this peer.
@@ -283,7 +296,7 @@ impl ModuleWorker {
     pub(in crate::agent) fn connect_api(&self, peer: PeerProcess) -> Result<UnixStream, AgentError> {
         const OPERATION: &str = "reach the module worker";
         let mut stream = self.connect(OPERATION)?;
-        frame::write(&mut stream, &WorkerRequest::Serve { peer }, b"", MAX_REQUEST_BYTES)
+        frame::write(&mut stream, &ModuleWorkerRequest::Serve { peer }, b"", MAX_REQUEST_BYTES)
             .map_err(|_| self.ended(OPERATION))?;
         Ok(stream)
     }
@@ -326,7 +339,7 @@ impl ModuleWorker {
     }
 }
 
-fn ok_or_log(reply: Result<WorkerReply, AgentError>) -> Option<WorkerReply> {
+fn ok_or_log(reply: Result<ModuleWorkerReply, AgentError>) -> Option<ModuleWorkerReply> {
     reply.inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::ModuleWorker;
-use super::wire::{MAX_REQUEST_BYTES, WireError, WorkerReply, WorkerRequest};
+use super::wire::{MAX_REQUEST_BYTES, ModuleWorkerReply, ModuleWorkerRequest, WireError};
 use crate::agent::{AgentError, fd_passing, frame};
 use crate::keyset::{KeysetError, NoPin};
 
@@ -37,7 +37,11 @@ impl ModuleWorker {
     }
 
     /// Sends a request and waits as long as a person may take to answer.
-    pub(super) fn ask(&self, operation: &'static str, request: &WorkerRequest) -> Result<WorkerReply, AgentError> {
+    pub(super) fn ask(
+        &self,
+        operation: &'static str,
+        request: &ModuleWorkerRequest,
+    ) -> Result<ModuleWorkerReply, AgentError> {
         let kept = self.idle().pop();
         let (mut stream, is_new) = match kept {
             Some(stream) => (stream, false),
@@ -65,7 +69,11 @@ impl ModuleWorker {
     }
 
     /// Sends a request that needs no person.
-    pub(super) fn ask_soon(&self, operation: &'static str, request: &WorkerRequest) -> Result<WorkerReply, AgentError> {
+    pub(super) fn ask_soon(
+        &self,
+        operation: &'static str,
+        request: &ModuleWorkerRequest,
+    ) -> Result<ModuleWorkerReply, AgentError> {
         self.ask_within(ANSWER_TIMEOUT, operation, request)
     }
 
@@ -73,8 +81,8 @@ impl ModuleWorker {
         &self,
         timeout: Duration,
         operation: &'static str,
-        request: &WorkerRequest,
-    ) -> Result<WorkerReply, AgentError> {
+        request: &ModuleWorkerRequest,
+    ) -> Result<ModuleWorkerReply, AgentError> {
         let mut stream = self.connect(operation)?;
         // Setting the timeout cannot fail on an open socket.
         let _ = stream.set_read_timeout(Some(timeout));
@@ -87,9 +95,9 @@ impl ModuleWorker {
         &self,
         operation: &'static str,
         stream: &mut UnixStream,
-        request: &WorkerRequest,
-    ) -> Result<WorkerReply, AgentError> {
-        if let WorkerRequest::Sign { usage, .. } | WorkerRequest::LogIn { usage, .. } = request
+        request: &ModuleWorkerRequest,
+    ) -> Result<ModuleWorkerReply, AgentError> {
+        if let ModuleWorkerRequest::Sign { usage, .. } | ModuleWorkerRequest::LogIn { usage, .. } = request
             && !usage.client.waits_for(stream)
         {
             // The module worker sees this and withdraws its prompt.
@@ -103,10 +111,10 @@ impl ModuleWorker {
         &self,
         operation: &'static str,
         stream: &mut UnixStream,
-        request: &WorkerRequest,
-    ) -> Result<WorkerReply, AgentError> {
-        match frame::read::<WorkerReply>(stream, request.max_reply_bytes()) {
-            Ok((WorkerReply::Failed(WireError { kind, message }), _)) => {
+        request: &ModuleWorkerRequest,
+    ) -> Result<ModuleWorkerReply, AgentError> {
+        match frame::read::<ModuleWorkerReply>(stream, request.max_reply_bytes()) {
+            Ok((ModuleWorkerReply::Failed(WireError { kind, message }), _)) => {
                 Err(KeysetError::Remote { kind, message }.into())
             }
             Ok((reply, _)) => Ok(reply),

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::wire::{LogInChange, MAX_REQUEST_BYTES, StateUpdate, WireError, WorkerReply, WorkerRequest};
+use super::wire::{MAX_REQUEST_BYTES, ModuleWorkerReply, ModuleWorkerRequest, SessionChange, StateUpdate, WireError};
 use crate::agent::keystore::{Event, Keystore};
 use crate::agent::supervisor::AgentProcessError;
 use crate::agent::{AgentError, ClientConnection, Link, MappedCode, api, fd_passing, frame, worker};
@@ -79,14 +79,14 @@ fn serve(stream: UnixStream, keystore: &Keystore) -> io::Result<()> {
     let shared = Arc::new(stream);
     let mut stream = &*shared;
     loop {
-        let (mut request, secret) = frame::read::<WorkerRequest>(&mut stream, MAX_REQUEST_BYTES)?;
-        if let WorkerRequest::Sign { usage, .. } | WorkerRequest::LogIn { usage, .. } = &mut request {
+        let (mut request, secret) = frame::read::<ModuleWorkerRequest>(&mut stream, MAX_REQUEST_BYTES)?;
+        if let ModuleWorkerRequest::Sign { usage, .. } | ModuleWorkerRequest::LogIn { usage, .. } = &mut request {
             // The main worker closes the connection when its client disconnects.
             usage.client = ClientConnection::of(&shared);
         }
         let reply = match request {
-            WorkerRequest::Watch {} => return send_updates(&mut stream, keystore),
-            WorkerRequest::Serve { peer } => {
+            ModuleWorkerRequest::Watch {} => return send_updates(&mut stream, keystore),
+            ModuleWorkerRequest::Serve { peer } => {
                 api::serve(shared.try_clone()?, peer, keystore);
                 return Ok(());
             }
@@ -96,25 +96,25 @@ fn serve(stream: UnixStream, keystore: &Keystore) -> io::Result<()> {
     }
 }
 
-fn failed(error: &AgentError) -> WorkerReply {
-    WorkerReply::Failed(WireError { kind: error.kind(), message: error.to_string() })
+fn failed(error: &AgentError) -> ModuleWorkerReply {
+    ModuleWorkerReply::Failed(WireError { kind: error.kind(), message: error.to_string() })
 }
 
-fn answer(request: WorkerRequest, secret: &[u8], keystore: &Keystore) -> Result<WorkerReply, AgentError> {
+fn answer(request: ModuleWorkerRequest, secret: &[u8], keystore: &Keystore) -> Result<ModuleWorkerReply, AgentError> {
     match request {
-        WorkerRequest::Look { again, pins } => {
-            if let Some(with_readers) = again {
+        ModuleWorkerRequest::ReadInventory { rescan, pin_states } => {
+            if let Some(with_readers) = rescan {
                 keystore.rescan_modules(with_readers);
             }
-            Ok(WorkerReply::Inventory(keystore.inventory(pins)))
+            Ok(ModuleWorkerReply::Inventory(keystore.inventory(pin_states)))
         }
-        WorkerRequest::Sign { spki, hash, data, usage } => {
+        ModuleWorkerRequest::Sign { spki, hash, data, usage } => {
             let operation = usage.purpose.operation();
             let identity = keystore.find(spki.as_slice()).ok_or(AgentError::NoSuchKey { operation })?;
             let signature = keystore.sign(&identity, hash, data.as_slice(), &usage)?;
-            Ok(WorkerReply::Signature(signature.as_bytes().into()))
+            Ok(ModuleWorkerReply::Signature(signature.as_bytes().into()))
         }
-        WorkerRequest::LogIn { keyset, usage, attended } => {
+        ModuleWorkerRequest::LogIn { keyset, usage, attended } => {
             let failed = |reason: String| AgentError::System { operation: "log in", reason };
             let choice = keyset.to_choice().map_err(failed)?;
             match (secret, choice.token.as_ref()) {
@@ -126,26 +126,28 @@ fn answer(request: WorkerRequest, secret: &[u8], keystore: &Keystore) -> Result<
                 }
                 (_, None) => return Err(failed("no token was named".to_owned())),
             };
-            Ok(WorkerReply::Done {})
+            Ok(ModuleWorkerReply::Done {})
         }
-        WorkerRequest::LimitSession { token, seconds } => {
+        ModuleWorkerRequest::LimitSession { token, seconds } => {
             if let Some(token) = keystore.local_token(&token) {
                 keystore.limit_session(&token, Duration::from_secs(seconds));
             }
-            Ok(WorkerReply::Done {})
+            Ok(ModuleWorkerReply::Done {})
         }
-        WorkerRequest::LogOff { token: None, reason } => Ok(WorkerReply::Ended(keystore.end_sessions(None, reason))),
-        WorkerRequest::LogOff { token: Some(token), reason } => {
+        ModuleWorkerRequest::LogOff { token: None, reason } => {
+            Ok(ModuleWorkerReply::Ended(keystore.end_sessions(None, reason)))
+        }
+        ModuleWorkerRequest::LogOff { token: Some(token), reason } => {
             let own = keystore.local_token(&token);
-            Ok(WorkerReply::Ended(own.map_or(0, |token| keystore.end_sessions(Some(&token), reason))))
+            Ok(ModuleWorkerReply::Ended(own.map_or(0, |token| keystore.end_sessions(Some(&token), reason))))
         }
-        WorkerRequest::Lock { locked } => {
+        ModuleWorkerRequest::Lock { locked } => {
             keystore.follow_lock(locked);
-            Ok(WorkerReply::Done {})
+            Ok(ModuleWorkerReply::Done {})
         }
-        WorkerRequest::FreeSlot {} => Ok(WorkerReply::FreeSlot(keystore.has_free_slot())),
+        ModuleWorkerRequest::FreeSlot {} => Ok(ModuleWorkerReply::FreeSlot(keystore.has_free_slot())),
         // The caller has handled these, because they take over the connection.
-        WorkerRequest::Watch {} | WorkerRequest::Serve { .. } => {
+        ModuleWorkerRequest::Watch {} | ModuleWorkerRequest::Serve { .. } => {
             Err(AgentError::System { operation: "answer", reason: "unexpected request".to_owned() })
         }
     }
@@ -154,11 +156,11 @@ fn answer(request: WorkerRequest, secret: &[u8], keystore: &Keystore) -> Result<
 /// Sends the inventory now and after each event.
 fn send_updates(stream: &mut &UnixStream, keystore: &Keystore) -> io::Result<()> {
     let events = keystore.events();
-    let mut log_in = None;
+    let mut session_change = None;
     loop {
         frame::write(
             stream,
-            &StateUpdate { inventory: keystore.inventory(false), log_in: log_in.take() },
+            &StateUpdate { inventory: keystore.inventory(false), session_change: session_change.take() },
             b"",
             MAX_REQUEST_BYTES,
         )?;
@@ -166,8 +168,8 @@ fn send_updates(stream: &mut &UnixStream, keystore: &Keystore) -> io::Result<()>
             match events.next(EVENT_POLL_INTERVAL) {
                 // No event, or one that the main worker detects itself.
                 Some(Event::Expiring { .. }) | None => continue,
-                Some(Event::LoggedIn(token)) => log_in = Some(LogInChange::Begun(token)),
-                Some(Event::LoggedOff { token, reason }) => log_in = Some(LogInChange::Ended(token, reason)),
+                Some(Event::LoggedIn(token)) => session_change = Some(SessionChange::Started(token)),
+                Some(Event::LoggedOff { token, reason }) => session_change = Some(SessionChange::Ended(token, reason)),
                 Some(_) => {}
             }
             break;

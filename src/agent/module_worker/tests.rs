@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use super::wire::{WorkerReply, WorkerRequest};
-use super::{Inventory, LogInChange, ModuleWorker, StateUpdate};
+use super::wire::{ModuleWorkerReply, ModuleWorkerRequest};
+use super::{Inventory, ModuleWorker, SessionChange, StateUpdate};
 use crate::agent::client::{AgentClient, ClientError};
 use crate::agent::keystore::AgentPrompter;
 use crate::agent::operation::{NoTransport, OperationRequest, WireKeysetChoice};
@@ -31,7 +31,7 @@ fn token(number: usize, label: &str) -> TokenInfo {
         module: "/another.so".into(),
         pin_state: PinState::Ok,
         write_protected: false,
-        not_text: Vec::new(),
+        non_utf8_names: Vec::new(),
     }
 }
 
@@ -79,7 +79,7 @@ fn module_worker(answer: impl Fn(UnixStream) + Send + 'static) -> ModuleWorker {
 /// A module worker that replies with this JSON to every request.
 fn saying(json: Vec<u8>) -> ModuleWorker {
     module_worker(move |mut stream| {
-        let _ = frame::read::<WorkerRequest>(&mut stream, MEBIBYTE);
+        let _ = frame::read::<ModuleWorkerRequest>(&mut stream, MEBIBYTE);
         let length = u32::try_from(json.len()).unwrap().to_be_bytes();
         // The client may have closed the connection.
         let _ = stream.write_all(&[&length[..], &[0; 4], &json].concat());
@@ -87,7 +87,7 @@ fn saying(json: Vec<u8>) -> ModuleWorker {
 }
 
 fn reporting(inventory: Inventory) -> ModuleWorker {
-    saying(serde_json::to_vec(&WorkerReply::Inventory(inventory)).unwrap())
+    saying(serde_json::to_vec(&ModuleWorkerReply::Inventory(inventory)).unwrap())
 }
 
 /// Returns what `operation` logs in this thread.
@@ -127,10 +127,12 @@ fn a_fresh_pin_state_survives_an_older_inventory() {
         Inventory::new(Ok(tokens), Vec::new(), false, (Vec::new(), Vec::new()))
     };
     let module_worker = module_worker(move |mut stream| {
-        let Ok((WorkerRequest::Look { pins, .. }, _)) = frame::read::<WorkerRequest>(&mut stream, MEBIBYTE) else {
+        let Ok((ModuleWorkerRequest::ReadInventory { pin_states, .. }, _)) =
+            frame::read::<ModuleWorkerRequest>(&mut stream, MEBIBYTE)
+        else {
             return;
         };
-        let reply = WorkerReply::Inventory(saying(if pins { PinState::FinalTry } else { PinState::Ok }));
+        let reply = ModuleWorkerReply::Inventory(saying(if pin_states { PinState::FinalTry } else { PinState::Ok }));
         let _ = frame::write(&mut stream, &reply, b"", MEBIBYTE);
     });
     let state = || module_worker.tokens().unwrap()[0].pin_state;
@@ -196,7 +198,7 @@ fn an_oversized_answer_is_not_read() {
     assert_eq!(log.matches(": rejected").count(), 1, "{log}");
     assert!(module_worker.tokens().is_err());
 
-    let module_worker = saying(serde_json::to_vec(&WorkerReply::Signature(vec![0; 64 * 1024].into())).unwrap());
+    let module_worker = saying(serde_json::to_vec(&ModuleWorkerReply::Signature(vec![0; 64 * 1024].into())).unwrap());
     let purpose = UsagePurpose::SignContent { sha256: [0; 32], subject: None };
     let usage = Usage { peer: PeerProcess { pid: 1, uid: 1 }, purpose, client: ClientConnection::default() };
     let refused = module_worker.sign(b"key", SignatureHash::Sha256, b"data", &usage).unwrap_err();
@@ -223,7 +225,7 @@ impl PromptBackend for NoPromptBackend {
 #[test]
 fn an_endless_event_line_is_not_read_to_its_end() {
     let module_worker = module_worker(|mut stream| {
-        let _ = frame::read::<WorkerRequest>(&mut stream, MEBIBYTE);
+        let _ = frame::read::<ModuleWorkerRequest>(&mut stream, MEBIBYTE);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         while stream.write_all(&[b' '; 8 * 1024]).is_ok() {}
     });
@@ -239,21 +241,22 @@ fn an_endless_event_line_is_not_read_to_its_end() {
 #[test]
 fn a_login_event_is_attributed_to_its_own_module() {
     let changes = vec![
-        LogInChange::Begun(token(1, "card")),
-        LogInChange::Ended(token(2, "card"), LogOffReason::Idle),
-        LogInChange::Begun(token(3, &"x".repeat(129))),
+        SessionChange::Started(token(1, "card")),
+        SessionChange::Ended(token(2, "card"), LogOffReason::Idle),
+        SessionChange::Started(token(3, &"x".repeat(129))),
     ];
     let all = module_worker(move |mut stream| {
-        let _ = frame::read::<WorkerRequest>(&mut stream, MEBIBYTE);
+        let _ = frame::read::<ModuleWorkerRequest>(&mut stream, MEBIBYTE);
         for change in &changes {
             let change = serde_json::from_value(serde_json::to_value(change).unwrap()).unwrap();
-            let update = StateUpdate { inventory: inventory(1, Vec::new()), log_in: Some(change) };
+            let update = StateUpdate { inventory: inventory(1, Vec::new()), session_change: Some(change) };
             frame::write(&mut stream, &update, b"", MEBIBYTE).unwrap();
         }
     });
     let mut changes = Vec::new();
-    assert!(all.follow(|_, update| changes.push(update.log_in)));
-    let [Some(LogInChange::Begun(one)), Some(LogInChange::Ended(two, LogOffReason::Idle)), None] = &changes[..] else {
+    assert!(all.follow(|_, update| changes.push(update.session_change)));
+    let [Some(SessionChange::Started(one)), Some(SessionChange::Ended(two, LogOffReason::Idle)), None] = &changes[..]
+    else {
         panic!("{changes:?}");
     };
     assert!([one, two].iter().all(|token| token.module == Path::new(MODULE)), "{changes:?}");

@@ -22,30 +22,30 @@ const MAX_REPLY_BYTES: usize = 64 * 1024;
 /// Maximum number of tokens accepted from one module worker.
 const MAX_TOKENS: usize = 256;
 
-/// Maximum number of keysets.
+/// Maximum number of keysets in an inventory.
 const MAX_KEYSETS: usize = 512;
 
 /// Maximum number of keys and certificates in all keysets together.
 const MAX_OBJECTS: usize = 8 * 1024;
 
-/// Maximum length of a token's texts in bytes. PKCS#11 has 32; replacing bytes that are not UTF-8
-/// lengthens them.
+/// Maximum length in bytes of each text in a token's description. PKCS#11 allows 32; replacing bytes
+/// that are not UTF-8 makes a text longer.
 const MAX_TEXT_BYTES: usize = 128;
 
 /// A request of the main worker. A connection serves one request after another, except for the two
 /// that take it over.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum WorkerRequest {
+pub enum ModuleWorkerRequest {
     /// send the inventory now and after each change; takes over the connection
     Watch {},
     /// send the inventory
-    Look {
-        /// first search for tokens that other programs created, unless a session is active; `true`
-        /// includes modules with readers
-        again: Option<bool>,
-        /// include the current PIN states, and omit tokens without a known one; may take as long as
-        /// starting a process
-        pins: bool,
+    ReadInventory {
+        /// `Some`: first rescan the module for tokens that other programs created, unless a session
+        /// is active. `Some(true)` rescans a module with readers too; `Some(false)` does not.
+        rescan: Option<bool>,
+        /// include the current PIN states, and omit tokens whose PIN state is unknown; may start a
+        /// process
+        pin_states: bool,
     },
     /// sign with the key of this `SubjectPublicKeyInfo` (DER), as its level requires
     Sign {
@@ -57,7 +57,7 @@ pub enum WorkerRequest {
         /// the client and its purpose
         usage: Usage,
     },
-    /// start a session; the frame's secret is the PIN, unless empty
+    /// start a session; the frame's secret is the PIN, or empty if the module worker must ask for it
     LogIn {
         /// the keyset to log in for
         keyset: WireKeysetChoice,
@@ -68,12 +68,12 @@ pub enum WorkerRequest {
     },
     LimitSession {
         token: TokenInfo,
-        /// time from now, however much the session is used
+        /// time from now in seconds, whether the session is used or not
         seconds: u64,
     },
     /// end one session or all
     LogOff {
-        /// the token; none: all sessions
+        /// the token; `None` ends all sessions
         token: Option<TokenInfo>,
         reason: LogOffReason,
     },
@@ -84,23 +84,23 @@ pub enum WorkerRequest {
     },
     /// ask whether a token can be created
     FreeSlot {},
-    /// serve operations in HTTP, as the agent's API does; takes over the connection
+    /// serve operations over HTTP, as the agent's API does; takes over the connection
     Serve {
         /// the client
         peer: PeerProcess,
     },
 }
 
-impl WorkerRequest {
+impl ModuleWorkerRequest {
     /// Maximum length of the reply's JSON in bytes.
     pub fn max_reply_bytes(&self) -> usize {
-        if matches!(self, Self::Watch {} | Self::Look { .. }) { MAX_INVENTORY_BYTES } else { MAX_REPLY_BYTES }
+        if matches!(self, Self::Watch {} | Self::ReadInventory { .. }) { MAX_INVENTORY_BYTES } else { MAX_REPLY_BYTES }
     }
 }
 
 /// A module worker's reply.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum WorkerReply {
+pub enum ModuleWorkerReply {
     Inventory(Inventory),
     /// the signature, in its algorithm's own encoding
     Signature(Bytes),
@@ -119,7 +119,7 @@ pub enum WorkerReply {
 pub struct WireError {
     /// the kind of error, which decides the exit code
     pub kind: ErrorKind,
-    /// the complete sentence
+    /// the complete message
     pub message: String,
 }
 
@@ -129,14 +129,14 @@ pub struct StateUpdate {
     /// the inventory after the change
     pub inventory: Inventory,
     /// the session that started or ended, if one did
-    pub log_in: Option<LogInChange>,
+    pub session_change: Option<SessionChange>,
 }
 
 /// A session started or ended.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum LogInChange {
+pub enum SessionChange {
     /// the session is active
-    Begun(TokenInfo),
+    Started(TokenInfo),
     /// the session has ended
     Ended(TokenInfo, LogOffReason),
 }
@@ -146,7 +146,7 @@ pub enum LogInChange {
 pub struct Inventory {
     pub(super) tokens: Vec<TokenInfo>,
     /// why the module cannot list tokens
-    no_tokens: Option<WireError>,
+    list_error: Option<WireError>,
     /// the tokens with an active session
     pub logged_in: Vec<TokenInfo>,
     /// true if the module worker is locked
@@ -163,13 +163,13 @@ impl Inventory {
         locked: bool,
         (keysets, unreadable_tokens): (Vec<FoundKeyset>, Vec<UnreadableToken>),
     ) -> Self {
-        let (tokens, no_tokens) = match tokens {
+        let (tokens, list_error) = match tokens {
             Ok(tokens) => (tokens, None),
             Err(error) => (Vec::new(), Some(WireError { kind: error.kind(), message: error.to_string() })),
         };
         let keysets = keysets.into_iter().map(WireKeyset::from).collect();
         let unreadable_tokens = unreadable_tokens.into_iter().map(WireUnreadableToken::from).collect();
-        Self { tokens, no_tokens, logged_in, locked, keysets, unreadable_tokens }
+        Self { tokens, list_error, logged_in, locked, keysets, unreadable_tokens }
     }
 
     /// The tokens.
@@ -177,7 +177,7 @@ impl Inventory {
     /// # Errors
     /// The module cannot list its tokens.
     pub fn tokens(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        match &self.no_tokens {
+        match &self.list_error {
             Some(WireError { kind, message }) => Err(KeysetError::Remote { kind: *kind, message: message.clone() }),
             None => Ok(self.tokens.clone()),
         }
@@ -188,16 +188,16 @@ impl Inventory {
     ///
     /// # Errors
     /// A description of what exceeds its limit.
-    pub fn bounded(self) -> Result<Self, String> {
+    pub fn within_limits(self) -> Result<Self, String> {
         let object_count = self.keysets.iter().map(WireKeyset::objects).sum();
-        let bounds = [
+        let counts = [
             ("tokens", self.tokens.len(), MAX_TOKENS),
             ("sessions", self.logged_in.len(), MAX_TOKENS),
             ("keysets", self.keysets.len(), MAX_KEYSETS),
             ("keys and certificates", object_count, MAX_OBJECTS),
             ("tokens that cannot be read", self.unreadable_tokens.len(), MAX_TOKENS),
         ];
-        if let Some((objects, count, limit)) = bounds.into_iter().find(|(_, count, limit)| count > limit) {
+        if let Some((objects, count, limit)) = counts.into_iter().find(|(_, count, limit)| count > limit) {
             return Err(format!("{count} {objects}, more than the limit of {limit}"));
         }
         let keysets = self.keysets.iter().map(WireKeyset::token);
@@ -208,15 +208,15 @@ impl Inventory {
     }
 
     /// Replaces an oversized inventory: no tokens, and the reason.
-    pub fn nothing(kind: ErrorKind, message: String, locked: bool) -> Self {
-        let no_tokens = Some(WireError { kind, message });
+    pub fn without_tokens(kind: ErrorKind, message: String, locked: bool) -> Self {
+        let list_error = Some(WireError { kind, message });
         let (logged_in, keysets, unreadable_tokens) = (Vec::new(), Vec::new(), Vec::new());
-        Self { tokens: Vec::new(), no_tokens, logged_in, locked, keysets, unreadable_tokens }
+        Self { tokens: Vec::new(), list_error, logged_in, locked, keysets, unreadable_tokens }
     }
 
     /// Attributes all tokens to this module, whatever path the module worker loaded. Drops keysets
     /// and sessions of tokens that are not listed.
-    pub fn of_module(mut self, module: &Path) -> Self {
+    pub fn attributed_to(mut self, module: &Path) -> Self {
         for token in self.tokens.iter_mut().chain(&mut self.logged_in) {
             module.clone_into(&mut token.module);
         }
@@ -236,15 +236,15 @@ impl Inventory {
     }
 }
 
-impl LogInChange {
+impl SessionChange {
     /// Attributes the token to this module; `None` if the token's texts are too long.
-    pub fn of_module(self, module: &Path) -> Option<Self> {
+    pub fn attributed_to(self, module: &Path) -> Option<Self> {
         let own = |mut token: TokenInfo| {
             module.clone_into(&mut token.module);
             is_short(&token).then_some(token)
         };
         Some(match self {
-            Self::Begun(token) => Self::Begun(own(token)?),
+            Self::Started(token) => Self::Started(own(token)?),
             Self::Ended(token, reason) => Self::Ended(own(token)?, reason),
         })
     }
@@ -269,7 +269,7 @@ mod tests {
         let tokens = vec![token("/another.so", "1")];
         let logged_in = vec![token("/another.so", "1"), token("/another.so", "2")];
         let inventory = Inventory::new(Ok(tokens), logged_in, false, (Vec::new(), Vec::new()));
-        let inventory = inventory.of_module(Path::new("/own.so"));
+        let inventory = inventory.attributed_to(Path::new("/own.so"));
         assert_eq!(inventory.tokens().unwrap(), [token("/own.so", "1")], "it spoke for another module's token");
         assert_eq!(inventory.logged_in, [token("/own.so", "1")], "a session on an absent token");
     }

@@ -72,7 +72,8 @@ pub enum ClientQuestion {
     /// the token's current SO PIN
     SoPin { token: TokenInfo },
     /// a new PIN that replaces a locked or forgotten one
-    NewInstead {
+    #[serde(rename = "new-instead")]
+    ReplacementPin {
         token: TokenInfo,
         /// the rule for the new PIN
         rule: PinRule,

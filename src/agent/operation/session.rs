@@ -213,7 +213,7 @@ impl SoPrompter for ClientPrompter<'_> {
     }
 
     fn new_pin(&mut self, token: &TokenInfo, rule: PinRule) -> Result<Pin, NoPin> {
-        self.pin_for(ClientQuestion::NewInstead { token: token.clone(), rule })
+        self.pin_for(ClientQuestion::ReplacementPin { token: token.clone(), rule })
     }
 }
 

@@ -26,10 +26,10 @@ pub enum AgentProcessError {
         reason: String,
     },
     /// Another agent of this user is running.
-    #[error("cannot start the agent: another agent is already running ({holder}); stop it with `tokenkeep agent stop`")]
+    #[error("cannot start the agent: another agent is already running ({owner}); stop it with `tokenkeep agent stop`")]
     Running {
         /// program and process id from its lock file
-        holder: String,
+        owner: String,
     },
     /// No agent of this user is running.
     #[error("cannot find a running agent; start one with `tokenkeep agent`")]

@@ -195,7 +195,7 @@ impl PromptQueue {
                         send_answer(&link_state, &link, number, SupervisorAnswer::Prompter(prompter(&person)), None);
                     })
                 }
-                WorkerQuestion::IsTypedByPerson { dialog } => {
+                WorkerQuestion::CanAskAgain { dialog } => {
                     let (link_state, person) = (self.link_state.clone(), self.person.clone());
                     spawn("prompt-method", move || {
                         let is_open = link_state.dialogs().contains_key(&dialog);
@@ -329,7 +329,7 @@ fn ask(
         }
         WorkerQuestion::Program(pid) => SupervisorAnswer::Program(programs::describe(pid)),
         WorkerQuestion::Prompter => SupervisorAnswer::Prompter(prompter(person)),
-        WorkerQuestion::IsTypedByPerson { .. } => is_typed_by_person(person),
+        WorkerQuestion::CanAskAgain { .. } => is_typed_by_person(person),
         // These questions concern a process or a file, not a person.
         WorkerQuestion::Check(_) | WorkerQuestion::HiddenKeysets => {
             SupervisorAnswer::Unavailable("no person can answer this question".to_owned())

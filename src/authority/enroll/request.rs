@@ -213,7 +213,7 @@ impl Authority {
             crash_point("authority.enroll.after_signature");
             let detail = json!({ "serial": serial, "sha256": certificate.fingerprint().to_hex() });
             let entry = audit::entry(now, "certificate.issued", &detail);
-            self.store.certify(serial, certificate.as_der().to_vec(), entry)?;
+            self.store.record_signed_certificate(serial, certificate.as_der().to_vec(), entry)?;
             crash_point("authority.enroll.after_issued");
             tracing::info!(serial, kind = %intent.kind, "issued");
         }

@@ -247,8 +247,8 @@ fn is_same(one: &TokenInfo, other: &TokenInfo) -> bool {
 fn unreadable_finding(unreadable_token: &UnreadableToken) -> DoctorFinding {
     match &unreadable_token.error {
         // The owner is an authority, a locked agent or a command: that is no problem.
-        KeysetError::Token(TokenError::Owned { token, holder, .. }) => {
-            DoctorFinding::ok("keyset", format!("{token} is in use by {holder}: its keysets are not checked"))
+        KeysetError::Token(TokenError::Owned { token, owner, .. }) => {
+            DoctorFinding::ok("keyset", format!("{token} is in use by {owner}: its keysets are not checked"))
         }
         error => DoctorFinding::of_error("keyset", &error.to_string()),
     }
@@ -276,7 +276,7 @@ mod tests {
             module: "/m.so".into(),
             pin_state,
             write_protected: false,
-            not_text: Vec::new(),
+            non_utf8_names: Vec::new(),
         }
     }
 

@@ -15,7 +15,7 @@ fn token(label: &str, serial: &str) -> TokenInfo {
         module: PathBuf::from("/usr/lib/softhsm/libsofthsm2.so"),
         pin_state: PinState::Ok,
         write_protected: false,
-        not_text: Vec::new(),
+        non_utf8_names: Vec::new(),
     }
 }
 

@@ -220,8 +220,8 @@ fn a_modified_public_index_is_reported_and_ignored() {
     let wallet = somebody(&double);
     let name = wallet.name("a");
     let forge = |from: &str, to: &str| {
-        let unlock = wallet.tokens.open(&wallet.keyset("a").token).unwrap().unlock(pin(PIN)).unwrap();
-        let token = unlock.token();
+        let pin_session = wallet.tokens.open(&wallet.keyset("a").token).unwrap().unlock(pin(PIN)).unwrap();
+        let token = pin_session.token();
         let index = token.data_objects(index::APPLICATION, false).unwrap().remove(0);
         let text = String::from_utf8(index.value).unwrap();
         assert!(text.contains(from), "{text}");
@@ -243,12 +243,12 @@ fn a_modified_public_index_is_reported_and_ignored() {
     assert!(decrypt(&wallet.tokens, &choice, &message, &mut Script::with(PIN)).is_err());
 
     // A keyset created without the PIN.
-    let unlock = wallet.tokens.open(&keyset.token).unwrap().unlock(pin(PIN)).unwrap();
-    let token = unlock.token();
+    let pin_session = wallet.tokens.open(&keyset.token).unwrap().unlock(pin(PIN)).unwrap();
+    let token = pin_session.token();
     let index = token.data_objects(index::APPLICATION, false).unwrap().remove(0);
     let text = String::from_utf8(index.value).unwrap().replace(name.as_str(), wallet.name("forged").as_str());
     token.put_data(index::APPLICATION, wallet.name("forged").as_str(), text.as_bytes(), false).unwrap();
-    drop(unlock);
+    drop(pin_session);
     let refused = signs(&wallet, "forged", PIN).unwrap_err();
     assert!(matches!(refused, KeysetError::Damaged { .. }), "{refused}");
     let mut script = Script::with(PIN);

@@ -112,8 +112,8 @@ impl Wallet {
     /// The content of the token, readable with this PIN: labels and identifiers of keys,
     /// certificates, data objects' contents.
     pub fn inventory(&self, token: &TokenInfo, with: &str) -> BTreeSet<String> {
-        let unlock = self.tokens.open(token).unwrap().unlock(pin(with)).unwrap();
-        let token = unlock.token();
+        let pin_session = self.tokens.open(token).unwrap().unlock(pin(with)).unwrap();
+        let token = pin_session.token();
         let mut found = BTreeSet::new();
         found.extend(token.keys().unwrap().iter().map(|key| format!("key {} {}", key.label(), key.id())));
         found.extend(token.public_keys().unwrap().iter().map(|key| format!("public key {} {}", key.label, key.id)));

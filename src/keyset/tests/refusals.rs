@@ -79,10 +79,10 @@ fn a_forged_index_does_not_admit_another_person() {
     value["revision"] = 1_000.into();
     value["keyset"]["keys"]["signing"] = "00".into();
     value["keyset"]["keys"]["encryption"] = serde_json::json!([]);
-    let unlock = wallet.tokens.open(&token).unwrap().unlock(pin(PIN)).unwrap();
+    let pin_session = wallet.tokens.open(&token).unwrap().unlock(pin(PIN)).unwrap();
     let bytes = serde_json::to_vec(&value).unwrap();
-    unlock.token().put_data(index::APPLICATION, wallet.name("a").as_str(), &bytes, false).unwrap();
-    drop(unlock);
+    pin_session.token().put_data(index::APPLICATION, wallet.name("a").as_str(), &bytes, false).unwrap();
+    drop(pin_session);
     double.seen();
     let other = Letter { email: "other@example.org".into(), ..double.letter(LetterPurpose::Enroll) };
     let not = not_enrolled(run(&double, &wallet, &other, &wallet.again("a"), &mut Script::with(PIN)));
@@ -98,11 +98,11 @@ fn keys_without_a_readable_certificate_are_not_replaced() {
     let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let found = wallet.keyset("a");
-    let unlock = wallet.tokens.open(&found.token).unwrap().unlock(pin(PIN)).unwrap();
+    let pin_session = wallet.tokens.open(&found.token).unwrap().unlock(pin(PIN)).unwrap();
     for id in found.signing.iter().chain(&found.encryption) {
-        unlock.token().delete_certificate(found.certificate_of(id).unwrap()).unwrap();
+        pin_session.token().delete_certificate(found.certificate_of(id).unwrap()).unwrap();
     }
-    drop(unlock);
+    drop(pin_session);
     double.seen();
     for email in ["other@example.org", "user@example.org"] {
         let letter = Letter { email: email.into(), ..double.letter(LetterPurpose::Enroll) };
@@ -142,9 +142,9 @@ fn a_token_with_foreign_objects_is_not_resumed() {
     let double = AuthorityDouble::new();
     let wallet = Wallet::new();
     let own = wallet.token("own");
-    let unlock = wallet.tokens.open(&own).unwrap().unlock(pin(PIN)).unwrap();
-    unlock.token().put_data("somebody", "something", b"own", false).unwrap();
-    drop(unlock);
+    let pin_session = wallet.tokens.open(&own).unwrap().unlock(pin(PIN)).unwrap();
+    pin_session.token().put_data("somebody", "something", b"own", false).unwrap();
+    drop(pin_session);
     let letter = double.letter(LetterPurpose::Enroll);
     let text = at_once(&double, &wallet, &letter, &wallet.on_new_token("own"), ErrorKind::Refused);
     assert!(text.contains(&own.serial), "{text}");

@@ -24,8 +24,8 @@ use super::{Pin, PinStates};
 
 pub use child::{answer, take_request};
 pub use process::{CheckProcess, this_program};
-pub(super) use tried_modules::{check_survives, has_been_well};
 pub use tried_modules::{forget as forget_tried_module, is_refused};
+pub(super) use tried_modules::{has_been_well, refuse_crashing_module};
 
 /// The hidden command with which this program runs as the child.
 pub const CHECK_COMMAND: &str = "token-check";

@@ -91,8 +91,8 @@ fn now() -> u64 {
 
 /// Refuses a module that ends the process that loads it, or never finishes loading. Tries it in a
 /// process of its own unless the result is remembered.
-pub(in crate::token) fn check_survives(module: &Path) -> Result<(), TokenError> {
-    check_survives_by(module, &remembered_in(), now(), || {
+pub(in crate::token) fn refuse_crashing_module(module: &Path) -> Result<(), TokenError> {
+    refuse_crashing_module_by(module, &remembered_in(), now(), || {
         let request = CheckRequest { module: module.to_owned(), question: CheckQuestion::Load {} };
         super::ask(&request, None)
     })
@@ -101,7 +101,7 @@ pub(in crate::token) fn check_survives(module: &Path) -> Result<(), TokenError> 
 /// Whether the module ends each process that loads it, or never finishes loading. It is tried in a
 /// process of its own if it or its configuration has changed.
 pub fn is_refused(module: &Path) -> bool {
-    check_survives(module).is_err()
+    refuse_crashing_module(module).is_err()
 }
 
 /// Whether a process has used this very module file successfully before. The configuration and the
@@ -132,7 +132,7 @@ fn remembered_in() -> PathBuf {
     lock_directory().join("modules-tried.json")
 }
 
-fn check_survives_by(
+fn refuse_crashing_module_by(
     module: &Path,
     file: &Path,
     now: u64,
@@ -290,7 +290,7 @@ mod tests {
 
         fn load_at(&self, now: u64, outcome: &CheckOutcome) -> (Result<(), TokenError>, usize) {
             self.asked.set(0);
-            let result = check_survives_by(&self.module, &self.file(), now, || {
+            let result = refuse_crashing_module_by(&self.module, &self.file(), now, || {
                 self.asked.set(self.asked.get() + 1);
                 Some(outcome.clone())
             });

@@ -69,7 +69,7 @@ fn kinds_lead_to_the_exit_codes() {
         (TokenError::PinLocked { operation: "sign", token: token() }, TokenErrorKind::Pin),
         (TokenError::Spent { token: token() }, TokenErrorKind::Pin),
         (TokenError::LabelTaken { label: "x".into(), serial: "1".into() }, TokenErrorKind::Refused),
-        (TokenError::Owned { token: token(), holder: "agent".into(), remedy: "wait".into() }, TokenErrorKind::Fault),
+        (TokenError::Owned { token: token(), owner: "agent".into(), remedy: "wait".into() }, TokenErrorKind::Fault),
     ] {
         assert_eq!(error.kind(), kind, "{error}");
     }

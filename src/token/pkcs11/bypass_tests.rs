@@ -95,11 +95,11 @@ fn a_high_key_needs_its_own_pin_even_if_the_token_does_not_ask() {
         let full = templates::signing_key("signing", &id, Some(SecurityLevel::High));
         let private = templates::without_pin_each_use(&full).unwrap();
         let public = templates::signing_public_key("signing", &id, KeyAlgorithm::P256).unwrap();
-        let unlock = token.unlock(pin(PIN)).unwrap();
+        let pin_session = token.unlock(pin(PIN)).unwrap();
         token.exclusively("make a key", |s| s.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)).unwrap();
         let key = token.find_key(&id).unwrap().unwrap();
         assert!(!key.requires_pin_each_use() && key.requires_pin_per_use());
-        assert!(verifies(&key, b"one", &unlock.sign(&key, b"one").unwrap()));
+        assert!(verifies(&key, b"one", &pin_session.sign(&key, b"one").unwrap()));
 
         let active_session = token.acquire_pin_lease().open_session(pin(PIN)).unwrap();
         assert!(matches!(active_session.sign(&key, b"m").unwrap_err(), TokenError::PinEachUse { .. }));

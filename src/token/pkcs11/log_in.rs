@@ -225,7 +225,7 @@ impl Token {
 
     /// Refuses a PIN that is too short or too long before a try.
     fn check_length(&self, operation: &'static str, pin: &Pin) -> Result<(), TokenError> {
-        let allowed = self.pin_bytes();
+        let allowed = self.pin_length_range();
         if allowed.contains(&pin.as_str().len()) {
             return Ok(());
         }

@@ -49,7 +49,7 @@ pub use archive::{DeliverableKey, SecretKey};
 pub use fast_signer::FastSigner;
 pub use keys::{PublicKeyObject, TokenKey};
 pub(super) use log_in::KeyAuthorization;
-pub use module::{Module, NotText, TokenInfo};
+pub use module::{Module, NonUtf8Name, TokenInfo};
 pub use objects::{AUTHORITY_MARK, DataObject, StoredCertificate};
 pub use pin_queue::PinLease;
 pub(super) use pin_queue::QueueSlot;

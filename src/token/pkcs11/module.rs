@@ -23,11 +23,12 @@ use crate::token::{
     PinState, SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenName, untrusted_file_reason,
 };
 
-/// The label of an emptied token. The next new token reuses it.
+/// The label of an emptied token: one that [`Module::discard_token`] initialized again, without a
+/// PIN or objects. The next new token reuses it.
 pub(super) const EMPTY_LABEL: &str = "tokenkeep empty";
 
-/// A loaded PKCS#11 module. A second load of the same file in a process returns the same module; it
-/// stays loaded.
+/// A loaded PKCS#11 module. It stays loaded until the process exits; loading the same file again
+/// returns the same module.
 #[derive(Clone, Debug)]
 pub struct Module {
     inner: Arc<LoadedModule>,
@@ -39,7 +40,7 @@ struct LoadedModule {
     pkcs11: Pkcs11,
     raw: RawFunctions,
     // Open tokens by serial number: a token is opened once in a process.
-    open: Mutex<HashMap<String, OpenedToken>>,
+    open: Mutex<HashMap<String, WeakOpenToken>>,
     // Held shared by calls without an open token, exclusively while the module is restarted.
     running: RwLock<()>,
     // SoftHSM adds a free slot during a slot list call after the last one became a token. Two
@@ -50,15 +51,15 @@ struct LoadedModule {
     module_state: ModuleState,
 }
 
-/// A token that this process has opened.
+/// A token that this process has opened, as long as something uses it.
 #[derive(Debug)]
-struct OpenedToken {
+struct WeakOpenToken {
     token: Weak<OpenToken>,
-    // This ends before the sessions are closed; `in_use` ends afterwards.
+    // Alive until the sessions are closed. `token` ends before that.
     in_use: Weak<()>,
 }
 
-impl OpenedToken {
+impl WeakOpenToken {
     fn of(token: &Token) -> Self {
         Self { token: Arc::downgrade(token.share()), in_use: Arc::downgrade(token.in_use()) }
     }
@@ -73,7 +74,7 @@ impl OpenedToken {
     }
 }
 
-/// The description of a token by itself (`C_GetTokenInfo`); needs no login.
+/// A token's description of itself (`C_GetTokenInfo`); needs no login.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenInfo {
@@ -89,16 +90,16 @@ pub struct TokenInfo {
     pub pin_state: PinState,
     /// whether it is write-protected
     pub write_protected: bool,
-    /// the names (label, serial number, manufacturer, model) that are not UTF-8; their text above
-    /// is only similar
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub not_text: Vec<NotText>,
+    /// the names (label, serial number, manufacturer, model) that are not UTF-8; the fields above
+    /// have U+FFFD for each invalid sequence of bytes
+    #[serde(rename = "not_text", default, skip_serializing_if = "Vec::is_empty")]
+    pub non_utf8_names: Vec<NonUtf8Name>,
 }
 
 /// A name of a token that is not UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NotText {
+pub struct NonUtf8Name {
     /// the attribute of a PKCS#11 URI: `token`, `serial`, `manufacturer`, `model`
     pub attribute: String,
     pub bytes: Vec<u8>,
@@ -112,8 +113,8 @@ impl TokenInfo {
 }
 
 /// The PIN lengths in bytes that a token accepts. A maximum of 0, or above
-/// [`Pin::MAX_BYTES`](crate::token::Pin::MAX_BYTES), means no limit.
-pub(super) fn pin_bytes(info: &CkTokenInfo) -> std::ops::RangeInclusive<usize> {
+/// [`Pin::MAX_BYTES`](crate::token::Pin::MAX_BYTES), becomes `Pin::MAX_BYTES`.
+pub(super) fn pin_length_range(info: &CkTokenInfo) -> std::ops::RangeInclusive<usize> {
     let longest = crate::token::Pin::MAX_BYTES;
     let max = match info.max_pin_length() {
         0 => longest,
@@ -123,9 +124,9 @@ pub(super) fn pin_bytes(info: &CkTokenInfo) -> std::ops::RangeInclusive<usize> {
 }
 
 /// A slot and the information of its token.
-type InSlot = (Slot, CkTokenInfo);
+type SlotWithToken = (Slot, CkTokenInfo);
 
-/// All modules of this process: `C_Initialize` counts per process.
+/// All loaded modules. A process may call `C_Initialize` of a module only once.
 static LOADED: Mutex<Vec<Module>> = Mutex::new(Vec::new());
 
 impl Module {
@@ -143,7 +144,7 @@ impl Module {
             let (reason, remedy) = reason.rsplit_once("; ").unwrap_or((&reason, "leave it out"));
             return Err(unusable(reason.to_owned(), remedy.to_owned()));
         }
-        check::check_survives(&canonical)?;
+        check::refuse_crashing_module(&canonical)?;
         let not_a_module =
             |error: Error| unusable(error.to_string(), "it must be the shared library of a PKCS#11 module".to_owned());
         let pkcs11 = Pkcs11::new(&canonical).map_err(not_a_module)?;
@@ -211,12 +212,12 @@ impl Module {
             return Ok(false);
         }
         // A changed configuration may make the module end the process that initializes it.
-        check::check_survives(self.path())?;
+        check::refuse_crashing_module(self.path())?;
         // A module that failed to initialize before cannot be finalized either: initialize it
         // anyway.
         let ended = self.inner.pkcs11.clone().finalize();
-        let result = match start(&self.inner.pkcs11) {
-            // It was not finalized and runs on as before.
+        let result = match call_initialize(&self.inner.pkcs11) {
+            // It was not finalized and is initialized as before.
             Err(error) if return_values::is(&error, RvError::CryptokiAlreadyInitialized) => ended,
             started => started,
         };
@@ -237,19 +238,20 @@ impl Module {
         self.inner.pkcs11.clone().finalize().map_err(|error| self.start_error(&error))
     }
 
-    /// Opens the token and takes ownership. Waits up to 5 s for another owner to end; the error
-    /// then names that owner. A token that is already open in this process is returned again. If
-    /// that one was removed or reinitialized, the token is opened again and is not logged in.
+    /// Opens the token and takes ownership. Waits up to 5 s while another process owns it; the error
+    /// then names that owner. A token that is already open in this process is returned again. If it
+    /// was removed or initialized again since, it is opened again and is not logged in.
     pub fn open(&self, token: &TokenInfo) -> Result<Token, TokenError> {
         self.open_within(token, OWNER_TIMEOUT)
     }
 
-    /// Like [`Module::open`], with this timeout: for listing all tokens, some of which others own.
+    /// Like [`Module::open`], with this timeout: for listing all tokens, some of which other
+    /// processes own.
     pub fn open_within(&self, token: &TokenInfo, timeout: Duration) -> Result<Token, TokenError> {
         let operation = "open the token";
         let (mut open, owner) = loop {
             let open = self.open_tokens();
-            match open.get(&token.serial).and_then(OpenedToken::token) {
+            match open.get(&token.serial).and_then(WeakOpenToken::token) {
                 None => break (open, Arc::new(OwnerLock::acquire_within(self.path(), &token.name(), timeout)?)),
                 // This process holds the lock already.
                 Some(removed) if removed.is_gone() => break (open, removed.owner()),
@@ -264,7 +266,7 @@ impl Module {
             }
         };
         let opened = self.open_owned(operation, token, owner)?;
-        open.insert(token.serial.clone(), OpenedToken::of(&opened));
+        open.insert(token.serial.clone(), WeakOpenToken::of(&opened));
         Ok(opened)
     }
 
@@ -280,7 +282,7 @@ impl Module {
         owner: Arc<OwnerLock>,
     ) -> Result<Token, TokenError> {
         let (slot, info) = self.slot_of(operation, token)?;
-        Token::new(self.clone(), slot, self.token_info(slot, &info), pin_bytes(&info), owner)
+        Token::new(self.clone(), slot, self.token_info(slot, &info), pin_length_range(&info), owner)
             .map_err(|error| self.explain(operation, &token.name(), &error, || token.pin_state))
     }
 
@@ -289,7 +291,7 @@ impl Module {
         self.open_tokens().get(&token.serial).is_some_and(|opened| opened.token.strong_count() > 0)
     }
 
-    fn open_tokens(&self) -> MutexGuard<'_, HashMap<String, OpenedToken>> {
+    fn open_tokens(&self) -> MutexGuard<'_, HashMap<String, WeakOpenToken>> {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -298,12 +300,12 @@ impl Module {
         let [label, serial] = [info.label(), info.serial_number()].map(text);
         let [manufacturer, model] = [info.manufacturer_id(), info.model()].map(text);
         let is_text = |text: &String| !text.contains(char::REPLACEMENT_CHARACTER);
-        let not_text = if [&label, &serial, &manufacturer, &model].into_iter().all(is_text) {
+        let non_utf8_names = if [&label, &serial, &manufacturer, &model].into_iter().all(is_text) {
             Vec::new()
         } else {
             let names = self.inner.raw.token_names(slot).into_iter().flatten();
             let names = names.filter(|(_, bytes)| std::str::from_utf8(bytes).is_err());
-            names.map(|(attribute, bytes)| NotText { attribute: attribute.to_owned(), bytes }).collect()
+            names.map(|(attribute, bytes)| NonUtf8Name { attribute: attribute.to_owned(), bytes }).collect()
         };
         TokenInfo {
             label,
@@ -313,7 +315,7 @@ impl Module {
             module: self.path().to_owned(),
             pin_state: pin_states_of(info).pin,
             write_protected: info.write_protected(),
-            not_text,
+            non_utf8_names,
         }
     }
 
@@ -331,12 +333,12 @@ impl Module {
     }
 
     /// The slots with a token, initialized or not, and the information of each token.
-    pub(super) fn slots(&self) -> Result<Vec<InSlot>, TokenError> {
+    pub(super) fn slots(&self) -> Result<Vec<SlotWithToken>, TokenError> {
         Ok(self.read_slots()?.0)
     }
 
     /// Like `slots`, with all slots that hold a token, including unreadable ones.
-    fn read_slots(&self) -> Result<(Vec<InSlot>, Vec<Slot>), TokenError> {
+    fn read_slots(&self) -> Result<(Vec<SlotWithToken>, Vec<Slot>), TokenError> {
         let _running = self.running();
         let slots = self.list_slots()?;
         // A token that is removed between the two calls is skipped.
@@ -371,7 +373,7 @@ impl Module {
         return_values::retry_transient(|| self.inner.pkcs11.get_all_slots())
     }
 
-    /// Held while the module is called without an open token.
+    /// Prevents a restart of the module while a call without an open token holds this guard.
     pub(super) fn running(&self) -> RwLockReadGuard<'_, ()> {
         self.inner.running.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -401,14 +403,16 @@ impl Module {
     }
 }
 
+/// Initializes the module, unless another part of this process has.
 fn initialize(pkcs11: &Pkcs11) -> CkResult<()> {
-    match start(pkcs11) {
+    match call_initialize(pkcs11) {
         Err(error) if return_values::is(&error, RvError::CryptokiAlreadyInitialized) => Ok(()),
         result => result,
     }
 }
 
-fn start(pkcs11: &Pkcs11) -> CkResult<()> {
+/// Calls `C_Initialize`.
+fn call_initialize(pkcs11: &Pkcs11) -> CkResult<()> {
     pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
 }
 
@@ -427,7 +431,7 @@ mod tests {
     #[test]
     fn a_module_restarts_only_after_dropped_tokens_close_sessions() {
         let token = open_token(&softhsm());
-        let opened = OpenedToken::of(&token);
+        let opened = WeakOpenToken::of(&token);
         let being_closed = Arc::clone(token.in_use());
         assert!(opened.has_sessions());
         drop(token);

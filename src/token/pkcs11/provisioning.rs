@@ -6,7 +6,7 @@ use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
 use super::fresh_process::NOT_SEEN_AFRESH;
 use super::log_in::auth_pin;
-use super::module::{EMPTY_LABEL, pin_bytes};
+use super::module::{EMPTY_LABEL, pin_length_range};
 use super::so_pin::pin_states_of;
 use crate::token::owner_lock::OwnerLock;
 use crate::token::wrong_pins::WrongPinCounter;
@@ -261,7 +261,7 @@ impl Module {
     }
 
     fn check_lengths(info: &CkTokenInfo, label: &str, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
-        let allowed = pin_bytes(info);
+        let allowed = pin_length_range(info);
         if [so_pin, pin].iter().all(|pin| allowed.contains(&pin.as_str().len())) {
             return Ok(());
         }

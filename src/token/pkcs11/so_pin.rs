@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cryptoki::slot::TokenInfo as CkTokenInfo;
 
-use super::module::pin_bytes;
+use super::module::pin_length_range;
 use crate::token::{Module, Pin, PinRule, PinState, PinStates, Token, TokenError, TokenInfo};
 
 /// Further information of a token besides [`TokenInfo`], for diagnosis. Needs no login.
@@ -44,7 +44,7 @@ impl Module {
     pub fn rule_for_new_pins(&self) -> Option<PinRule> {
         let slots = self.slots().ok()?;
         let (_, info) = slots.iter().find(|(_, info)| !info.token_initialized())?;
-        let allowed = pin_bytes(info);
+        let allowed = pin_length_range(info);
         Some(PinRule { min: *allowed.start(), max: *allowed.end() })
     }
 
@@ -71,7 +71,7 @@ impl Module {
 impl Token {
     /// The PIN lengths that this token accepts.
     pub fn pin_rule(&self) -> PinRule {
-        let allowed = self.pin_bytes();
+        let allowed = self.pin_length_range();
         PinRule { min: *allowed.start(), max: *allowed.end() }
     }
 

@@ -41,7 +41,7 @@ pub(super) struct OpenToken {
     module: Module,
     slot: Slot,
     info: TokenInfo,
-    pin_bytes: std::ops::RangeInclusive<usize>,
+    pin_length_range: std::ops::RangeInclusive<usize>,
     guard: RwLock<()>,
     logged_in: AtomicBool,
     // The number of the active session; 0 without one. It changes only under the exclusive lock.
@@ -91,7 +91,7 @@ impl Token {
         module: Module,
         slot: Slot,
         info: TokenInfo,
-        pin_bytes: std::ops::RangeInclusive<usize>,
+        pin_length_range: std::ops::RangeInclusive<usize>,
         owner: Arc<OwnerLock>,
     ) -> CkResult<Self> {
         let sessions = Sessions::open(module.pkcs11(), slot, info.write_protected)?;
@@ -101,7 +101,7 @@ impl Token {
                 module,
                 slot,
                 info,
-                pin_bytes,
+                pin_length_range,
                 guard: RwLock::new(()),
                 logged_in: AtomicBool::new(false),
                 active_session: AtomicU64::new(0),
@@ -212,8 +212,8 @@ impl Token {
     }
 
     /// The PIN lengths in bytes that this token accepts.
-    pub(super) fn pin_bytes(&self) -> &std::ops::RangeInclusive<usize> {
-        &self.inner.pin_bytes
+    pub(super) fn pin_length_range(&self) -> &std::ops::RangeInclusive<usize> {
+        &self.inner.pin_length_range
     }
 
     pub(super) fn raw(&self) -> &RawFunctions {

@@ -106,10 +106,10 @@ fn softhsm_remembers_a_wrong_try_and_a_right_one_clears_it() {
 fn a_pin_session_is_for_one_operation() {
     for module in modules() {
         let token = open_token(&module);
-        let unlock = token.unlock(pin(PIN)).unwrap();
+        let pin_session = token.unlock(pin(PIN)).unwrap();
         assert!(matches!(token.unlock(pin(PIN)).unwrap_err(), TokenError::Busy { .. }));
         assert!(token.is_logged_in());
-        drop(unlock);
+        drop(pin_session);
         assert!(!token.is_logged_in());
         token.unlock(pin("wrong-pin")).unwrap_err();
         drop(token.unlock(pin(PIN)).unwrap());

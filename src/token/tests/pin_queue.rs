@@ -20,9 +20,9 @@ fn a_session_lasts_until_logout_and_has_parallel_uses() {
         let token = open_token(&module);
         let key = signing_key(&token, SecurityLevel::Low);
         assert!(!token.has_active_session() && token.under_active_session().is_none() && !token.is_logged_in());
-        let unlock = token.acquire_pin_lease().open_session(pin(PIN)).unwrap();
+        let pin_session = token.acquire_pin_lease().open_session(pin(PIN)).unwrap();
         let other = token.under_active_session().unwrap();
-        assert!(verifies(&key, b"one", &unlock.sign(&key, b"one").unwrap()));
+        assert!(verifies(&key, b"one", &pin_session.sign(&key, b"one").unwrap()));
         assert!(token.has_active_session(), "the end of an operation ended the session");
         assert!(verifies(&key, b"two", &other.sign(&key, b"two").unwrap()));
         let late = token.under_active_session().unwrap();
@@ -59,8 +59,8 @@ fn a_high_key_is_refused_under_a_session_without_a_try() {
     for module in modules() {
         let token = open_token(&module);
         let key = signing_key(&token, SecurityLevel::High);
-        let unlock = token.acquire_pin_lease().open_session(pin(PIN)).unwrap();
-        assert!(matches!(unlock.sign(&key, b"m").unwrap_err(), TokenError::PinEachUse { .. }));
+        let pin_session = token.acquire_pin_lease().open_session(pin(PIN)).unwrap();
+        assert!(matches!(pin_session.sign(&key, b"m").unwrap_err(), TokenError::PinEachUse { .. }));
         let agreed = token.under_active_session().unwrap().agree(&key, key.public_key_der()).unwrap_err();
         assert!(matches!(agreed, TokenError::PinEachUse { .. }), "{agreed}");
         assert_eq!(token.refresh_pin_state().unwrap(), PinState::Ok);
@@ -177,12 +177,12 @@ fn a_lease_blocks_a_login_to_the_same_token_and_no_other() {
     let turn = token.acquire_pin_lease();
     assert!(matches!(token.unlock(pin(PIN)).unwrap_err(), TokenError::Busy { .. }));
     drop(other.unlock(pin(PIN)).unwrap());
-    let unlock = turn.unlock(pin(PIN)).unwrap();
+    let pin_session = turn.unlock(pin(PIN)).unwrap();
     assert!(
         matches!(token.unlock(pin(PIN)).unwrap_err(), TokenError::Busy { .. }),
-        "the lease lasts as long as the unlock"
+        "the lease lasts as long as the login"
     );
-    drop(unlock);
+    drop(pin_session);
     drop(token.unlock(pin(PIN)).unwrap());
     assert!(!token.is_logged_in());
 }

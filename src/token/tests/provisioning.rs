@@ -87,13 +87,13 @@ fn an_unfinished_token_is_resumed_for_its_purpose_only() {
         assert!(token.is_provisioned_for("this").unwrap() && !token.is_provisioned_for("that").unwrap());
         let refuses = |result: Result<_, TokenError>| assert!(matches!(result, Err(TokenError::LabelTaken { .. })));
         refuses(create("that", SO_PIN));
-        let unlock = token.unlock(pin(PIN)).unwrap();
-        unlock.token().put_data("test", "mine", b"1", false).unwrap();
+        let pin_session = token.unlock(pin(PIN)).unwrap();
+        pin_session.token().put_data("test", "mine", b"1", false).unwrap();
         assert!(!token.is_provisioned_for("this").unwrap(), "it holds something else");
-        unlock.token().delete_data("test", "mine", false).unwrap();
-        unlock.token().finish_provisioning("this").unwrap();
+        pin_session.token().delete_data("test", "mine", false).unwrap();
+        pin_session.token().finish_provisioning("this").unwrap();
         assert!(token.is_empty().unwrap());
-        drop(unlock);
+        drop(pin_session);
         refuses(create("this", SO_PIN));
     }
 }

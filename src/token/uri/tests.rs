@@ -14,7 +14,7 @@ fn info() -> TokenInfo {
         module: "/usr/lib/softhsm/libsofthsm2.so".into(),
         pin_state: PinState::Ok,
         write_protected: false,
-        not_text: Vec::new(),
+        non_utf8_names: Vec::new(),
     }
 }
 
@@ -45,19 +45,19 @@ fn the_rfcs_examples_are_read() {
 #[test]
 fn an_id_may_be_any_bytes() {
     assert_eq!(parse("pkcs11:id=%00%ff%80").unwrap().id.unwrap().as_bytes(), [0, 0xff, 0x80]);
-    assert!(matches!(parse("pkcs11:object=%ff").unwrap_err(), TokenUriError::NotText { .. }));
+    assert!(matches!(parse("pkcs11:object=%ff").unwrap_err(), TokenUriError::NonUtf8Name { .. }));
 }
 
 #[test]
 fn a_label_that_is_not_utf_8_is_percent_encoded_byte_for_byte() {
     let bytes = b"Gr\xfc\xdfe".to_vec();
-    let not_text = vec![NotText { attribute: "token".into(), bytes }];
-    let odd = TokenInfo { label: String::from_utf8_lossy(b"Gr\xfc\xdfe").into_owned(), not_text, ..info() };
+    let non_utf8_names = vec![NonUtf8Name { attribute: "token".into(), bytes }];
+    let odd = TokenInfo { label: String::from_utf8_lossy(b"Gr\xfc\xdfe").into_owned(), non_utf8_names, ..info() };
     let uri = TokenUri::of(&odd);
     assert!(uri.to_string().contains("token=Gr%FC%DFe") && uri.matches(&odd), "{uri}");
     assert_eq!(parse(&uri.to_string()).unwrap(), uri);
     // A label that looks the same as text names a different token, in both directions.
-    let similar = TokenInfo { not_text: Vec::new(), ..odd.clone() };
+    let similar = TokenInfo { non_utf8_names: Vec::new(), ..odd.clone() };
     assert!(!uri.matches(&similar) && !TokenUri::of(&similar).matches(&odd));
     assert!(matches!(parse("pkcs11:token=%ff;token=a").unwrap_err(), TokenUriError::Twice { .. }));
     assert!(matches!(parse("pkcs11:token=a;token=%ff").unwrap_err(), TokenUriError::Twice { .. }));
