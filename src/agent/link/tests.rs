@@ -13,7 +13,7 @@ use crate::token::test_support::a_card;
 fn pair() -> (Arc<Link>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let writer = Mutex::new(ours.try_clone().unwrap());
-    let link = Arc::new(Link { reader: ours, writer, open: Mutex::default(), changed: Condvar::new() });
+    let link = Arc::new(Link { reader: ours, writer, pending: Mutex::default(), changed: Condvar::new() });
     link.start_reader().unwrap();
     (link, theirs)
 }
