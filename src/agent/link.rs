@@ -2,8 +2,8 @@
 //! supervisor answers.
 //!
 //! Messages are frames ([`super::frame`]). Each question has a number, so that several can wait for
-//! their answers at a time. The link closes when either process exits; a worker without a supervisor
-//! exits, too.
+//! their answers at a time. The link closes when either process exits; a worker without a
+//! supervisor exits, too.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};

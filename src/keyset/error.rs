@@ -29,8 +29,8 @@ pub enum ErrorKind {
     NotVerified,
 }
 
-/// A failed keyset operation. Each message says what cannot be done and why, and the next step where
-/// there is one.
+/// A failed keyset operation. Each message says what cannot be done and why, and the next step
+/// where there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysetError {
     #[error(transparent)]
@@ -203,8 +203,8 @@ impl KeysetError {
     }
 }
 
-/// The end of a message: nothing was done. A declined prompt often asked for a confirmation, not for
-/// a PIN.
+/// The end of a message: nothing was done. A declined prompt often asked for a confirmation, not
+/// for a PIN.
 fn nothing_done(reason: &NoPin, token: Option<&TokenName>) -> String {
     match (reason, token) {
         (NoPin::Declined, Some(token)) => format!("nothing was done with {token}"),

@@ -1,5 +1,5 @@
-//! Errors of tokens, and [`TokenName`], which names a token in them. Each error gives the operation,
-//! the token, and the next step.
+//! Errors of tokens, and [`TokenName`], which names a token in them. Each error gives the
+//! operation, the token, and the next step.
 
 mod kind;
 

@@ -28,8 +28,8 @@ const MAX_KEYSETS: usize = 512;
 /// Maximum number of keys and certificates in all keysets together.
 const MAX_OBJECTS: usize = 8 * 1024;
 
-/// Maximum length in bytes of each text in a token's description. PKCS#11 allows 32; replacing bytes
-/// that are not UTF-8 makes a text longer.
+/// Maximum length in bytes of each text in a token's description. PKCS#11 allows 32; replacing
+/// bytes that are not UTF-8 makes a text longer.
 const MAX_TEXT_BYTES: usize = 128;
 
 /// A request of the main worker. A connection serves one request after another, except for the two
@@ -57,7 +57,8 @@ pub enum ModuleWorkerRequest {
         /// the client and its purpose
         usage: Usage,
     },
-    /// start a session; the frame's secret is the PIN, or empty if the module worker must ask for it
+    /// start a session; the frame's secret is the PIN, or empty if the module worker must ask for
+    /// it
     LogIn {
         /// the keyset to log in for
         keyset: WireKeysetChoice,

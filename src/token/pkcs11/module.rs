@@ -238,9 +238,9 @@ impl Module {
         self.inner.pkcs11.clone().finalize().map_err(|error| self.start_error(&error))
     }
 
-    /// Opens the token and takes ownership. Waits up to 5 s while another process owns it; the error
-    /// then names that owner. A token that is already open in this process is returned again. If it
-    /// was removed or initialized again since, it is opened again and is not logged in.
+    /// Opens the token and takes ownership. Waits up to 5 s while another process owns it; the
+    /// error then names that owner. A token that is already open in this process is returned again.
+    /// If it was removed or initialized again since, it is opened again and is not logged in.
     pub fn open(&self, token: &TokenInfo) -> Result<Token, TokenError> {
         self.open_within(token, OWNER_TIMEOUT)
     }
