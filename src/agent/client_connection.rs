@@ -36,25 +36,6 @@ impl ClientConnection {
         self.0.is_some()
     }
 
-    /// Waits until `stream` is readable; returns false if the client disconnects first.
-    pub(super) fn waits_for(&self, stream: &UnixStream) -> bool {
-        if !self.is_known() {
-            return true;
-        }
-        let look = Timespec::try_from(POLL_INTERVAL).ok();
-        loop {
-            let mut descriptors = [PollFd::new(stream, PollFlags::IN)];
-            match poll(&mut descriptors, look.as_ref()) {
-                Ok(0) | Err(Errno::INTR) => {}
-                // Reading reports any error.
-                Ok(_) | Err(_) => return true,
-            }
-            if self.has_hung_up() {
-                return false;
-            }
-        }
-    }
-
     /// Returns true if no answer can reach the client any more.
     pub fn has_hung_up(&self) -> bool {
         self.0.as_deref().is_some_and(|stream| is_closed(stream) || has_closed_read_side(stream))

@@ -1,7 +1,5 @@
 //! Errors of the keystore.
 
-use std::path::PathBuf;
-
 use crate::keyset::{ErrorKind, KeysetError, NoPin};
 use crate::token::{SignatureHash, TokenError};
 
@@ -32,17 +30,6 @@ pub enum AgentError {
     /// The key does not support the hash.
     #[error("cannot {operation}: this key cannot sign with {hash}")]
     NoSuchHash { operation: &'static str, hash: SignatureHash },
-    /// A module worker exited during the operation.
-    #[error(
-        "cannot {operation}: the worker of the module {} ended during the operation; it is being restarted and will \
-         ask for the PIN again: try again",
-        module.display()
-    )]
-    WorkerEnded {
-        operation: &'static str,
-        /// the PKCS#11 module
-        module: PathBuf,
-    },
     /// The operating system refused something.
     #[error("cannot {operation}: {reason}")]
     System { operation: &'static str, reason: String },
@@ -56,7 +43,7 @@ impl AgentError {
             Self::Locked { .. } | Self::LockState { .. } | Self::NoSuchHash { .. } => ErrorKind::Refused,
             Self::WrongPassPhrase => ErrorKind::Pin,
             Self::NoSuchKey { .. } => ErrorKind::Absent,
-            Self::WorkerEnded { .. } | Self::System { .. } => ErrorKind::Fault,
+            Self::System { .. } => ErrorKind::Fault,
         }
     }
 

@@ -10,9 +10,9 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
-/// Maximum number of descriptors in one message: the two listeners, and an fd channel for each
-/// module worker.
-pub(super) const MAX_FDS: usize = 34;
+/// Maximum number of descriptors in one message: the two listeners, and the memory file of the
+/// calls to modules.
+const MAX_FDS: usize = 3;
 
 /// Sends these descriptors. Does not block if the socket buffer is full.
 pub(super) fn send_fds(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -5,8 +5,7 @@
 //! Unix socket that only processes of the same user may use. There are two processes. The
 //! *supervisor* holds the sockets, identifies the clients and starts the programs that prompt a
 //! person. Its *worker* can neither read other processes nor start programs; it loads the PKCS#11
-//! modules, accepts connections and serves each in a thread. A module may have a worker of its own
-//! ([`module_worker`]) behind the main one. Both endpoints use the keystore: keysets, their
+//! modules, accepts connections and serves each in a thread. Both endpoints use the keystore: keysets, their
 //! security levels, and sessions.
 //!
 //! This module must never sign bytes without knowing what they are (an ordinary agent signs any
@@ -22,13 +21,10 @@ mod fd_passing;
 mod frame;
 mod keystore;
 mod link;
-mod mapped_code;
-mod module_worker;
 pub mod operation;
 mod prompt_backend;
 mod prompt_text;
 mod sandbox;
-mod scheduling;
 mod sockets;
 mod spin_reader;
 pub mod ssh;
@@ -44,13 +40,9 @@ pub use keystore::{
     TokenState, TokenWatcher,
 };
 pub use link::Link;
-pub use mapped_code::MappedCode;
-pub use module_worker::{ModuleWorker, run as run_module_worker};
 pub use prompt_backend::{PromptBackend, Question};
 pub use sandbox::{SandboxConfig, enter as enter_sandbox};
 pub use sockets::{Endpoint, SocketDirectory, SocketProblem, SocketState};
-pub use supervisor::{
-    AgentProcessError, ModuleWorkerConfig, PromptConfig, StartupReport, SupervisorConfig, run as run_supervisor,
-};
+pub use supervisor::{AgentProcessError, PromptConfig, StartupReport, SupervisorConfig, run as run_supervisor};
 pub use usage::{Subject, Usage, UsagePurpose};
-pub use worker::{run as run_worker, schedule_as_batch};
+pub use worker::run as run_worker;

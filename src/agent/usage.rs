@@ -1,26 +1,19 @@
 //! One use of a key, as a prompt shows it: the client and the purpose.
 
-use serde::{Deserialize, Serialize};
-
 use super::{ClientConnection, PeerProcess};
 
-/// Text that is part of the program.
-type StaticStr = &'static str;
-
 /// One use of a key.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Usage {
     /// the client
     pub peer: PeerProcess,
     pub purpose: UsagePurpose,
-    /// the connection for the answer; when it closes, prompts are withdrawn. Not serialized: a
-    /// process that serves another process watches its own connection to it
-    #[serde(skip)]
+    /// the connection for the answer; when it closes, prompts are withdrawn
     pub client: ClientConnection,
 }
 
 /// The purpose of a use. Only the code that has parsed and understood the bytes creates it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UsagePurpose {
     /// a login over SSH (RFC 4252 §7)
     SshLogIn {
@@ -64,14 +57,12 @@ pub enum UsagePurpose {
     },
     /// a session, so that later uses need no PIN (levels Medium and Low)
     LogIn,
-    /// another operation on a keyset, completing "to …": `enroll`, `change the PIN`. Not
-    /// serialized: a module worker determines its operation itself
-    #[serde(skip)]
-    Operation(StaticStr),
+    /// another operation on a keyset, completing "to …": `enroll`, `change the PIN`
+    Operation(&'static str),
 }
 
 /// The subject of content, from its own bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// a mail: its subject
     Mail(String),

@@ -16,20 +16,20 @@ use rustix::process::{Resource, Rlimit, Signal, geteuid, getpid, getrlimit, kill
 use super::link::Link;
 use super::sockets::Endpoint;
 use super::supervisor::AgentProcessError;
-use super::{Keystore, MappedCode, PeerProcess, scheduling};
+use super::{Keystore, PeerProcess};
 
 /// Maximum number of connections, both endpoints together.
 const MAX_CONNECTIONS: usize = 4096;
 
 /// Stack size of a connection's thread in bytes. Only used pages are allocated: an idle connection
 /// uses some 10 KiB.
-pub(super) const STACK_BYTES: usize = 1024 * 1024;
+const STACK_BYTES: usize = 1024 * 1024;
 
 /// Time limit for logging off at exit.
 const LOG_OFF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Delay before a retry when the kernel temporarily refuses something (descriptors, memory).
-pub(super) const RETRY_DELAY: Duration = Duration::from_millis(50);
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Serves until the supervisor exits; then ends every session.
 ///
@@ -39,12 +39,9 @@ pub fn run(
     link: &Link,
     listeners: [UnixListener; 2],
     sandbox: String,
-    code: MappedCode,
     keystore: &Keystore,
 ) -> Result<(), AgentProcessError> {
     allow_descriptors();
-    // Before other threads use a module, because a module might load a library.
-    code.release();
     let _watcher = keystore.watch().map_err(AgentProcessError::system("start a thread"))?;
     let connection_limit = ConnectionLimit::default();
     let [ssh, api] = listeners;
@@ -63,7 +60,7 @@ pub fn run(
 
 /// Ends all sessions. If a token does not respond, the process exits without it, which ends its
 /// sessions, too.
-pub(super) fn log_off(keystore: &Keystore) {
+fn log_off(keystore: &Keystore) {
     let (sender, done) = channel();
     let keystore = keystore.clone();
     let started = std::thread::Builder::new().spawn(move || {
@@ -82,18 +79,10 @@ pub(super) fn log_off(keystore: &Keystore) {
 
 /// Raises the limit of open files to the user's maximum: a thousand connections need a thousand
 /// descriptors.
-pub(super) fn allow_descriptors() {
+fn allow_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::info!(%error, "cannot raise the limit of open files");
-    }
-}
-
-/// Schedules this process, and all threads that it starts later, as batch; call it before starting
-/// a thread.
-pub fn schedule_as_batch() {
-    if let Err(error) = scheduling::as_batch() {
-        tracing::info!(%error, "cannot set the batch scheduling policy");
     }
 }
 
@@ -159,14 +148,14 @@ fn serve(stream: UnixStream, endpoint: Endpoint, peer: PeerProcess, keystore: &K
 
 /// Counts connections up to the limit.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ConnectionLimit(Arc<AtomicUsize>);
+struct ConnectionLimit(Arc<AtomicUsize>);
 
 /// One connection's share of the limit, released when dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Arc<AtomicUsize>);
+struct Permit(Arc<AtomicUsize>);
 
 impl ConnectionLimit {
-    pub(super) fn take(&self) -> Option<Permit> {
+    fn take(&self) -> Option<Permit> {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < MAX_CONNECTIONS).then_some(taken + 1))
             .is_ok()

@@ -23,19 +23,16 @@ use super::hidden_keysets::HiddenKeysets;
 use super::{output, startup};
 use crate::agent::client::{AgentClient, AgentStatus};
 use crate::agent::{
-    self, AgentProcessError, Endpoint, Keystore, Link, MappedCode, ModuleWorker, ModuleWorkerConfig, PromptConfig,
-    SandboxConfig, Settings, SocketDirectory, SocketProblem, SocketState, StartupReport, SupervisorConfig, SystemClock,
+    self, AgentProcessError, Endpoint, Keystore, Link, PromptConfig, SandboxConfig, Settings, SocketDirectory,
+    SocketProblem, SocketState, StartupReport, SupervisorConfig, SystemClock,
 };
 use crate::keyset::Tokens;
 use crate::prompter::PromptEnvironment;
-use crate::token::TokenOwner;
 use crate::token::check::run_checks_by;
+use crate::token::{TokenError, TokenOwner, count_calls_in};
 
 /// Time that the agent has to stop or to log off; before it stops, its worker logs off.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Maximum number of module workers; each needs about 10 MiB.
-const MAX_MODULE_WORKERS: usize = 32;
 
 /// The hidden command with which the supervisor starts its worker.
 pub const WORKER: &str = "agent-worker";
@@ -63,12 +60,9 @@ pub struct AgentArguments {
 /// Arguments that the supervisor passes to a worker.
 #[derive(Debug, clap::Args)]
 pub struct WorkerArguments {
-    /// Module that has its own worker, in the order of the channels to these workers
-    #[arg(long = "without", value_name = "FILE")]
-    module_workers: Vec<PathBuf>,
-    /// Serve this module only, as its module worker
-    #[arg(long, value_name = "FILE", conflicts_with = "module_workers")]
-    only: Option<PathBuf>,
+    /// Module not to load, because it crashed earlier workers
+    #[arg(long, value_name = "FILE")]
+    without: Vec<PathBuf>,
     /// Replace a worker that has served; serve even if no module can be used any more
     #[arg(long)]
     again: bool,
@@ -113,22 +107,16 @@ fn serve(directory: SocketDirectory, background: bool, cx: &Context<'_>) -> Resu
         environment = environment.with_timeout(timeout);
     }
     let modules = cx.modules()?.paths().to_vec();
-    let isolated = configuration.isolated(&modules);
-    if isolated.len() > MAX_MODULE_WORKERS {
-        let most =
-            format!("cannot isolate so many modules: the agent runs at most {MAX_MODULE_WORKERS} module workers");
-        return Err(Failure::usage(most).with_remedy("remove `isolate = true` from some of them in agent.toml"));
+    for module in configuration.isolated() {
+        cx.output.warning(format!(
+            "`isolate` has no effect on the module {} any more: all modules share the agent's worker; remove it from \
+             agent.toml",
+            module.display()
+        ));
     }
-    let module_workers = isolated.iter().map(|module| ModuleWorkerConfig {
-        module: module.clone(),
-        arguments: worker.iter().cloned().chain(["--only".into(), module.into()]).collect(),
-    });
-    let module_workers = module_workers.collect();
-    worker.extend(isolated.iter().flat_map(|module| ["--without".into(), module.into()]));
     let hidden = HiddenKeysets::of_this_user().file();
     let person = PromptConfig { method: configuration.prompter.clone().unwrap_or_default(), environment };
-    let setup =
-        SupervisorConfig { directory, inherited: systemd_sockets()?, worker, modules, module_workers, person, hidden };
+    let setup = SupervisorConfig { directory, inherited: systemd_sockets()?, worker, modules, person, hidden };
     agent::run_supervisor(setup, |open| announce(open, cx))?;
     cx.output.note("Stopped.");
     Ok(Exit::Done)
@@ -175,62 +163,55 @@ fn systemd_sockets() -> Result<[Option<UnixListener>; 2], Failure> {
     Ok([ssh, api])
 }
 
-/// Runs the worker or a module worker; the supervisor starts both.
+/// Runs the worker; the supervisor starts it.
 pub fn run_worker(arguments: &WorkerArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let (link, sockets) = Link::from_stdin()?;
     set_lock_owner();
-    let modules = match &arguments.only {
-        Some(module) => ModuleFiles::only(module.clone()),
-        None => cx.modules()?.without(&arguments.module_workers),
-    };
+    let modules = cx.modules()?;
     let sandbox_config = SandboxConfig {
         modules: modules.paths().to_vec(),
         allow: cx.configuration()?.allow.clone(),
         home: directory("HOME"),
     };
-    let code = MappedCode::of_this_process();
     let sandbox = agent::enter_sandbox(&sandbox_config, directory)?;
-    agent::schedule_as_batch();
     let link = Arc::new(link);
     link.start_reader()?;
     run_checks_by(Arc::clone(&link));
-    let tokens =
-        load(&modules, arguments.again || arguments.only.is_some() || !arguments.module_workers.is_empty(), cx)?;
+    let mut sockets = sockets.into_iter();
+    let mut descriptor = || {
+        sockets.next().ok_or_else(|| AgentProcessError::Link("the supervisor passed too few descriptors".to_owned()))
+    };
+    let listeners = [UnixListener::from(descriptor()?), UnixListener::from(descriptor()?)];
+    count_calls_in(descriptor()?, modules.paths())
+        .map_err(|error| AgentProcessError::Link(format!("cannot map its memory file ({error})")))?;
+    let tokens = load(&modules, arguments, cx)?;
     let mut settings = Settings::default();
     if let Some(idle_timeout) = cx.configuration()?.idle_timeout {
         settings.idle_timeout = idle_timeout;
     }
-    let mut sockets = sockets.into_iter();
-    let mut socket =
-        || sockets.next().ok_or_else(|| AgentProcessError::Link("the supervisor passed too few sockets".to_owned()));
-    if arguments.only.is_some() {
-        let keystore = Keystore::new(tokens, link.clone(), settings, Arc::new(SystemClock));
-        agent::run_module_worker(&link, socket()?.into(), sandbox, code, &keystore)?;
-        return Ok(Exit::Done);
-    }
-    let listeners = [UnixListener::from(socket()?), UnixListener::from(socket()?)];
-    // A module that has disappeared keeps its place in the order: its worker reports the fault.
-    let file = |module: &PathBuf| module.canonicalize().unwrap_or_else(|_| module.clone());
-    let module_workers =
-        arguments.module_workers.iter().map(|module| Ok(Arc::new(ModuleWorker::new(file(module), socket()?.into()))));
-    let module_workers = module_workers.collect::<Result<_, AgentProcessError>>()?;
-    let keystore = Keystore::with_module_workers(tokens, module_workers, link.clone(), settings, Arc::new(SystemClock));
+    let keystore = Keystore::new(tokens, link.clone(), settings, Arc::new(SystemClock));
     if let Some(file) = HiddenKeysets::of_this_user().file() {
         keystore.set_hidden_list(file);
     }
-    agent::run_worker(&link, listeners, sandbox, code, &keystore)?;
+    agent::run_worker(&link, listeners, sandbox, &keystore)?;
     Ok(Exit::Done)
 }
 
 /// The tokens in these modules. Modules that cannot be used are left out, with a warning.
-fn load(modules: &ModuleFiles, even_without_any: bool, cx: &Context<'_>) -> Result<Tokens, Failure> {
-    if !even_without_any {
+fn load(modules: &ModuleFiles, arguments: &WorkerArguments, cx: &Context<'_>) -> Result<Tokens, Failure> {
+    if !arguments.again {
         return cx.load(modules);
     }
-    let (loaded, errors) = modules.load_each();
+    let (loaded, mut errors) = modules.without(&arguments.without).load_each();
     for error in &errors {
         cx.output.warning(error);
     }
+    errors.extend(arguments.without.iter().map(|module| TokenError::Module {
+        path: module.clone(),
+        reason: "it crashed the agent's worker three times, so it is left out until the agent restarts".to_owned(),
+        remedy:
+            "check it with `tokenkeep doctor`, or leave it out (list the others as `modules` in agent.toml)".to_owned(),
+    }));
     Ok(Tokens::new(loaded).with_unusable_modules(errors))
 }
 

@@ -1,7 +1,6 @@
 //! `agent.toml`, and which PKCS#11 modules to load: those of `--module`, else of agent.toml, else
 //! those registered with p11-kit, else SoftHSM in its usual directory.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,7 +39,7 @@ pub struct AgentConfiguration {
 
 /// A module in agent.toml: a path, or a path with settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "a module is a path, or { path = \"…\", isolate = true }")]
+#[serde(untagged, expecting = "a module is a path, or { path = \"…\" }")]
 pub enum NamedModule {
     Path(PathBuf),
     With(ModuleSettings),
@@ -51,7 +50,7 @@ pub enum NamedModule {
 #[serde(deny_unknown_fields)]
 pub struct ModuleSettings {
     path: PathBuf,
-    /// whether the module gets its own worker
+    /// ignored: earlier versions gave such a module a worker of its own
     #[serde(default)]
     isolate: bool,
 }
@@ -110,15 +109,9 @@ impl AgentConfiguration {
         }
     }
 
-    /// The modules that get their own worker in the agent, each once, by the path that names it:
-    /// after an upgrade the path may lead to another file.
-    pub fn isolated(&self, modules: &[PathBuf]) -> Vec<PathBuf> {
-        let isolated = self.modules.iter().filter(|module| module.is_isolated());
-        let isolated: Vec<PathBuf> = isolated.filter_map(|module| module.path().canonicalize().ok()).collect();
-        let mut known = BTreeSet::new();
-        let is_new =
-            |path: &&PathBuf| path.canonicalize().is_ok_and(|file| isolated.contains(&file) && known.insert(file));
-        modules.iter().filter(is_new).cloned().collect()
+    /// The modules with `isolate = true`, which has no effect any more.
+    pub fn isolated(&self) -> impl Iterator<Item = &Path> {
+        self.modules.iter().filter(|module| module.is_isolated()).map(|module| module.path().as_path())
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, Failure> {
@@ -255,17 +248,11 @@ impl ModuleFiles {
         &self.paths
     }
 
-    /// Only this module.
-    pub fn only(module: PathBuf) -> Self {
-        Self { paths: vec![module], named: true, origin: "agent.toml" }
-    }
-
-    /// All modules except these.
+    /// All modules except these paths.
     #[must_use]
-    pub fn without(mut self, others: &[PathBuf]) -> Self {
-        let others: Vec<PathBuf> = others.iter().filter_map(|path| path.canonicalize().ok()).collect();
-        self.paths.retain(|path| !path.canonicalize().is_ok_and(|path| others.contains(&path)));
-        self
+    pub fn without(&self, others: &[PathBuf]) -> Self {
+        let paths = self.paths.iter().filter(|path| !others.contains(path)).cloned().collect();
+        Self { paths, ..*self }
     }
 
     /// Loads the modules. If at least one loads, the errors of the others go to `warn`.
@@ -319,8 +306,8 @@ mod tests {
         let configuration = parse(&keys.join("\n")).unwrap();
         assert_eq!(configuration.keyset.unwrap().as_str(), "default");
         assert_eq!(configuration.pin_source, Some(PinSource::Prompt));
-        let isolated = NamedModule::With(ModuleSettings { path: "/usr/lib/libykcs11.so".into(), isolate: true });
-        assert_eq!(configuration.modules, [NamedModule::Path("/usr/lib/softhsm/libsofthsm2.so".into()), isolated]);
+        let modules = ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/libykcs11.so"];
+        assert_eq!(configuration.modules, modules.map(|path| NamedModule::Path(path.into())));
         assert_eq!(configuration.prompter, Some(PromptMethod::Auto));
         assert_eq!(configuration.prompter_timeout, Some(Duration::from_mins(5)));
         assert_eq!(configuration.idle_timeout, Some(Duration::from_mins(30)));
@@ -328,31 +315,16 @@ mod tests {
     }
 
     #[test]
-    fn only_modules_to_isolate_are_isolated() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().canonicalize().unwrap().join(name);
-        for name in ["a.so", "b.so", "c.so"] {
-            fs::write(at(name), "").unwrap();
-        }
-        std::os::unix::fs::symlink(at("b.so"), at("link.so")).unwrap();
-        let text = format!(
-            "modules = [{:?}, {{ path = {:?}, isolate = true }}, {{ path = {:?} }}]",
-            at("a.so"),
-            at("link.so"),
-            at("c.so")
-        );
-        let configuration = parse(&text).unwrap();
+    fn isolate_is_read_and_ignored() {
+        let text = "modules = [\"/a.so\", { path = \"/b.so\", isolate = true }, { path = \"/c.so\" }]";
+        let configuration = parse(text).unwrap();
         let module_paths = ModulePaths { registered: Vec::new(), libraries: Vec::new(), softhsm: Vec::new() };
         let all = ModuleFiles::find(&[], &configuration, &module_paths);
-        assert_eq!(all.paths(), [at("a.so"), at("link.so"), at("c.so")]);
-        let isolated = configuration.isolated(all.paths());
-        assert_eq!(isolated, [at("link.so")]);
-        let twice = [at("link.so"), at("a.so"), at("b.so")];
-        assert_eq!(configuration.isolated(&twice), [at("link.so")], "one module, one worker");
-        assert_eq!(all.without(&isolated).paths(), [at("a.so"), at("c.so")]);
-        assert!(configuration.isolated(&[at("a.so")]).is_empty(), "--module names another one");
-        let table = format!("[[modules]]\npath = {:?}\nisolate = true\n", at("b.so"));
-        assert_eq!(parse(&table).unwrap().isolated(&[at("b.so")]), [at("b.so")]);
+        assert_eq!(all.paths(), ["/a.so", "/b.so", "/c.so"].map(PathBuf::from));
+        assert_eq!(configuration.isolated().collect::<Vec<_>>(), [Path::new("/b.so")]);
+        assert_eq!(all.without(&["/b.so".into()]).paths(), ["/a.so", "/c.so"].map(PathBuf::from));
+        let table = parse("[[modules]]\npath = \"/b.so\"\nisolate = true\n").unwrap();
+        assert_eq!(table.isolated().count(), 1);
     }
 
     #[test]

@@ -79,31 +79,9 @@ pub fn open_recipient(
     Ok((opened.map_err(not_opened)?, recipient_match.keyset.name))
 }
 
-/// Finds the keyset that [`decrypt()`] would use for this message.
-///
-/// # Errors
-/// Those of [`decrypt()`] up to the PIN prompt.
-pub fn find_reader(tokens: &Tokens, choice: &KeysetChoice, message: &[u8]) -> Result<FoundKeyset, KeysetError> {
-    find_recipient(tokens, choice, encrypted(message)?.recipients()).map(|recipient_match| recipient_match.keyset)
-}
-
 fn encrypted(message: &[u8]) -> Result<EncryptedMessage, KeysetError> {
     let read = Message::read(message).and_then(|message| EncryptedMessage::parse(&message));
     read.map_err(|error| unreadable(&error))
-}
-
-/// Finds the keyset that [`open_recipient()`] would use for this content key.
-///
-/// # Errors
-/// Those of [`open_recipient()`] up to the PIN prompt.
-pub fn find_recipient_reader(
-    tokens: &Tokens,
-    choice: &KeysetChoice,
-    recipient_info: &[u8],
-    length: usize,
-) -> Result<FoundKeyset, KeysetError> {
-    let encrypted = EncryptedContentKey::parse(recipient_info, length).map_err(|error| unreadable(&error))?;
-    find_recipient(tokens, choice, encrypted.recipients()).map(|recipient_match| recipient_match.keyset)
 }
 
 /// Logs in with one PIN and returns the selected key.

@@ -1,6 +1,5 @@
 //! Discovers tokens and keysets without a PIN: modules → tokens → public indexes.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +8,15 @@ use crate::token::{KeysetName, Module, Token, TokenError, TokenInfo};
 use super::index;
 use super::token_cache::TokenCache;
 use super::unusable_modules::UnusableModule;
-use super::{FoundKeyset, KeysetError, RemoteTokens};
+use super::{FoundKeyset, KeysetError};
 
 /// Time limit of a listing of all tokens for a token that another program uses.
 const BUSY_TOKEN_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// The PKCS#11 modules and remote tokens that are searched.
+/// The PKCS#11 modules that are searched.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     modules: Vec<Module>,
-    remote: Vec<Arc<dyn RemoteTokens>>,
     /// Configured modules that cannot be used.
     pub(super) unusable_modules: Vec<UnusableModule>,
     /// State kept between operations; only the agent has it.
@@ -42,25 +40,11 @@ impl Tokens {
     pub fn new(modules: Vec<Module>) -> Self {
         Self {
             modules,
-            remote: Vec::new(),
             unusable_modules: Vec::new(),
             token_cache: None,
             #[cfg(test)]
             prefix: String::new(),
         }
-    }
-
-    /// Adds the tokens of other processes; lists name them after the local ones.
-    #[must_use]
-    pub fn with_remote_tokens(mut self, remote: Vec<Arc<dyn RemoteTokens>>) -> Self {
-        self.remote = remote;
-        self
-    }
-
-    /// Only the local modules, without the tokens of other processes.
-    #[must_use]
-    pub fn local_only(&self) -> Self {
-        Self { remote: Vec::new(), ..self.clone() }
     }
 
     #[cfg(test)]
@@ -69,35 +53,9 @@ impl Tokens {
         self
     }
 
-    /// The local modules.
+    /// The modules.
     pub fn modules(&self) -> &[Module] {
         &self.modules
-    }
-
-    /// Refuses an operation without a selector while a remote process is starting: it may hold the
-    /// intended token, and the remaining ones must not be taken for it.
-    pub(super) fn require_all_modules(&self) -> Result<(), KeysetError> {
-        let error = self.remote.iter().find_map(|remote| remote.tokens().err());
-        error.map_or(Ok(()), |error| {
-            Err(KeysetError::Remote {
-                kind: error.kind(),
-                message: format!("{error}, or name the keyset or token that is meant"),
-            })
-        })
-    }
-
-    /// The paths of the local modules in which a token can be created.
-    ///
-    /// # Errors
-    /// A module does not respond.
-    pub fn modules_with_free_slot(&self) -> Result<Vec<PathBuf>, KeysetError> {
-        let mut found = Vec::new();
-        for module in &self.modules {
-            if module.can_create_tokens()? {
-                found.push(module.path().to_owned());
-            }
-        }
-        Ok(found)
     }
 
     /// Lists all initialized tokens present, in the order of the modules. A token shown by two
@@ -125,18 +83,12 @@ impl Tokens {
     pub(super) fn list_each(&self, look: TokenLister) -> Listing<TokenInfo> {
         let mut tokens: Vec<TokenInfo> = Vec::new();
         let mut unreadable_tokens = Vec::new();
-        let local = self.modules.iter().map(|module| {
-            // A module that only does not respond still has its tokens.
-            let last_seen = || if module.unresponsive_for().is_some() { module.last_seen() } else { Vec::new() };
-            (module.path(), self.query(module, look).map_err(|error| (KeysetError::from(error), last_seen())))
-        });
-        let remote = self.remote.iter();
-        let remote = remote
-            .map(|token_source| (token_source.module(), token_source.tokens().map_err(|error| (error, Vec::new()))));
-        for (module, listed) in local.chain(remote) {
-            let listed = listed.unwrap_or_else(|(error, last_seen)| {
-                unreadable_tokens.push(UnreadableToken { place: module.display().to_string(), error });
-                last_seen
+        for module in &self.modules {
+            let listed = self.query(module, look).unwrap_or_else(|error| {
+                let place = module.path().display().to_string();
+                unreadable_tokens.push(UnreadableToken { place, error: error.into() });
+                // A module that only does not respond still has its tokens.
+                if module.unresponsive_for().is_some() { module.last_seen() } else { Vec::new() }
             });
             for token in listed {
                 #[cfg(test)]
@@ -256,16 +208,9 @@ impl Tokens {
         Err(authority_token_error(info))
     }
 
-    fn is_remote(&self, info: &TokenInfo) -> bool {
-        self.remote.iter().any(|remote| remote.module() == info.module)
-    }
-
     /// Reads the keysets of one token among many, with the short waiting time
     /// [`BUSY_TOKEN_TIMEOUT`].
     fn read_keysets_briefly(&self, info: &TokenInfo) -> Result<Listing<FoundKeyset>, KeysetError> {
-        if self.is_remote(info) {
-            return self.read_keysets_on(info, None);
-        }
         let Some(token_cache) = &self.token_cache else { return self.read_keysets_on(info, Some(BUSY_TOKEN_TIMEOUT)) };
         if let Some(keysets) = token_cache.keysets(info) {
             return Ok((keysets, Vec::new()));
@@ -280,9 +225,6 @@ impl Tokens {
         info: &TokenInfo,
         timeout: Option<Duration>,
     ) -> Result<Listing<FoundKeyset>, KeysetError> {
-        if let Some(remote) = self.remote.iter().find(|remote| remote.module() == info.module) {
-            return Ok(only_on(info, remote.keysets()));
-        }
         let Some(token_cache) = &self.token_cache else {
             return keysets_of(&self.open_within(info, timeout)?, info);
         };
@@ -315,13 +257,6 @@ pub(super) type TokenLister = fn(&Module) -> Result<Vec<TokenInfo>, TokenError>;
 
 /// The items found, and the tokens that could not be read.
 pub(super) type Listing<T> = (Vec<T>, Vec<UnreadableToken>);
-
-/// Filters another process's report for one token.
-fn only_on(info: &TokenInfo, (keysets, unreadable_tokens): Listing<FoundKeyset>) -> Listing<FoundKeyset> {
-    let name = info.name().to_string();
-    let keysets = keysets.into_iter().filter(|keyset| keyset.token.serial == info.serial).collect();
-    (keysets, unreadable_tokens.into_iter().filter(|unreadable_tokens| unreadable_tokens.place == name).collect())
-}
 
 /// The error for a token that belongs to an authority.
 fn authority_token_error(info: &TokenInfo) -> KeysetError {

@@ -154,7 +154,6 @@ impl Tokens {
         if let Some(selector) = selector {
             return self.token(selector);
         }
-        self.require_all_modules()?;
         let mut tokens = self.list()?;
         match (tokens.pop(), tokens.is_empty()) {
             (Some(token), true) => Ok(token),

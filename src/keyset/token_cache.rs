@@ -201,30 +201,14 @@ impl Tokens {
     /// cache what tokens reported at its start. If a state cannot be refreshed, the cached one is
     /// returned and a warning is logged.
     pub fn list_as_of_now(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        Ok(self.list_and_read_pins()?.0)
-    }
-
-    /// Like [`Tokens::list_as_of_now`], but without tokens whose PIN state could not be refreshed.
-    pub fn list_with_pins_known(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        let (mut tokens, not_read) = self.list_and_read_pins()?;
-        tokens.retain(|token| !not_read.contains(&cache_key(token)));
-        Ok(tokens)
-    }
-
-    /// Lists all tokens, and those whose PIN state is only the cached one.
-    fn list_and_read_pins(&self) -> Result<(Vec<TokenInfo>, HashSet<CacheKey>), KeysetError> {
-        let (mut tokens, mut not_read) = (self.list()?, HashSet::new());
-        for module in self.modules().iter().filter(|_| self.token_cache.is_some()) {
-            if module.unresponsive_for().is_some() {
-                not_read.extend(tokens.iter().filter(|token| token.module == module.path()).map(cache_key));
-                continue;
-            }
-            for (serial, error) in module.refresh_pin_states(tokens.iter_mut()) {
+        let mut tokens = self.list()?;
+        let modules = self.modules().iter().filter(|module| module.unresponsive_for().is_none());
+        for module in modules.filter(|_| self.token_cache.is_some()) {
+            for (_, error) in module.refresh_pin_states(tokens.iter_mut()) {
                 tracing::warn!("{error}");
-                not_read.insert((module.path().to_owned(), serial));
             }
         }
-        Ok((tokens, not_read))
+        Ok(tokens)
     }
 
     /// Discards all cached keysets; the next listing reads the public indexes again.

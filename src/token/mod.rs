@@ -48,8 +48,8 @@ pub use owner_lock::TokenOwner;
 pub use pin::{Pin, PinError, PinRule, PinState, PinStates, WhichPin};
 pub use pin_session::{OneSignature, PinSession};
 pub use pkcs11::{
-    AUTHORITY_MARK, DataObject, DeliverableKey, FastSigner, Module, NonUtf8Name, PinLease, PublicKeyObject, SecretKey,
-    SlotCount, StoredCertificate, Token, TokenFlags, TokenInfo, TokenKey,
+    AUTHORITY_MARK, CallCounts, DataObject, DeliverableKey, FastSigner, Module, NonUtf8Name, PinLease, PublicKeyObject,
+    SecretKey, SlotCount, StoredCertificate, Token, TokenFlags, TokenInfo, TokenKey, count_calls_in,
 };
 pub use private_file::{lock_directory, untrusted_file_reason};
 pub use public_key::SubjectPublicKey;

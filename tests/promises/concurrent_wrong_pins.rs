@@ -119,21 +119,6 @@ fn the_agent_sees_the_tries_of_another_program() {
     sign(&user, "pin").fails_with(4).says("one try is left");
 }
 
-#[test]
-fn a_module_worker_sees_the_tries_of_another_program_too() {
-    let user = user(TokenKind::Kryoptic);
-    let modules = format!("modules = [{{ path = \"{}\", isolate = true }}]\n", user.machine.module().display());
-    user.machine.write("config/tokenkeep/agent.toml", modules);
-    let _agent = Agent::start(&user.machine, &[]);
-    sign(&user, "pin").ok();
-    spend_tries_elsewhere(&user, 9);
-    for command in [&["tokens", "--json"][..], &["pin", "status", "--json"]] {
-        let output = user.tokenkeep(command).ok().json();
-        assert_eq!(output[0]["pin_state"], "final-try", "{command:?}: {output}");
-    }
-    sign(&user, "wrong.pin").fails_with(4).says("one try is left").does_not_say("is wrong");
-}
-
 /// A token on another module than the machine's: SoftHSM, with SoftHSM's own tool.
 const ANOTHER_TOKEN: [&str; 8] =
     ["--init-token", "--free", "--label", "another", "--so-pin", "12345678", "--pin", "12345678"];

@@ -23,11 +23,11 @@ use crate::support::terminal::Terminal;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An agent whose askpass waits while the file `wait` exists, and records its processes.
-fn start_waiting_agent(user: &mut TestUser, isolate: bool) -> Agent {
+fn start_waiting_agent(user: &mut TestUser) -> Agent {
     let body = "[ ! -e $HERE/wait ] || { sleep 654 & echo $$ $! > $HERE/processes; wait; }; cat $HERE/pin";
     let program = write_script(&user.machine, "askpass", body);
     let module = user.machine.module().display().to_string();
-    let modules = format!("modules = [{{ path = \"{module}\", isolate = {isolate} }}]");
+    let modules = format!("modules = [\"{module}\"]");
     user.machine.write("config/tokenkeep/agent.toml", format!("{modules}\nprompter = \"askpass:{program}\"\n"));
     let agent = Agent::start(&user.machine, &["-v"]);
     let machine = &mut user.machine;
@@ -86,45 +86,38 @@ fn request_over_ssh(machine: &Machine, agent: &Agent) -> UnixStream {
 #[test]
 fn a_prompt_ends_with_its_connection_not_its_program() {
     let mut user = TestUser::with_keyset();
-    for isolate in [false, true] {
-        let agent = start_waiting_agent(&mut user, isolate);
-        let machine = &user.machine;
-        // This process asks, and lives on.
-        for asking in [request_over_api, request_over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
-            let asking = asking(machine, &agent);
-            let prompt = processes(machine);
-            drop(asking);
-            closes_in_time(&prompt);
-        }
-        for how in [Shutdown::Both, Shutdown::Read] {
-            let asking = request_over_ssh(machine, &agent);
-            let prompt = processes(machine);
-            asking.shutdown(how).unwrap();
-            closes_in_time(&prompt);
-        }
-        // A client that hung up while another was being prompted gets no prompt.
-        let first = request_over_api(machine, &agent);
+    let agent = start_waiting_agent(&mut user);
+    let machine = &user.machine;
+    // This process asks, and lives on.
+    for asking in [request_over_api, request_over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
+        let asking = asking(machine, &agent);
         let prompt = processes(machine);
-        drop(request_over_ssh(machine, &agent));
-        drop(first);
+        drop(asking);
         closes_in_time(&prompt);
-        fs::remove_file(machine.file("wait")).unwrap();
-        sign_and_verify(machine, "git");
-        // Behind another process, which learns of it with a delay: then the prompt closes like any
-        // other.
-        if isolate && machine.file("processes").exists() {
-            closes_in_time(&processes(machine));
-        }
-        assert!(!machine.file("processes").exists(), "nobody's question was asked");
-        assert_eq!(pin_state(machine), "ok");
-        assert!(agent.stop().success());
     }
+    for how in [Shutdown::Both, Shutdown::Read] {
+        let asking = request_over_ssh(machine, &agent);
+        let prompt = processes(machine);
+        asking.shutdown(how).unwrap();
+        closes_in_time(&prompt);
+    }
+    // A client that hung up while another was being prompted gets no prompt.
+    let first = request_over_api(machine, &agent);
+    let prompt = processes(machine);
+    drop(request_over_ssh(machine, &agent));
+    drop(first);
+    closes_in_time(&prompt);
+    fs::remove_file(machine.file("wait")).unwrap();
+    sign_and_verify(machine, "git");
+    assert!(!machine.file("processes").exists(), "nobody's question was asked");
+    assert_eq!(pin_state(machine), "ok");
+    assert!(agent.stop().success());
 }
 
 #[test]
 fn a_client_that_closes_its_sending_side_gets_its_response() {
     let mut user = TestUser::with_keyset();
-    let agent = start_waiting_agent(&mut user, false);
+    let agent = start_waiting_agent(&mut user);
     let machine = &user.machine;
     for ask in [request_over_api, request_over_ssh].map(|ask| ask as fn(&Machine, &Agent) -> UnixStream) {
         let mut stream = ask(machine, &agent);
@@ -147,7 +140,7 @@ fn a_client_that_closes_its_sending_side_gets_its_response() {
 #[test]
 fn a_commands_prompt_closes_when_the_agent_exits() {
     let mut user = TestUser::with_keyset();
-    let mut agent = start_waiting_agent(&mut user, false);
+    let mut agent = start_waiting_agent(&mut user);
     let machine = &user.machine;
     machine.write("mail", "mail\n");
     let mut terminal = Terminal::tokenkeep(machine, &["sign", "--in", "mail", "--out", "mail.p7m"]);

@@ -104,6 +104,12 @@ impl PromptedUser {
         self.agent.insert(Agent::start(machine, &[]))
     }
 
+    /// Ends the agent, and starts another one.
+    pub fn restart(&mut self) {
+        drop(self.agent.take());
+        self.agent = Some(Agent::start(&self.user.machine, &[]));
+    }
+
     pub fn agent(&self) -> &Agent {
         self.agent.as_ref().expect("the agent is not started")
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::super::ClientConnection;
 use super::super::wiped_buffer::WipedBuffer;
 
 /// Maximum length of a response head in bytes.
@@ -27,7 +26,6 @@ const READ_BYTES: usize = 16 * 1024;
 pub struct Exchange {
     stream: UnixStream,
     buffer: WipedBuffer,
-    client: ClientConnection,
 }
 
 impl Exchange {
@@ -35,19 +33,14 @@ impl Exchange {
     ///
     /// # Errors
     /// The connection failed, or the agent refused the request; then the agent's message.
-    pub fn begin(
-        mut stream: UnixStream,
-        client: &ClientConnection,
-        path: &str,
-        body: &impl Serialize,
-    ) -> io::Result<Self> {
+    pub fn begin(mut stream: UnixStream, path: &str, body: &impl Serialize) -> io::Result<Self> {
         send(&mut stream, path, body)?;
         let mut buffer = WipedBuffer::default();
         let head = read_head(&mut stream, &mut buffer)?;
         if head.status != 200 {
             return Err(read_error(&mut stream, &mut buffer, &head));
         }
-        Ok(Self { stream, buffer, client: client.clone() })
+        Ok(Self { stream, buffer })
     }
 
     /// Sets the timeout for the next line; `None` waits without a limit.
@@ -58,8 +51,7 @@ impl Exchange {
     /// Reads the next line.
     ///
     /// # Errors
-    /// The connection closed before it, or it is malformed; [`ErrorKind::ConnectionAborted`] if the
-    /// client on whose behalf this runs disconnected.
+    /// The connection closed before it, or it is malformed.
     pub fn line<T: DeserializeOwned>(&mut self) -> io::Result<T> {
         let mut looked = 0;
         loop {
@@ -73,9 +65,6 @@ impl Exchange {
             looked = self.buffer.len();
             if looked > MAX_LINE_BYTES {
                 return Err(io::Error::new(ErrorKind::InvalidData, "its response has an overlong line"));
-            }
-            if !self.client.waits_for(&self.stream) {
-                return Err(ErrorKind::ConnectionAborted.into());
             }
             more(&mut self.stream, &mut self.buffer)?;
         }

@@ -15,7 +15,6 @@ mod replies;
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,14 +23,14 @@ pub use queries::AgentStatus;
 
 use self::http::Exchange;
 use self::replies::{SoPinOnly, answer_question, run_network_request};
+use super::PeerProcess;
 use super::operation::{
     ClientReply, NoTransport, OperationEvent, OperationOutput, OperationRequest, WireEnrollRequest, WireKeysetChoice,
     WireStatementChannel, selector_text,
 };
-use super::{ClientConnection, ModuleWorker, PeerProcess};
 use crate::keyset::{
     CommandResult, Decrypted, Deleted, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, LogPolicy,
-    NoPin, OpenedResponse, RemoteTokens, SoPrompter, TokenSelector, UserPrompter,
+    OpenedResponse, SoPrompter, TokenSelector, UserPrompter,
 };
 use crate::letter::Letter;
 use crate::statement::{AdminOperation, SignedStatement};
@@ -50,17 +49,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(20);
 /// The running agent of this user.
 #[derive(Clone, Debug)]
 pub struct AgentClient {
-    address: AgentAddress,
-    /// the client on whose behalf a module worker is asked
-    client: ClientConnection,
-}
-
-/// The agent's address.
-#[derive(Clone, Debug)]
-enum AgentAddress {
-    Socket(PathBuf),
-    /// Within the agent: a module worker, on behalf of this peer.
-    ModuleWorker(Arc<ModuleWorker>, PeerProcess),
+    socket: PathBuf,
 }
 
 impl AgentClient {
@@ -69,7 +58,7 @@ impl AgentClient {
     /// # Errors
     /// [`ClientError::AnotherUsers`]; [`ClientError::Unusable`] if the socket is unusable.
     pub fn at(socket: &Path) -> Result<Option<Self>, ClientError> {
-        let agent = Self { address: AgentAddress::Socket(socket.to_owned()), client: ClientConnection::default() };
+        let agent = Self { socket: socket.to_owned() };
         let started = Instant::now();
         loop {
             let stream = match UnixStream::connect(socket) {
@@ -88,16 +77,6 @@ impl AgentClient {
                 Err(error) => return Err(agent.unusable(&error)),
             }
         }
-    }
-
-    /// A module worker of this agent, asked on behalf of the peer.
-    pub(super) fn in_module_worker(module_worker: Arc<ModuleWorker>, peer: PeerProcess) -> Self {
-        Self { address: AgentAddress::ModuleWorker(module_worker, peer), client: ClientConnection::default() }
-    }
-
-    /// Limits requests to the lifetime of this client's connection.
-    pub(super) fn for_client(self, client: ClientConnection) -> Self {
-        Self { client, ..self }
     }
 
     /// Signs `content`; returns a CMS `ContentInfo` in DER.
@@ -236,7 +215,7 @@ impl AgentClient {
     }
 
     /// Runs one operation; `person` answers its questions, `transport` its network requests.
-    pub(super) fn run_operation(
+    fn run_operation(
         &self,
         request: &OperationRequest,
         person: &mut dyn UserPrompter,
@@ -244,14 +223,11 @@ impl AgentClient {
     ) -> Result<OperationOutput, ClientError> {
         let operation = request.operation();
         let ended = |error: io::Error| {
-            if error.kind() == ErrorKind::ConnectionAborted {
-                return KeysetError::NoPin { operation, token: None, reason: NoPin::Withdrawn }.into();
-            }
             tracing::debug!(%error, "the connection to the agent was lost");
             ClientError::Ended { operation }
         };
         let stream = self.connect()?;
-        let begun = Exchange::begin(stream, &self.client, "/v1/operations", request);
+        let begun = Exchange::begin(stream, "/v1/operations", request);
         let mut lines = begun.map_err(|error| self.unusable(&error))?;
         let mut answers = None;
         let mut name = None;
@@ -290,26 +266,14 @@ impl AgentClient {
     }
 
     fn connect(&self) -> Result<UnixStream, ClientError> {
-        let stream = match &self.address {
-            AgentAddress::Socket(socket) => {
-                let stream = UnixStream::connect(socket).map_err(|error| self.unusable(&error))?;
-                same_user(&stream, socket)?;
-                stream
-            }
-            AgentAddress::ModuleWorker(module_worker, peer) => {
-                module_worker.connect_api(*peer).map_err(|error| self.unusable(&io::Error::other(error)))?
-            }
-        };
+        let stream = UnixStream::connect(&self.socket).map_err(|error| self.unusable(&error))?;
+        same_user(&stream, &self.socket)?;
         bounded(&stream).map_err(|error| self.unusable(&error))?;
         Ok(stream)
     }
 
     fn unusable(&self, error: &io::Error) -> ClientError {
-        let socket = match &self.address {
-            AgentAddress::Socket(socket) => socket.clone(),
-            AgentAddress::ModuleWorker(module_worker, _) => module_worker.module().to_owned(),
-        };
-        ClientError::Unusable { socket, reason: error.to_string() }
+        ClientError::Unusable { socket: self.socket.clone(), reason: error.to_string() }
     }
 }
 

@@ -100,11 +100,7 @@ impl Inner {
     /// read again.
     pub fn refresh(&self) -> Result<Vec<UnreadableToken>, KeysetError> {
         let _reading = lock(&self.key_cache.reading);
-        let tokens = match self.tokens.list() {
-            // All modules may be in module workers; when these exit, their tokens are absent.
-            Err(_) if self.tokens.modules().is_empty() => Vec::new(),
-            listed => listed?,
-        };
+        let tokens = self.tokens.list()?;
         let before = self.key_cache.tokens();
         self.forget_changed(&before, &tokens);
         let (keysets, unreadable_tokens) = self.tokens.keysets()?;
@@ -148,12 +144,12 @@ impl Inner {
         for token in before {
             match now.iter().find(|other| is_same_token(other, token)) {
                 None => {
-                    self.end_local_session(token, LogOffReason::Removed);
+                    self.end_session(token, LogOffReason::Removed);
                     self.tokens.forget(token);
                     self.events.publish(&Event::Removed(token.clone()));
                 }
                 Some(other) if is_replaced(token, other) => {
-                    self.end_local_session(token, LogOffReason::Changed);
+                    self.end_session(token, LogOffReason::Changed);
                     self.tokens.forget(token);
                     self.events.publish(&Event::Changed(other.clone()));
                 }
@@ -164,13 +160,6 @@ impl Inner {
                 }
                 Some(_) => {}
             }
-        }
-    }
-
-    /// A module worker ends its sessions itself.
-    fn end_local_session(&self, token: &TokenInfo, reason: LogOffReason) {
-        if self.module_worker_of(token).is_none() {
-            self.end_session(token, reason);
         }
     }
 

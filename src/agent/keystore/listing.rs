@@ -63,14 +63,11 @@ impl Keystore {
         self.inner.refuse_if_locked("list the tokens")?;
         let _using = OperationGuard::begin(&self.inner.uses);
         self.inner.scan_tokens_if_stale();
-        self.inner.refresh_remote_pin_states();
         let listed = self.inner.tokens.list_as_of_now()?;
         // Read the sessions afterwards: listing takes a while, and a session may end meanwhile.
         let active_sessions = self.inner.tokens.active_sessions();
-        let has_active_session = |info: &TokenInfo| {
-            active_sessions.iter().any(|token| is_same_token(token.info(), info))
-                || self.inner.has_remote_session_on(info)
-        };
+        let has_active_session =
+            |info: &TokenInfo| active_sessions.iter().any(|token| is_same_token(token.info(), info));
         Ok(listed.into_iter().map(|info| TokenState { logged_in: has_active_session(&info), info }).collect())
     }
 

@@ -20,13 +20,10 @@ mod hidden;
 mod identity;
 mod key_cache;
 mod listing;
-mod module_workers;
 mod pass_phrase;
 mod presence;
 mod recovered_module;
-mod remote_operations;
 mod rescan;
-mod scoped_prompter;
 mod sessions;
 mod sign;
 
@@ -43,10 +40,9 @@ pub use events::{Event, EventReceiver, LogOffReason};
 pub use identity::SigningIdentity;
 pub use presence::TokenWatcher;
 
-use super::module_worker::{Inventory, ModuleWorker};
 use super::operation::{self, OperationOutput, OperationRequest};
 use super::{AgentError, PromptBackend, Usage};
-use crate::keyset::{self, FoundKeyset, KeysetChoice, RemoteTokens, TokenSelector, Tokens, UserPrompter};
+use crate::keyset::{self, FoundKeyset, KeysetChoice, TokenSelector, Tokens, UserPrompter};
 use crate::token::{Pin, Signature, SignatureHash, TokenInfo};
 use crate::transport::Transport;
 use agent_prompter::ConfirmingPrompter;
@@ -97,14 +93,11 @@ struct Inner {
     // The time the machine has slept, as last measured.
     time_asleep: Mutex<Duration>,
     operations: AtomicUsize,
-    // Operations that module workers run.
-    remote_operations: AtomicUsize,
     // Logins, signatures and listings, which are not operations, and every operation requested from
     // this worker.
     uses: AtomicUsize,
     // The last warning about modules that cannot be restarted.
     last_warning: Mutex<String>,
-    module_workers: Vec<Arc<ModuleWorker>>,
     hidden: HiddenKeysetCache,
 }
 
@@ -116,22 +109,9 @@ impl Keystore {
         settings: Settings,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self::with_module_workers(tokens, Vec::new(), prompt_backend, settings, clock)
-    }
-
-    /// Creates a keystore for these tokens and those of the module workers.
-    pub fn with_module_workers(
-        tokens: Tokens,
-        module_workers: Vec<Arc<ModuleWorker>>,
-        prompt_backend: Arc<dyn PromptBackend>,
-        settings: Settings,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        let remote =
-            module_workers.iter().map(|module_worker| Arc::clone(module_worker) as Arc<dyn RemoteTokens>).collect();
         let time_asleep = Mutex::new(clock.elapsed().saturating_sub(clock.awake()));
         let inner = Inner {
-            tokens: tokens.with_persistent_sessions().with_remote_tokens(remote),
+            tokens: tokens.with_persistent_sessions(),
             prompt_backend,
             settings,
             clock,
@@ -141,23 +121,19 @@ impl Keystore {
             sessions: Mutex::default(),
             time_asleep,
             operations: AtomicUsize::new(0),
-            remote_operations: AtomicUsize::new(0),
             uses: AtomicUsize::new(0),
             last_warning: Mutex::default(),
-            module_workers,
             hidden: HiddenKeysetCache::default(),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Starts the thread that polls for inserted and removed tokens, idle sessions and sleep, and
-    /// the threads that follow the module workers. Polling stops when the returned value is
-    /// dropped.
+    /// Starts the thread that polls for inserted and removed tokens, idle sessions and sleep.
+    /// Polling stops when the returned value is dropped.
     ///
     /// # Errors
-    /// Fails if a thread cannot be started.
+    /// Fails if the thread cannot be started.
     pub fn watch(&self) -> std::io::Result<TokenWatcher> {
-        Inner::follow_module_workers(&self.inner)?;
         TokenWatcher::begin(&self.inner)
     }
 
@@ -193,10 +169,7 @@ impl Keystore {
         let choice = self.inner.with_hidden(choice);
         self.inner.ensure_present(&choice);
         let keyset = self.inner.tokens.choose(&choice)?;
-        match self.inner.module_worker_of(&keyset.token) {
-            Some(module_worker) => module_worker.log_in(&keyset, None, usage)?,
-            None => self.inner.log_in(&keyset, AgentPrompter::new(&*self.inner.prompt_backend, usage), false)?,
-        }
+        self.inner.log_in(&keyset, AgentPrompter::new(&*self.inner.prompt_backend, usage), false)?;
         Ok(keyset)
     }
 
@@ -211,21 +184,13 @@ impl Keystore {
         let choice = self.inner.with_hidden(&KeysetChoice { token: Some(token.clone()), ..KeysetChoice::default() });
         self.inner.ensure_present(&choice);
         let keyset = self.inner.choose_least_strict(&choice)?;
-        match self.inner.module_worker_of(&keyset.token) {
-            Some(module_worker) => module_worker.log_in(&keyset, Some(&pin), usage)?,
-            None => {
-                self.inner.log_in(&keyset, AgentPrompter::with_pin(&*self.inner.prompt_backend, usage, pin), true)?;
-            }
-        }
+        self.inner.log_in(&keyset, AgentPrompter::with_pin(&*self.inner.prompt_backend, usage, pin), true)?;
         Ok(keyset)
     }
 
     /// Limits the token's active session to `longest` from now, however much it is used.
     pub fn limit_session(&self, token: &TokenInfo, longest: Duration) {
-        match self.inner.module_worker_of(token) {
-            Some(module_worker) => module_worker.limit_session(token, longest),
-            None => self.inner.limit_session(token, longest),
-        }
+        self.inner.limit_session(token, longest);
     }
 
     /// Ends all sessions, or the session on this token. Returns the number of sessions ended.
@@ -240,48 +205,11 @@ impl Keystore {
     /// Ends all sessions, or the session on this token, for this reason. Returns their number.
     pub(super) fn end_sessions(&self, token: Option<&TokenInfo>, reason: LogOffReason) -> usize {
         let before = self.inner.tokens.active_sessions().len();
-        let remote = match token {
+        match token {
             Some(token) => self.inner.end_session(token, reason),
             None => self.inner.end_all_sessions(reason),
-        };
-        remote + before.saturating_sub(self.inner.tokens.active_sessions().len())
-    }
-
-    /// The inventory of this module worker, for the main worker, without a new search; also while
-    /// locked. `with_pins` adds the current PIN states, which may take as long as starting a
-    /// process, and omits tokens whose state is unknown.
-    pub(super) fn inventory(&self, with_pins: bool) -> Inventory {
-        let tokens = &self.inner.tokens;
-        let listed = if with_pins { tokens.list_with_pins_known() } else { tokens.list() };
-        let keysets = tokens.keysets().unwrap_or_default();
-        // Read the sessions last: reading the PIN states takes a while, and sessions may end
-        // meanwhile.
-        let logged_in = tokens.active_sessions().iter().map(|token| token.info().clone()).collect();
-        Inventory::new(listed, logged_in, self.is_locked(), keysets)
-    }
-
-    /// Finds this token by serial number; the main worker may know its module by another path.
-    pub(super) fn local_token(&self, token: &TokenInfo) -> Option<TokenInfo> {
-        self.inner.key_cache.tokens().into_iter().find(|own| own.serial == token.serial)
-    }
-
-    /// Searches for tokens that other programs created, unless a session is active. `with_readers`
-    /// includes modules that report insertions and removals themselves.
-    pub(super) fn rescan_modules(&self, with_readers: bool) {
-        self.inner.rescan_modules(with_readers);
-    }
-
-    /// Locks or unlocks this module worker together with the main worker.
-    pub(super) fn follow_lock(&self, locked: bool) {
-        self.inner.locked.follow(locked);
-        if locked {
-            self.inner.end_all_sessions(LogOffReason::Locked);
         }
-    }
-
-    /// Returns true if a module can create a token.
-    pub(super) fn has_free_slot(&self) -> bool {
-        self.inner.tokens.modules_with_free_slot().is_ok_and(|modules| !modules.is_empty())
+        before.saturating_sub(self.inner.tokens.active_sessions().len())
     }
 
     /// Locks with a pass phrase: it offers no identities, refuses uses and operations, and ends all
@@ -291,7 +219,6 @@ impl Keystore {
     /// The keystore is already locked.
     pub fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         self.inner.locked.lock(pass_phrase)?;
-        self.inner.propagate_lock();
         self.inner.end_all_sessions(LogOffReason::Locked);
         self.inner.events.publish(&Event::Locked);
         Ok(())
@@ -303,7 +230,6 @@ impl Keystore {
     /// The pass phrase is wrong, or the keystore is not locked.
     pub fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         self.inner.locked.unlock(pass_phrase)?;
-        self.inner.propagate_lock();
         self.inner.events.publish(&Event::Unlocked);
         Ok(())
     }
@@ -370,12 +296,6 @@ impl Inner {
         self.hide_from(&mut request);
         if let Some(choice) = required_choice(&request) {
             self.ensure_present(&choice);
-        }
-        if matches!(request, OperationRequest::ListTokens {}) {
-            self.refresh_remote_pin_states();
-        }
-        if let Some(result) = self.run_remotely(&mut request, person, transport, usage) {
-            return result;
         }
         let is_read_only = request.is_read_only();
         let operation_guard = OperationGuard::begin(&self.operations);

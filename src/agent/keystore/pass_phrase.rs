@@ -48,11 +48,6 @@ impl PassPhraseLock {
         Ok(())
     }
 
-    /// Locks or unlocks a module worker without a pass phrase: the main worker has checked it.
-    pub fn follow(&self, locked: bool) {
-        self.locked.store(locked, Ordering::Release);
-    }
-
     /// Unlocks. Attempts run one at a time, so guessing many pass phrases is slow.
     pub fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);

@@ -137,9 +137,8 @@ impl Inner {
     /// program may block it, and a restart does not change that.
     fn restart_for_hung_module(&self) {
         let Some(module) = self.tokens.modules().iter().find(|module| module.is_hung(HUNG_AFTER)) else { return };
-        let operations = self.operations.load(Ordering::SeqCst) + self.remote_operations.load(Ordering::SeqCst);
-        let is_operation_running = operations > 0 && !module.is_hung(OPERATION_HUNG_AFTER);
-        if is_operation_running || !self.tokens.active_sessions().is_empty() || self.has_remote_session() {
+        let is_operation_running = self.operations.load(Ordering::SeqCst) > 0 && !module.is_hung(OPERATION_HUNG_AFTER);
+        if is_operation_running || !self.tokens.active_sessions().is_empty() {
             return;
         }
         tracing::warn!(

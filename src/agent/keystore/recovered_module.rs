@@ -45,12 +45,9 @@ impl Inner {
         let _ = kill_process(getpid(), Signal::KILL);
     }
 
-    /// Returns true if a session is active, or an operation, a login or a signature is running, in
-    /// this process or in module workers.
+    /// Returns true if a session is active, or an operation, a login or a signature is running.
     pub fn is_busy(&self) -> bool {
-        self.is_in_use()
-            || [&self.remote_operations, &self.uses].iter().any(|count| count.load(Ordering::SeqCst) > 0)
-            || self.has_remote_session()
+        self.is_in_use() || self.uses.load(Ordering::SeqCst) > 0
     }
 }
 

@@ -70,10 +70,6 @@ impl Inner {
 
     /// Searches for tokens that other processes created, unless a session or operation is active.
     pub fn rescan_modules(&self, with_readers: bool) {
-        for module_worker in &self.module_workers {
-            module_worker.refresh(Some(with_readers));
-        }
-        self.propagate_lock();
         if !self.is_in_use()
             && let Err(error) = self.tokens.rescan(with_readers)
         {
@@ -102,17 +98,10 @@ impl Inner {
             return;
         }
         self.rescan_modules(true);
-        let is_operation_running =
-            self.operations.load(Ordering::SeqCst) + self.remote_operations.load(Ordering::SeqCst) > 0;
-        // The missing object may be in a module worker that is restarting: do not end other
-        // sessions for it.
-        if !self.is_missing(choice)
-            || is_operation_running
-            || !self.module_workers.iter().all(|module_worker| module_worker.has_inventory())
-        {
+        if !self.is_missing(choice) || self.operations.load(Ordering::SeqCst) > 0 {
             return;
         }
-        if !self.tokens.active_sessions().is_empty() || self.has_remote_session() {
+        if !self.tokens.active_sessions().is_empty() {
             tracing::info!("restarting the modules to look for a missing keyset; sessions end");
             self.end_all_sessions(LogOffReason::Rescan);
             self.rescan_modules(true);
@@ -125,6 +114,11 @@ impl Inner {
             (None, Some(token)) => self.tokens.token(token).is_err_and(missing),
             _ => self.tokens.choose(choice).is_err_and(missing),
         }
+    }
+
+    /// Returns true if an operation or session is active.
+    pub fn is_in_use(&self) -> bool {
+        self.operations.load(Ordering::SeqCst) > 0 || !self.tokens.active_sessions().is_empty()
     }
 
     /// Called after an operation that may have changed any keyset.

@@ -51,7 +51,7 @@ impl Inner {
         }
         // A lock or sleep may have happened while a person typed.
         if self.locked.is_locked() {
-            self.end_all_local_sessions(LogOffReason::Locked);
+            self.end_all_sessions(LogOffReason::Locked);
         }
     }
 
@@ -94,12 +94,9 @@ impl Inner {
         }
     }
 
-    /// Ends the session on this token, if one is active; returns the number ended in a module
-    /// worker. An operation that has the token unlocked ends with it.
-    pub fn end_session(&self, token: &TokenInfo, reason: LogOffReason) -> usize {
-        if let Some(module_worker) = self.module_worker_of(token) {
-            return module_worker.log_off(Some(token), reason);
-        }
+    /// Ends the session on this token, if one is active. An operation that has the token unlocked
+    /// ends with it.
+    pub fn end_session(&self, token: &TokenInfo, reason: LogOffReason) {
         self.clear(token);
         let was_active = {
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,16 +110,10 @@ impl Inner {
         if was_active {
             self.events.publish(&Event::LoggedOff { token: token.clone(), reason });
         }
-        0
     }
 
-    /// Ends all sessions; returns the number ended in module workers.
-    pub fn end_all_sessions(&self, reason: LogOffReason) -> usize {
-        self.end_all_local_sessions(reason);
-        self.module_workers.iter().map(|module_worker| module_worker.log_off(None, reason)).sum()
-    }
-
-    fn end_all_local_sessions(&self, reason: LogOffReason) {
+    /// Ends all sessions.
+    pub fn end_all_sessions(&self, reason: LogOffReason) {
         let announced: Vec<TokenInfo> = self
             .sessions
             .lock()

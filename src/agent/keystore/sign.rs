@@ -30,14 +30,6 @@ impl Inner {
                 Err(error) => return Err(self.handle_failure(identity, error.into())),
             }
         }
-        if let Some(module_worker) = self.module_worker_of(&identity.keyset.token) {
-            let signature = module_worker.sign(&identity.spki, hash, data, usage)?;
-            // The module worker reports the sessions of the other levels itself.
-            if identity.keyset.level == SecurityLevel::High {
-                module_worker.note_right_pin(&identity.keyset.token);
-            }
-            return Ok(signature);
-        }
         if !hash.fits(identity.algorithm) {
             return Err(AgentError::NoSuchHash { operation: usage.purpose.operation(), hash });
         }

@@ -246,24 +246,6 @@ pub struct WireKeyset {
     certificates: Vec<WireCertificate>,
 }
 
-impl WireKeyset {
-    /// The keyset's token.
-    pub fn token(&self) -> &TokenInfo {
-        &self.token
-    }
-
-    /// Number of encryption keys and certificates.
-    pub fn objects(&self) -> usize {
-        self.encryption.len() + self.certificates.len()
-    }
-
-    /// The keyset's token, mutable: in a module worker's report the main worker replaces the path
-    /// of the module.
-    pub fn token_mut(&mut self) -> &mut TokenInfo {
-        &mut self.token
-    }
-}
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WireCertificate {

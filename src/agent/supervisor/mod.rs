@@ -6,7 +6,7 @@
 //! logs off first and exits with it.
 
 mod error;
-mod module_workers;
+mod module_crashes;
 mod programs;
 mod prompt_queue;
 mod running_worker;
@@ -24,17 +24,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 pub use error::AgentProcessError;
-pub use module_workers::ModuleWorkerConfig;
 pub use prompt_queue::PromptConfig;
 
-use super::MappedCode;
 use super::sockets::{Endpoint, InstanceLock, Socket, SocketDirectory};
 use crate::token;
-use module_workers::ModuleWorkers;
+use module_crashes::ModuleCrashes;
 use prompt_queue::PromptQueue;
 use running_worker::{RunningWorker, SupervisorEvent};
 
-/// Time that the workers get to log off when the agent exits.
+/// Time that the worker gets to log off when the agent exits.
 const LOG_OFF_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A worker that ran at least this long did not fail during startup.
@@ -45,6 +43,9 @@ const MAX_FAILURES: u32 = 12;
 
 /// First and longest delay before a worker is restarted; the delay doubles each time.
 const RESTART_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+
+/// Argument before each module that a worker must not load.
+pub const WITHOUT_FLAG: &str = "--without";
 
 /// Argument of a worker that replaces an earlier one.
 pub const RESTARTED_FLAG: &str = "--again";
@@ -57,11 +58,8 @@ pub struct SupervisorConfig {
     pub inherited: [Option<UnixListener>; 2],
     /// arguments of the worker, without the program
     pub worker: Vec<OsString>,
-    /// the PKCS#11 modules that the workers load
+    /// the PKCS#11 modules that the worker loads
     pub modules: Vec<PathBuf>,
-    /// arguments of each module worker, in the order in which the worker's arguments name the
-    /// modules
-    pub module_workers: Vec<ModuleWorkerConfig>,
     /// how to prompt the person
     pub person: PromptConfig,
     /// the file that lists the keysets hidden on this machine
@@ -98,8 +96,8 @@ pub fn run(setup: SupervisorConfig, announce: impl FnOnce(&StartupReport)) -> Re
     token::forget_wrong_pins_in_a_row();
     let questions = PromptQueue::start_queue(setup.person)?.with_modules(&setup.modules);
     let questions = questions.with_hidden_list(setup.hidden);
-    let supervisor =
-        Supervisor { sockets, worker: setup.worker, module_workers: setup.module_workers, questions, sender };
+    let crashes = ModuleCrashes::default();
+    let supervisor = Supervisor { sockets, worker: setup.worker, crashes, questions, sender };
     supervisor.serve(&events, announce)
 }
 
@@ -114,55 +112,40 @@ fn socket(
 struct Supervisor {
     sockets: [Socket; 2],
     worker: Vec<OsString>,
-    module_workers: Vec<ModuleWorkerConfig>,
+    crashes: ModuleCrashes,
     questions: PromptQueue,
     sender: Sender<SupervisorEvent>,
 }
 
 impl Supervisor {
     fn serve(
-        &self,
-        all_events: &Receiver<SupervisorEvent>,
+        mut self,
+        events: &Receiver<SupervisorEvent>,
         announce: impl FnOnce(&StartupReport),
     ) -> Result<(), AgentProcessError> {
         let mut announce = Some(announce);
         let mut failures = 0;
         loop {
             let started = Instant::now();
-            let mut module_workers = ModuleWorkers::begin(&self.module_workers, &self.questions, &self.sender)?;
-            let worker = self.start_worker(&module_workers, announce.is_none())?;
+            let worker = self.start_worker(announce.is_none())?;
             let status = loop {
-                let Some(events) = next(all_events, module_workers.next_start()) else {
-                    module_workers.start_due();
-                    continue;
-                };
-                match events {
+                // The sender outlives the receiver.
+                match events.recv().unwrap_or(SupervisorEvent::Signal(SIGTERM)) {
                     SupervisorEvent::Signal(signal) => {
                         log_shutdown(signal);
-                        end(&module_workers.with_main_worker(&worker), all_events);
+                        end(&worker, events);
                         return Ok(());
                     }
-                    SupervisorEvent::Ready { worker: id, sandbox } if id == worker.id() => {
+                    SupervisorEvent::Ready { worker: id, sandbox } => {
                         tracing::info!(worker = id, sandbox, "the worker accepts connections");
                         if let Some(announce) = announce.take() {
                             announce(&self.open(sandbox));
                             notify(&[NotifyState::Ready]);
-                            // This process loads no further libraries.
-                            MappedCode::of_this_process().release();
                         }
                     }
-                    SupervisorEvent::Exited { worker: id, status } if id == worker.id() => break status,
-                    SupervisorEvent::Ready { worker: id, sandbox } => {
-                        tracing::info!(worker = id, sandbox, "a module worker is ready");
-                    }
-                    SupervisorEvent::Exited { worker: id, status } => module_workers.handle_exit(id, status),
+                    SupervisorEvent::Exited { status, .. } => break status,
                 }
             };
-            // The next worker begins without any session, so the module workers restart, too.
-            if let Some(signal) = end(&module_workers.running(), all_events) {
-                log_shutdown(signal);
-                return Ok(());
-            }
             if announce.is_some() {
                 return Err(AgentProcessError::Worker { status });
             }
@@ -170,13 +153,13 @@ impl Supervisor {
             if failures >= MAX_FAILURES {
                 return Err(AgentProcessError::WorkerCrashLoop { times: failures, status });
             }
-            let pause = restart_delay(failures);
+            let called = self.crashes.note_exit(status);
             tracing::warn!(
-                "the worker exited ({status}): all connections are closed, and PINs must be entered again; \
+                "the worker exited ({status}{called}): all connections are closed, and PINs must be entered again; \
                  restarting it"
             );
             if let Some(SupervisorEvent::Signal(signal)) =
-                wait_for(all_events, pause, |events| matches!(events, SupervisorEvent::Signal(_)))
+                wait_for(events, restart_delay(failures), |event| matches!(event, SupervisorEvent::Signal(_)))
             {
                 log_shutdown(signal);
                 return Ok(());
@@ -186,15 +169,12 @@ impl Supervisor {
 
     /// `again` is true for a replacement: it must not end the agent because its modules have failed
     /// since.
-    fn start_worker(
-        &self,
-        module_workers: &ModuleWorkers<'_>,
-        again: bool,
-    ) -> Result<RunningWorker, AgentProcessError> {
+    fn start_worker(&mut self, again: bool) -> Result<RunningWorker, AgentProcessError> {
+        let calls = self.crashes.begin_run().map_err(AgentProcessError::system("create a memory file"))?;
         let [ssh, api] = &self.sockets;
-        let listeners = [ssh.listener.as_fd(), api.listener.as_fd()];
-        let sockets: Vec<_> = listeners.into_iter().chain(module_workers.fd_channels()).collect();
+        let sockets = [ssh.listener.as_fd(), api.listener.as_fd(), calls.as_fd()];
         let mut arguments = self.worker.clone();
+        arguments.extend(self.crashes.left_out().flat_map(|module| [WITHOUT_FLAG.into(), module.into()]));
         arguments.extend(again.then(|| RESTARTED_FLAG.into()));
         RunningWorker::start(&arguments, &sockets, &self.questions, self.sender.clone())
     }
@@ -216,44 +196,20 @@ fn restart_delay(failures: u32) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(longest)
 }
 
-/// Tells these workers to log off and kills those that do not exit in time. Returns a signal that
-/// arrived meanwhile.
-fn end(workers: &[&RunningWorker], events: &Receiver<SupervisorEvent>) -> Option<i32> {
-    let mut signaled = None;
-    for worker in workers {
-        worker.close_link();
+/// Tells the worker to log off, and kills it if it does not exit in time.
+fn end(worker: &RunningWorker, events: &Receiver<SupervisorEvent>) {
+    worker.close_link();
+    let is_exit = |event: &SupervisorEvent| matches!(event, SupervisorEvent::Exited { .. });
+    let mut exited = wait_for(events, LOG_OFF_TIMEOUT, is_exit);
+    if exited.is_none() {
+        tracing::warn!(worker = worker.id(), "the worker did not exit in time: killed");
+        worker.kill();
+        exited = wait_for(events, LOG_OFF_TIMEOUT, is_exit);
     }
-    let mut left: Vec<&RunningWorker> = workers.to_vec();
-    for is_last in [false, true] {
-        let until = Instant::now() + LOG_OFF_TIMEOUT;
-        while !left.is_empty() {
-            match wait_for(events, until.saturating_duration_since(Instant::now()), |_| true) {
-                Some(SupervisorEvent::Exited { worker, status }) => {
-                    if !status.success() {
-                        tracing::warn!(worker, "a worker exited with an error: {status}");
-                    }
-                    left.retain(|one| one.id() != worker);
-                }
-                Some(SupervisorEvent::Signal(signal)) => signaled = Some(signal),
-                Some(SupervisorEvent::Ready { .. }) => {}
-                None => break,
-            }
-        }
-        for worker in left.iter().filter(|_| !is_last) {
-            tracing::warn!(worker = worker.id(), "a worker did not exit in time: killed");
-            worker.kill();
-        }
-    }
-    signaled
-}
-
-/// Waits for the next event, at most until the given instant. The sender outlives the receiver.
-fn next(events: &Receiver<SupervisorEvent>, until: Option<Instant>) -> Option<SupervisorEvent> {
-    let Some(until) = until else { return Some(events.recv().unwrap_or(SupervisorEvent::Signal(SIGTERM))) };
-    match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-        Ok(events) => Some(events),
-        Err(RecvTimeoutError::Timeout) => None,
-        Err(RecvTimeoutError::Disconnected) => Some(SupervisorEvent::Signal(SIGTERM)),
+    if let Some(SupervisorEvent::Exited { worker, status }) = exited
+        && !status.success()
+    {
+        tracing::warn!(worker, "the worker exited with an error: {status}");
     }
 }
 

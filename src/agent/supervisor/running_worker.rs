@@ -21,13 +21,10 @@ use crate::token::check::this_program;
 /// Settings of glibc's allocator for the worker (`mallopt(3)`, "GNU C library tunables"), unless
 /// the user has set them.
 ///
-/// - Arenas: by default glibc creates one for nearly each of a thousand connection threads. With
-///   two arenas, four connections wait for each other in the module's allocations.
 /// - Thresholds: by default both grow with the largest freed block, so that after one large request
 ///   some hundred MiB of later ones stay with the process. Fixed thresholds do not grow.
 /// - Stacks of exited threads: by default glibc keeps 40 MiB of them for reuse.
-const ALLOCATOR: [(&str, &str); 4] = [
-    ("MALLOC_ARENA_MAX", "4"),
+const ALLOCATOR: [(&str, &str); 3] = [
     ("MALLOC_MMAP_THRESHOLD_", "131072"),
     ("MALLOC_TRIM_THRESHOLD_", "131072"),
     ("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=2097152"),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `module` | loads a module, lists and opens tokens |
 //! | `responsiveness` | handles modules that respond slowly |
+//! | `call_counts` | counts calls in progress, to name the module after a crash |
 //! | `provisioning` | makes and empties tokens |
 //! | `token`, `sessions` | share a token and its sessions among operations |
 //! | `log_in`, `so_pin`, `pin_queue` | login of user and security officer, and the queue for PINs |
@@ -24,6 +25,7 @@ mod always_authenticate;
 mod archive;
 #[cfg(test)]
 mod bypass_tests;
+mod call_counts;
 mod fast_signer;
 mod fresh_process;
 mod key_use;
@@ -46,6 +48,7 @@ mod token;
 mod transfer;
 
 pub use archive::{DeliverableKey, SecretKey};
+pub use call_counts::{CallCounts, count_calls_in};
 pub use fast_signer::FastSigner;
 pub use keys::{PublicKeyObject, TokenKey};
 pub(super) use log_in::KeyAuthorization;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -11,6 +11,7 @@ use cryptoki::error::{Error, Result as CkResult, RvError};
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 use serde::{Deserialize, Serialize};
 
+use super::call_counts::{CallCount, Calling};
 use super::fresh_process::start_remedy;
 use super::raw::RawFunctions;
 use super::responsiveness::ModuleState;
@@ -46,6 +47,7 @@ struct LoadedModule {
     // SoftHSM adds a free slot during a slot list call after the last one became a token. Two
     // concurrent calls add two slots with the same number and abort the process.
     listing: Mutex<()>,
+    calls: CallCount,
     // The module was finalized and could not be initialized again, so every call to it fails.
     stopped: AtomicBool,
     module_state: ModuleState,
@@ -147,6 +149,8 @@ impl Module {
         check::refuse_crashing_module(&canonical)?;
         let not_a_module =
             |error: Error| unusable(error.to_string(), "it must be the shared library of a PKCS#11 module".to_owned());
+        let calls = CallCount::of(&canonical);
+        let _loading = calls.begin();
         let pkcs11 = Pkcs11::new(&canonical).map_err(not_a_module)?;
         let raw = RawFunctions::load(&canonical).map_err(not_a_module)?;
         initialize(&pkcs11).map_err(|error| match softhsm_problem(&canonical) {
@@ -160,6 +164,7 @@ impl Module {
             open: Mutex::default(),
             running: RwLock::new(()),
             listing: Mutex::default(),
+            calls,
             stopped: AtomicBool::new(false),
             module_state: ModuleState::default(),
         };
@@ -206,7 +211,7 @@ impl Module {
     /// would end its sessions. Returns whether it restarted the module.
     pub fn rescan(&self) -> Result<bool, TokenError> {
         let mut open = self.open_tokens();
-        let _stopped = self.inner.running.write().unwrap_or_else(PoisonError::into_inner);
+        let _stopped = self.stopping();
         open.retain(|_, opened| opened.has_sessions());
         if !open.is_empty() {
             return Ok(false);
@@ -234,7 +239,7 @@ impl Module {
 
     /// Finalizes the module in a process that no longer needs it.
     pub(in crate::token) fn stop(&self) -> Result<(), TokenError> {
-        let _stopped = self.inner.running.write().unwrap_or_else(PoisonError::into_inner);
+        let _stopped = self.stopping();
         self.inner.pkcs11.clone().finalize().map_err(|error| self.start_error(&error))
     }
 
@@ -374,8 +379,18 @@ impl Module {
     }
 
     /// Prevents a restart of the module while a call without an open token holds this guard.
-    pub(super) fn running(&self) -> RwLockReadGuard<'_, ()> {
-        self.inner.running.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn running(&self) -> Calling<RwLockReadGuard<'_, ()>> {
+        Calling::under(self.inner.running.read().unwrap_or_else(PoisonError::into_inner), self.inner.calls)
+    }
+
+    /// Held while the module is finalized and initialized.
+    fn stopping(&self) -> Calling<RwLockWriteGuard<'_, ()>> {
+        Calling::under(self.inner.running.write().unwrap_or_else(PoisonError::into_inner), self.inner.calls)
+    }
+
+    /// The count of calls to this module.
+    pub(super) fn calls(&self) -> CallCount {
+        self.inner.calls
     }
 
     pub(super) fn module_state(&self) -> &ModuleState {

@@ -1,5 +1,5 @@
-//! The calls that cryptoki 0.12.1 cannot make. This is the only `unsafe` code of the crate besides
-//! two system calls (`agent/scheduling.rs`, `agent/mapped_code.rs`).
+//! The calls that cryptoki 0.12.1 cannot make, and a memory mapping. This is the only `unsafe` code
+//! of the crate.
 //!
 //! - **Single-part `C_Sign` and `C_Decrypt` separate from their init calls**, because a key with
 //!   `CKA_ALWAYS_AUTHENTICATE` requires the context-specific login exactly between the two (PKCS#11
@@ -9,12 +9,16 @@
 //! - **`CKM_AES_KEY_WRAP_KWP` (0x210B)**, for which cryptoki has no name and accepts no number.
 //! - **`C_GetTokenInfo` as bytes**: a label need not be UTF-8.
 //! - **`CKA_UNWRAP_TEMPLATE`**, an attribute whose value is a template.
+//! - **A shared memory file** with the counts of calls ([`super::call_counts`]).
 //!
 //! It must only be given sessions and objects of the module that it was loaded from. Each function
 //! borrows Rust values, builds the C structures from them, and keeps none after the call.
 #![allow(unsafe_code)] // the reason is above; everywhere else it is denied
 
+use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::AtomicU32;
 
 use cryptoki::context::Function;
 use cryptoki::error::{Error, Result, Rv};
@@ -26,8 +30,10 @@ use cryptoki_sys::{
     CK_ATTRIBUTE, CK_FUNCTION_LIST, CK_MECHANISM, CK_MECHANISM_INFO, CK_RV, CK_TOKEN_INFO, CK_ULONG,
     CKA_UNWRAP_TEMPLATE, CKF_UNWRAP, CKF_WRAP, CKM_AES_KEY_WRAP_KWP, CKM_AES_KEY_WRAP_PAD,
 };
+use rustix::mm::{MapFlags, ProtFlags, mmap};
 use zeroize::Zeroizing;
 
+use super::call_counts::COUNT_BYTES;
 use crate::token::KeyWrapMechanism;
 
 /// Exceeds every signature, decrypted block and wrapped key used here, in bytes (RSA-4096 in
@@ -254,6 +260,16 @@ impl RawFunctions {
         // SAFETY: both handles were just given out by the module for this session's token.
         Ok(unsafe { (ObjectHandle::new_from_raw(public_handle), ObjectHandle::new_from_raw(private_handle)) })
     }
+}
+
+/// Maps the first [`COUNT_BYTES`] bytes of a file of at least that size, for the life of the process.
+pub(super) fn map_counts(file: &impl AsFd) -> io::Result<&'static [AtomicU32]> {
+    let (access, shared) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+    // SAFETY: the kernel chooses the address; nothing else is mapped there.
+    let memory = unsafe { mmap(std::ptr::null_mut(), COUNT_BYTES, access, shared, file, 0) }?;
+    // SAFETY: the mapping is page-aligned, has this size, is never unmapped, and is accessed through
+    // these atomics only. Every bit pattern is a valid count.
+    Ok(unsafe { std::slice::from_raw_parts(memory.cast::<AtomicU32>(), COUNT_BYTES / size_of::<AtomicU32>()) })
 }
 
 impl std::fmt::Debug for RawFunctions {

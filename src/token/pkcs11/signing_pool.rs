@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLockReadGuard, W
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 
+use super::call_counts::Calling;
 use crate::token::Token;
 
 /// Maximum number of sessions of one signer. It exceeds the number of cores so that a preempted
@@ -43,7 +44,7 @@ struct PoolState {
 pub(super) enum Checkout<'a> {
     /// This session is free. The token stays shared until the session is returned (a pattern's last
     /// name is dropped first).
-    Ready(RwLockReadGuard<'a, ()>, SessionLease<'a>),
+    Ready(Calling<RwLockReadGuard<'a, ()>>, SessionLease<'a>),
     /// The pool may open one more session, and this lease is for it.
     Open(SessionLease<'a>),
     /// All sessions were in use, and one has been returned since.
@@ -91,7 +92,7 @@ impl SigningPool {
     }
 
     /// Checks out a session. If all are in use, it releases the shared lock and waits.
-    pub(super) fn check_out<'a>(&'a self, shared: RwLockReadGuard<'a, ()>) -> Checkout<'a> {
+    pub(super) fn check_out<'a>(&'a self, shared: Calling<RwLockReadGuard<'a, ()>>) -> Checkout<'a> {
         let mut state = self.state();
         if let Some(signing_session) = state.idle.pop() {
             return Checkout::Ready(shared, SessionLease { signing_pool: self, session: Some(signing_session) });

@@ -13,6 +13,7 @@ use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 
+use super::call_counts::Calling;
 use super::fresh_process::NOT_SEEN_AFRESH;
 use super::log_in::KeyAuthorization;
 use super::mechanisms::Mechanisms;
@@ -233,15 +234,15 @@ impl Token {
         Ok(self.inner.mechanisms.get_or_init(|| found))
     }
 
-    pub(super) fn shared(&self) -> RwLockReadGuard<'_, ()> {
-        self.inner.guard.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn shared(&self) -> Calling<RwLockReadGuard<'_, ()>> {
+        self.calling(self.inner.guard.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Like `shared`; `None` while the lock is held exclusively.
-    pub(super) fn try_shared(&self) -> Option<RwLockReadGuard<'_, ()>> {
+    pub(super) fn try_shared(&self) -> Option<Calling<RwLockReadGuard<'_, ()>>> {
         match self.inner.guard.try_read() {
-            Ok(guard) => Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Ok(lock) => Some(self.calling(lock)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(self.calling(poisoned.into_inner())),
             Err(TryLockError::WouldBlock) => None,
         }
     }
@@ -267,8 +268,13 @@ impl Token {
         Arc::clone(&self.inner.owner)
     }
 
-    pub(super) fn exclusive(&self) -> RwLockWriteGuard<'_, ()> {
-        self.inner.guard.write().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn exclusive(&self) -> Calling<RwLockWriteGuard<'_, ()>> {
+        self.calling(self.inner.guard.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts a call to the module under this lock.
+    fn calling<G>(&self, lock: G) -> Calling<G> {
+        Calling::under(lock, self.inner.module.calls())
     }
 
     fn handles(&self) -> std::sync::MutexGuard<'_, HashMap<(ObjectClassKey, KeyId), ObjectHandle>> {

@@ -1,8 +1,7 @@
 //! Inserted and removed tokens, as the polling thread sees them.
 
-use std::os::unix::net::UnixStream;
-
 use super::*;
+use crate::agent::operation::{NoTransport, WireKeysetChoice};
 
 #[test]
 fn a_new_keyset_is_reported_and_offered() {
@@ -72,28 +71,26 @@ fn modules_without_readers_are_recognized() {
 }
 
 #[test]
-fn keys_that_a_module_worker_withdraws_are_forgotten() {
+fn keys_that_are_gone_are_forgotten() {
     let fixture = fixture(&[("a", SecurityLevel::Low), ("b", SecurityLevel::Low), ("c", SecurityLevel::Low)]);
-    let (fd_channel, _other_end) = UnixStream::pair().unwrap();
-    let module_worker = Arc::new(ModuleWorker::new("/own.so".into(), fd_channel));
-    let prompt_backend = Arc::clone(&fixture.person) as Arc<dyn PromptBackend>;
-    let (tokens, module_workers, clock) =
-        (Tokens::new(Vec::new()), vec![Arc::clone(&module_worker)], Arc::new(SystemClock));
-    let keystore = Keystore::with_module_workers(tokens, module_workers, prompt_backend, Settings::default(), clock);
-    let mut held = Vec::new();
-    for (number, keyset) in fixture.keystore.keysets().unwrap().0.into_iter().enumerate() {
-        let token = keyset.token.clone();
-        module_worker.note(Inventory::new(Ok(vec![token]), Vec::new(), false, (vec![keyset], Vec::new())));
-        keystore.inner.refresh().unwrap();
-        let listed = keystore.inner.key_cache.list();
-        assert_eq!(listed.len(), 1);
-        // A client holds the first identity.
-        assert_eq!(keystore.inner.key_cache.cached_key_count(), if number == 0 { 1 } else { 2 });
-        if number == 0 {
-            held = listed;
-        }
-    }
+    let inner = &fixture.keystore.inner;
+    inner.refresh().unwrap();
+    assert_eq!(inner.key_cache.cached_key_count(), 3);
+    // A client holds the first identity.
+    let held = fixture.identity("a");
+    let delete = |name: &str| {
+        let keyset = fixture.identity(name).keyset.clone();
+        fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
+        let usage = usage("delete");
+        let mut person = fixture.keystore.person(&usage);
+        let request = OperationRequest::DeleteKeyset { keyset: WireKeysetChoice::of(&keyset) };
+        fixture.keystore.run_operation(request, &mut person, &NoTransport, &usage).unwrap();
+    };
+    delete("a");
+    delete("b");
+    inner.refresh().unwrap();
+    assert_eq!(inner.key_cache.cached_key_count(), 2);
     drop(held);
-    keystore.inner.refresh().unwrap();
-    assert_eq!(keystore.inner.key_cache.cached_key_count(), 1);
+    inner.refresh().unwrap();
+    assert_eq!(inner.key_cache.cached_key_count(), 1);
 }
