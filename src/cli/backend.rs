@@ -8,7 +8,7 @@ use super::exit::Failure;
 use crate::agent::client::AgentClient;
 use crate::keyset::{
     self, CommandResult, Decrypted, Deleted, EnrollOptions, Enrolled, Enrollment, FoundKeyset, KeysetChoice, LogPolicy,
-    SignOptions, SoPrompter, TokenPins, TokenSelector, Tokens, Trust, UnreadableToken, UserPrompter,
+    SignOptions, TokenPins, TokenSelector, Tokens, Trust, UnreadableToken, UserPrompter,
 };
 use crate::letter::Letter;
 use crate::statement::{AdminOperation, SignedStatement};
@@ -156,15 +156,15 @@ impl Backend {
     pub fn pin_unblock(
         &self,
         token: Option<&TokenSelector>,
-        so_prompter: &mut dyn SoPrompter,
+        person: &mut dyn UserPrompter,
     ) -> Result<TokenInfo, Failure> {
         match self {
             Self::Local(tokens) => {
                 let token = tokens.token_or_only(token)?;
-                keyset::pin_unblock(tokens, &token, so_prompter)?;
+                keyset::pin_unblock(tokens, &token, person)?;
                 Ok(token)
             }
-            Self::Agent(agent) => Ok(agent.pin_unblock(token, so_prompter)?),
+            Self::Agent(agent) => Ok(agent.pin_unblock(token, person)?),
         }
     }
 

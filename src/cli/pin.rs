@@ -1,8 +1,6 @@
 //! `tokenkeep pin`: change the PIN of a keyset's token, report the state of PINs, and set a new PIN
 //! with the SO PIN.
 
-use std::os::unix::net::UnixStream;
-
 use clap::Subcommand;
 use serde_json::json;
 
@@ -10,10 +8,9 @@ use super::arguments::{KeysetArguments, NewPinArguments, PinArguments};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::table::TableColumn;
-use super::terminal_prompter::{TerminalPrompter, no_pin, pin_state, pin_state_text};
-use crate::keyset::{NoPin, SoPrompter, TokenSelector};
-use crate::prompter::{PinSource, Prompter};
-use crate::token::{Pin, PinRule, TokenInfo};
+use super::terminal_prompter::{TerminalPrompter, pin_state, pin_state_text};
+use crate::keyset::TokenSelector;
+use crate::prompter::PinSource;
 
 /// Subcommands of `tokenkeep pin`.
 #[derive(Debug, Subcommand)]
@@ -130,42 +127,10 @@ fn unblock(arguments: &PinUnblockArguments, cx: &Context<'_>) -> Result<Exit, Fa
     // Not the source in agent.toml, which has the user's PIN.
     let source = arguments.so_pin_source.as_ref().unwrap_or(&PinSource::Prompt);
     let prompter = cx.prompter(Some(source), arguments.new_pin.new_pin_source.as_ref())?;
-    let token = backend.pin_unblock(arguments.token.as_ref(), &mut SoPinPrompter(prompter))?;
+    let token = backend.pin_unblock(arguments.token.as_ref(), &mut TerminalPrompter::new(prompter, cx.output))?;
     let name = token.name();
     cx.output.answer(
         format!("Set a new PIN on {name}. Its keys are unchanged."),
         &json!({ "token": { "label": name.label, "serial": name.serial } }),
     )
-}
-
-/// The security officer, asked for the SO PIN at the command line.
-struct SoPinPrompter(Prompter);
-
-impl SoPrompter for SoPinPrompter {
-    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
-        if !self.0.is_attended() {
-            return Err(NoPin::LastTry);
-        }
-        let question = format!(
-            "{}: the next wrong SO PIN locks it, and this token can never be unblocked. Continue?",
-            token.name()
-        );
-        match self.0.confirm(&question) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(NoPin::Declined),
-            Err(error) => Err(no_pin(&error)),
-        }
-    }
-
-    fn so_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
-        self.0.pin(&format!("the security officer of {}", token.name())).map_err(|error| no_pin(&error))
-    }
-
-    fn watch_connection(&mut self, connection: &UnixStream) {
-        self.0.ask_while_open(connection);
-    }
-
-    fn new_pin(&mut self, token: &TokenInfo, rule: PinRule) -> Result<Pin, NoPin> {
-        self.0.new_pin(&token.name().to_string(), Some(rule)).map_err(|error| no_pin(&error))
-    }
 }

@@ -5,9 +5,9 @@ use std::os::unix::net::UnixStream;
 use indicatif::ProgressBar;
 
 use super::output::{self, Output};
-use crate::keyset::{NoPin, Notice, PinRequest, Step, UserPrompter};
+use crate::keyset::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};
 use crate::prompter::{Prompter, PrompterError};
-use crate::token::{Pin, PinState, TokenInfo};
+use crate::token::{PinState, TokenInfo, WhichPin};
 
 /// A person at a terminal, or the PIN sources that replace one.
 pub struct TerminalPrompter<'a> {
@@ -39,6 +39,25 @@ impl<'a> TerminalPrompter<'a> {
         self
     }
 
+    /// Warns of the last try, and asks whether to go on.
+    fn risk_last_try(&self, token: &TokenInfo, which: WhichPin) -> Result<PromptReply, NoPin> {
+        if self.prompter.lacks_terminal() {
+            return Err(NoPin::NotInteractive(NoPin::LastTry.to_string()));
+        }
+        if !self.prompter.is_attended() {
+            return Err(NoPin::LastTry);
+        }
+        let consequence = match which {
+            WhichPin::User => "the next wrong PIN locks it",
+            WhichPin::SecurityOfficer => "the next wrong SO PIN locks it, and this token can never be unblocked",
+        };
+        match self.prompter.confirm(&format!("{}: {consequence}. Continue?", token.name())) {
+            Ok(true) => Ok(PromptReply::Yes),
+            Ok(false) => Err(NoPin::Declined),
+            Err(error) => Err(no_pin(&error)),
+        }
+    }
+
     fn stop_spinning(&mut self) {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
@@ -47,40 +66,26 @@ impl<'a> TerminalPrompter<'a> {
 }
 
 impl UserPrompter for TerminalPrompter<'_> {
-    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
+    fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
         self.stop_spinning();
-        let pin = match request {
-            PinRequest::Existing { operation, token } => {
-                // The prompt names the operation: a command to an authority must not look like a
-                // mail.
-                self.prompter.pin(&format!("{} to {operation}", token.name()))
-            }
-            PinRequest::Resumed { token } => {
+        let pin = match prompt {
+            // The prompt names the operation: a command to an authority must not look like a mail.
+            Prompt::Pin { operation, token } => self.prompter.pin(&format!("{} to {operation}", token.name())),
+            Prompt::ResumedPin { token } => {
                 self.resuming.as_ref().unwrap_or(&self.prompter).pin(&token.name().to_string())
             }
-            PinRequest::New { label, rule } => self.prompter.new_pin(&format!("token {label:?}"), rule),
-            PinRequest::NewSoPin { label } => {
+            Prompt::NewPin { label, rule } => self.prompter.new_pin(&format!("token {label:?}"), rule),
+            Prompt::NewSoPin { label } => {
                 let prompter = self.so_prompter.as_ref().unwrap_or(&self.prompter);
                 prompter.new_pin(&format!("the security officer of token {label:?}"), None)
             }
+            Prompt::SoPin { token } => self.prompter.pin(&format!("the security officer of {}", token.name())),
+            Prompt::LastTry { token, which } => return self.risk_last_try(token, which),
+            Prompt::Use { .. } => {
+                return Err(NoPin::Unavailable("a command asks for the PIN instead of a confirmation".to_owned()));
+            }
         };
-        pin.map_err(|error| no_pin(&error))
-    }
-
-    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
-        self.stop_spinning();
-        if self.prompter.lacks_terminal() {
-            return Err(NoPin::NotInteractive(NoPin::LastTry.to_string()));
-        }
-        if !self.prompter.is_attended() {
-            return Err(NoPin::LastTry);
-        }
-        let question = format!("{}: the next wrong PIN locks it. Continue?", token.name());
-        match self.prompter.confirm(&question) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(NoPin::Declined),
-            Err(error) => Err(no_pin(&error)),
-        }
+        pin.map(PromptReply::Pin).map_err(|error| no_pin(&error))
     }
 
     fn watch_connection(&mut self, connection: &UnixStream) {

@@ -46,12 +46,12 @@ pub use find::{Tokens, UnreadableToken};
 pub use found_keyset::{FoundKeyset, KeysetStatus};
 pub use holder::{KeysetHolder, newest_of_one_person};
 pub use index::AuthorityAddress;
-pub use pin::{SoPrompter, TokenPins, pin_change, pin_unblock};
+pub use pin::{TokenPins, pin_change, pin_unblock};
 pub use show::{CertificateSummary, KeyUse, KeysetDetails, show};
 pub use sign::{SignOptions, SigningUse, UNLESS_THE_CLOCK_IS_WRONG, refuse_expired, sign, use_signing_key};
 pub use trust::{Trust, trust};
 pub use unlock::log_in;
-pub use user_prompter::{NoPin, Notice, PinRequest, Step, UserPrompter};
+pub use user_prompter::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};
 
 /// The crash points between two steps of an operation with lasting effects; tests kill the program
 /// at each (see [`crate::crash_point`]). Order: a successful enrollment, a rolled-back one, a

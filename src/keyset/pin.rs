@@ -1,15 +1,12 @@
 //! Changes the PIN of a token, or sets a new one with the SO PIN if it is locked or forgotten.
 
 use std::collections::HashMap;
-use std::os::unix::net::UnixStream;
 
-use crate::token::{Module, Pin, PinRule, PinState, TokenError, TokenFlags, TokenInfo};
+use crate::token::{Module, PinState, TokenError, TokenFlags, TokenInfo, WhichPin};
 
 use super::choose::list_or;
 use super::unlock::check_before_pin;
-use super::{
-    FoundKeyset, KeysetError, NoPin, Notice, PinRequest, TokenSelector, Tokens, UnreadableToken, UserPrompter,
-};
+use super::{FoundKeyset, KeysetError, NoPin, Notice, Prompt, TokenSelector, Tokens, UnreadableToken, UserPrompter};
 
 const OPERATION: &str = "set a new PIN";
 
@@ -29,55 +26,39 @@ pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn UserPr
         person.notice(Notice::SharedPin { others: list_or(&others, |other| other.name.to_string(), "") });
     }
     let info = TokenInfo { pin_state, ..keyset.token.clone() };
-    let old = person.pin(PinRequest::Existing { operation, token: &info }).map_err(no_pin)?;
+    let old = person.pin(Prompt::Pin { operation, token: &info }).map_err(no_pin)?;
     // Verify the old PIN first, so that nobody invents a new one and types it twice before learning
     // of a wrong old one. Giving the correct PIN again to change it costs no further try.
     let old = lease.verify(old).map_err(|error| error.with_operation(operation))?;
     let no_new_pin = |reason: NoPin| KeysetError::NoNewPin { operation, token: keyset.token.name(), reason };
     let new =
-        person.pin(PinRequest::New { label: &keyset.token.label, rule: Some(token.pin_rule()) }).map_err(no_new_pin)?;
+        person.pin(Prompt::NewPin { label: &keyset.token.label, rule: Some(token.pin_rule()) }).map_err(no_new_pin)?;
     // Do not verify the new PIN in another process: if it failed, that would cost a try. If a full
     // disk lost the change, the old PIN still works and nothing is lost.
     Ok(lease.change_pin(old, &new)?)
 }
 
-/// Asks for the SO PIN. Called only after all checks that need no SO PIN.
-pub trait SoPrompter {
-    /// Warns that one more wrong SO PIN locks it for good, after which nothing can unblock the
-    /// token, and asks whether to continue. Without a user at a terminal the result must be
-    /// [`NoPin::LastTry`]. Called before [`SoPrompter::so_pin`].
-    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin>;
-
-    /// Returns the SO PIN.
-    fn so_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin>;
-
-    /// Returns a new PIN that satisfies `rule`.
-    fn new_pin(&mut self, token: &TokenInfo, rule: PinRule) -> Result<Pin, NoPin>;
-
-    /// See [`super::UserPrompter::watch_connection`].
-    fn watch_connection(&mut self, connection: &UnixStream) {
-        let _ = connection;
-    }
-}
-
 /// Sets a new PIN on a token, also an authority's; its content stays. Costs one try of the SO PIN.
-pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, so_prompter: &mut dyn SoPrompter) -> Result<(), KeysetError> {
+pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, person: &mut dyn UserPrompter) -> Result<(), KeysetError> {
     let name = info.name();
     let no_pin = |reason| KeysetError::NoPin { operation: OPERATION, token: Some(name.clone()), reason };
     let token = tokens.module_of(info)?.open(info)?;
     let state = token.refresh_so_pin_state()?;
     match state {
         PinState::Locked => return Err(TokenError::SoPinLocked { operation: OPERATION, token: name }.into()),
-        PinState::FinalTry => so_prompter.confirm_last_try(info).map_err(no_pin)?,
+        PinState::FinalTry => {
+            let which = WhichPin::SecurityOfficer;
+            person.confirm(Prompt::LastTry { token: info, which }).map_err(no_pin)?;
+        }
         PinState::Ok | PinState::CountLow | PinState::NotSet => {}
     }
     // Verify the SO PIN first, so that nobody invents a new PIN and types it twice before learning
     // of a wrong SO PIN. Giving the correct SO PIN again costs no further try.
-    let so_pin = so_prompter.so_pin(info).map_err(no_pin)?;
+    let so_pin = person.pin(Prompt::SoPin { token: info }).map_err(no_pin)?;
     let so_pin = if state == PinState::FinalTry { so_pin.allow_last_try() } else { so_pin };
     token.verify_so_pin(&so_pin)?;
     let no_new_pin = |reason| KeysetError::NoNewPin { operation: OPERATION, token: name.clone(), reason };
-    let new = so_prompter.new_pin(info, token.pin_rule()).map_err(no_new_pin)?;
+    let new = person.pin(Prompt::NewPin { label: &info.label, rule: Some(token.pin_rule()) }).map_err(no_new_pin)?;
     Ok(token.unblock_pin(&so_pin, &new)?)
 }
 

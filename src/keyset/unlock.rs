@@ -3,11 +3,12 @@
 
 use crate::token::{
     KeysetName, Pin, PinSession, PinState, SecurityLevel, StoredCertificate, Token, TokenError, TokenInfo, TokenKey,
+    WhichPin,
 };
 
 use super::index::{self, Hex, PrivateIndex, PublicIndex};
 use super::token_cache::TokenLease;
-use super::{FoundKeyset, KeysetError, NoPin, Notice, PinRequest, Tokens, UserPrompter};
+use super::{FoundKeyset, KeysetError, NoPin, Notice, Prompt, Tokens, UserPrompter};
 
 /// Logs in for an operation that asks for the PIN at every level. One try, with a PIN typed for
 /// this operation.
@@ -71,7 +72,7 @@ pub(super) fn unlock_for_use(
     if token.has_active_session() {
         let no_yes = |reason| KeysetError::NoPin { operation, token: Some(keyset.token.name()), reason };
         if keyset.level == SecurityLevel::Medium {
-            person.confirm(operation, keyset).map_err(no_yes)?;
+            person.confirm(Prompt::Use { operation, keyset }).map_err(no_yes)?;
         }
         if let Some(pin_session) = token.under_active_session() {
             return Ok(pin_session);
@@ -123,7 +124,7 @@ fn open_session_with_pin(
 fn ask(lease: &TokenLease, operation: &'static str, person: &mut dyn UserPrompter) -> Result<Pin, KeysetError> {
     let pin_state = check_before_pin(lease, operation, person)?;
     let info = TokenInfo { pin_state, ..lease.token().info().clone() };
-    person.pin(PinRequest::Existing { operation, token: &info }).map_err(|reason| KeysetError::NoPin {
+    person.pin(Prompt::Pin { operation, token: &info }).map_err(|reason| KeysetError::NoPin {
         operation,
         token: Some(info.name()),
         reason,
@@ -145,7 +146,7 @@ pub(super) fn check_before_pin(
         state @ PinState::FinalTry => {
             let info = TokenInfo { pin_state: state, ..token.info().clone() };
             let no_pin = |reason: NoPin| KeysetError::NoPin { operation, token: Some(name), reason };
-            person.confirm_last_try(&info).map_err(no_pin)?;
+            person.confirm(Prompt::LastTry { token: &info, which: WhichPin::User }).map_err(no_pin)?;
             lease.allow_last_try();
             Ok(state)
         }

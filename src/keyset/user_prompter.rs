@@ -8,15 +8,15 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
-use crate::token::{KeysetName, Pin, PinRule, TokenInfo};
+use crate::token::{KeysetName, Pin, PinRule, TokenInfo, WhichPin};
 
-use super::{FoundKeyset, SoPrompter};
+use super::FoundKeyset;
 
-/// The requested PIN and its purpose.
+/// A question to the person.
 #[derive(Clone, Copy, Debug)]
-pub enum PinRequest<'a> {
+pub enum Prompt<'a> {
     /// The token's present PIN; it is tried once, immediately afterwards.
-    Existing {
+    Pin {
         /// the operation, completing "to …"
         operation: &'static str,
         /// the token, chosen before any prompt
@@ -24,13 +24,13 @@ pub enum PinRequest<'a> {
     },
     /// The PIN chosen when an interrupted enrollment into a new token began. The same command reads
     /// the new PIN's source again; a terminal asks once. It is tried once, immediately afterwards.
-    Resumed {
+    ResumedPin {
         /// the token created by that enrollment
         token: &'a TokenInfo,
     },
-    /// A new PIN, for a token still to be created or as a replacement (`pin change`). A terminal
-    /// asks twice.
-    New {
+    /// A new PIN, for a token still to be created or as a replacement (`pin change`, `pin
+    /// unblock`). A terminal asks twice.
+    NewPin {
         /// the label of the token
         label: &'a str,
         /// the PIN lengths that the token accepts, if known
@@ -41,6 +41,27 @@ pub enum PinRequest<'a> {
         /// the label of the token
         label: &'a str,
     },
+    /// The token's present SO PIN; it is tried once, immediately afterwards.
+    SoPin { token: &'a TokenInfo },
+    /// Whether to risk the last try of this PIN. One more wrong PIN locks it; one more wrong SO PIN
+    /// locks that for good, after which nothing can unblock the token. Asked before the PIN itself.
+    LastTry { token: &'a TokenInfo, which: WhichPin },
+    /// Whether to allow one use of a keyset at level Medium in an active session, instead of the
+    /// PIN.
+    Use {
+        /// the operation, completing "to …"
+        operation: &'static str,
+        keyset: &'a FoundKeyset,
+    },
+}
+
+/// The answer to a [`Prompt`].
+#[derive(Debug)]
+pub enum PromptReply {
+    /// the PIN
+    Pin(Pin),
+    /// the person agreed
+    Yes,
 }
 
 /// The reason why no PIN was given. No try was used.
@@ -205,28 +226,42 @@ fn when_it_counts(counts: bool, from: &str) -> String {
     }
 }
 
-/// The user of an operation. Called only after all checks that need no PIN.
+/// The user of an operation. Asked only after all checks that need no PIN.
 pub trait UserPrompter {
-    /// Returns the requested PIN, or the reason why there is none. Called once for each PIN of an
-    /// operation, and again after a wrong one if [`UserPrompter::can_retry_pin`].
-    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin>;
+    /// Asks one question. Called once for each PIN of an operation, and again after a wrong one if
+    /// [`UserPrompter::can_retry_pin`].
+    ///
+    /// # Errors
+    /// The reason for no answer. Without a user who can be warned, [`Prompt::LastTry`] must be
+    /// refused ([`NoPin::LastTry`], [`NoPin::NotInteractive`]). Every error denies a use;
+    /// [`NoPin::Declined`] means that the user refused.
+    fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin>;
 
-    /// Warns that one more wrong PIN locks this token, and asks whether to continue. Without a user
-    /// at a terminal the result must be an error ([`NoPin::LastTry`], [`NoPin::NotInteractive`]).
-    /// Called before [`UserPrompter::pin`].
-    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin>;
+    /// Asks for a PIN.
+    ///
+    /// # Errors
+    /// Those of [`UserPrompter::ask`].
+    fn pin(&mut self, prompt: Prompt<'_>) -> Result<Pin, NoPin> {
+        match self.ask(prompt)? {
+            PromptReply::Pin(pin) => Ok(pin),
+            PromptReply::Yes => Err(unexpected_reply()),
+        }
+    }
+
+    /// Asks for yes or no.
+    ///
+    /// # Errors
+    /// Those of [`UserPrompter::ask`].
+    fn confirm(&mut self, prompt: Prompt<'_>) -> Result<(), NoPin> {
+        match self.ask(prompt)? {
+            PromptReply::Yes => Ok(()),
+            PromptReply::Pin(_) => Err(unexpected_reply()),
+        }
+    }
 
     /// Names the keyset of the next prompt. Called before it if the keyset is known.
     fn set_keyset(&mut self, keyset: &FoundKeyset) {
         let _ = keyset;
-    }
-
-    /// Asks for a confirmation of one use of a keyset at level Medium in an active session, instead
-    /// of the PIN. Every error denies the use; [`NoPin::Declined`] means that the user refused.
-    /// Denies by default.
-    fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
-        let _ = (operation, keyset);
-        Err(NoPin::Unavailable("cannot ask for a confirmation here".to_owned()))
     }
 
     /// Returns whether to prompt again after a wrong PIN. False if no user typed it, and after a
@@ -241,11 +276,6 @@ pub trait UserPrompter {
         let _ = connection;
     }
 
-    /// The holder of the SO PIN, for the operation that needs it; `None` by default.
-    fn so_prompter(&mut self) -> Option<&mut dyn SoPrompter> {
-        None
-    }
-
     /// Reports the progress.
     fn progress(&mut self, step: Step) {
         let _ = step;
@@ -255,4 +285,8 @@ pub trait UserPrompter {
     fn notice(&mut self, notice: Notice) {
         let _ = notice;
     }
+}
+
+fn unexpected_reply() -> NoPin {
+    NoPin::Unavailable("the reply does not match the question".to_owned())
 }

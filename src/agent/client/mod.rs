@@ -22,7 +22,7 @@ pub use error::ClientError;
 pub use queries::AgentStatus;
 
 use self::http::Exchange;
-use self::replies::{SoPinOnly, answer_question, run_network_request};
+use self::replies::{answer_question, run_network_request};
 use super::PeerProcess;
 use super::operation::{
     ClientReply, NoTransport, OperationEvent, OperationOutput, OperationRequest, WireEnrollRequest, WireKeysetChoice,
@@ -30,7 +30,7 @@ use super::operation::{
 };
 use crate::keyset::{
     CommandResult, Decrypted, Deleted, EnrollOptions, Enrolled, FoundKeyset, KeysetChoice, KeysetError, LogPolicy,
-    OpenedResponse, SoPrompter, TokenSelector, UserPrompter,
+    OpenedResponse, TokenSelector, UserPrompter,
 };
 use crate::letter::Letter;
 use crate::statement::{AdminOperation, SignedStatement};
@@ -176,11 +176,11 @@ impl AgentClient {
     pub fn pin_unblock(
         &self,
         token: Option<&TokenSelector>,
-        so_prompter: &mut dyn SoPrompter,
+        person: &mut dyn UserPrompter,
     ) -> Result<TokenInfo, ClientError> {
         match self.run_operation(
             &OperationRequest::UnblockPin { token: token.map(selector_text) },
-            &mut SoPinOnly(so_prompter),
+            person,
             &NoTransport,
         )? {
             OperationOutput::PinSet(token) => Ok(token),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::keyset::{FoundKeyset, NoPin, Notice, PinRequest, SoPrompter, UserPrompter};
-use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo};
+use crate::keyset::{FoundKeyset, NoPin, Notice, Prompt, PromptReply, UserPrompter};
+use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo, WhichPin};
 
 use super::super::{PromptBackend, Question, Usage, UsagePurpose};
 use super::pass_phrase::PassPhraseLock;
@@ -131,18 +131,25 @@ impl<'a> AgentPrompter<'a> {
 }
 
 impl UserPrompter for AgentPrompter<'_> {
-    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        match request {
-            PinRequest::Existing { token, .. } | PinRequest::Resumed { token } => {
+    fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
+        match prompt {
+            Prompt::Pin { token, .. } | Prompt::ResumedPin { token } => {
                 if let Some(pin) = self.supplied_pin.take() {
-                    return Ok(pin);
+                    return Ok(PromptReply::Pin(pin));
                 }
                 self.dialog.has_asked = true;
-                self.typed_pin(token)
+                self.typed_pin(token).map(PromptReply::Pin)
             }
-            PinRequest::New { .. } | PinRequest::NewSoPin { .. } => Err(NoPin::Unavailable(
-                "the agent does not ask for a new PIN: set it with a `tokenkeep` command".to_owned(),
-            )),
+            Prompt::LastTry { token, which: WhichPin::User } => {
+                self.last_try = true;
+                self.prompt_backend.confirm(&self.question(token)).map(|()| PromptReply::Yes)
+            }
+            Prompt::Use { keyset, .. } => {
+                self.prompt_backend.confirm(&self.question(&keyset.token)).map(|()| PromptReply::Yes)
+            }
+            Prompt::NewPin { .. } | Prompt::NewSoPin { .. } | Prompt::SoPin { .. } | Prompt::LastTry { .. } => Err(
+                NoPin::Unavailable("the agent asks for no new PIN and no SO PIN: use a `tokenkeep` command".to_owned()),
+            ),
         }
     }
 
@@ -152,17 +159,8 @@ impl UserPrompter for AgentPrompter<'_> {
         self.typed.was_wrong
     }
 
-    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
-        self.last_try = true;
-        self.prompt_backend.confirm(&self.question(token))
-    }
-
     fn set_keyset(&mut self, keyset: &FoundKeyset) {
         self.keyset = Some((keyset.name.clone(), keyset.level));
-    }
-
-    fn confirm(&mut self, _operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
-        self.prompt_backend.confirm(&self.question(&keyset.token))
     }
 
     fn notice(&mut self, notice: Notice) {
@@ -194,33 +192,20 @@ impl<'a> ConfirmingPrompter<'a> {
         Self { command, prompter: AgentPrompter::new(prompt_backend, usage), used_prompter: false, locked, token: None }
     }
 
-    fn unless_locked<T>(&self, value: T) -> Result<T, NoPin> {
-        if self.locked.is_locked() {
-            return Err(NoPin::Unavailable(
-                "the agent was locked in the meantime; unlock it with `ssh-add -X`".to_owned(),
-            ));
-        }
-        Ok(value)
-    }
-
     /// Returns the command's answer. If the command cannot ask a person, asks with the agent's
     /// prompter, but only for uses that the prompt describes completely and that other programs may
     /// request, too.
-    fn or_ask_prompter<T>(
-        &mut self,
-        answer: Result<T, NoPin>,
-        ask: impl FnOnce(&mut AgentPrompter<'a>) -> Result<T, NoPin>,
-    ) -> Result<T, NoPin> {
+    fn or_ask_prompter(&mut self, reply: Result<PromptReply, NoPin>, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
         let is_a_use =
             matches!(self.prompter.usage.purpose, UsagePurpose::SignContent { .. } | UsagePurpose::Decrypt { .. });
-        match answer {
-            Err(NoPin::NotInteractive(reason)) if is_a_use => ask(&mut self.prompter).map_err(|no| match no {
+        match reply {
+            Err(NoPin::NotInteractive(reason)) if is_a_use => self.prompter.ask(prompt).map_err(|no| match no {
                 NoPin::Unavailable(agent_reason) => {
                     NoPin::Unavailable(format!("{reason}; the agent cannot ask either: {agent_reason}"))
                 }
                 no => no,
             }),
-            answer => answer,
+            reply => reply,
         }
     }
 }
@@ -237,36 +222,33 @@ fn with_remedy(no_confirmation: NoPin) -> NoPin {
 }
 
 impl UserPrompter for ConfirmingPrompter<'_> {
-    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        let answer = self.command.pin(request);
-        self.used_prompter = matches!(answer, Err(NoPin::NotInteractive(_)));
-        let pin = self.or_ask_prompter(answer, |person| person.pin(request))?;
-        self.unless_locked(pin)
+    fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
+        let reply = if let Prompt::Use { keyset, .. } = prompt {
+            self.prompter.set_keyset(keyset);
+            self.prompter.ask(prompt).map_err(with_remedy)?
+        } else {
+            let reply = self.command.ask(prompt);
+            if matches!(prompt, Prompt::Pin { .. } | Prompt::ResumedPin { .. }) {
+                self.used_prompter = matches!(reply, Err(NoPin::NotInteractive(_)));
+            }
+            self.or_ask_prompter(reply, prompt)?
+        };
+        if self.locked.is_locked() {
+            return Err(NoPin::Unavailable(
+                "the agent was locked in the meantime; unlock it with `ssh-add -X`".to_owned(),
+            ));
+        }
+        Ok(reply)
     }
 
     fn can_retry_pin(&mut self) -> bool {
         if self.used_prompter { self.prompter.can_retry_pin() } else { self.command.can_retry_pin() }
     }
 
-    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
-        let answer = self.command.confirm_last_try(token);
-        self.or_ask_prompter(answer, |person| person.confirm_last_try(token))
-    }
-
     fn set_keyset(&mut self, keyset: &FoundKeyset) {
         self.token = Some(keyset.token.clone());
         self.prompter.set_keyset(keyset);
         self.command.set_keyset(keyset);
-    }
-
-    fn confirm(&mut self, operation: &str, keyset: &FoundKeyset) -> Result<(), NoPin> {
-        self.prompter.set_keyset(keyset);
-        self.prompter.confirm(operation, keyset).map_err(with_remedy)?;
-        self.unless_locked(())
-    }
-
-    fn so_prompter(&mut self) -> Option<&mut dyn SoPrompter> {
-        self.command.so_prompter()
     }
 
     fn progress(&mut self, step: crate::keyset::Step) {

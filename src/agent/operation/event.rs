@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Bytes, OperationOutput};
-use crate::keyset::{ErrorKind, NoPin, Notice, PinRequest, Step};
-use crate::token::{PinRule, TokenInfo};
+use crate::keyset::{ErrorKind, NoPin, Notice, Prompt, Step};
+use crate::token::{PinRule, TokenInfo, WhichPin};
 use crate::transport::TransportError;
 
 /// One line from the agent. The last line is `done` or `failed`; without it the operation was
@@ -71,28 +71,39 @@ pub enum ClientQuestion {
     },
     /// the token's current SO PIN
     SoPin { token: TokenInfo },
-    /// a new PIN that replaces a locked or forgotten one
-    #[serde(rename = "new-instead")]
-    ReplacementPin {
-        token: TokenInfo,
-        /// the rule for the new PIN
-        rule: PinRule,
-    },
     /// whether to risk the last try of the SO PIN
     LastSoTry { token: TokenInfo },
     /// whether to risk the last try of the PIN
     LastTry { token: TokenInfo },
 }
 
-impl From<PinRequest<'_>> for ClientQuestion {
-    fn from(request: PinRequest<'_>) -> Self {
-        match request {
-            PinRequest::Existing { operation, token } => {
+impl ClientQuestion {
+    /// `None` for a question that the command must not answer: a confirmation of its own use.
+    pub fn of(prompt: Prompt<'_>) -> Option<Self> {
+        Some(match prompt {
+            Prompt::Pin { operation, token } => {
                 Self::Existing { operation: operation.to_owned(), token: token.clone() }
             }
-            PinRequest::Resumed { token } => Self::Resumed { token: token.clone() },
-            PinRequest::New { label, rule } => Self::New { label: label.to_owned(), rule },
-            PinRequest::NewSoPin { label } => Self::NewSoPin { label: label.to_owned() },
+            Prompt::ResumedPin { token } => Self::Resumed { token: token.clone() },
+            Prompt::NewPin { label, rule } => Self::New { label: label.to_owned(), rule },
+            Prompt::NewSoPin { label } => Self::NewSoPin { label: label.to_owned() },
+            Prompt::SoPin { token } => Self::SoPin { token: token.clone() },
+            Prompt::LastTry { token, which: WhichPin::User } => Self::LastTry { token: token.clone() },
+            Prompt::LastTry { token, which: WhichPin::SecurityOfficer } => Self::LastSoTry { token: token.clone() },
+            Prompt::Use { .. } => return None,
+        })
+    }
+
+    /// The prompt, with the name of the operation that the user typed.
+    pub fn prompt(&self, operation: &'static str) -> Prompt<'_> {
+        match self {
+            Self::Existing { token, .. } => Prompt::Pin { operation, token },
+            Self::Resumed { token } => Prompt::ResumedPin { token },
+            Self::New { label, rule } => Prompt::NewPin { label, rule: *rule },
+            Self::NewSoPin { label } => Prompt::NewSoPin { label },
+            Self::SoPin { token } => Prompt::SoPin { token },
+            Self::LastTry { token } => Prompt::LastTry { token, which: WhichPin::User },
+            Self::LastSoTry { token } => Prompt::LastTry { token, which: WhichPin::SecurityOfficer },
         }
     }
 }

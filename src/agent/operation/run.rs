@@ -74,8 +74,7 @@ pub fn run(
         OperationRequest::UnblockPin { token } => {
             let token = token.as_deref().map(selector).transpose().map_err(usage)?;
             let token = tokens.token_or_only(token.as_ref())?;
-            let nobody = || usage("cannot set a new PIN: no SO PIN is available here".to_owned());
-            keyset::pin_unblock(tokens, &token, person.so_prompter().ok_or_else(nobody)?)?;
+            keyset::pin_unblock(tokens, &token, person)?;
             OperationOutput::PinSet(token)
         }
         OperationRequest::DeleteKeyset { keyset } => keyset::delete(tokens, &chosen(tokens, &keyset)?, person)?.into(),

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::super::wiped_buffer::WipedBuffer;
 use super::{Bytes, ClientQuestion, ClientReply, NetworkRequest, OperationEvent, ReplyValue};
-use crate::keyset::{NoPin, Notice, PinRequest, SoPrompter, Step, UserPrompter};
-use crate::token::{Pin, PinRule, TokenInfo};
+use crate::keyset::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};
+use crate::token::Pin;
 use crate::transport::{Transport, TransportError};
 
 /// Maximum time a command may take to reply, because others wait for the token. Its network
@@ -162,36 +162,17 @@ impl OperationSession {
 #[derive(Debug)]
 pub struct ClientPrompter<'a>(pub &'a OperationSession);
 
-impl ClientPrompter<'_> {
-    fn pin_for(&self, question: ClientQuestion) -> Result<Pin, NoPin> {
-        match self.0.ask(|number| OperationEvent::Ask { number, question }) {
-            Ok(ReplyValue::Pin(pin)) => parse_pin(pin),
-            Ok(ReplyValue::UnattendedPin(pin)) => parse_pin(pin).map(Pin::unattended),
-            Ok(ReplyValue::No(reason)) | Err(reason) => Err(reason),
-            Ok(_) => Err(unexpected_reply()),
-        }
-    }
-
-    fn yes(&self, question: ClientQuestion) -> Result<(), NoPin> {
-        match self.0.ask(|number| OperationEvent::Ask { number, question }) {
-            Ok(ReplyValue::Yes {}) => Ok(()),
-            Ok(ReplyValue::No(reason)) | Err(reason) => Err(reason),
-            Ok(_) => Err(unexpected_reply()),
-        }
-    }
-}
-
 impl UserPrompter for ClientPrompter<'_> {
-    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        self.pin_for(request.into())
-    }
-
-    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
-        self.yes(ClientQuestion::LastTry { token: token.clone() })
-    }
-
-    fn so_prompter(&mut self) -> Option<&mut dyn SoPrompter> {
-        Some(self)
+    fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
+        let own_use = || NoPin::Unavailable("a command cannot confirm its own request".to_owned());
+        let question = ClientQuestion::of(prompt).ok_or_else(own_use)?;
+        match self.0.ask(|number| OperationEvent::Ask { number, question }) {
+            Ok(ReplyValue::Pin(pin)) => parse_pin(pin).map(PromptReply::Pin),
+            Ok(ReplyValue::UnattendedPin(pin)) => parse_pin(pin).map(Pin::unattended).map(PromptReply::Pin),
+            Ok(ReplyValue::Yes {}) => Ok(PromptReply::Yes),
+            Ok(ReplyValue::No(reason)) | Err(reason) => Err(reason),
+            Ok(_) => Err(unexpected_reply()),
+        }
     }
 
     fn progress(&mut self, step: Step) {
@@ -200,20 +181,6 @@ impl UserPrompter for ClientPrompter<'_> {
 
     fn notice(&mut self, notice: Notice) {
         self.0.send_event(&OperationEvent::Notice(notice));
-    }
-}
-
-impl SoPrompter for ClientPrompter<'_> {
-    fn confirm_last_try(&mut self, token: &TokenInfo) -> Result<(), NoPin> {
-        self.yes(ClientQuestion::LastSoTry { token: token.clone() })
-    }
-
-    fn so_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
-        self.pin_for(ClientQuestion::SoPin { token: token.clone() })
-    }
-
-    fn new_pin(&mut self, token: &TokenInfo, rule: PinRule) -> Result<Pin, NoPin> {
-        self.pin_for(ClientQuestion::ReplacementPin { token: token.clone(), rule })
     }
 }
 

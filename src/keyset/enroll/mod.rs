@@ -93,7 +93,7 @@ pub struct EnrollOptions {
     /// `--token`
     pub token: Option<TokenSelector>,
     /// is there an SO PIN for the new token (`--so-pin-source`)? It is requested with
-    /// [`super::PinRequest::NewSoPin`]
+    /// [`super::Prompt::NewSoPin`]
     pub so_pin: bool,
     /// `--replace-person`: may letter and keyset belong to different persons?
     pub replace_person: bool,

@@ -9,7 +9,7 @@ use crate::transport::Transport;
 
 use super::super::index::{self, EnrollmentStage, KeysetRecord, PrivateIndex};
 use super::super::unlock::{check_before_pin, damaged, read_private_index};
-use super::super::{AuthorityAddress, FoundKeyset, KeysetError, Notice, PinRequest, Step, Tokens, UserPrompter};
+use super::super::{AuthorityAddress, FoundKeyset, KeysetError, Notice, Prompt, Step, Tokens, UserPrompter};
 use super::finish::{self, NewTokenPins};
 use super::rollback::{self, RejectionNotice};
 use super::session::EnrollmentSession;
@@ -54,7 +54,7 @@ impl EnrollmentRun<'_> {
 
     fn enroll_on_new_token(&mut self, module: Module) -> Result<Enrolled, EnrollError> {
         let label = self.options.keyset.as_str();
-        let pin = self.ask(PinRequest::New { label, rule: module.rule_for_new_pins() })?;
+        let pin = self.ask(Prompt::NewPin { label, rule: module.rule_for_new_pins() })?;
         let so_pin = self.ask_so_pin(label)?;
         let checked = self.check_letter()?;
         self.person.progress(Step::CreatingToken);
@@ -70,7 +70,7 @@ impl EnrollmentRun<'_> {
     }
 
     fn enroll_on_token(&mut self, info: TokenInfo, is_enrolled: bool) -> Result<Enrolled, EnrollError> {
-        let request = PinRequest::Existing { operation: OPERATION, token: &info };
+        let request = Prompt::Pin { operation: OPERATION, token: &info };
         let (mut session, _pin) = self.unlock(&info, request)?;
         if is_enrolled && session.index.keyset.keys.is_none() {
             let name = &self.options.keyset;
@@ -96,9 +96,9 @@ impl EnrollmentRun<'_> {
     fn resume(&mut self, info: TokenInfo, is_enrolled: bool) -> Result<Enrolled, EnrollError> {
         let new_token = self.options.new_token.is_some();
         let request = if new_token {
-            PinRequest::Resumed { token: &info }
+            Prompt::ResumedPin { token: &info }
         } else {
-            PinRequest::Existing { operation: OPERATION, token: &info }
+            Prompt::Pin { operation: OPERATION, token: &info }
         };
         let so_pin = self.ask_so_pin(&info.label)?;
         let (mut session, pin) = self.unlock(&info, request)?;
@@ -271,24 +271,24 @@ impl EnrollmentRun<'_> {
         letter_check::check(self.transport, self.letter, self.now)
     }
 
-    fn ask(&mut self, request: PinRequest<'_>) -> Result<Pin, EnrollError> {
-        let token = match request {
-            PinRequest::Existing { token, .. } | PinRequest::Resumed { token } => Some(token.name()),
-            PinRequest::New { .. } | PinRequest::NewSoPin { .. } => None,
+    fn ask(&mut self, prompt: Prompt<'_>) -> Result<Pin, EnrollError> {
+        let token = match prompt {
+            Prompt::Pin { token, .. } | Prompt::ResumedPin { token } => Some(token.name()),
+            _ => None,
         };
         let no_pin = |reason| KeysetError::NoPin { operation: OPERATION, token, reason };
-        Ok(self.person.pin(request).map_err(no_pin).map_err(NotEnrolledReason::Pin)?)
+        Ok(self.person.pin(prompt).map_err(no_pin).map_err(NotEnrolledReason::Pin)?)
     }
 
     fn ask_so_pin(&mut self, label: &str) -> Result<Option<Pin>, EnrollError> {
-        if self.options.so_pin { self.ask(PinRequest::NewSoPin { label }).map(Some) } else { Ok(None) }
+        if self.options.so_pin { self.ask(Prompt::NewSoPin { label }).map(Some) } else { Ok(None) }
     }
 
     /// Logs in with one try and reads the trusted index.
-    fn unlock(&mut self, info: &TokenInfo, request: PinRequest<'_>) -> Result<(EnrollmentSession, Pin), EnrollError> {
+    fn unlock(&mut self, info: &TokenInfo, prompt: Prompt<'_>) -> Result<(EnrollmentSession, Pin), EnrollError> {
         let lease = self.tokens.acquire_lease(&self.tokens.open(info)?);
         check_before_pin(&lease, OPERATION, self.person).map_err(pin_or_fault)?;
-        let pin = self.ask(request)?;
+        let pin = self.ask(prompt)?;
         let again = copy(&pin)?;
         let token_enrollment =
             lease.unlock(pin).map_err(|error| pin_or_fault(error.with_operation(OPERATION).into()))?.begin_enrollment();

@@ -192,12 +192,8 @@ fn two_keysets_on_one_token_stay_separate_with_a_shared_key() {
 struct OldThenNew(Vec<&'static str>);
 
 impl UserPrompter for OldThenNew {
-    fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        Ok(pin(self.0.remove(0)))
-    }
-
-    fn confirm_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
-        Err(NoPin::LastTry)
+    fn ask(&mut self, _prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
+        Ok(PromptReply::Pin(pin(self.0.remove(0))))
     }
 }
 

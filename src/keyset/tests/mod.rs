@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::letter::{Letter, LetterPurpose};
 use crate::token::test_support::{PIN, fresh_label, pin, softhsm};
-use crate::token::{KeysetName, Module, Pin, SecurityLevel, TokenInfo};
+use crate::token::{KeysetName, Module, SecurityLevel, TokenInfo};
 use authority_double::AuthorityDouble;
 
 /// A prompter with scripted answers that records the prompts.
@@ -37,19 +37,16 @@ impl Script {
 }
 
 impl UserPrompter for Script {
-    fn pin(&mut self, request: PinRequest<'_>) -> Result<Pin, NoPin> {
-        let kind = match request {
-            PinRequest::Existing { operation, .. } => format!("existing to {operation}"),
-            PinRequest::Resumed { .. } => "resumed".to_owned(),
-            PinRequest::New { .. } => "new".to_owned(),
-            PinRequest::NewSoPin { .. } => "so".to_owned(),
+    fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
+        let kind = match prompt {
+            Prompt::Pin { operation, .. } => format!("existing to {operation}"),
+            Prompt::ResumedPin { .. } => "resumed".to_owned(),
+            Prompt::NewPin { .. } => "new".to_owned(),
+            Prompt::NewSoPin { .. } => "so".to_owned(),
+            Prompt::SoPin { .. } | Prompt::LastTry { .. } | Prompt::Use { .. } => return Err(NoPin::LastTry),
         };
         self.asked.push(kind);
-        self.answers.pop().expect("asked once too often").map(pin)
-    }
-
-    fn confirm_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
-        Err(NoPin::LastTry)
+        self.answers.pop().expect("asked once too often").map(pin).map(PromptReply::Pin)
     }
 
     fn notice(&mut self, notice: Notice) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::agent::operation::{OperationRequest, WireAdminOperation, WireKeysetChoice, WireStatementChannel};
-use crate::keyset::{ErrorKind, KeysetError, LogPolicy, NoPin, PinRequest, UserPrompter};
+use crate::keyset::{ErrorKind, KeysetError, LogPolicy, NoPin, Prompt, PromptReply, UserPrompter};
 use crate::transport::{Transport, TransportError};
 
 const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
@@ -302,13 +302,9 @@ fn a_session_ends_at_the_lifetime_given_with_the_pin() {
 struct Locking<'a>(&'a Fixture);
 
 impl UserPrompter for Locking<'_> {
-    fn pin(&mut self, _request: PinRequest<'_>) -> Result<Pin, NoPin> {
+    fn ask(&mut self, _prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
         self.0.keystore.lock(b"pass phrase").unwrap();
-        Ok(pin(PIN))
-    }
-
-    fn confirm_last_try(&mut self, _token: &TokenInfo) -> Result<(), NoPin> {
-        Ok(())
+        Ok(PromptReply::Pin(pin(PIN)))
     }
 }
 
