@@ -33,6 +33,11 @@ fn offered(machine: &Machine, line: &str) -> Vec<String> {
 /// The candidates that bash inserts for the last word of this line, without options.
 #[track_caller]
 fn press_tab(machine: &Machine, line: &str) -> Vec<String> {
+    all_candidates(machine, line).into_iter().filter(|candidate| !candidate.starts_with("--")).collect()
+}
+
+#[track_caller]
+fn all_candidates(machine: &Machine, line: &str) -> Vec<String> {
     let script = machine.tokenkeep(&["completions", "bash"]).ok();
     machine.write("completions.bash", &script.stdout);
     let pieces = line.replace(':', " : ").replace('=', " = ");
@@ -42,7 +47,7 @@ fn press_tab(machine: &Machine, line: &str) -> Vec<String> {
     let arguments = [&["-c", PRESS_TAB, "bash", line][..], &pieces, &[last]].concat();
     let output = machine.run("bash", &arguments, b"").ok();
     assert_eq!(output.err(), "", "{line}");
-    output.out().lines().filter(|line| !line.is_empty() && !line.starts_with("--")).map(str::to_owned).collect()
+    output.out().lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 /// Runs the program as the script does, which discards its stderr: nothing may appear there.
@@ -83,6 +88,8 @@ fn a_shell_offers_the_keysets_and_tokens_of_this_machine() {
     assert_eq!(offered(machine, "tokenkeep sign --pin-source fi"), ["file:"]);
     assert!(offered(machine, "tokenkeep sign --pin-source file:").contains(&"pin".to_owned()));
     assert_eq!(offered(machine, "tokenkeep sign --in mess"), ["message.txt"]);
+    let options = all_candidates(machine, "tokenkeep sign --");
+    assert!(["--pin-source", "--keyset"].iter().all(|option| options.iter().any(|other| other == option)), "{options:?}");
     assert_eq!(offered(machine, "tokenkeep keyset f"), ["forget"]);
     // Not the commands that only the program itself runs.
     assert_eq!(offered(machine, "tokenkeep agen"), ["agent"]);
