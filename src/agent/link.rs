@@ -63,8 +63,6 @@ pub(super) enum WorkerQuestion {
         /// the dialog's number; all questions for one use of a key have the same dialog
         dialog: u64,
     },
-    /// a new PIN for a token
-    NewPin(PromptText),
     Confirmation(PromptText),
     /// the name of the program with this process id
     Program(i32),
@@ -262,10 +260,6 @@ impl PromptBackend for Link {
     fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
         let worker_question = WorkerQuestion::Pin { text: PromptText::for_pin(question), dialog: question.dialog };
         self.ask_for_pin(worker_question, &question.usage.client)
-    }
-
-    fn new_pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
-        self.ask_for_pin(WorkerQuestion::NewPin(PromptText::for_new_pin(question)), &question.usage.client)
     }
 
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin> {

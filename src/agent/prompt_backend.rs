@@ -13,12 +13,6 @@ pub trait PromptBackend: Send + Sync {
     /// The PIN of a token for this use. Without a PIN nothing is tried.
     fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin>;
 
-    /// A new PIN, typed twice: a replacement, or for a token to be created.
-    fn new_pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
-        let token = question.token.name();
-        Err(NoPin::Unavailable(format!("no prompt is available for a new PIN of {token}; use the `tokenkeep` command")))
-    }
-
     /// Confirms this use (level Medium), or risking the token's last try (`last_try`). An error
     /// means no: [`NoPin::Declined`] if the person declined.
     fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin>;

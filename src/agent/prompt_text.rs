@@ -43,12 +43,6 @@ impl PromptText {
         Self::new(question, title, "PIN".to_owned(), warning)
     }
 
-    /// The prompt for a new PIN.
-    pub(super) fn for_new_pin(question: &Question<'_>) -> Self {
-        let title = format!("tokenkeep: a new PIN for the token {:?}", question.token.label);
-        Self::new(question, title, "New PIN".to_owned(), None)
-    }
-
     /// The prompt for a confirmation.
     pub(super) fn for_confirmation(question: &Question<'_>) -> Self {
         if question.last_try {

@@ -29,7 +29,7 @@ use crate::agent::{
 use crate::keyset::Tokens;
 use crate::prompter::PromptEnvironment;
 use crate::token::check::run_checks_by;
-use crate::token::{TokenError, TokenOwner, count_calls_in};
+use crate::token::{TokenOwner, count_calls_in};
 
 /// Time that the agent has to stop or to log off; before it stops, its worker logs off.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -182,8 +182,9 @@ pub fn run_worker(arguments: &WorkerArguments, cx: &Context<'_>) -> Result<Exit,
         sockets.next().ok_or_else(|| AgentProcessError::Link("the supervisor passed too few descriptors".to_owned()))
     };
     let listeners = [UnixListener::from(descriptor()?), UnixListener::from(descriptor()?)];
-    count_calls_in(descriptor()?, modules.paths())
-        .map_err(|error| AgentProcessError::Link(format!("cannot map its memory file ({error})")))?;
+    if let Some(Err(error)) = sockets.next().map(|file| count_calls_in(file, modules.paths())) {
+        tracing::warn!(%error, "a crash will not name the module: its calls cannot be counted");
+    }
     let tokens = load(&modules, arguments, cx)?;
     let mut settings = Settings::default();
     if let Some(idle_timeout) = cx.configuration()?.idle_timeout {
@@ -202,17 +203,11 @@ fn load(modules: &ModuleFiles, arguments: &WorkerArguments, cx: &Context<'_>) ->
     if !arguments.again {
         return cx.load(modules);
     }
-    let (loaded, mut errors) = modules.without(&arguments.without).load_each();
+    let (loaded, errors) = modules.without(&arguments.without).load_each();
     for error in &errors {
         cx.output.warning(error);
     }
-    errors.extend(arguments.without.iter().map(|module| TokenError::Module {
-        path: module.clone(),
-        reason: "it crashed the agent's worker three times, so it is left out until the agent restarts".to_owned(),
-        remedy:
-            "check it with `tokenkeep doctor`, or leave it out (list the others as `modules` in agent.toml)".to_owned(),
-    }));
-    Ok(Tokens::new(loaded).with_unusable_modules(errors))
+    Ok(Tokens::new(loaded).with_unusable_modules(errors).without_crashed_modules(&arguments.without))
 }
 
 /// Reports the supervisor, not the worker, as the owner of the tokens: the user started the

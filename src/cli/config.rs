@@ -248,10 +248,12 @@ impl ModuleFiles {
         &self.paths
     }
 
-    /// All modules except these paths.
+    /// All modules except these files, by whichever path.
     #[must_use]
     pub fn without(&self, others: &[PathBuf]) -> Self {
-        let paths = self.paths.iter().filter(|path| !others.contains(path)).cloned().collect();
+        let file = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+        let others: Vec<PathBuf> = others.iter().map(file).collect();
+        let paths = self.paths.iter().filter(|path| !others.contains(&file(path))).cloned().collect();
         Self { paths, ..*self }
     }
 

@@ -180,7 +180,7 @@ impl From<AgentProcessError> for Failure {
         let exit = match &error {
             AgentProcessError::Running { .. } => Exit::Refused,
             AgentProcessError::NotRunning => Exit::Absent,
-            AgentProcessError::Worker { status } => Exit::of_status(*status),
+            AgentProcessError::Worker { status, .. } => Exit::of_status(*status),
             _ => Exit::Fault,
         };
         Self::new(exit, error.to_string())

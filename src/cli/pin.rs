@@ -127,7 +127,8 @@ fn unblock(arguments: &PinUnblockArguments, cx: &Context<'_>) -> Result<Exit, Fa
     // Not the source in agent.toml, which has the user's PIN.
     let source = arguments.so_pin_source.as_ref().unwrap_or(&PinSource::Prompt);
     let prompter = cx.prompter(Some(source), arguments.new_pin.new_pin_source.as_ref())?;
-    let token = backend.pin_unblock(arguments.token.as_ref(), &mut TerminalPrompter::new(prompter, cx.output))?;
+    let person = &mut TerminalPrompter::for_security_officer(prompter, cx.output);
+    let token = backend.pin_unblock(arguments.token.as_ref(), person)?;
     let name = token.name();
     cx.output.answer(
         format!("Set a new PIN on {name}. Its keys are unchanged."),

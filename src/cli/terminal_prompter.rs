@@ -16,13 +16,22 @@ pub struct TerminalPrompter<'a> {
     resuming: Option<Prompter>,
     /// asked for a new token's SO PIN
     so_prompter: Option<Prompter>,
+    /// true if the prompter gives the present SO PIN, and no PIN of the user
+    is_security_officer: bool,
     output: &'a Output,
     spinner: Option<ProgressBar>,
 }
 
 impl<'a> TerminalPrompter<'a> {
     pub fn new(prompter: Prompter, output: &'a Output) -> Self {
-        Self { prompter, resuming: None, so_prompter: None, output, spinner: None }
+        Self { prompter, resuming: None, so_prompter: None, is_security_officer: false, output, spinner: None }
+    }
+
+    /// Asks for the SO PIN of a token, and for a new PIN.
+    pub fn for_security_officer(prompter: Prompter, output: &'a Output) -> Self {
+        let mut person = Self::new(prompter, output);
+        person.is_security_officer = true;
+        person
     }
 
     /// Sets the prompter that gives, once, the PIN that an interrupted command set as a new one.
@@ -37,6 +46,20 @@ impl<'a> TerminalPrompter<'a> {
     pub fn with_so_pin(mut self, prompter: Prompter) -> Self {
         self.so_prompter = Some(prompter);
         self
+    }
+
+    /// A PIN source is for one of a token's two PINs, whatever an agent asks for.
+    fn refuse_another_pin(&self, prompt: Prompt<'_>) -> Result<(), NoPin> {
+        let which = match prompt {
+            Prompt::Pin { .. } | Prompt::ResumedPin { .. } => WhichPin::User,
+            Prompt::SoPin { .. } => WhichPin::SecurityOfficer,
+            Prompt::LastTry { which, .. } => which,
+            Prompt::NewPin { .. } | Prompt::NewSoPin { .. } | Prompt::Use { .. } => return Ok(()),
+        };
+        if self.is_security_officer == (which == WhichPin::SecurityOfficer) {
+            return Ok(());
+        }
+        Err(NoPin::Unavailable(format!("this command does not ask for the {which}")))
     }
 
     /// Warns of the last try, and asks whether to go on.
@@ -68,13 +91,17 @@ impl<'a> TerminalPrompter<'a> {
 impl UserPrompter for TerminalPrompter<'_> {
     fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
         self.stop_spinning();
+        self.refuse_another_pin(prompt)?;
         let pin = match prompt {
             // The prompt names the operation: a command to an authority must not look like a mail.
             Prompt::Pin { operation, token } => self.prompter.pin(&format!("{} to {operation}", token.name())),
             Prompt::ResumedPin { token } => {
                 self.resuming.as_ref().unwrap_or(&self.prompter).pin(&token.name().to_string())
             }
-            Prompt::NewPin { label, rule } => self.prompter.new_pin(&format!("token {label:?}"), rule),
+            Prompt::NewPin { label, serial, rule } => {
+                let serial = serial.map(|serial| format!(" (serial {serial})")).unwrap_or_default();
+                self.prompter.new_pin(&format!("token {label:?}{serial}"), rule)
+            }
             Prompt::NewSoPin { label } => {
                 let prompter = self.so_prompter.as_ref().unwrap_or(&self.prompter);
                 prompter.new_pin(&format!("the security officer of token {label:?}"), None)
@@ -169,5 +196,33 @@ pub fn pin_state_text(state: PinState) -> &'static str {
         PinState::FinalTry => "last try",
         PinState::Locked => "locked",
         PinState::NotSet => "not set",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompter::PinSource;
+    use crate::token::test_support::a_card;
+
+    #[test]
+    fn a_pin_source_is_for_one_of_the_two_pins() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pin");
+        std::fs::write(&file, "12345678").unwrap();
+        let prompter = || Prompter::new(PinSource::File(file.clone()), PinSource::File(file.clone()));
+        let (output, token) = (Output::new(false), a_card());
+        let pin = Prompt::Pin { operation: "sign", token: &token };
+        let [last, last_so] =
+            [WhichPin::User, WhichPin::SecurityOfficer].map(|which| Prompt::LastTry { token: &token, which });
+        let refusal = |person: &mut TerminalPrompter<'_>, prompt| person.ask(prompt).unwrap_err().to_string();
+        let mut user = TerminalPrompter::new(prompter(), &output);
+        for prompt in [Prompt::SoPin { token: &token }, last_so] {
+            assert!(refusal(&mut user, prompt).contains("does not ask for the SO PIN"));
+        }
+        let mut officer = TerminalPrompter::for_security_officer(prompter(), &output);
+        for prompt in [pin, Prompt::ResumedPin { token: &token }, last] {
+            assert!(refusal(&mut officer, prompt).contains("does not ask for the PIN"));
+        }
     }
 }

@@ -92,6 +92,9 @@ impl Tokens {
     /// Selects one keyset: the named one; else the only one; else the default; else the newest, if
     /// all belong to one person at one authority. Refuses any other case with a list.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, KeysetError> {
+        if choice.name.is_none() && choice.token.is_none() {
+            self.require_all_modules()?;
+        }
         let (keysets, unreadable_tokens) = self.look(choice)?;
         pick(keysets, choice, &unreadable_tokens)
     }

@@ -31,8 +31,9 @@ pub fn pin_change(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn UserPr
     // of a wrong old one. Giving the correct PIN again to change it costs no further try.
     let old = lease.verify(old).map_err(|error| error.with_operation(operation))?;
     let no_new_pin = |reason: NoPin| KeysetError::NoNewPin { operation, token: keyset.token.name(), reason };
-    let new =
-        person.pin(Prompt::NewPin { label: &keyset.token.label, rule: Some(token.pin_rule()) }).map_err(no_new_pin)?;
+    let new = person
+        .pin(Prompt::NewPin { label: &info.label, serial: Some(&info.serial), rule: Some(token.pin_rule()) })
+        .map_err(no_new_pin)?;
     // Do not verify the new PIN in another process: if it failed, that would cost a try. If a full
     // disk lost the change, the old PIN still works and nothing is lost.
     Ok(lease.change_pin(old, &new)?)
@@ -58,7 +59,9 @@ pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, person: &mut dyn UserPromp
     let so_pin = if state == PinState::FinalTry { so_pin.allow_last_try() } else { so_pin };
     token.verify_so_pin(&so_pin)?;
     let no_new_pin = |reason| KeysetError::NoNewPin { operation: OPERATION, token: name.clone(), reason };
-    let new = person.pin(Prompt::NewPin { label: &info.label, rule: Some(token.pin_rule()) }).map_err(no_new_pin)?;
+    let new = person
+        .pin(Prompt::NewPin { label: &info.label, serial: Some(&info.serial), rule: Some(token.pin_rule()) })
+        .map_err(no_new_pin)?;
     Ok(token.unblock_pin(&so_pin, &new)?)
 }
 
@@ -135,6 +138,7 @@ impl Tokens {
         if let Some(selector) = selector {
             return self.token(selector);
         }
+        self.require_all_modules()?;
         let mut tokens = self.list()?;
         match (tokens.pop(), tokens.is_empty()) {
             (Some(token), true) => Ok(token),

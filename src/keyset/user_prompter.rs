@@ -33,6 +33,8 @@ pub enum Prompt<'a> {
     NewPin {
         /// the label of the token
         label: &'a str,
+        /// its serial number; `None` if it is still to be created
+        serial: Option<&'a str>,
         /// the PIN lengths that the token accepts, if known
         rule: Option<PinRule>,
     },

@@ -68,10 +68,12 @@ fn a_crash_restarts_the_worker_and_names_the_module() {
         faulty.clear_faults();
         wait_for("another worker", || (worker(&prompted) != first).then_some(()));
         wait_for("its keysets are back", || (offers(&prompted, "soft") && offers(&prompted, "other")).then_some(()));
-        // One second, and the time of a machine that tests share.
+        // The restart takes a fraction of a second; a machine that tests share is slower.
         assert!(crashed.elapsed() < Duration::from_secs(10), "{:?}", crashed.elapsed());
         let log = prompted.agent().log();
-        assert!(log.contains("while it called ") && log.contains("libfaulty_pkcs11.so): all connections"), "{log}");
+        // The other module may have been polled at that moment.
+        let named = log.lines().any(|line| line.contains("while it called ") && line.contains("libfaulty_pkcs11.so"));
+        assert!(named, "{log}");
         assert!(!log.contains("is wrong"), "{log}");
         prompted.questions();
         // Every session asks again, and no PIN counts as wrong.
@@ -87,7 +89,9 @@ fn a_crash_restarts_the_worker_and_names_the_module() {
 #[test]
 fn a_module_that_keeps_crashing_is_left_out_until_a_restart() {
     let (mut prompted, faulty) = with_two_modules(&[("soft", "high")], &[("other", "low")]);
-    for crash in 1..=3 {
+    let left_out = "libfaulty_pkcs11.so crashed the worker 3 times in ten minutes: it is left out";
+    // A crash while the other module is polled counts for neither.
+    for crash in 1..=8 {
         wait_for("its keysets are offered", || offers(&prompted, "soft").then_some(()));
         let before = worker(&prompted);
         faulty.set_faults("die C_Sign\n");
@@ -95,18 +99,26 @@ fn a_module_that_keeps_crashing_is_left_out_until_a_restart() {
         assert!(!prompted.signs("soft", &format!("crash-{crash}")), "the module should have crashed");
         faulty.clear_faults();
         wait_for("another worker", || (worker(&prompted) != before).then_some(()));
+        if prompted.agent().log().contains(left_out) {
+            assert!(crash >= 3, "it was left out after {crash}");
+            break;
+        }
     }
     wait_for("the other module is offered", || offers(&prompted, "other").then_some(()));
     assert!(!offers(&prompted, "soft"), "it is still loaded: {}", prompted.agent().log());
     prompted.questions();
     prompted.set_answers(&[PIN]);
     assert!(prompted.signs("other", "goes-on"), "{}", prompted.agent().log());
-    let left_out = "libfaulty_pkcs11.so crashed the worker 3 times in ten minutes: it is left out";
     assert!(prompted.agent().log().contains(left_out), "{}", prompted.agent().log());
     tokenkeep(&prompted, &["keysets"]).ok().says("other").says("three times").says("doctor");
-    let sign = ["sign", "--keyset", "soft", "--pin-source", "file:pin", "--in", "one", "--out", "one.p7m"];
     prompted.user.machine.write("one", "one");
-    assert_ne!(tokenkeep(&prompted, &sign).code(), 0);
+    let sign = ["sign", "--pin-source", "file:pin", "--in", "one", "--out", "one.p7m"];
+    tokenkeep(&prompted, &[&sign[..], &["--keyset", "soft"]].concat()).fails_with(3).says("three times");
+    // The keyset that is left does not stand in for one that may be meant.
+    tokenkeep(&prompted, &sign).fails_with(3).says("three times").says("name the keyset or token");
+    let unblock = ["pin", "unblock", "--so-pin-source", "file:pin", "--new-pin-source", "file:pin"];
+    tokenkeep(&prompted, &unblock).fails_with(3).says("three times");
+    tokenkeep(&prompted, &[&sign[..], &["--keyset", "other"]].concat()).ok();
     // The next agent tries again.
     prompted.restart();
     assert!(offers(&prompted, "soft") && offers(&prompted, "other"));

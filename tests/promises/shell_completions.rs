@@ -89,7 +89,10 @@ fn a_shell_offers_the_keysets_and_tokens_of_this_machine() {
     assert!(offered(machine, "tokenkeep sign --pin-source file:").contains(&"pin".to_owned()));
     assert_eq!(offered(machine, "tokenkeep sign --in mess"), ["message.txt"]);
     let options = all_candidates(machine, "tokenkeep sign --");
-    assert!(["--pin-source", "--keyset"].iter().all(|option| options.iter().any(|other| other == option)), "{options:?}");
+    assert!(
+        ["--pin-source", "--keyset"].iter().all(|option| options.iter().any(|other| other == option)),
+        "{options:?}"
+    );
     assert_eq!(offered(machine, "tokenkeep keyset f"), ["forget"]);
     // Not the commands that only the program itself runs.
     assert_eq!(offered(machine, "tokenkeep agen"), ["agent"]);

@@ -93,8 +93,7 @@ struct Inner {
     // The time the machine has slept, as last measured.
     time_asleep: Mutex<Duration>,
     operations: AtomicUsize,
-    // Logins, signatures and listings, which are not operations, and every operation requested from
-    // this worker.
+    // Logins, signatures, listings and operations.
     uses: AtomicUsize,
     // The last warning about modules that cannot be restarted.
     last_warning: Mutex<String>,

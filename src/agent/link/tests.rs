@@ -67,13 +67,12 @@ fn a_pin_arrives_outside_the_json() {
     let pin = asking.join().unwrap().unwrap();
     assert!(pin.as_str() == "gehe\"im\\4711" && pin.is_attended());
     let (link, mut supervisor) = pair();
-    let asking = thread::spawn(move || with_question(|question| link.new_pin(question)));
-    let (number, question) = next(&mut supervisor);
-    assert!(matches!(question, WorkerQuestion::NewPin(_)));
+    let asking = thread::spawn(move || with_question(|question| link.pin(question)));
+    let (number, _) = next(&mut supervisor);
     let answer = SupervisorAnswer::Pin { attended: false };
-    write_frame(&mut supervisor, &SupervisorMessage { number, answer }, b"a-new-one").unwrap();
+    write_frame(&mut supervisor, &SupervisorMessage { number, answer }, b"from-a-file").unwrap();
     let pin = asking.join().unwrap().unwrap();
-    assert!(pin.as_str() == "a-new-one" && !pin.is_attended(), "no person typed it");
+    assert!(pin.as_str() == "from-a-file" && !pin.is_attended(), "no person typed it");
     let mut frame = Vec::new();
     write_frame(
         &mut frame,

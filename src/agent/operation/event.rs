@@ -60,6 +60,9 @@ pub enum ClientQuestion {
     New {
         /// the label of the token
         label: String,
+        /// its serial number; `None` if it is still to be created
+        #[serde(default)]
+        serial: Option<String>,
         /// the rule for the new PIN, if known
         #[serde(default)]
         rule: Option<PinRule>,
@@ -85,7 +88,9 @@ impl ClientQuestion {
                 Self::Existing { operation: operation.to_owned(), token: token.clone() }
             }
             Prompt::ResumedPin { token } => Self::Resumed { token: token.clone() },
-            Prompt::NewPin { label, rule } => Self::New { label: label.to_owned(), rule },
+            Prompt::NewPin { label, serial, rule } => {
+                Self::New { label: label.to_owned(), serial: serial.map(ToOwned::to_owned), rule }
+            }
             Prompt::NewSoPin { label } => Self::NewSoPin { label: label.to_owned() },
             Prompt::SoPin { token } => Self::SoPin { token: token.clone() },
             Prompt::LastTry { token, which: WhichPin::User } => Self::LastTry { token: token.clone() },
@@ -99,7 +104,7 @@ impl ClientQuestion {
         match self {
             Self::Existing { token, .. } => Prompt::Pin { operation, token },
             Self::Resumed { token } => Prompt::ResumedPin { token },
-            Self::New { label, rule } => Prompt::NewPin { label, rule: *rule },
+            Self::New { label, serial, rule } => Prompt::NewPin { label, serial: serial.as_deref(), rule: *rule },
             Self::NewSoPin { label } => Prompt::NewSoPin { label },
             Self::SoPin { token } => Prompt::SoPin { token },
             Self::LastTry { token } => Prompt::LastTry { token, which: WhichPin::User },

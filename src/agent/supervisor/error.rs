@@ -38,18 +38,24 @@ pub enum AgentProcessError {
     #[error("cannot communicate with the agent's other process: {0}")]
     Link(String),
     /// The worker exited during startup; it has printed the reason itself.
-    #[error("cannot serve: the worker exited during startup ({status}); see its output above")]
-    Worker { status: ExitStatus },
+    #[error("cannot serve: the worker exited during startup ({status}{called}); see its output above")]
+    Worker {
+        status: ExitStatus,
+        /// the modules that it called, as the end of a sentence
+        called: String,
+    },
     /// The worker keeps exiting shortly after its start.
     #[error(
         "cannot keep serving: the worker exited {times} times in a row within a minute of its start, last with \
-         {status}; use -v for details; exclude a faulty module with `modules` in agent.toml"
+         {status}{called}; use -v for details; exclude a faulty module with `modules` in agent.toml"
     )]
     WorkerCrashLoop {
         /// number of consecutive exits
         times: u32,
         /// the last exit status
         status: ExitStatus,
+        /// the modules that it called then, as the end of a sentence
+        called: String,
     },
     /// The worker cannot be sandboxed.
     #[error("cannot sandbox the worker: {0}")]

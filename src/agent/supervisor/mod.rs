@@ -96,7 +96,7 @@ pub fn run(setup: SupervisorConfig, announce: impl FnOnce(&StartupReport)) -> Re
     token::forget_wrong_pins_in_a_row();
     let questions = PromptQueue::start_queue(setup.person)?.with_modules(&setup.modules);
     let questions = questions.with_hidden_list(setup.hidden);
-    let crashes = ModuleCrashes::default();
+    let crashes = ModuleCrashes::of(setup.modules);
     let supervisor = Supervisor { sockets, worker: setup.worker, crashes, questions, sender };
     supervisor.serve(&events, announce)
 }
@@ -146,14 +146,14 @@ impl Supervisor {
                     SupervisorEvent::Exited { status, .. } => break status,
                 }
             };
+            let called = self.crashes.note_exit(status);
             if announce.is_some() {
-                return Err(AgentProcessError::Worker { status });
+                return Err(AgentProcessError::Worker { status, called });
             }
             failures = if started.elapsed() > STABLE_AFTER { 1 } else { failures + 1 };
             if failures >= MAX_FAILURES {
-                return Err(AgentProcessError::WorkerCrashLoop { times: failures, status });
+                return Err(AgentProcessError::WorkerCrashLoop { times: failures, status, called });
             }
-            let called = self.crashes.note_exit(status);
             tracing::warn!(
                 "the worker exited ({status}{called}): all connections are closed, and PINs must be entered again; \
                  restarting it"
@@ -170,9 +170,10 @@ impl Supervisor {
     /// `again` is true for a replacement: it must not end the agent because its modules have failed
     /// since.
     fn start_worker(&mut self, again: bool) -> Result<RunningWorker, AgentProcessError> {
-        let calls = self.crashes.begin_run().map_err(AgentProcessError::system("create a memory file"))?;
+        let calls = self.crashes.begin_run();
         let [ssh, api] = &self.sockets;
-        let sockets = [ssh.listener.as_fd(), api.listener.as_fd(), calls.as_fd()];
+        let listeners = [ssh.listener.as_fd(), api.listener.as_fd()];
+        let sockets: Vec<_> = listeners.into_iter().chain(calls.as_ref().map(AsFd::as_fd)).collect();
         let mut arguments = self.worker.clone();
         arguments.extend(self.crashes.left_out().flat_map(|module| [WITHOUT_FLAG.into(), module.into()]));
         arguments.extend(again.then(|| RESTARTED_FLAG.into()));

@@ -1,10 +1,9 @@
 //! Attributes the worker's crashes to PKCS#11 modules, and leaves out a module that keeps crashing.
 //!
 //! A crash belongs to a module if the worker ended by itself while it called that module and no
-//! other. This must never blame a module for a worker that the kernel or this program killed.
+//! other. This must never blame a module for a worker that was killed from outside.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -22,8 +21,9 @@ const MAX_CRASHES: usize = 3;
 const PERIOD: Duration = Duration::from_mins(10);
 
 /// When each module crashed the worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ModuleCrashes {
+    /// the modules of the agent; no other is named, whatever the worker writes into the file
     modules: BTreeMap<PathBuf, ModuleHistory>,
     calls: Option<CallCounts>,
 }
@@ -35,12 +35,17 @@ struct ModuleHistory {
 }
 
 impl ModuleCrashes {
-    /// Begins a worker's run; returns the memory file in which it counts its calls.
-    ///
-    /// # Errors
-    /// The kernel refuses a memory file.
-    pub(super) fn begin_run(&mut self) -> io::Result<OwnedFd> {
-        self.calls.insert(CallCounts::create()?).as_fd().try_clone_to_owned()
+    /// For these modules.
+    pub(super) fn of(modules: Vec<PathBuf>) -> Self {
+        Self { modules: modules.into_iter().map(|module| (module, ModuleHistory::default())).collect(), calls: None }
+    }
+
+    /// Begins a worker's run; returns the memory file in which it counts its calls. `None` if the
+    /// kernel refuses one: then no crash names a module.
+    pub(super) fn begin_run(&mut self) -> Option<OwnedFd> {
+        let created = CallCounts::create();
+        self.calls = created.inspect_err(|error| tracing::warn!(%error, "a crash will not name the module")).ok();
+        self.calls.as_ref()?.as_fd().try_clone_to_owned().ok()
     }
 
     /// The modules that the worker must not load.
@@ -58,7 +63,8 @@ impl ModuleCrashes {
         if !is_crash(status) {
             return String::new();
         }
-        let called = self.calls.as_ref().map(CallCounts::called_modules).unwrap_or_default();
+        let mut called = self.calls.as_ref().map(CallCounts::called_modules).unwrap_or_default();
+        called.retain(|module| self.modules.contains_key(module));
         if let [module] = called.as_slice() {
             self.note_crash(module, now);
         }
@@ -74,18 +80,19 @@ impl ModuleCrashes {
             history.is_left_out = true;
             tracing::error!(
                 "the module {} crashed the worker {MAX_CRASHES} times in ten minutes: it is left out until the agent \
-                 restarts (`tokenkeep agent stop`); `tokenkeep doctor` checks it",
+                 restarts; `tokenkeep doctor` checks it",
                 module.display()
             );
         }
     }
 }
 
-/// The worker ends with success when its link closes. It is killed if it hangs, or by the kernel if
-/// memory is short.
+/// Whether the worker ended by a signal of its own fault. It exits with a code if its link closes or
+/// it cannot start, and is killed by other signals: if a module hangs, or by the kernel if memory is
+/// short.
 fn is_crash(status: ExitStatus) -> bool {
-    let killed = [Signal::KILL, Signal::TERM].map(Signal::as_raw);
-    !status.success() && status.signal().is_none_or(|signal| !killed.contains(&signal))
+    let own = [Signal::SEGV, Signal::ABORT, Signal::BUS, Signal::ILL, Signal::FPE, Signal::TRAP, Signal::SYS];
+    status.signal().is_some_and(|signal| own.map(Signal::as_raw).contains(&signal))
 }
 
 #[cfg(test)]
@@ -113,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_module_is_left_out_after_three_crashes_in_ten_minutes() {
-        let mut crashes = ModuleCrashes::default();
+        let mut crashes = ModuleCrashes::of(vec!["/one.so".into(), "/two.so".into()]);
         let began = Instant::now();
         let mut crash = |minutes, module| {
             let now = began + Duration::from_mins(minutes);
@@ -128,15 +135,19 @@ mod tests {
 
     #[test]
     fn a_module_is_blamed_only_if_it_alone_was_called() {
-        let mut crashes = ModuleCrashes::default();
+        let mut crashes = ModuleCrashes::of(vec!["/one.so".into(), "/two.so".into()]);
         for _ in 0..4 {
             let both = run(&mut crashes, &["/one.so", "/two.so"], killed_by(Signal::SEGV), Instant::now());
             assert_eq!(both, ", while it called /one.so and /two.so");
             assert_eq!(run(&mut crashes, &[], killed_by(Signal::SEGV), Instant::now()), "");
-            for signal in [Signal::KILL, Signal::TERM] {
+            for signal in [Signal::KILL, Signal::TERM, Signal::HUP, Signal::INT] {
                 assert_eq!(run(&mut crashes, &["/one.so"], killed_by(signal), Instant::now()), "");
             }
-            assert_eq!(run(&mut crashes, &["/one.so"], ExitStatus::from_raw(0), Instant::now()), "");
+            // Exit codes 0 and 1.
+            for status in [0, 1 << 8] {
+                assert_eq!(run(&mut crashes, &["/one.so"], ExitStatus::from_raw(status), Instant::now()), "");
+            }
+            assert_eq!(run(&mut crashes, &["/unknown.so"], killed_by(Signal::SEGV), Instant::now()), "");
         }
         assert_eq!(crashes.left_out().count(), 0);
     }

@@ -314,12 +314,6 @@ fn ask(
                 Err(error) => PromptOutcome { answer: no_pin(&error), pin: None, kept: None },
             };
         }
-        WorkerQuestion::NewPin(text) => {
-            match dialog(None, &text).and_then(|dialog| dialog.new_pin(&with_program(text))) {
-                Ok(pin) => return PromptOutcome::pin(pin),
-                Err(error) => no_pin(&error),
-            }
-        }
         WorkerQuestion::Confirmation(text) => {
             match dialog(None, &text).and_then(|dialog| dialog.confirm(&with_program(text))) {
                 Ok(true) => SupervisorAnswer::Yes,

@@ -54,7 +54,7 @@ impl EnrollmentRun<'_> {
 
     fn enroll_on_new_token(&mut self, module: Module) -> Result<Enrolled, EnrollError> {
         let label = self.options.keyset.as_str();
-        let pin = self.ask(Prompt::NewPin { label, rule: module.rule_for_new_pins() })?;
+        let pin = self.ask(Prompt::NewPin { label, serial: None, rule: module.rule_for_new_pins() })?;
         let so_pin = self.ask_so_pin(label)?;
         let checked = self.check_letter()?;
         self.person.progress(Step::CreatingToken);
@@ -274,7 +274,11 @@ impl EnrollmentRun<'_> {
     fn ask(&mut self, prompt: Prompt<'_>) -> Result<Pin, EnrollError> {
         let token = match prompt {
             Prompt::Pin { token, .. } | Prompt::ResumedPin { token } => Some(token.name()),
-            _ => None,
+            Prompt::NewPin { .. }
+            | Prompt::NewSoPin { .. }
+            | Prompt::SoPin { .. }
+            | Prompt::LastTry { .. }
+            | Prompt::Use { .. } => None,
         };
         let no_pin = |reason| KeysetError::NoPin { operation: OPERATION, token, reason };
         Ok(self.person.pin(prompt).map_err(no_pin).map_err(NotEnrolledReason::Pin)?)

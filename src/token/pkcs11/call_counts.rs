@@ -3,7 +3,8 @@
 //! If the process crashes, the holder of the file sees which module it was calling. The agent's
 //! supervisor makes the file and passes it to its worker. Processes without a file count nothing.
 //!
-//! A call is counted while the lock of its module or token is held ([`Calling`]). The file has one
+//! A call is counted while the lock of its module or token is held ([`Calling`]); the closing of a
+//! session at the end of a token is not. The file has one
 //! count of 32 bits in native byte order per module, then the modules' paths, each ended by a zero
 //! byte.
 
@@ -36,7 +37,9 @@ impl CallCounts {
     /// # Errors
     /// The kernel refuses a memory file.
     pub fn create() -> io::Result<Self> {
-        let file = memfd_create("calls", MemfdFlags::CLOEXEC)?;
+        // Linux before 6.3 does not know the second flag.
+        let file = memfd_create("calls", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
+            .or_else(|_| memfd_create("calls", MemfdFlags::CLOEXEC))?;
         ftruncate(&file, FILE_BYTES as u64)?;
         Ok(Self(file.into()))
     }
@@ -114,6 +117,7 @@ impl CallCount {
 
 /// A call in progress.
 #[derive(Debug)]
+#[must_use]
 pub(super) struct Call(Option<&'static AtomicU32>);
 
 impl Drop for Call {
@@ -126,6 +130,7 @@ impl Drop for Call {
 
 /// A lock under which its holder calls the module.
 #[derive(Debug)]
+#[must_use]
 pub(super) struct Calling<G> {
     _call: Call,
     _lock: G,

@@ -287,6 +287,7 @@ impl Module {
         owner: Arc<OwnerLock>,
     ) -> Result<Token, TokenError> {
         let (slot, info) = self.slot_of(operation, token)?;
+        let _call = self.calls().begin();
         Token::new(self.clone(), slot, self.token_info(slot, &info), pin_length_range(&info), owner)
             .map_err(|error| self.explain(operation, &token.name(), &error, || token.pin_state))
     }
@@ -334,6 +335,7 @@ impl Module {
 
     /// The current description of the token in a slot.
     pub(super) fn read_token_info(&self, slot: Slot) -> CkResult<CkTokenInfo> {
+        let _call = self.inner.calls.begin();
         return_values::retry_transient(|| self.inner.pkcs11.get_token_info(slot))
     }
 

@@ -249,6 +249,7 @@ impl Module {
         so_pin: &Pin,
         label: &str,
     ) -> Result<(), TokenError> {
+        let _call = self.calls().begin();
         let made = self.pkcs11().init_token(slot, &auth_pin(so_pin), label);
         made.map_err(|error| match self.explain(operation, name, &error, || PinState::CountLow) {
             TokenError::PinIncorrect { operation, token, .. } => {

@@ -12,7 +12,8 @@
 //! - **A shared memory file** with the counts of calls ([`super::call_counts`]).
 //!
 //! It must only be given sessions and objects of the module that it was loaded from. Each function
-//! borrows Rust values, builds the C structures from them, and keeps none after the call.
+//! borrows Rust values, builds the C structures from them, and keeps none after the call. Only the
+//! memory file stays mapped.
 #![allow(unsafe_code)] // the reason is above; everywhere else it is denied
 
 use std::io;

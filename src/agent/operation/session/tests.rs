@@ -16,7 +16,7 @@ const SHORT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_mins(1);
 
 fn asks(session: &OperationSession) -> Result<Pin, NoPin> {
-    ClientPrompter(session).pin(Prompt::NewPin { label: "mine", rule: None })
+    ClientPrompter(session).pin(Prompt::NewPin { label: "mine", serial: None, rule: None })
 }
 
 #[test]
