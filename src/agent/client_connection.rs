@@ -16,7 +16,6 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use serde::{Deserialize, Serialize};
 
 /// Interval at which a waiting client's connection is checked.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -47,7 +46,7 @@ impl ClientConnection {
 ///
 /// The process id dates from the connection. The program behind it may have changed since, or may
 /// have been chosen to deceive; so what is shown of it is advice to a person and decides nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerProcess {
     /// its process id; 0 if it is in a PID namespace invisible to this process (in a container, or
     /// outside of one)

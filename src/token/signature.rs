@@ -3,14 +3,13 @@
 use std::fmt;
 
 use der::asn1::BitString;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::KeyAlgorithm;
 
 /// The hash of a signed message. RSA keys support all; an elliptic-curve key supports only the hash
 /// of its curve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SignatureHash {
     /// SHA-256: RSA (`rsa-sha2-256`, sha256WithRSAEncryption) and P-256
     Sha256,
