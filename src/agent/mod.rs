@@ -5,8 +5,8 @@
 //! Unix socket that only processes of the same user may use. There are two processes. The
 //! *supervisor* holds the sockets, identifies the clients and starts the programs that prompt a
 //! person. Its *worker* can neither read other processes nor start programs; it loads the PKCS#11
-//! modules, accepts connections and serves each in a thread. Both endpoints use the keystore: keysets, their
-//! security levels, and sessions.
+//! modules, accepts connections and serves each in a thread. Both endpoints use the keystore:
+//! keysets, their security levels, and sessions.
 //!
 //! This module must never sign bytes without knowing what they are (an ordinary agent signs any
 //! bytes, even the signed attributes of a CMS message), never keep a PIN beyond the one use it was

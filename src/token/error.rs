@@ -151,7 +151,8 @@ pub enum TokenError {
     Full { operation: &'static str, token: TokenName },
     /// The module's token directory accepts no more data. Nothing was tried.
     #[error(
-        "cannot {operation}: nothing more can be stored on {token}: {condition}; free space there, or make the directory writable"
+        "cannot {operation}: nothing more can be stored on {token}: {condition}; free space there, or make the \
+         directory writable"
     )]
     NoRoom {
         operation: &'static str,
@@ -178,8 +179,8 @@ pub enum TokenError {
     Unsupported { operation: &'static str, token: TokenName, what: String },
     /// The delivered key is damaged, encrypted to another token, or not the expected one.
     #[error(
-        "cannot {operation} on {token}: the delivered key cannot be unwrapped ({reason}); run the same command again, and \
-         tell the authority's administrator if it fails again"
+        "cannot {operation} on {token}: the delivered key cannot be unwrapped ({reason}); run the same command again, \
+         and tell the authority's administrator if it fails again"
     )]
     BadDelivery {
         operation: &'static str,

@@ -87,9 +87,9 @@ impl ModuleCrashes {
     }
 }
 
-/// Whether the worker ended by a signal of its own fault. It exits with a code if its link closes or
-/// it cannot start, and is killed by other signals: if a module hangs, or by the kernel if memory is
-/// short.
+/// Whether the worker ended by a signal of its own fault. It exits with a code if its link closes
+/// or it cannot start, and is killed by other signals: if a module hangs, or by the kernel if memory
+/// is short.
 fn is_crash(status: ExitStatus) -> bool {
     let own = [Signal::SEGV, Signal::ABORT, Signal::BUS, Signal::ILL, Signal::FPE, Signal::TRAP, Signal::SYS];
     status.signal().is_some_and(|signal| own.map(Signal::as_raw).contains(&signal))

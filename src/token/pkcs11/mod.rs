@@ -6,7 +6,7 @@
 //! | `responsiveness` | handles modules that respond slowly |
 //! | `call_counts` | counts calls in progress, to name the module after a crash |
 //! | `provisioning` | makes and empties tokens |
-//! | `token`, `sessions` | share a token and its sessions among operations |
+//! | `token`, `token_info`, `sessions` | share a token and its sessions among operations |
 //! | `log_in`, `so_pin`, `pin_queue` | login of user and security officer, and the queue for PINs |
 //! | `fresh_process` | asks a new process what this one's module may report wrongly |
 //! | `keys`, `always_authenticate` | find and make keys, also of level High |
@@ -45,6 +45,7 @@ mod signing_pool;
 mod so_pin;
 mod templates;
 mod token;
+mod token_info;
 mod transfer;
 
 pub use archive::{DeliverableKey, SecretKey};
@@ -52,10 +53,11 @@ pub use call_counts::{CallCounts, count_calls_in};
 pub use fast_signer::FastSigner;
 pub use keys::{PublicKeyObject, TokenKey};
 pub(super) use log_in::KeyAuthorization;
-pub use module::{Module, NonUtf8Name, TokenInfo};
+pub use module::Module;
 pub use objects::{AUTHORITY_MARK, DataObject, StoredCertificate};
 pub use pin_queue::PinLease;
 pub(super) use pin_queue::QueueSlot;
 pub use so_pin::{SlotCount, TokenFlags};
 pub use token::Token;
+pub use token_info::{NonUtf8Name, TokenInfo};
 pub(super) use transfer::Installation;

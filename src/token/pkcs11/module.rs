@@ -9,7 +9,6 @@ use std::time::Duration;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, Result as CkResult, RvError};
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
-use serde::{Deserialize, Serialize};
 
 use super::call_counts::{CallCount, Calling};
 use super::fresh_process::start_remedy;
@@ -18,11 +17,10 @@ use super::responsiveness::ModuleState;
 use super::return_values;
 use super::so_pin::pin_states_of;
 use super::token::OpenToken;
+use super::token_info::{NonUtf8Name, TokenInfo, pin_length_range};
 use crate::token::check;
 use crate::token::owner_lock::{OWNER_TIMEOUT, OwnerLock};
-use crate::token::{
-    PinState, SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenName, untrusted_file_reason,
-};
+use crate::token::{SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenName, untrusted_file_reason};
 
 /// The label of an emptied token: one that [`Module::discard_token`] initialized again, without a
 /// PIN or objects. The next new token reuses it.
@@ -74,55 +72,6 @@ impl WeakOpenToken {
     fn has_sessions(&self) -> bool {
         self.token().map_or(self.in_use.strong_count() > 0, |token| !token.is_closed())
     }
-}
-
-/// A token's description of itself (`C_GetTokenInfo`); needs no login.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenInfo {
-    /// label, without padding
-    pub label: String,
-    /// serial number, unique per manufacturer and model
-    pub serial: String,
-    pub manufacturer: String,
-    pub model: String,
-    /// the module through which it was found
-    pub module: PathBuf,
-    /// state of the user PIN
-    pub pin_state: PinState,
-    /// whether it is write-protected
-    pub write_protected: bool,
-    /// the names (label, serial number, manufacturer, model) that are not UTF-8; the fields above
-    /// have U+FFFD for each invalid sequence of bytes
-    #[serde(rename = "not_text", default, skip_serializing_if = "Vec::is_empty")]
-    pub non_utf8_names: Vec<NonUtf8Name>,
-}
-
-/// A name of a token that is not UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NonUtf8Name {
-    /// the attribute of a PKCS#11 URI: `token`, `serial`, `manufacturer`, `model`
-    pub attribute: String,
-    pub bytes: Vec<u8>,
-}
-
-impl TokenInfo {
-    /// Label and serial number, for messages.
-    pub fn name(&self) -> TokenName {
-        TokenName { label: self.label.clone(), serial: self.serial.clone() }
-    }
-}
-
-/// The PIN lengths in bytes that a token accepts. A maximum of 0, or above
-/// [`Pin::MAX_BYTES`](crate::token::Pin::MAX_BYTES), becomes `Pin::MAX_BYTES`.
-pub(super) fn pin_length_range(info: &CkTokenInfo) -> std::ops::RangeInclusive<usize> {
-    let longest = crate::token::Pin::MAX_BYTES;
-    let max = match info.max_pin_length() {
-        0 => longest,
-        max => max.min(longest),
-    };
-    info.min_pin_length()..=max
 }
 
 /// A slot and the information of its token.

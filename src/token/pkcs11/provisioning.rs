@@ -6,8 +6,9 @@ use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
 use super::fresh_process::NOT_SEEN_AFRESH;
 use super::log_in::auth_pin;
-use super::module::{EMPTY_LABEL, pin_length_range};
+use super::module::EMPTY_LABEL;
 use super::so_pin::pin_states_of;
+use super::token_info::pin_length_range;
 use crate::token::owner_lock::OwnerLock;
 use crate::token::wrong_pins::WrongPinCounter;
 use crate::token::{Module, Pin, PinState, Token, TokenError, TokenInfo, TokenName, WhichPin};

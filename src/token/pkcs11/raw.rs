@@ -263,13 +263,14 @@ impl RawFunctions {
     }
 }
 
-/// Maps the first [`COUNT_BYTES`] bytes of a file of at least that size, for the life of the process.
+/// Maps the first [`COUNT_BYTES`] bytes of a file of at least that size, for the life of the
+/// process.
 pub(super) fn map_counts(file: &impl AsFd) -> io::Result<&'static [AtomicU32]> {
     let (access, shared) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
     // SAFETY: the kernel chooses the address; nothing else is mapped there.
     let memory = unsafe { mmap(std::ptr::null_mut(), COUNT_BYTES, access, shared, file, 0) }?;
-    // SAFETY: the mapping is page-aligned, has this size, is never unmapped, and is accessed through
-    // these atomics only. Every bit pattern is a valid count.
+    // SAFETY: the mapping is page-aligned, has this size, is never unmapped, and is accessed
+    // through these atomics only. Every bit pattern is a valid count.
     Ok(unsafe { std::slice::from_raw_parts(memory.cast::<AtomicU32>(), COUNT_BYTES / size_of::<AtomicU32>()) })
 }
 

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use cryptoki::slot::Slot;
 
-use super::module::{Module, TokenInfo};
+use super::module::Module;
+use super::token_info::TokenInfo;
 use crate::token::TokenError;
 
 /// Time limit for an answer. Reading a newly inserted card takes seconds.

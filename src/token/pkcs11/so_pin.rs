@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cryptoki::slot::TokenInfo as CkTokenInfo;
 
-use super::module::pin_length_range;
+use super::token_info::pin_length_range;
 use crate::token::{Module, Pin, PinRule, PinState, PinStates, Token, TokenError, TokenInfo};
 
 /// Further information of a token besides [`TokenInfo`], for diagnosis. Needs no login.
