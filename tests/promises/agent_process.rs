@@ -277,8 +277,8 @@ fn an_idle_agent_has_little_memory_of_its_own() {
     let machine = Machine::new();
     let agent = Agent::start(&machine, &[]);
     assert_lists_keys(&agent);
-    // Private memory only. The target, 4 MiB, is that of an optimized build (docs/BENCHMARKS.md); an
-    // unoptimized one has 5.3 MiB, because the linker writes addresses into more pages.
+    // Private memory only. The target, 4 MiB, is that of an optimized build (docs/BENCHMARKS.md).
+    // An unoptimized one has 5.3 MiB: the linker writes addresses into more pages.
     let (supervisor, worker) = (memory_kib(agent.id(), "RssAnon:"), memory_kib(agent.worker(), "RssAnon:"));
     assert!(supervisor + worker < 6 * 1024, "{supervisor} KiB and {worker} KiB");
 }

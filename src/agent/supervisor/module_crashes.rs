@@ -88,7 +88,7 @@ impl ModuleCrashes {
 }
 
 /// Whether the worker ended by a signal of its own fault. It exits with a code if its link closes
-/// or it cannot start, and is killed by other signals: if a module hangs, or by the kernel if memory
+/// or it cannot start. It is killed by other signals: if a module hangs, or by the kernel if memory
 /// is short.
 fn is_crash(status: ExitStatus) -> bool {
     let own = [Signal::SEGV, Signal::ABORT, Signal::BUS, Signal::ILL, Signal::FPE, Signal::TRAP, Signal::SYS];
