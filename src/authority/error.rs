@@ -155,16 +155,16 @@ mod tests {
     #[test]
     fn a_temporary_fault_is_reported_without_the_path() {
         let path = || PathBuf::from("/state/authority.db");
-        for (error, said) in [
+        for (error, expected) in [
             (StoreError::Locked(path()), Some("locked by another program")),
             (StoreError::DiskFull(path()), Some("no space is left on the disk")),
             (StoreError::ReadOnly(path()), Some("cannot write its database")),
             (StoreError::Stopped, None),
         ] {
-            let told = AuthorityError::Store(error).text_for_client();
-            assert_eq!(told.is_some(), said.is_some());
+            let text = AuthorityError::Store(error).text_for_client();
+            assert_eq!(text.is_some(), expected.is_some());
             // The path of the database is not for clients.
-            assert!(told.is_none_or(|text| text.contains(said.unwrap()) && !text.contains("/state")), "{told:?}");
+            assert!(text.is_none_or(|text| text.contains(expected.unwrap()) && !text.contains("/state")), "{text:?}");
         }
     }
 }

@@ -356,7 +356,8 @@ fn derived_so_pin(configuration: &Configuration, pin: &Pin) -> Result<Pin, Autho
     Hkdf::<Sha256>::new(None, pin.as_str().as_bytes())
         .expand(info.as_bytes(), bytes.as_mut_slice())
         .map_err(|error| AuthorityError::Encode { what: "the SO PIN", reason: error.to_string() })?;
-    hex_pin(bytes.as_slice())
+    // No person types it: wrong tries count as unattended.
+    Ok(hex_pin(bytes.as_slice())?.unattended())
 }
 
 /// Lets another process check that the objects are stored; a warning is logged if that is not

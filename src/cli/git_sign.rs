@@ -202,7 +202,7 @@ fn date(signer: &SignerReport) -> String {
 
 /// The keyset that git's KEYID selects by e-mail address, keyset name or certificate fingerprint.
 fn keyset_of(signer: &str, backend: &Backend, cx: &Context<'_>) -> Result<FoundKeyset, Failure> {
-    let (keysets, troubles) = backend.keysets()?;
+    let (keysets, unreadable) = backend.keysets()?;
     let mut fitting: Vec<_> = keysets.iter().filter(|keyset| keyset.is_usable() && is_meant(signer, keyset)).collect();
     if fitting.len() > 1 {
         // If several have this address, take the one that other commands use.
@@ -216,7 +216,7 @@ fn keyset_of(signer: &str, backend: &Backend, cx: &Context<'_>) -> Result<FoundK
     match fitting.as_slice() {
         [only] => Ok((*only).clone()),
         [] => {
-            super::token::warn(cx, &troubles);
+            super::token::warn(cx, &unreadable);
             let message =
                 format!("cannot sign for {signer:?}: no present keyset has this address, name or fingerprint");
             Err(Failure::absent(message)

@@ -106,8 +106,8 @@ pub fn run(command: KeysetCommand, cx: &Context<'_>) -> Result<Exit, Failure> {
 
 /// Lists keysets.
 pub fn list(arguments: &KeysetListArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
-    let (keysets, troubles) = cx.backend()?.keysets()?;
-    token::warn(cx, &troubles);
+    let (keysets, unreadable) = cx.backend()?.keysets()?;
+    token::warn(cx, &unreadable);
     let hidden = HiddenKeysets::of_this_user().list()?;
     let is_hidden = |keyset: &FoundKeyset| HiddenKeysets::is_hidden(&hidden, keyset);
     let (keysets, kept_back): (Vec<_>, Vec<_>) =

@@ -84,8 +84,8 @@ fn change(arguments: &PinChangeArguments, cx: &Context<'_>) -> Result<Exit, Fail
 }
 
 fn status(arguments: &PinStatusArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
-    let (shown, troubles) = cx.backend()?.pins(arguments.token.as_ref())?;
-    super::token::warn(cx, &troubles);
+    let (shown, unreadable) = cx.backend()?.pins(arguments.token.as_ref())?;
+    super::token::warn(cx, &unreadable);
     let rows = shown
         .iter()
         .map(|(token, flags)| {

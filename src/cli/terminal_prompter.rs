@@ -149,6 +149,7 @@ impl UserPrompter for TerminalPrompter<'_> {
         match notice {
             Notice::IndexMismatch { .. }
             | Notice::TokenLeft { .. }
+            | Notice::SoPinKept { .. }
             | Notice::CheckpointNotKept { .. }
             | Notice::NotReadBack { .. }
             | Notice::AdministratorAdded { .. }
@@ -224,5 +225,6 @@ mod tests {
         for prompt in [pin, Prompt::ResumedPin { token: &token }, last] {
             assert!(refusal(&mut officer, prompt).contains("does not ask for the PIN"));
         }
+        assert!(user.ask(pin).is_ok() && officer.ask(Prompt::SoPin { token: &token }).is_ok());
     }
 }

@@ -68,7 +68,7 @@ pub fn pin_unblock(tokens: &Tokens, info: &TokenInfo, person: &mut dyn UserPromp
 /// A token, with the PIN flags that it reports.
 pub type TokenPins = (TokenInfo, TokenFlags);
 
-fn trouble_of(token: &TokenInfo, error: &KeysetError) -> UnreadableToken {
+fn unreadable_token(token: &TokenInfo, error: &KeysetError) -> UnreadableToken {
     let error = KeysetError::Remote { kind: error.kind(), message: error.to_string() };
     UnreadableToken { place: token.name().to_string(), error }
 }
@@ -83,12 +83,12 @@ impl Tokens {
         &self,
         selector: Option<&TokenSelector>,
     ) -> Result<(Vec<TokenPins>, Vec<UnreadableToken>), KeysetError> {
-        let (pins, mut troubles) = self.pin_states(selector)?;
-        match troubles.pop() {
+        let (pins, mut unreadable) = self.pin_states(selector)?;
+        match unreadable.pop() {
             Some(unreadable_tokens) if pins.is_empty() => Err(unreadable_tokens.error),
             last => {
-                troubles.extend(last);
-                Ok((pins, troubles))
+                unreadable.extend(last);
+                Ok((pins, unreadable))
             }
         }
     }
@@ -102,19 +102,22 @@ impl Tokens {
         &self,
         selector: Option<&TokenSelector>,
     ) -> Result<(Vec<TokenPins>, Vec<UnreadableToken>), KeysetError> {
-        let (tokens, mut troubles) = match selector {
+        let (tokens, mut unreadable) = match selector {
             Some(selector) => (vec![self.token(selector)?], Vec::new()),
             None => self.list_each(Module::tokens),
         };
-        if !self.has_persistent_sessions() && !troubles.is_empty() {
-            return Err(troubles.swap_remove(0).error);
+        if !self.has_persistent_sessions() && !unreadable.is_empty() {
+            return Err(unreadable.swap_remove(0).error);
+        }
+        if selector.is_none() {
+            unreadable.extend(self.unusable_module_errors());
         }
         let mut pins = Vec::new();
         for token in tokens {
             let of_thread = token.clone();
             match self.query(self.module_of(&token)?, move |module| module.flags(&of_thread)) {
                 Ok(flags) => pins.push((token, flags)),
-                Err(error) => troubles.push(trouble_of(&token, &error.into())),
+                Err(error) => unreadable.push(unreadable_token(&token, &error.into())),
             }
         }
         // A command loads its modules just before; the modules of an agent may cache what tokens
@@ -126,11 +129,11 @@ impl Tokens {
                 not_seen.into_iter().map(|(serial, error)| (serial, error.into())).collect();
             pins.retain(|(token, _)| {
                 let why = of_each.get(&token.serial).filter(|_| token.module == module.path());
-                troubles.extend(why.map(|error| trouble_of(token, error)));
+                unreadable.extend(why.map(|error| unreadable_token(token, error)));
                 why.is_none()
             });
         }
-        Ok((pins, troubles))
+        Ok((pins, unreadable))
     }
 
     /// The selected token, else the only one present.

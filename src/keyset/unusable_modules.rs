@@ -13,21 +13,21 @@ pub(super) struct UnusableModule {
     error: TokenError,
     /// Did loading crash the process or time out? Otherwise loading only failed.
     is_refused: bool,
-    /// Did it crash earlier workers of the agent?
-    has_crashed: bool,
+    /// May it hold the token that a request without a selector means?
+    is_lost: bool,
 }
 
 impl Tokens {
     /// Excludes the modules of these load errors.
     #[must_use]
     pub fn with_unusable_modules(mut self, errors: Vec<TokenError>) -> Self {
-        let unusable_modules = |error: TokenError| {
+        let unusable = |error: TokenError| {
             let TokenError::Module { path, .. } = &error else { return None };
             let module = path.clone();
             let is_refused = check::is_refused(&module);
-            Some(UnusableModule { module, error, is_refused, has_crashed: false })
+            Some(UnusableModule { module, error, is_refused, is_lost: false })
         };
-        self.unusable_modules = errors.into_iter().filter_map(unusable_modules).collect();
+        self.unusable_modules = errors.into_iter().filter_map(unusable).collect();
         self
     }
 
@@ -45,20 +45,32 @@ impl Tokens {
                         .to_owned(),
             },
             is_refused: false,
-            has_crashed: true,
+            is_lost: true,
         };
         self.unusable_modules.extend(modules.iter().map(crashed));
         self
     }
 
-    /// Refuses an operation without a selector after a module has crashed: it may hold the intended
+    /// Treats every unusable module as lost: it was usable when the agent started.
+    #[must_use]
+    pub fn with_lost_modules(mut self) -> Self {
+        for module in &mut self.unusable_modules {
+            module.is_lost = true;
+        }
+        self
+    }
+
+    /// Refuses an operation without a selector while a module is lost: it may hold the intended
     /// token, and the remaining ones must not be taken for it.
-    pub(super) fn require_all_modules(&self) -> Result<(), KeysetError> {
-        match self.unusable_modules.iter().find(|module| module.has_crashed) {
+    ///
+    /// # Errors
+    /// The reason why the module is lost.
+    pub fn require_all_modules(&self) -> Result<(), KeysetError> {
+        match self.unusable_modules.iter().find(|module| module.is_lost) {
             None => Ok(()),
             Some(UnusableModule { error, .. }) => Err(KeysetError::Remote {
                 kind: ErrorKind::Absent,
-                message: format!("{error}; or name the keyset or token that is meant"),
+                message: format!("{error}; or name the keyset, token or module that is meant"),
             }),
         }
     }
@@ -69,19 +81,15 @@ impl Tokens {
         if !self.has_persistent_sessions() {
             return Vec::new();
         }
-        let unreadable_tokens = |unusable_modules: &UnusableModule| UnreadableToken {
-            place: unusable_modules.module.display().to_string(),
-            error: unusable_modules.error.clone().into(),
+        let unreadable = |module: &UnusableModule| UnreadableToken {
+            place: module.module.display().to_string(),
+            error: module.error.clone().into(),
         };
-        self.unusable_modules.iter().map(unreadable_tokens).collect()
+        self.unusable_modules.iter().map(unreadable).collect()
     }
 
     /// The modules whose loading crashed the process or timed out, to be retried.
     pub fn refused_modules(&self) -> Vec<PathBuf> {
-        self.unusable_modules
-            .iter()
-            .filter(|unusable_modules| unusable_modules.is_refused)
-            .map(|unusable_modules| unusable_modules.module.clone())
-            .collect()
+        self.unusable_modules.iter().filter(|module| module.is_refused).map(|module| module.module.clone()).collect()
     }
 }

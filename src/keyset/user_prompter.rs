@@ -157,6 +157,16 @@ pub enum Notice {
         /// the part that differs
         what: String,
     },
+    /// The SO PIN of a new token could not be replaced; the one of the letter may still be valid.
+    #[error(
+        "the SO PIN of the new {token} was not replaced ({reason}); destroy the letter, for its temporary key gives the \
+         SO PIN"
+    )]
+    SoPinKept {
+        /// the token's label and serial number
+        token: String,
+        reason: String,
+    },
     /// A newly created token could not be emptied again.
     #[error("the new {token} could not be emptied: {reason}")]
     TokenLeft {

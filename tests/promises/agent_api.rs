@@ -147,11 +147,12 @@ fn events_and_operations(caller: &Caller) {
     let administer = json!({
         "administer": {
             "keyset": { "name": "strict" },
-            "admin_operation": { "list": {} },
+            "admin_operation": { "list": { "after": null, "limit": null } },
             "channel": "file",
             "log_policy": "compare"
         }
     });
+    schema::fits(&caller.description, caller.description.request("POST", "/v1/operations"), &administer);
     let mut events = caller.open_stream("/v1/operations", Some(&administer));
     next(&mut events);
     assert_eq!(next(&mut events)["ask"]["question"]["existing"]["operation"], "sign the command");

@@ -55,7 +55,7 @@ fn level_high_prompts_for_every_use_and_states_its_purpose() {
 
 fn serial_of(prompted: &PromptedUser, label: &str) -> String {
     let tokens = prompted.user.tokenkeep(&["token", "list", "--json"]).ok().json();
-    let all = tokens.as_array().or_else(|| tokens["tokens"].as_array()).unwrap();
+    let all = tokens.as_array().unwrap();
     all.iter().find(|token| token["label"] == label).unwrap()["serial"].as_str().unwrap().to_owned()
 }
 

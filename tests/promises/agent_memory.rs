@@ -27,20 +27,20 @@ def attach(process):
     libc.ptrace(DETACH, process, None, None)
 
 def read(name):
-    def act(process):
+    def attempt(process):
         with open(f"/proc/{process}/{name}", "rb", buffering=0) as file:
             # Of a memory's first page nothing can be read; to open it is all that is needed.
             name == "mem" or file.read(1)
-    return act
+    return attempt
 
 agent = subprocess.Popen(sys.argv[1:], stdout=2, stdin=subprocess.DEVNULL)
 other = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
 print(agent.pid, other.pid, os.getuid(), flush=True)
 for line in sys.stdin:
-    for what, act in [("debug", attach), ("memory", read("mem")), ("environment", read("environ")),
+    for what, attempt in [("debug", attach), ("memory", read("mem")), ("environment", read("environ")),
                       ("maps", read("maps"))]:
         try:
-            act(int(line))
+            attempt(int(line))
             print(what, "done", end=";")
         except PermissionError:
             print(what, "denied", end=";")

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::support::agent::{Agent, LIST, fail_to_start, is_alive, probe, wait_for};
+use crate::support::faulty_module::{self, FaultyModule};
 use crate::support::foreign_programs::skipped;
 use crate::support::machine::{Machine, TokenKind, run};
 use crate::support::output::Output;
@@ -343,9 +344,13 @@ fn the_supervisor_prompts_for_its_worker() {
 
 #[test]
 fn a_worker_crash_during_a_prompt_costs_no_try() {
-    let user = TestUser::with_keyset();
+    let mut user = TestUser::with_keyset();
+    let faulty = FaultyModule::wrap_module_of(&mut user.machine);
     let machine = &user.machine;
-    Agent::configure_with_pin_in(machine, "pin", "");
+    Agent::configure_with_pin_in(machine, "pin", &format!("allow = [\"{}\"]", machine.path().display()));
+    let configuration = machine.read_text("config/tokenkeep/agent.toml");
+    let (real, ours) = (machine.module().display().to_string(), faulty_module::module().display().to_string());
+    machine.write("config/tokenkeep/agent.toml", configuration.replace(&real, &ours));
     // The first prompt stays open until the file `answered` exists.
     let script = machine.read_text("bin/prompter");
     let waiting = "while [ ! -e answered ]; do sleep 0.02; done\n";
@@ -362,6 +367,7 @@ fn a_worker_crash_during_a_prompt_costs_no_try() {
         kill(agent.worker());
         let output = first.join().unwrap();
         assert_ne!(output.code(), 0, "nobody had answered\n{output}");
+        assert_eq!(faulty.calls(), [""; 0], "a PIN was tried");
         machine.write("answered", "");
     });
     run_with_agent(machine, &agent, "ssh-keygen", &sign, b"a message").ok().says("BEGIN SSH SIGNATURE");

@@ -70,8 +70,8 @@ fn no_secret_is_in_the_agents_log_at_trace_level() {
     assert_ne!(ssh_add(machine, WRONG, &["-X"]).code(), 0);
     ssh_add(machine, PASS_PHRASE, &["-X"]).ok();
     let phrase = json!({ "pass_phrase": STANDARD.encode(PASS_PHRASE) });
-    for act in ["lock", "unlock"] {
-        assert_eq!(post_to_api(&prompted, act, &phrase), "", "{act}");
+    for path in ["lock", "unlock"] {
+        assert_eq!(post_to_api(&prompted, path, &phrase), "", "{path}");
     }
 
     let pins = [PIN, WRONG, OTHER, THIRD, SO_PIN, PASS_PHRASE, CONTENT.trim_end()];

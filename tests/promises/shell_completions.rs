@@ -125,7 +125,12 @@ fn a_label_is_never_executed() {
     // Neither the echo of a typed line nor that of its end has the text that the test waits for.
     terminal.type_line("PS1=rea''dy: PS2=rea''dy: && source completions.bash").expect("ready:");
     for (label, quote) in labels.iter().flat_map(|label| ["", "\"", "'"].map(|quote| (label, quote))) {
-        terminal.type_line(&format!("tokenkeep pin status {quote}{}\t", &label[..1])).expect("ready:");
+        terminal.type_line(&format!("tokenkeep pin status {quote}{}\t", &label[..1]));
+        if quote.is_empty() && !label.starts_with('a') {
+            // Only the inserted label has this text.
+            terminal.expect("made");
+        }
+        terminal.expect("ready:");
         // Without a candidate the quote is still open.
         terminal.interrupt().expect("ready:").type_line("echo en''d").expect("end").expect("ready:");
     }
@@ -144,7 +149,7 @@ fn the_variable_changes_no_ordinary_command() {
         machine.tokenkeep(&["completions", "bash"]).ok().says("printf -v piece %q");
     }
     machine.set_environment("TOKENKEEP_COMPLETE", "bash");
-    let output = machine.tokenkeep(&["--", "tokenkeep", "sign", "--keyset", ""]);
+    let output = machine.tokenkeep(&["--", "tokenkeep", "sign", "--keyset", ""]).ok();
     assert_eq!(output.err(), "");
 }
 

@@ -98,7 +98,9 @@ impl Inner {
             return;
         }
         self.rescan_modules(true);
-        if !self.is_missing(choice) || self.operations.load(Ordering::SeqCst) > 0 {
+        // It may be in a lost module, which no search finds: do not end sessions for it.
+        let is_lost = self.tokens.require_all_modules().is_err();
+        if is_lost || !self.is_missing(choice) || self.operations.load(Ordering::SeqCst) > 0 {
             return;
         }
         if !self.tokens.active_sessions().is_empty() {

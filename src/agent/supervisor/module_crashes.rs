@@ -1,7 +1,8 @@
 //! Attributes the worker's crashes to PKCS#11 modules, and leaves out a module that keeps crashing.
 //!
 //! A crash belongs to a module if the worker ended by itself while it called that module and no
-//! other. This must never blame a module for a worker that was killed from outside.
+//! other. A worker that ended by SIGKILL, SIGTERM or another signal that is no fault counts for no
+//! module.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
@@ -131,6 +132,13 @@ mod tests {
         assert!(crash(0, "/one.so").is_empty() && crash(1, "/two.so").is_empty() && crash(9, "/one.so").is_empty());
         assert!(crash(11, "/one.so").is_empty(), "the first crash still counts");
         assert_eq!(crash(18, "/one.so"), [PathBuf::from("/one.so")]);
+    }
+
+    #[test]
+    fn a_signal_of_its_own_fault_is_a_crash() {
+        for signal in [Signal::SEGV, Signal::ABORT, Signal::BUS, Signal::ILL, Signal::FPE, Signal::TRAP, Signal::SYS] {
+            assert!(is_crash(killed_by(signal)), "{signal:?}");
+        }
     }
 
     #[test]

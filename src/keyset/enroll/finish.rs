@@ -9,7 +9,7 @@ use crate::token::{Pin, TokenError};
 use crate::transport::{Transport, TransportError};
 
 use super::super::index::{EnrollmentStage, KeysetKeyIds};
-use super::super::{AuthorityAddress, KeysetError, delete};
+use super::super::{AuthorityAddress, KeysetError, Notice, UserPrompter, delete};
 use super::session::EnrollmentSession;
 use super::{ExchangeError, NotEnrolledReason, so_pin};
 
@@ -60,6 +60,7 @@ pub(super) fn finish(
     mut session: EnrollmentSession,
     letter: &Letter,
     pins: Option<NewTokenPins>,
+    person: &mut dyn UserPrompter,
 ) -> Result<(), KeysetError> {
     let pending = session.pending()?.clone();
     let EnrollmentStage::Confirmed { keys } = pending.stage else {
@@ -72,7 +73,7 @@ pub(super) fn finish(
         crash_point::reached("keyset.old_signing_key_destroyed");
     }
     if let Some(pins) = pins.filter(|_| pending.new_token) {
-        session = randomize_so_pin(session, letter, pins)?;
+        session = randomize_so_pin(session, letter, pins, person)?;
         crash_point::reached("keyset.so_pin_changed");
     }
     session.token_enrollment.finish_provisioning(letter.reference.as_str())?;
@@ -92,6 +93,7 @@ fn randomize_so_pin(
     session: EnrollmentSession,
     letter: &Letter,
     pins: NewTokenPins,
+    person: &mut dyn UserPrompter,
 ) -> Result<EnrollmentSession, KeysetError> {
     let EnrollmentSession { token_enrollment, index } = session;
     let token = token_enrollment.clone();
@@ -108,7 +110,7 @@ fn randomize_so_pin(
         Err(
             error
             @ (TokenError::SoPinLocked { .. } | TokenError::LastTry { .. } | TokenError::TooManyUnattended { .. }),
-        ) => tracing::warn!("the SO PIN is left as it is: {error}"),
+        ) => person.notice(Notice::SoPinKept { token: token.info().name().to_string(), reason: error.to_string() }),
         Err(error) => return Err(error.into()),
     }
     Ok(EnrollmentSession { token_enrollment: lease.unlock(pins.pin)?.begin_enrollment(), index })

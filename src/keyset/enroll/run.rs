@@ -191,7 +191,7 @@ impl EnrollmentRun<'_> {
 
     fn finish(&mut self, session: EnrollmentSession, target_token: TargetToken) -> Result<Enrolled, EnrollError> {
         let reenrolled = session.index.keyset.keys.is_some();
-        finish::finish(session, self.letter, target_token.pins)?;
+        finish::finish(session, self.letter, target_token.pins, self.person)?;
         self.enrolled(&target_token.info, reenrolled, target_token.resumed)
     }
 

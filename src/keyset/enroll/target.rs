@@ -61,6 +61,9 @@ pub(super) fn choose(
         let allowed = list_or(&letter.levels, ToString::to_string, "none");
         return Err(refused(format!("cannot enroll at the level {level}: the letter allows {allowed}")));
     }
+    if options.token.is_none() && !matches!(options.new_token, Some(NewToken::Module(_))) {
+        tokens.require_all_modules()?;
+    }
     let all = tokens.list()?;
     let (named_token, (keysets, unreadable_tokens)) = match &options.token {
         Some(selector) => {

@@ -60,9 +60,10 @@ fn spend(address: &str, to: SocketAddr, head: impl Fn(u8) -> String) -> String {
 #[test]
 fn only_the_source_that_asks_too_much_is_throttled() {
     let service = TestService::new();
-    let told = spend("127.0.0.2", service.http, |_| String::new());
-    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("retry-after: "), "{told}");
-    assert!(told.contains("connection: close") && told.contains("rate limit exceeded for this address"), "{told}");
+    let response = spend("127.0.0.2", service.http, |_| String::new());
+    assert!(response.starts_with("HTTP/1.1 503 ") && response.contains("retry-after: "), "{response}");
+    assert!(response.contains("connection: close"), "{response}");
+    assert!(response.contains("rate limit exceeded for this address"), "{response}");
     assert!(request_from("127.0.0.1", service.http, "", &expensive()).starts_with("HTTP/1.1 200 "));
     // A cheap request is soon answered again.
     std::thread::sleep(Duration::from_secs(1));

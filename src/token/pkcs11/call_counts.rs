@@ -4,9 +4,8 @@
 //! supervisor makes the file and passes it to its worker. Processes without a file count nothing.
 //!
 //! A call is counted while the lock of its module or token is held ([`Calling`]); the closing of a
-//! session at the end of a token is not. The file has one
-//! count of 32 bits in native byte order per module, then the modules' paths, each ended by a zero
-//! byte.
+//! session at the end of a token is not. The file has one count of 32 bits in native byte order per
+//! module, then the modules' paths, each ended by a zero byte.
 
 use std::fs::File;
 use std::io;
@@ -164,7 +163,9 @@ mod tests {
         assert_eq!(counts.called_modules(), [modules[0].clone()]);
         drop(first);
         assert_eq!(counts.called_modules(), Vec::<PathBuf>::new());
-        drop(CallCount::of(Path::new("/another.so")).begin());
+        let uncounted = CallCount::of(Path::new("/another.so")).begin();
+        assert_eq!(counts.called_modules(), Vec::<PathBuf>::new());
+        drop(uncounted);
     }
 
     #[test]
