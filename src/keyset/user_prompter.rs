@@ -159,8 +159,8 @@ pub enum Notice {
     },
     /// The SO PIN of a new token could not be replaced; the one of the letter may still be valid.
     #[error(
-        "the SO PIN of the new {token} was not replaced ({reason}); destroy the letter, for its temporary key gives the \
-         SO PIN"
+        "the SO PIN of the new {token} was not replaced ({reason}); destroy the letter, for its temporary key gives \
+         the SO PIN"
     )]
     SoPinKept {
         /// the token's label and serial number
