@@ -202,6 +202,8 @@ pub fn pin_state_text(state: PinState) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::prompter::PinSource;
     use crate::token::test_support::a_card;
@@ -211,6 +213,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pin");
         std::fs::write(&file, "12345678").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let prompter = || Prompter::new(PinSource::File(file.clone()), PinSource::File(file.clone()));
         let (output, token) = (Output::new(false), a_card());
         let pin = Prompt::Pin { operation: "sign", token: &token };

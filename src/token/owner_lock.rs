@@ -81,7 +81,18 @@ const WAIT_REMEDY: &str = "wait until it ends, or stop it";
 /// Ownership of a token; dropping it releases the token.
 #[derive(Debug)]
 pub(super) struct OwnerLock {
-    _file: Option<File>,
+    file: Option<File>,
+}
+
+impl Drop for OwnerLock {
+    /// Unlocks the file, and does not only close it: a child that another thread is just starting has
+    /// a copy of the descriptor until its `exec`, and with it the lock.
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            // Closing the file is the fallback.
+            let _ = file.unlock();
+        }
+    }
 }
 
 impl OwnerLock {
@@ -92,7 +103,7 @@ impl OwnerLock {
 
     /// For a child that only reads: its parent holds the lock, so the child takes none.
     pub(super) fn held_by_parent() -> Self {
-        Self { _file: None }
+        Self { file: None }
     }
 
     /// Like [`Self::acquire`], with this timeout.
@@ -118,7 +129,7 @@ impl OwnerLock {
             }
         }
         write_owner(&mut file).map_err(failed)?;
-        Ok(Self { _file: Some(file) })
+        Ok(Self { file: Some(file) })
     }
 }
 
@@ -189,8 +200,11 @@ mod tests {
         let error = OwnerLock::acquire_in(&directory, module, &token("1"), SOON).unwrap_err();
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         OwnerLock::acquire_in(&directory, module, &token("2"), SOON).unwrap();
+        // A child that was just started still has the file: the token is free all the same.
+        let copy = first.file.as_ref().unwrap().try_clone().unwrap();
         drop(first);
         OwnerLock::acquire_in(&directory, module, &token("1"), SOON).unwrap();
+        drop(copy);
     }
 
     #[test]
