@@ -85,8 +85,8 @@ pub(super) struct OwnerLock {
 }
 
 impl Drop for OwnerLock {
-    /// Unlocks the file, and does not only close it: a child that another thread is just starting has
-    /// a copy of the descriptor until its `exec`, and with it the lock.
+    /// Unlocks the file, and does not only close it: a child that another thread is just starting
+    /// has a copy of the descriptor until its `exec`, and with it the lock.
     fn drop(&mut self) {
         if let Some(file) = &self.file {
             // Closing the file is the fallback.
