@@ -16,19 +16,21 @@
 //! | 5 | [`cli`]: one file per command; the only module that prints |
 //! | 4 | [`service`]: the authority's listeners · [`agent`]: the user's keystore service |
 //! | 3 | [`authority`]: what the authority does · [`keyset`]: what the user does |
-//! | 2 | [`cmp`] · [`smime`] · [`statement`] · [`letter`] · [`transport`] · [`store`] |
+//! | 2 | [`cmp`] · [`smime`] · [`statement`] · [`letter`] · [`transport`] · [`store`] · [`ipc`] |
 //! | 1 | [`pki`] · [`prompter`] |
-//! | 0 | [`token`] · [`crash_point`] · [`characters`] |
+//! | 0 | [`token`] · [`crash_point`] · [`characters`] · [`base64_bytes`] |
 //!
 //! The authority's side and the user's side exchange messages and never call each other.
 //! `docs/ARCHITECTURE.md` is the map of the code, `docs/GLOSSARY.md` has the terms.
 
 pub mod agent;
 pub mod authority;
+pub mod base64_bytes;
 pub mod characters;
 pub mod cli;
 pub mod cmp;
 pub mod crash_point;
+pub mod ipc;
 pub mod keyset;
 pub mod letter;
 pub mod pki;

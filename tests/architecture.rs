@@ -17,6 +17,7 @@ const LAYERS: &[(&str, i8)] = &[
     // Below all layers: even `token` has crash points.
     ("crash_point", -1),
     ("characters", -1),
+    ("base64_bytes", -1),
     ("token", 0),
     ("pki", 1),
     ("prompter", 1),
@@ -29,6 +30,7 @@ const LAYERS: &[(&str, i8)] = &[
     ("letter", 2),
     ("transport", 2),
     ("store", 2),
+    ("ipc", 2),
     ("authority", 3),
     ("keyset", 3),
     ("service", 4),

@@ -54,6 +54,15 @@ impl AgentError {
     }
 }
 
+impl From<AgentError> for KeysetError {
+    fn from(error: AgentError) -> Self {
+        match error {
+            AgentError::Keyset(error) => error,
+            error => Self::Remote { kind: error.kind(), message: error.to_string() },
+        }
+    }
+}
+
 impl From<TokenError> for AgentError {
     fn from(error: TokenError) -> Self {
         Self::Keyset(error.into())

@@ -1,69 +1,56 @@
-//! The link between the agent's two processes: a socket pair on which the worker asks and the
-//! supervisor answers.
+//! The link between the agent's two processes: a socket pair on which the worker calls and the
+//! supervisor replies, in frames of [`crate::ipc`].
 //!
-//! Messages are frames ([`super::frame`]). Each question has a number, so that several can wait for
-//! their answers at a time. The link closes when either process exits; a worker without a
-//! supervisor exits, too.
+//! Several calls can be open at a time. The link closes when either process exits; a worker without
+//! a supervisor exits, too.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::client_connection::POLL_INTERVAL;
-use super::prompt_text::PromptText;
 use super::supervisor::AgentProcessError;
-use super::{ClientConnection, PeerProcess, PromptBackend, Question, fd_passing, frame};
-use crate::keyset::{KeysetRef, NoPin};
+use super::{ClientConnection, PeerProcess, Question};
+use crate::ipc::{self, Frame, IpcMessage};
+use crate::keyset::{KeysetRef, NoPin, PromptReply};
 use crate::token::Pin;
 use crate::token::check::{CheckOutcome, CheckRequest, CheckRunner};
 
-/// Maximum length of a frame's JSON in bytes. A question has a few lines of text, or lists the
-/// objects that a token should have.
-const MAX_HEAD_BYTES: usize = 1024 * 1024;
+/// A message of the worker.
+pub(super) type WorkerMessage = IpcMessage<WorkerCall, ()>;
 
-/// A message from the worker to the supervisor.
+/// A message of the supervisor.
+pub(super) type SupervisorMessage = IpcMessage<SupervisorCall, SupervisorReply>;
+
+/// A call of the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum WorkerMessage {
-    /// The worker accepts connections.
+pub(super) enum SupervisorCall {
+    /// Start: the files are the listeners for SSH and for the API, and the memory file of the calls
+    /// to modules, if there is one. No reply.
+    Start,
+}
+
+/// A call of the worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum WorkerCall {
+    /// The worker accepts connections. No reply.
     Ready {
         /// how it is sandboxed
         sandbox: String,
     },
-    /// The question is withdrawn, because the client disconnected.
-    Withdrawn {
-        /// the question's number
-        number: u64,
-    },
-    /// The use that this dialog asked for has ended; the dialog can close.
+    /// The use that this dialog asked for has ended; the dialog can close. No reply.
     DialogEnded {
         /// the dialog's number
         dialog: u64,
     },
-    Question {
-        /// increasing
-        number: u64,
-        question: WorkerQuestion,
-    },
-}
-
-/// A question of the worker.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum WorkerQuestion {
-    /// the PIN of a token
-    Pin {
-        /// the text to show
-        text: PromptText,
-        /// the dialog's number; all questions for one use of a key have the same dialog
-        dialog: u64,
-    },
-    Confirmation(PromptText),
+    /// a question to the person
+    Ask(Box<Question>),
     /// the name of the program with this process id
     Program(i32),
     /// the present prompt method
@@ -76,23 +63,15 @@ pub(super) enum WorkerQuestion {
     },
     /// the keysets hidden on this machine; the worker cannot read their file in the user's home
     HiddenKeysets,
-    /// the result of a check in a new process ([`crate::token::check`]); the frame's secret is the
+    /// the result of a check in a new process ([`crate::token::check`]); the frame's payload is the
     /// PIN for it, if it needs one
     Check(CheckRequest),
 }
 
-/// A message from the supervisor to the worker: the answer to a question.
+/// The supervisor's reply.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct SupervisorMessage {
-    /// the question's number
-    pub(super) number: u64,
-    pub(super) answer: SupervisorAnswer,
-}
-
-/// The answer to a question.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum SupervisorAnswer {
-    /// the PIN is the frame's secret
+pub(super) enum SupervisorReply {
+    /// the PIN is the frame's payload
     Pin {
         /// true if a person typed it for this use
         attended: bool,
@@ -125,14 +104,14 @@ pub struct Link {
     changed: Condvar,
 }
 
-/// An answer and its secret.
-type AnswerWithSecret = (SupervisorAnswer, Zeroizing<Vec<u8>>);
+/// A reply and its secret.
+type ReplyWithSecret = (SupervisorReply, Zeroizing<Vec<u8>>);
 
 /// The unanswered questions.
 #[derive(Debug, Default)]
 struct PendingQuestions {
     last_number: u64,
-    waiting: HashMap<u64, SyncSender<AnswerWithSecret>>,
+    waiting: HashMap<u64, SyncSender<ReplyWithSecret>>,
     // The supervisor has exited: no answer will come.
     is_closed: bool,
 }
@@ -143,18 +122,28 @@ impl Link {
     /// # Errors
     /// [`AgentProcessError::Link`] if the supervisor did not start this process.
     pub fn from_stdin() -> Result<(Self, Vec<OwnedFd>), AgentProcessError> {
-        let not_started_by_agent =
-            |_| AgentProcessError::Link("only `tokenkeep agent` can start the worker".to_owned());
-        let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(not_started_by_agent)?;
+        let not_started_by_agent = || AgentProcessError::Link("only `tokenkeep agent` can start the worker".to_owned());
+        let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(|_| not_started_by_agent())?;
         let stream = UnixStream::from(stdin);
-        let sockets = fd_passing::receive_fds(&stream).map_err(not_started_by_agent)?;
-        let writer = Mutex::new(stream.try_clone().map_err(AgentProcessError::system("copy a descriptor"))?);
-        Ok((Self { reader: stream, writer, pending: Mutex::default(), changed: Condvar::new() }, sockets))
+        let started = ipc::receive::<SupervisorMessage>(&stream);
+        let Ok(Frame { message: IpcMessage::Tell(SupervisorCall::Start), files, .. }) = started else {
+            return Err(not_started_by_agent());
+        };
+        Ok((Self::over(stream).map_err(AgentProcessError::system("copy a descriptor"))?, files))
+    }
+
+    /// A link over this stream.
+    ///
+    /// # Errors
+    /// The descriptor cannot be copied.
+    pub fn over(reader: UnixStream) -> io::Result<Self> {
+        let writer = Mutex::new(reader.try_clone()?);
+        Ok(Self { reader, writer, pending: Mutex::default(), changed: Condvar::new() })
     }
 
     /// Reports that connections are accepted.
     pub(super) fn ready(&self, sandbox: String) -> io::Result<()> {
-        self.send(&WorkerMessage::Ready { sandbox }, b"")
+        self.send(&IpcMessage::Tell(WorkerCall::Ready { sandbox }), b"").map_err(io::Error::other)
     }
 
     /// Starts a thread that delivers answers to the threads that asked.
@@ -174,12 +163,12 @@ impl Link {
     }
 
     fn read_answers(&self) {
-        let mut reader = &self.reader;
-        while let Ok((SupervisorMessage { number, answer }, secret)) = read_frame(&mut reader) {
+        while let Ok(Frame { message, payload, .. }) = ipc::receive::<SupervisorMessage>(&self.reader) {
+            let IpcMessage::Reply { number, reply } = message else { continue };
             let waiting = self.pending.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
             if let Some(waiting) = waiting {
                 // The thread that asked may have given up.
-                let _ = waiting.send((answer, secret));
+                let _ = waiting.send((reply, payload));
             }
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,23 +178,18 @@ impl Link {
         self.changed.notify_all();
     }
 
-    fn send(&self, message: &WorkerMessage, secret: &[u8]) -> io::Result<()> {
-        write_frame(&mut *self.writer.lock().unwrap_or_else(PoisonError::into_inner), message, secret)
+    fn send(&self, message: &WorkerMessage, payload: &[u8]) -> Result<(), ipc::IpcError> {
+        ipc::send(&self.writer.lock().unwrap_or_else(PoisonError::into_inner), message, payload, &[])
     }
 
     /// Sends a question and waits for the answer while the client is connected.
-    fn ask(&self, question: WorkerQuestion, client: &ClientConnection) -> Option<AnswerWithSecret> {
-        self.ask_with_secret(question, b"", client)
+    fn ask(&self, call: WorkerCall, client: &ClientConnection) -> Option<ReplyWithSecret> {
+        self.ask_with_secret(call, b"", client)
     }
 
     /// Sends a question with a secret, the PIN that it needs.
-    fn ask_with_secret(
-        &self,
-        question: WorkerQuestion,
-        secret: &[u8],
-        client: &ClientConnection,
-    ) -> Option<AnswerWithSecret> {
-        let withdrawn = || Some((SupervisorAnswer::Withdrawn, Zeroizing::default()));
+    fn ask_with_secret(&self, call: WorkerCall, secret: &[u8], client: &ClientConnection) -> Option<ReplyWithSecret> {
+        let withdrawn = || Some((SupervisorReply::Withdrawn, Zeroizing::default()));
         if client.has_hung_up() {
             return withdrawn();
         }
@@ -220,7 +204,7 @@ impl Link {
             pending.waiting.insert(number, sender);
             number
         };
-        if self.send(&WorkerMessage::Question { number, question }, secret).is_err() {
+        if self.send(&IpcMessage::Call { number, call }, secret).is_err() {
             self.pending.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
             return None;
         }
@@ -234,7 +218,7 @@ impl Link {
                 // An answer that arrives as the client disconnects is dropped, too.
                 Ok(_) | Err(RecvTimeoutError::Timeout) if client.has_hung_up() => {
                     self.pending.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
-                    self.send(&WorkerMessage::Withdrawn { number }, b"").ok()?;
+                    self.send(&IpcMessage::Withdrawn { number }, b"").ok()?;
                     return withdrawn();
                 }
                 Ok(answered) => return Some(answered),
@@ -244,60 +228,60 @@ impl Link {
         }
     }
 
-    fn ask_for_pin(&self, question: WorkerQuestion, client: &ClientConnection) -> Result<Pin, NoPin> {
-        match self.ask(question, client) {
-            Some((SupervisorAnswer::Pin { attended }, secret)) => {
+    /// Asks the person one question about one use, while the client is connected.
+    ///
+    /// # Errors
+    /// No PIN, or no confirmation. [`NoPin::Declined`] if the person declined.
+    pub fn ask_person(&self, question: Question, client: &ClientConnection) -> Result<PromptReply, NoPin> {
+        match self.ask(WorkerCall::Ask(Box::new(question)), client) {
+            Some((SupervisorReply::Pin { attended }, secret)) => {
                 let text = std::str::from_utf8(&secret).map_err(|_| unavailable("the answer is not UTF-8"))?;
                 let pin = Pin::new(text.to_owned()).map_err(|error| unavailable(&error.to_string()))?;
-                Ok(pin.attended_if(attended))
+                Ok(PromptReply::Pin(pin.attended_if(attended)))
             }
-            other => Err(no_pin(other)),
-        }
-    }
-}
-
-impl PromptBackend for Link {
-    fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
-        let worker_question = WorkerQuestion::Pin { text: PromptText::for_pin(question), dialog: question.dialog };
-        self.ask_for_pin(worker_question, &question.usage.client)
-    }
-
-    fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin> {
-        match self.ask(WorkerQuestion::Confirmation(PromptText::for_confirmation(question)), &question.usage.client) {
-            Some((SupervisorAnswer::Yes, _)) => Ok(()),
+            Some((SupervisorReply::Yes, _)) => Ok(PromptReply::Yes),
             other => Err(no_pin(other)),
         }
     }
 
-    fn can_ask_again(&self, dialog: u64) -> bool {
+    /// Returns true if a person who typed a wrong PIN can be asked again. A file or script would
+    /// answer the same and waste another try.
+    pub fn can_ask_again(&self, dialog: u64) -> bool {
         matches!(
-            self.ask(WorkerQuestion::CanAskAgain { dialog }, &ClientConnection::default()),
-            Some((SupervisorAnswer::Yes, _))
+            self.ask(WorkerCall::CanAskAgain { dialog }, &ClientConnection::default()),
+            Some((SupervisorReply::Yes, _))
         )
     }
 
-    fn end_dialog(&self, dialog: u64) {
+    /// Closes the dialog of a use that has ended ([`Question::dialog`]).
+    pub fn end_dialog(&self, dialog: u64) {
         // Without a supervisor there is no dialog.
-        let _ = self.send(&WorkerMessage::DialogEnded { dialog }, b"");
+        let _ = self.send(&IpcMessage::Tell(WorkerCall::DialogEnded { dialog }), b"");
     }
 
-    fn prompter(&self) -> Result<String, String> {
-        match self.ask(WorkerQuestion::Prompter, &ClientConnection::default()) {
-            Some((SupervisorAnswer::Prompter(prompter), _)) => prompter,
+    /// Describes the prompt method in one line.
+    ///
+    /// # Errors
+    /// Why there is none, with the remedy.
+    pub fn prompter(&self) -> Result<String, String> {
+        match self.ask(WorkerCall::Prompter, &ClientConnection::default()) {
+            Some((SupervisorReply::Prompter(prompter), _)) => prompter,
             _ => Err("the agent is shutting down".to_owned()),
         }
     }
 
-    fn hidden_keysets(&self) -> Option<Vec<KeysetRef>> {
-        match self.ask(WorkerQuestion::HiddenKeysets, &ClientConnection::default()) {
-            Some((SupervisorAnswer::Hidden(hidden), _)) => Some(hidden),
+    /// The keysets hidden on this machine now; `None` if unknown.
+    pub fn hidden_keysets(&self) -> Option<Vec<KeysetRef>> {
+        match self.ask(WorkerCall::HiddenKeysets, &ClientConnection::default()) {
+            Some((SupervisorReply::Hidden(hidden), _)) => Some(hidden),
             _ => None,
         }
     }
 
-    fn program(&self, peer: PeerProcess) -> Option<String> {
-        match self.ask(WorkerQuestion::Program(peer.pid), &ClientConnection::default()) {
-            Some((SupervisorAnswer::Program(name), _)) => name,
+    /// Describes the program behind a peer, if known. It is only advice for a person.
+    pub fn program(&self, peer: PeerProcess) -> Option<String> {
+        match self.ask(WorkerCall::Program(peer.pid), &ClientConnection::default()) {
+            Some((SupervisorReply::Program(name), _)) => name,
             _ => None,
         }
     }
@@ -307,20 +291,20 @@ impl PromptBackend for Link {
 impl CheckRunner for Arc<Link> {
     fn run(&self, request: &CheckRequest, pin: Option<&Pin>) -> CheckOutcome {
         let secret = pin.map_or("", Pin::as_str).as_bytes();
-        match self.ask_with_secret(WorkerQuestion::Check(request.clone()), secret, &ClientConnection::default()) {
-            Some((SupervisorAnswer::Checked(outcome), _)) => outcome,
-            Some((SupervisorAnswer::Unavailable(reason), _)) => CheckOutcome::Unknown(reason),
+        match self.ask_with_secret(WorkerCall::Check(request.clone()), secret, &ClientConnection::default()) {
+            Some((SupervisorReply::Checked(outcome), _)) => outcome,
+            Some((SupervisorReply::Unavailable(reason), _)) => CheckOutcome::Unknown(reason),
             _ => CheckOutcome::Unknown("the agent is shutting down".to_owned()),
         }
     }
 }
 
-fn no_pin(answer: Option<AnswerWithSecret>) -> NoPin {
+fn no_pin(answer: Option<ReplyWithSecret>) -> NoPin {
     match answer {
-        Some((SupervisorAnswer::No, _)) => NoPin::Declined,
-        Some((SupervisorAnswer::Cancelled, _)) => NoPin::Cancelled,
-        Some((SupervisorAnswer::Withdrawn, _)) => NoPin::Withdrawn,
-        Some((SupervisorAnswer::Unavailable(reason), _)) => NoPin::Unavailable(reason),
+        Some((SupervisorReply::No, _)) => NoPin::Declined,
+        Some((SupervisorReply::Cancelled, _)) => NoPin::Cancelled,
+        Some((SupervisorReply::Withdrawn, _)) => NoPin::Withdrawn,
+        Some((SupervisorReply::Unavailable(reason), _)) => NoPin::Unavailable(reason),
         Some(_) => unavailable("the supervisor answered a different question"),
         None => unavailable("the agent is shutting down"),
     }
@@ -328,16 +312,6 @@ fn no_pin(answer: Option<AnswerWithSecret>) -> NoPin {
 
 fn unavailable(reason: &str) -> NoPin {
     NoPin::Unavailable(reason.to_owned())
-}
-
-/// Sends a frame on the link.
-pub(super) fn write_frame(stream: &mut impl Write, head: &impl Serialize, secret: &[u8]) -> io::Result<()> {
-    frame::write(stream, head, secret, MAX_HEAD_BYTES)
-}
-
-/// Receives a frame from the link: its head and its secret.
-pub(super) fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
-    frame::read(stream, MAX_HEAD_BYTES)
 }
 
 #[cfg(test)]

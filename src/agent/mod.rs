@@ -2,7 +2,8 @@
 //! scripts and tokenkeep's own commands.
 //!
 //! There are two endpoints: the SSH agent protocol ([`ssh`]) and an HTTP API ([`api`]), each on a
-//! Unix socket that only processes of the same user may use. There are two processes. The
+//! Unix socket that only processes of the same user may use. On the API's socket tokenkeep's own
+//! commands run their operations ([`operations`]). There are two processes. The
 //! *supervisor* holds the sockets, identifies the clients and starts the programs that prompt a
 //! person. Its *worker* can neither read other processes nor start programs; it loads the PKCS#11
 //! modules, accepts connections and serves each in a thread. Both endpoints use the keystore:
@@ -14,35 +15,31 @@
 //! as a wrong PIN, and never open an authority's token.
 
 pub mod api;
-pub mod client;
 mod client_connection;
 mod error;
-mod fd_passing;
-mod frame;
 mod keystore;
 mod link;
-pub mod operation;
-mod prompt_backend;
+pub mod operations;
 mod prompt_text;
+mod question;
+mod requester;
 mod sandbox;
 mod sockets;
 mod spin_reader;
 pub mod ssh;
 mod supervisor;
-mod usage;
-mod wiped_buffer;
 mod worker;
 
 pub use client_connection::{ClientConnection, PeerProcess};
 pub use error::AgentError;
 pub use keystore::{
-    AgentPrompter, Clock, Event, EventReceiver, Keystore, LogOffReason, Settings, SigningIdentity, SystemClock,
-    TokenState, TokenWatcher,
+    Clock, DecryptMessage, Event, EventReceiver, KeyUse, Keystore, LogOffReason, OpenContentKey, Settings, SignData,
+    SigningIdentity, SystemClock, TokenState, TokenWatcher,
 };
 pub use link::Link;
-pub use prompt_backend::{PromptBackend, Question};
+pub use question::Question;
+pub use requester::Requester;
 pub use sandbox::{SandboxConfig, enter as enter_sandbox};
 pub use sockets::{Endpoint, SocketDirectory, SocketProblem, SocketState};
 pub use supervisor::{AgentProcessError, PromptConfig, StartupReport, SupervisorConfig, run as run_supervisor};
-pub use usage::{Subject, Usage, UsagePurpose};
 pub use worker::run as run_worker;

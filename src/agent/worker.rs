@@ -17,6 +17,7 @@ use super::link::Link;
 use super::sockets::Endpoint;
 use super::supervisor::AgentProcessError;
 use super::{Keystore, PeerProcess};
+use crate::ipc;
 
 /// Maximum number of connections, both endpoints together.
 const MAX_CONNECTIONS: usize = 4096;
@@ -142,7 +143,11 @@ fn serve(stream: UnixStream, endpoint: Endpoint, peer: PeerProcess, keystore: &K
     tracing::debug!(endpoint = endpoint.name(), peer.pid, "connected");
     match endpoint {
         Endpoint::Ssh => super::ssh::serve(stream, peer, keystore),
-        Endpoint::Api => super::api::serve(stream, peer, keystore),
+        Endpoint::Api => match ipc::is_frame_next(&stream) {
+            Ok(true) => super::operations::serve(stream, peer, keystore),
+            Ok(false) => super::api::serve(stream, peer, keystore),
+            Err(error) => tracing::debug!(%error, peer.pid, "a client's connection ended"),
+        },
     }
 }
 

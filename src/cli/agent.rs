@@ -21,7 +21,7 @@ use super::context::{Context, directory};
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
 use super::{output, startup};
-use crate::agent::client::{AgentClient, AgentStatus};
+use crate::agent::operations::{AgentClient, AgentStatus};
 use crate::agent::{
     self, AgentProcessError, Endpoint, Keystore, Link, PromptConfig, SandboxConfig, Settings, SocketDirectory,
     SocketProblem, SocketState, StartupReport, SupervisorConfig, SystemClock,

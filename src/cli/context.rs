@@ -15,7 +15,7 @@ use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
 use super::output::Output;
 use super::startup;
-use crate::agent::client::AgentClient;
+use crate::agent::operations::AgentClient;
 use crate::agent::{Endpoint, SocketDirectory};
 use crate::keyset::{FoundKeyset, KeysetChoice, Tokens};
 use crate::prompter::{PinSource, Prompter};

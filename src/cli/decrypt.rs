@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::arguments::{KeysetArguments, MessageFiles, PinArguments};
+use super::backend::NoTransport;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::expiry;
@@ -15,7 +16,8 @@ use super::file_io::{self, Content};
 use super::mail_report::{MailReport, SenderArguments, unsigned_notes};
 use super::terminal_prompter::TerminalPrompter;
 use super::verify::{ca_anchors, malformed_message, report, sentence, with_known_anchors};
-use crate::keyset::KeysetChoice;
+use crate::keyset::ops::DecryptContent;
+use crate::keyset::{Attachments, KeysetChoice};
 use crate::pki::Certificate;
 use crate::smime::{self, Message, MessageFormat, MessageKind, SignatureVerdict, SmimeError, VerifiedMessage};
 
@@ -44,24 +46,30 @@ pub fn run(arguments: &DecryptArguments, cx: &Context<'_>) -> Result<Exit, Failu
     let message = Message::read(&file_io::read(arguments.files.input())?)?;
     let backend = cx.backend()?;
     let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
-    let decrypted = backend.decrypt(&cx.choice(&arguments.which)?, &message.cms, &mut person)?;
-    if let Ok(name) = decrypted.keyset.parse()
-        && let Ok(keyset) = backend.choose(&KeysetChoice { name: Some(name), ..cx.choice(&arguments.which)? })
-    {
+    let keyset = cx.choice(&arguments.which)?;
+    let mut attachments = Attachments {
+        input: Some(file_io::content_file(&message.cms)?),
+        output: Some(file_io::unnamed_file(arguments.files.out())?),
+        ..Attachments::default()
+    };
+    let operation = DecryptContent { keyset: keyset.clone() };
+    let by = backend.call_with(operation, &mut attachments, &mut person, &NoTransport)?;
+    if let Ok(keyset) = backend.choose(&KeysetChoice { name: Some(by.keyset.clone()), ..keyset }) {
         expiry::warn(&keyset, cx.output, cx.now());
     }
+    let decrypted = file_io::read_back(attachments.take_output()?)?;
     let unpacked = match message.format {
-        MessageFormat::Smime => smime::from_entity(&decrypted.content).map(Zeroizing::new),
+        MessageFormat::Smime => smime::from_entity(&decrypted).map(Zeroizing::new),
         MessageFormat::Der | MessageFormat::Pem => None,
     };
-    let content = unpacked.as_ref().unwrap_or(&decrypted.content);
-    let inside = InnerSignature::read(&message, &decrypted.content, ca_certificates, cx);
-    let mut facts = vec![format!("Decrypted with keyset {:?}.", decrypted.keyset)];
-    if !decrypted.integrity_protected && !inside.is_good() {
+    let content = unpacked.as_ref().unwrap_or(&decrypted);
+    let inside = InnerSignature::read(&message, &decrypted, ca_certificates, cx);
+    let mut facts = vec![format!("Decrypted with keyset {:?}.", by.keyset.as_str())];
+    if !by.integrity_protected && !inside.is_good() {
         facts.push("Not integrity-protected: only a signature inside can prove the sender and the content.".to_owned());
     }
     facts.extend(inside.facts(&message));
-    let mut value = json!({ "keyset": decrypted.keyset, "integrity_protected": decrypted.integrity_protected });
+    let mut value = json!({ "keyset": by.keyset.as_str(), "integrity_protected": by.integrity_protected });
     inside.add_member(&mut value);
     let done = file_io::deliver_message(
         cx.output,

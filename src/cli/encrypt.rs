@@ -13,7 +13,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::file_io::{self, Content};
 use super::hidden_keysets::HiddenKeysets;
-use crate::keyset::{self, FoundKeyset, KeyUse, KeysetHolder, Trust};
+use crate::keyset::{self, CertificateUse, FoundKeyset, KeysetHolder, Trust};
 use crate::pki::path::{self, CertificatePurpose};
 use crate::pki::{Certificate, EmailAddress, PathProblem, same_address};
 use crate::prompter::showable;
@@ -232,7 +232,8 @@ fn newest(keysets: &[FoundKeyset], anchors: &[Certificate], now: Timestamp) -> R
     let mut found = Vec::new();
     for keyset in keysets {
         let details = keyset::show(keyset)?;
-        let current = details.certificates.iter().filter(|certificate| certificate.key_use == KeyUse::Encryption);
+        let current =
+            details.certificates.iter().filter(|certificate| certificate.certificate_use == CertificateUse::Encryption);
         found
             .extend(current.map(|certificate| Certificate::from_der(&certificate.der)).collect::<Result<Vec<_>, _>>()?);
     }

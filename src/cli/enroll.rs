@@ -15,7 +15,10 @@ use super::hidden_keysets::HiddenKeysets;
 use super::interrupt;
 use super::terminal_prompter::TerminalPrompter;
 use crate::agent::ssh;
-use crate::keyset::{self, EnrollOptions, Enrolled, FoundKeyset, KeyUse, KeysetHolder, KeysetRef, TokenSelector};
+use crate::keyset::ops::Enroll;
+use crate::keyset::{
+    self, Attachments, CertificateUse, EnrollOptions, Enrolled, FoundKeyset, KeysetHolder, KeysetRef, TokenSelector,
+};
 use crate::letter::Letter;
 use crate::pki::Certificate;
 use crate::prompter::{PinSource, showable};
@@ -101,8 +104,9 @@ pub fn run(arguments: &EnrollArguments, cx: &Context<'_>) -> Result<Exit, Failur
         arguments.keyset.as_str()
     )));
     interrupt::set_message("not enrolled: interrupted; run the same command with the same letter to resume");
+    let mut attachments = Attachments::of_secret(letter.to_text().as_bytes());
     let enrolled = backend
-        .enroll(&transport, &letter, &options, &mut person, cx.now())
+        .call_with(Enroll { options }, &mut attachments, &mut person, &transport)
         .map_err(|failure| clock::explain_clock_error(failure, &transport, cx.now()))
         .map_err(|failure| if_hidden(failure, &arguments.keyset, &backend))?;
     interrupt::set_message("enrolled, but interrupted before the report: `tokenkeep keysets` lists the keyset");
@@ -200,7 +204,7 @@ fn render(enrolled: &Enrolled, cx: &Context<'_>) -> Result<Exit, Failure> {
 /// The signing key as an SSH public key line, with the comment that the agent lists it under.
 fn ssh_public_key(enrolled: &Enrolled) -> Option<String> {
     let details = keyset::show(&enrolled.keyset).ok()?;
-    let signing = details.certificates.iter().find(|summary| summary.key_use == KeyUse::Signing)?;
+    let signing = details.certificates.iter().find(|summary| summary.certificate_use == CertificateUse::Signing)?;
     let public_key = Certificate::from_der(&signing.der).ok()?.public_key_der().ok()?;
     let user = signing.emails.first().unwrap_or(&signing.subject);
     ssh::public_key_line(&public_key, &format!("{} {user}", enrolled.keyset.name.as_str()))

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::output;
 use crate::agent::AgentProcessError;
-use crate::agent::client::ClientError;
+use crate::agent::operations::ClientError;
 use crate::authority::{AuthorityError, ConfigurationError};
 use crate::keyset::{ErrorKind, KeysetError};
 use crate::letter::LetterError;

@@ -2,14 +2,17 @@
 //! all.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::exit::{Exit, Failure};
 use super::output::{self, Output};
@@ -46,6 +49,66 @@ pub fn read(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
             Ok(bytes)
         }
     }
+}
+
+/// Opens a file with content for an operation; `None` or `-` means stdin. A regular file is opened
+/// itself. Anything else, such as a pipe, is copied to a file without a name.
+pub fn open_content(file: Option<&Path>) -> Result<File, Failure> {
+    let failed = |error: io::Error| Failure::usage(format!("cannot read {}: {error}", name_of_input(file)));
+    let mut source = if let Some(path) = to_file(file) {
+        File::open(path).map_err(failed)?
+    } else {
+        if io::stdin().is_terminal() {
+            eprintln!("Reading from the terminal; end with Ctrl-D.");
+        }
+        File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?)
+    };
+    let is_whole = source.metadata().map_err(failed)?.is_file() && source.stream_position().map_err(failed)? == 0;
+    if is_whole {
+        return Ok(source);
+    }
+    let mut copy = unnamed_file(None)?;
+    io::copy(&mut source, &mut copy).and_then(|_| copy.rewind()).map_err(failed)?;
+    Ok(copy)
+}
+
+/// These bytes as a file without a name.
+pub fn content_file(bytes: &[u8]) -> Result<File, Failure> {
+    let mut file = unnamed_file(None)?;
+    file.write_all(bytes)
+        .and_then(|()| file.rewind())
+        .map_err(|error| Failure::fault(format!("cannot write a temporary file: {error}")))?;
+    Ok(file)
+}
+
+/// A file without a name, which only this user can read, and which ends with its descriptors: in
+/// the directory of `out`, else in the one for temporary files. A file system without such files
+/// gives a file in memory.
+pub fn unnamed_file(out: Option<&Path>) -> Result<File, Failure> {
+    let directory = match to_file(out).and_then(Path::parent) {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        Some(_) => PathBuf::from("."),
+        None => std::env::temp_dir(),
+    };
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR)
+        .or_else(|_| rustix::fs::memfd_create("tokenkeep", MemfdFlags::CLOEXEC))
+        .map(File::from)
+        .map_err(|error| Failure::fault(format!("cannot create a temporary file: {error}")))
+}
+
+/// The whole content of a file that an operation has written.
+pub fn read_back(mut file: File) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |error: io::Error| Failure::fault(format!("cannot read a temporary file: {error}"));
+    let length = file.metadata().map_err(failed)?.len();
+    // Allocated at its full size: a growing buffer would leave copies of the content behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0)));
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn name_of_input(file: Option<&Path>) -> String {
+    to_file(file).map_or_else(|| "stdin".to_owned(), |path| path.display().to_string())
 }
 
 /// Refuses, before any PIN is asked for, what [`write`] would refuse afterwards: binary data to a
@@ -89,7 +152,7 @@ pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), 
     let Some(path) = to_file(file) else {
         return to_stdout(bytes, content);
     };
-    write_file(path, bytes, content)
+    write_file(path, &mut &*bytes, content)
         .map_err(|error| Failure::fault(format!("cannot write {}: {error}", path.display())))
 }
 
@@ -144,13 +207,13 @@ fn binary_to_terminal() -> Failure {
 
 /// Writes a temporary file in the same directory, syncs it to disk, and renames it to the file's
 /// name.
-fn write_file(path: &Path, bytes: &[u8], content: Content) -> io::Result<()> {
+fn write_file(path: &Path, source: &mut dyn Read, content: Content) -> io::Result<()> {
     // Replace the target of a symbolic link, not the link.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let existing = fs::metadata(&path).ok();
     if existing.as_ref().is_some_and(|metadata| !metadata.is_file()) {
         // A pipe or a device cannot be replaced atomically.
-        return OpenOptions::new().write(true).open(&path)?.write_all(bytes);
+        return io::copy(source, &mut OpenOptions::new().write(true).open(&path)?).map(drop);
     }
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut neighbour = std::ffi::OsString::from(".");
@@ -164,7 +227,7 @@ fn write_file(path: &Path, bytes: &[u8], content: Content) -> io::Result<()> {
             if let Some(existing) = &existing {
                 file.set_permissions(existing.permissions())?;
             }
-            file.write_all(bytes)?;
+            io::copy(source, &mut file)?;
             file.sync_all()?;
             fs::rename(&neighbour, &path)
         });
@@ -214,6 +277,42 @@ pub fn deliver_message(
             Ok(Exit::Done)
         }
     }
+}
+
+/// Like [`deliver_message`], with the content of a file that an operation has written: of any
+/// size, unless it goes to a terminal or into the answer.
+pub fn deliver_file(
+    output: &Output,
+    out: Option<&Path>,
+    mut file: File,
+    content: Content,
+    facts: &str,
+    value: Value,
+) -> Result<Exit, Failure> {
+    let Some(path) = to_file(out).map(Path::to_owned) else {
+        if output.is_json() || io::stdout().is_terminal() {
+            return deliver_message(output, out, &read_back(file)?, content, facts, value);
+        }
+        output::clear_spinners();
+        let mut stdout = io::stdout().lock();
+        return match file.rewind().and_then(|()| io::copy(&mut file, &mut stdout)).and_then(|_| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::ended()),
+            Err(error) => Err(Failure::fault(format!("cannot write to stdout: {error}"))),
+            Ok(()) => {
+                output.note(facts);
+                Ok(Exit::Done)
+            }
+        };
+    };
+    output::clear_spinners();
+    file.rewind()
+        .and_then(|()| write_file(&path, &mut file, content))
+        .map_err(|error| Failure::fault(format!("cannot write {}: {error}", path.display())))?;
+    if output.is_json() {
+        return output.answer(facts, &with(value, "out", path.display().to_string()));
+    }
+    output.note(facts);
+    Ok(Exit::Done)
 }
 
 fn with(mut value: Value, name: &str, member: String) -> Value {

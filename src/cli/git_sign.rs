@@ -17,7 +17,7 @@ use der::pem::LineEnding;
 use jiff::Timestamp;
 
 use super::arguments::{KeysetArguments, PinArguments};
-use super::backend::Backend;
+use super::backend::{Backend, NoTransport};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::expiry;
@@ -26,7 +26,8 @@ use super::person_name::without_addresses;
 use super::startup;
 use super::terminal_prompter::TerminalPrompter;
 use super::verify::{anchors, sentence};
-use crate::keyset::{self, FoundKeyset, KeysetError, SignOptions};
+use crate::keyset::ops::SignContent;
+use crate::keyset::{self, Attachments, FoundKeyset, KeysetChoice, KeysetError};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, Fingerprint, same_address};
 use crate::prompter::showable;
@@ -100,10 +101,12 @@ fn sign(arguments: &GitSignArguments, status: &mut StatusLines, cx: &Context<'_>
         }
         None => cx.keyset(&backend, &KeysetArguments { keyset: None, token: None })?,
     };
-    let content = file_io::read(None)?;
+    let input = Some(file_io::open_content(None)?);
+    let mut attachments = Attachments { input, output: Some(file_io::unnamed_file(None)?), ..Attachments::default() };
     let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
-    let options = SignOptions { detached: true };
-    let cms = backend.sign(&keyset, &content, options, &mut person, cx.now())?;
+    let operation = SignContent { keyset: KeysetChoice::exactly(&keyset), detached: true };
+    backend.call_with(operation, &mut attachments, &mut person, &NoTransport)?;
+    let cms = file_io::read_back(attachments.take_output()?)?;
     let text = der::pem::encode_string(LABEL, LineEnding::LF, &cms)
         .map_err(|error| Failure::fault(format!("cannot write the signature: {error}")))?;
     file_io::write(None, text.as_bytes(), Content::Text)?;

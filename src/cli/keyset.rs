@@ -12,7 +12,10 @@ use super::output::line_of;
 use super::table::TableColumn;
 use super::terminal_prompter::TerminalPrompter;
 use super::token;
-use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, KeysetRef, KeysetStatus, TokenSelector};
+use crate::keyset::ops::DeleteKeyset;
+use crate::keyset::{
+    self, CertificateSummary, CertificateUse, FoundKeyset, KeysetChoice, KeysetRef, KeysetStatus, TokenSelector,
+};
 use crate::pki::Fingerprint;
 use crate::prompter::{PrompterError, showable};
 use crate::token::KeysetName;
@@ -231,7 +234,10 @@ fn delete(arguments: DeleteArguments, cx: &Context<'_>) -> Result<Exit, Failure>
             }
         }
     }
-    let deleted = backend.delete(&keyset, &mut TerminalPrompter::new(prompter, cx.output))?;
+    let deleted = backend.call(
+        DeleteKeyset { keyset: KeysetChoice::exactly(&keyset) },
+        &mut TerminalPrompter::new(prompter, cx.output),
+    )?;
     cx.output.answer(
         format!(
             "Deleted keyset {:?}: {} keys, {} certificates.",
@@ -271,11 +277,11 @@ fn summary(keyset: &FoundKeyset) -> Value {
 }
 
 fn paragraph(summary: &CertificateSummary) -> String {
-    let what = match summary.key_use {
-        KeyUse::Signing => "Signing key",
-        KeyUse::Encryption => "Encryption key",
-        KeyUse::OlderEncryption => "Older encryption key",
-        KeyUse::Authority => "Authority",
+    let what = match summary.certificate_use {
+        CertificateUse::Signing => "Signing key",
+        CertificateUse::Encryption => "Encryption key",
+        CertificateUse::OlderEncryption => "Older encryption key",
+        CertificateUse::Authority => "Authority",
     };
     let algorithm = summary.algorithm.map_or_else(|| "unknown key".to_owned(), |algorithm| algorithm.to_string());
     let mut lines = vec![format!("\n{what} ({algorithm})"), field("  subject", &summary.subject)];
@@ -296,11 +302,11 @@ fn field(heading: &str, value: &str) -> String {
 
 fn certificate(summary: &CertificateSummary) -> Value {
     json!({
-        "use": match summary.key_use {
-            KeyUse::Signing => "signing",
-            KeyUse::Encryption => "encryption",
-            KeyUse::OlderEncryption => "older-encryption",
-            KeyUse::Authority => "authority",
+        "use": match summary.certificate_use {
+            CertificateUse::Signing => "signing",
+            CertificateUse::Encryption => "encryption",
+            CertificateUse::OlderEncryption => "older-encryption",
+            CertificateUse::Authority => "authority",
         },
         "algorithm": summary.algorithm.map(|algorithm| algorithm.to_string()),
         "id": summary.id.to_string(),

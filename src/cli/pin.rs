@@ -9,7 +9,8 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::table::TableColumn;
 use super::terminal_prompter::{TerminalPrompter, pin_state, pin_state_text};
-use crate::keyset::TokenSelector;
+use crate::keyset::ops::{ChangePin, PinStatus, UnblockPin};
+use crate::keyset::{KeysetChoice, TokenSelector};
 use crate::prompter::PinSource;
 
 /// Subcommands of `tokenkeep pin`.
@@ -75,7 +76,8 @@ fn change(arguments: &PinChangeArguments, cx: &Context<'_>) -> Result<Exit, Fail
     let backend = cx.backend()?;
     let keyset = cx.keyset(&backend, &arguments.which)?;
     let prompter = cx.prompter(arguments.pin.pin_source.as_ref(), arguments.new_pin.new_pin_source.as_ref())?;
-    backend.pin_change(&keyset, &mut TerminalPrompter::new(prompter, cx.output))?;
+    let operation = ChangePin { keyset: KeysetChoice::exactly(&keyset) };
+    backend.call(operation, &mut TerminalPrompter::new(prompter, cx.output))?;
     let token = keyset.token.name();
     cx.output.answer(
         format!("Changed the PIN of {token}."),
@@ -84,7 +86,7 @@ fn change(arguments: &PinChangeArguments, cx: &Context<'_>) -> Result<Exit, Fail
 }
 
 fn status(arguments: &PinStatusArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
-    let (shown, unreadable) = cx.backend()?.pins(arguments.token.as_ref())?;
+    let (shown, unreadable) = cx.backend()?.query(PinStatus { token: arguments.token.clone() })?;
     super::token::warn(cx, &unreadable);
     let rows = shown
         .iter()
@@ -128,7 +130,7 @@ fn unblock(arguments: &PinUnblockArguments, cx: &Context<'_>) -> Result<Exit, Fa
     let source = arguments.so_pin_source.as_ref().unwrap_or(&PinSource::Prompt);
     let prompter = cx.prompter(Some(source), arguments.new_pin.new_pin_source.as_ref())?;
     let person = &mut TerminalPrompter::for_security_officer(prompter, cx.output);
-    let token = backend.pin_unblock(arguments.token.as_ref(), person)?;
+    let token = backend.call(UnblockPin { token: arguments.token.clone() }, person)?;
     let name = token.name();
     cx.output.answer(
         format!("Set a new PIN on {name}. Its keys are unchanged."),

@@ -3,11 +3,13 @@
 use serde_json::json;
 
 use super::arguments::{FormatArgument, KeysetArguments, MessageFiles, PinArguments};
+use super::backend::NoTransport;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::file_io::{self, Content};
 use super::terminal_prompter::TerminalPrompter;
-use crate::keyset::SignOptions;
+use crate::keyset::ops::SignContent;
+use crate::keyset::{Attachments, KeysetChoice};
 use crate::smime::{self, Message};
 
 /// Arguments of `tokenkeep sign`.
@@ -35,21 +37,28 @@ pub fn run(arguments: &SignArguments, cx: &Context<'_>) -> Result<Exit, Failure>
     file_io::check_message(cx.output, arguments.files.out(), content)?;
     let backend = cx.backend()?;
     let keyset = cx.keyset(&backend, &arguments.which)?;
-    let mut input = file_io::read(arguments.files.input())?;
-    if arguments.format == FormatArgument::Smime {
-        input = smime::to_entity(&input);
-    }
+    // A mail is short, and becomes canonical before it is signed.
+    let mail = match arguments.format {
+        FormatArgument::Smime => Some(smime::to_entity(&file_io::read(arguments.files.input())?)),
+        FormatArgument::Der | FormatArgument::Pem => None,
+    };
+    let input = match &mail {
+        Some(mail) => file_io::content_file(mail)?,
+        None => file_io::open_content(arguments.files.input())?,
+    };
+    let out = arguments.files.out();
     let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
-    let options = SignOptions { detached: arguments.detached };
-    let cms = backend.sign(&keyset, &input, options, &mut person, cx.now())?;
-    let detached = arguments.detached.then_some(input.as_slice());
-    let signed = Message::write(&cms, arguments.format.into(), detached)?;
-    file_io::deliver_message(
-        cx.output,
-        arguments.files.out(),
-        &signed,
-        content,
-        &format!("Signed with keyset {:?}.", keyset.name.as_str()),
-        json!({ "keyset": keyset.name.as_str(), "detached": arguments.detached }),
-    )
+    let mut attachments =
+        Attachments { input: Some(input), output: Some(file_io::unnamed_file(out)?), ..Attachments::default() };
+    let operation = SignContent { keyset: KeysetChoice::exactly(&keyset), detached: arguments.detached };
+    backend.call_with(operation, &mut attachments, &mut person, &NoTransport)?;
+    let cms = attachments.take_output()?;
+    let facts = format!("Signed with keyset {:?}.", keyset.name.as_str());
+    let value = json!({ "keyset": keyset.name.as_str(), "detached": arguments.detached });
+    if arguments.format == FormatArgument::Der {
+        return file_io::deliver_file(cx.output, out, cms, content, &facts, value);
+    }
+    let detached = mail.as_deref().filter(|_| arguments.detached);
+    let signed = Message::write(&file_io::read_back(cms)?, arguments.format.into(), detached)?;
+    file_io::deliver_message(cx.output, out, &signed, content, &facts, value)
 }

@@ -49,11 +49,11 @@ impl<'a> TerminalPrompter<'a> {
     }
 
     /// A PIN source is for one of a token's two PINs, whatever an agent asks for.
-    fn refuse_another_pin(&self, prompt: Prompt<'_>) -> Result<(), NoPin> {
+    fn refuse_another_pin(&self, prompt: &Prompt) -> Result<(), NoPin> {
         let which = match prompt {
             Prompt::Pin { .. } | Prompt::ResumedPin { .. } => WhichPin::User,
             Prompt::SoPin { .. } => WhichPin::SecurityOfficer,
-            Prompt::LastTry { which, .. } => which,
+            Prompt::LastTry { which, .. } => *which,
             Prompt::NewPin { .. } | Prompt::NewSoPin { .. } | Prompt::Use { .. } => return Ok(()),
         };
         if self.is_security_officer == (which == WhichPin::SecurityOfficer) {
@@ -89,25 +89,27 @@ impl<'a> TerminalPrompter<'a> {
 }
 
 impl UserPrompter for TerminalPrompter<'_> {
-    fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
+    fn ask(&mut self, prompt: &Prompt) -> Result<PromptReply, NoPin> {
         self.stop_spinning();
         self.refuse_another_pin(prompt)?;
         let pin = match prompt {
             // The prompt names the operation: a command to an authority must not look like a mail.
-            Prompt::Pin { operation, token } => self.prompter.pin(&format!("{} to {operation}", token.name())),
+            Prompt::Pin { purpose, token } => {
+                self.prompter.pin(&format!("{} to {}", token.name(), purpose.operation()))
+            }
             Prompt::ResumedPin { token } => {
                 self.resuming.as_ref().unwrap_or(&self.prompter).pin(&token.name().to_string())
             }
             Prompt::NewPin { label, serial, rule } => {
-                let serial = serial.map(|serial| format!(" (serial {serial})")).unwrap_or_default();
-                self.prompter.new_pin(&format!("token {label:?}{serial}"), rule)
+                let serial = serial.as_ref().map(|serial| format!(" (serial {serial})")).unwrap_or_default();
+                self.prompter.new_pin(&format!("token {label:?}{serial}"), *rule)
             }
             Prompt::NewSoPin { label } => {
                 let prompter = self.so_prompter.as_ref().unwrap_or(&self.prompter);
                 prompter.new_pin(&format!("the security officer of token {label:?}"), None)
             }
             Prompt::SoPin { token } => self.prompter.pin(&format!("the security officer of {}", token.name())),
-            Prompt::LastTry { token, which } => return self.risk_last_try(token, which),
+            Prompt::LastTry { token, which, .. } => return self.risk_last_try(token, *which),
             Prompt::Use { .. } => {
                 return Err(NoPin::Unavailable("a command asks for the PIN instead of a confirmation".to_owned()));
             }
@@ -205,6 +207,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::keyset::Purpose;
     use crate::prompter::PinSource;
     use crate::token::test_support::a_card;
 
@@ -216,18 +219,22 @@ mod tests {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let prompter = || Prompter::new(PinSource::File(file.clone()), PinSource::File(file.clone()));
         let (output, token) = (Output::new(false), a_card());
-        let pin = Prompt::Pin { operation: "sign", token: &token };
-        let [last, last_so] =
-            [WhichPin::User, WhichPin::SecurityOfficer].map(|which| Prompt::LastTry { token: &token, which });
+        let pin = Prompt::Pin { purpose: Purpose::LogIn, token: token.clone() };
+        let [last, last_so] = [WhichPin::User, WhichPin::SecurityOfficer].map(|which| Prompt::LastTry {
+            purpose: Purpose::LogIn,
+            token: token.clone(),
+            which,
+        });
+        let so_pin = Prompt::SoPin { token: token.clone() };
         let refusal = |person: &mut TerminalPrompter<'_>, prompt| person.ask(prompt).unwrap_err().to_string();
         let mut user = TerminalPrompter::new(prompter(), &output);
-        for prompt in [Prompt::SoPin { token: &token }, last_so] {
+        for prompt in [&so_pin, &last_so] {
             assert!(refusal(&mut user, prompt).contains("does not ask for the SO PIN"));
         }
         let mut officer = TerminalPrompter::for_security_officer(prompter(), &output);
-        for prompt in [pin, Prompt::ResumedPin { token: &token }, last] {
+        for prompt in [&pin, &Prompt::ResumedPin { token }, &last] {
             assert!(refusal(&mut officer, prompt).contains("does not ask for the PIN"));
         }
-        assert!(user.ask(pin).is_ok() && officer.ask(Prompt::SoPin { token: &token }).is_ok());
+        assert!(user.ask(&pin).is_ok() && officer.ask(&so_pin).is_ok());
     }
 }

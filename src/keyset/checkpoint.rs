@@ -30,7 +30,7 @@ pub enum LogPolicy {
 }
 
 /// The authority's answer to a command, and the result of the audit log check.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct CommandResult {
     /// the outcome of the command
     pub answer: OpenedResponse,
@@ -38,11 +38,32 @@ pub struct CommandResult {
     pub log_mismatch: Option<Box<LogMismatch>>,
 }
 
+impl CommandResult {
+    /// Moves the text of a letter out, to travel apart from the result.
+    pub fn take_letter(&mut self) -> Zeroizing<Vec<u8>> {
+        match &mut self.answer {
+            OpenedResponse::Letter(text) => Zeroizing::new(std::mem::take(&mut **text).into_bytes()),
+            OpenedResponse::Other(_) => Zeroizing::default(),
+        }
+    }
+
+    /// Puts the text of a letter back.
+    ///
+    /// # Errors
+    /// It is not UTF-8.
+    pub fn with_letter(mut self, mut secret: Zeroizing<Vec<u8>>) -> Result<Self, std::string::FromUtf8Error> {
+        if let OpenedResponse::Letter(text) = &mut self.answer {
+            *text = Zeroizing::new(String::from_utf8(std::mem::take(&mut *secret))?);
+        }
+        Ok(self)
+    }
+}
+
 /// The outcome of a command, its letter opened.
-#[derive(PartialEq)]
+#[derive(PartialEq, Serialize, Deserialize)]
 pub enum OpenedResponse {
-    /// the text of a letter, with the temporary key in it
-    Letter(Zeroizing<String>),
+    /// the text of a letter, with the temporary key in it, which never enters JSON
+    Letter(#[serde(skip)] Zeroizing<String>),
     /// any other answer, as received
     Other(StatementAnswer),
 }

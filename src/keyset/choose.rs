@@ -12,7 +12,8 @@ use super::holder::newest_of_one_person;
 use super::{FoundKeyset, KeysetError, Tokens, UnreadableToken};
 
 /// A user's name for a token: PKCS#11 URI, serial number, or label.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum TokenSelector {
     /// `pkcs11:…` (RFC 7512)
     Uri(Box<TokenUri>),
@@ -32,8 +33,26 @@ impl FromStr for TokenSelector {
     }
 }
 
+impl TryFrom<String> for TokenSelector {
+    type Error = TokenUriError;
+
+    fn try_from(text: String) -> Result<Self, TokenUriError> {
+        text.parse()
+    }
+}
+
+/// The name as the user typed it.
+impl From<TokenSelector> for String {
+    fn from(selector: TokenSelector) -> Self {
+        match selector {
+            TokenSelector::Uri(uri) => uri.to_string(),
+            TokenSelector::SerialOrLabel(text) => text,
+        }
+    }
+}
+
 /// The user's selection of a keyset, and the configured defaults.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct KeysetChoice {
     /// `--keyset`
     pub name: Option<KeysetName>,
@@ -82,6 +101,12 @@ impl KeysetRef {
 }
 
 impl KeysetChoice {
+    /// Selects exactly this keyset.
+    pub fn exactly(keyset: &FoundKeyset) -> Self {
+        let token = TokenSelector::Uri(Box::new(TokenUri::of(&keyset.token)));
+        Self { name: Some(keyset.name.clone()), token: Some(token), ..Self::default() }
+    }
+
     /// Returns whether the keyset is hidden and `name` does not select it.
     pub(super) fn hides(&self, keyset: &FoundKeyset) -> bool {
         self.name.is_none() && self.hidden.iter().any(|hidden| hidden.is(keyset))
@@ -110,6 +135,30 @@ impl Tokens {
     /// The one token that the selector matches.
     pub fn token(&self, selector: &TokenSelector) -> Result<TokenInfo, KeysetError> {
         one_token(self.list()?, selector)
+    }
+
+    /// The selected token, else the only one present.
+    pub fn token_or_only(&self, selector: Option<&TokenSelector>) -> Result<TokenInfo, KeysetError> {
+        if let Some(selector) = selector {
+            return self.token(selector);
+        }
+        self.require_all_modules()?;
+        let mut tokens = self.list()?;
+        match (tokens.pop(), tokens.is_empty()) {
+            (Some(token), true) => Ok(token),
+            (None, _) => Err(KeysetError::NoSuchToken {
+                selector: "with the PIN".to_owned(),
+                found: "no token is present".to_owned(),
+            }),
+            (Some(token), false) => {
+                tokens.push(token);
+                Err(KeysetError::Ambiguous {
+                    what: "token",
+                    candidates: list_or(&tokens, |token| token.name().to_string(), ""),
+                    remedy: "name it by its serial number or label".to_owned(),
+                })
+            }
+        }
     }
 }
 

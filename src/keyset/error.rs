@@ -1,6 +1,6 @@
 //! Errors of keyset operations, grouped by the exit code that they lead to.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::token::{KeysetNameError, TokenError, TokenErrorKind, TokenName};
 use crate::transport::TransportError;
@@ -158,6 +158,27 @@ pub enum KeysetError {
     /// An error of another process that ran the operation: its message and kind.
     #[error("{message}")]
     Remote { kind: ErrorKind, message: String },
+}
+
+/// An error in JSON: its kind and its message.
+#[derive(Serialize, Deserialize)]
+struct ErrorInJson {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl Serialize for KeysetError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ErrorInJson { kind: self.kind(), message: self.to_string() }.serialize(serializer)
+    }
+}
+
+/// Gives [`KeysetError::Remote`].
+impl<'de> Deserialize<'de> for KeysetError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ErrorInJson { kind, message } = ErrorInJson::deserialize(deserializer)?;
+        Ok(Self::Remote { kind, message })
+    }
 }
 
 impl KeysetError {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::token::{KeysetName, Module, Token, TokenError, TokenInfo};
 
 use super::index;
@@ -27,7 +29,7 @@ pub struct Tokens {
 }
 
 /// A token or module that could not be read.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct UnreadableToken {
     /// label and serial number of the token, or the path of the module
     pub place: String,

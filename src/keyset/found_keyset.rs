@@ -29,7 +29,7 @@ pub enum KeysetStatus {
 
 /// A keyset as described by its token's public index. Anyone who can write to the token may have
 /// changed it, so it only serves to choose a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundKeyset {
     pub name: KeysetName,
     pub level: SecurityLevel,

@@ -11,12 +11,9 @@
 //! - leave a partial keyset that the same letter can neither finish nor remove;
 //! - depend on the authority other than through its messages.
 
-mod administer;
 mod checkpoint;
 mod choose;
 mod command_response;
-mod decrypt;
-mod delete;
 mod enroll;
 mod erase;
 mod error;
@@ -24,21 +21,22 @@ mod find;
 mod found_keyset;
 mod holder;
 mod index;
-mod pin;
+mod operation;
+pub mod ops;
+mod purpose;
+mod recipient;
+mod removal;
 mod show;
-mod sign;
+mod signing;
+mod subject;
 mod token_cache;
 mod trust;
 mod unlock;
 mod unusable_modules;
 mod user_prompter;
 
-pub use administer::{administer, sign_for_a_file};
 pub use checkpoint::{CommandResult, LogMismatch, LogMismatchKind, LogPolicy, OpenedResponse};
 pub use choose::{KeysetChoice, KeysetRef, TokenSelector};
-pub use command_response::open_response;
-pub use decrypt::{Decrypted, decrypt, open_recipient};
-pub use delete::{Deleted, delete};
 pub use enroll::{EnrollOptions, Enrolled, Enrollment, NewToken, NotEnrolled, NotEnrolledReason, enroll};
 pub use erase::Erasure;
 pub use error::{ErrorKind, KeysetError};
@@ -46,9 +44,13 @@ pub use find::{Tokens, UnreadableToken};
 pub use found_keyset::{FoundKeyset, KeysetStatus};
 pub use holder::{KeysetHolder, newest_of_one_person};
 pub use index::AuthorityAddress;
-pub use pin::{TokenPins, pin_change, pin_unblock};
-pub use show::{CertificateSummary, KeyUse, KeysetDetails, show};
-pub use sign::{SignOptions, SigningUse, UNLESS_THE_CLOCK_IS_WRONG, refuse_expired, sign, use_signing_key};
+pub use operation::{
+    Attachments, Inventory, Operation, OperationContext, OperationName, Outcome, Refusal, TokenSearch,
+};
+pub use purpose::{Purpose, Subject};
+pub use removal::Deleted;
+pub use show::{CertificateSummary, CertificateUse, KeysetDetails, show};
+pub use signing::{SigningUse, UNLESS_THE_CLOCK_IS_WRONG, refuse_expired, use_signing_key};
 pub use trust::{Trust, trust};
 pub use unlock::log_in;
 pub use user_prompter::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};

@@ -9,7 +9,7 @@ use super::{FoundKeyset, KeysetError};
 
 /// The purpose of a certificate in a keyset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyUse {
+pub enum CertificateUse {
     Signing,
     /// encryption; senders encrypt to this key
     Encryption,
@@ -23,7 +23,7 @@ pub enum KeyUse {
 #[derive(Clone, Debug)]
 pub struct CertificateSummary {
     /// the purpose of its key
-    pub key_use: KeyUse,
+    pub certificate_use: CertificateUse,
     /// the key's algorithm; `None` if unsupported
     pub algorithm: Option<KeyAlgorithm>,
     /// `CKA_ID` of key and certificate
@@ -55,25 +55,25 @@ pub struct KeysetDetails {
 /// Parses the keyset's certificates, in the order signing, encryption, older encryption (newest
 /// first), authority.
 pub fn show(keyset: &FoundKeyset) -> Result<KeysetDetails, KeysetError> {
-    let signing = keyset.signing.iter().map(|id| (KeyUse::Signing, id));
+    let signing = keyset.signing.iter().map(|id| (CertificateUse::Signing, id));
     let encryption = keyset.encryption.iter().enumerate().map(|(place, id)| match place {
-        0 => (KeyUse::Encryption, id),
-        _ => (KeyUse::OlderEncryption, id),
+        0 => (CertificateUse::Encryption, id),
+        _ => (CertificateUse::OlderEncryption, id),
     });
-    let authority = keyset.authority_certificate.iter().map(|id| (KeyUse::Authority, id));
+    let authority = keyset.authority_certificate.iter().map(|id| (CertificateUse::Authority, id));
     let certificates = signing
         .chain(encryption)
         .chain(authority)
-        .filter_map(|(key_use, id)| keyset.certificate_of(id).map(|stored| summary(key_use, stored)))
+        .filter_map(|(certificate_use, id)| keyset.certificate_of(id).map(|stored| summary(certificate_use, stored)))
         .collect::<Result<_, _>>()
         .map_err(|error: PkiError| KeysetError::Message { operation: "show the keyset", reason: error.to_string() })?;
     Ok(KeysetDetails { keyset: keyset.clone(), certificates })
 }
 
-fn summary(key_use: KeyUse, stored: &StoredCertificate) -> Result<CertificateSummary, PkiError> {
+fn summary(certificate_use: CertificateUse, stored: &StoredCertificate) -> Result<CertificateSummary, PkiError> {
     let certificate = Certificate::from_der(&stored.der)?;
     Ok(CertificateSummary {
-        key_use,
+        certificate_use,
         algorithm: KeyAlgorithm::of_public_key(&certificate.public_key_der()?),
         id: stored.id.clone(),
         subject: certificate.subject().to_string(),

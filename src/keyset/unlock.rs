@@ -8,22 +8,22 @@ use crate::token::{
 
 use super::index::{self, Hex, PrivateIndex, PublicIndex};
 use super::token_cache::TokenLease;
-use super::{FoundKeyset, KeysetError, NoPin, Notice, Prompt, Tokens, UserPrompter};
+use super::{FoundKeyset, KeysetError, NoPin, Notice, Prompt, Purpose, Tokens, UserPrompter};
 
 /// Logs in for an operation that asks for the PIN at every level. One try, with a PIN typed for
 /// this operation.
 pub(super) fn unlock(
     tokens: &Tokens,
     keyset: &FoundKeyset,
-    operation: &'static str,
+    purpose: &Purpose,
     person: &mut dyn UserPrompter,
 ) -> Result<PinSession, KeysetError> {
     person.set_keyset(keyset);
     let token = tokens.open(&keyset.token)?;
     retry_wrong_pin(person, |person| {
         let lease = tokens.acquire_lease(&token);
-        let pin = ask(&lease, operation, person)?;
-        lease.unlock(pin).map_err(|error| error.with_operation(operation).into())
+        let pin = ask(&lease, purpose, person)?;
+        lease.unlock(pin).map_err(|error| error.with_operation(purpose.operation()).into())
     })
 }
 
@@ -54,11 +54,11 @@ fn retry_wrong_pin(
 pub(super) fn unlock_for_use(
     tokens: &Tokens,
     keyset: &FoundKeyset,
-    operation: &'static str,
+    purpose: &Purpose,
     person: &mut dyn UserPrompter,
 ) -> Result<PinSession, KeysetError> {
     if !tokens.has_persistent_sessions() || keyset.level == SecurityLevel::High {
-        return unlock(tokens, keyset, operation, person);
+        return unlock(tokens, keyset, purpose, person);
     }
     person.set_keyset(keyset);
     let token = tokens.open(&keyset.token)?;
@@ -70,15 +70,18 @@ pub(super) fn unlock_for_use(
     // Confirmations also wait for the lease: one prompt at a time, in order of arrival.
     let lease = tokens.acquire_lease(&token);
     if token.has_active_session() {
-        let no_yes = |reason| KeysetError::NoPin { operation, token: Some(keyset.token.name()), reason };
+        let no_yes =
+            |reason| KeysetError::NoPin { operation: purpose.operation(), token: Some(keyset.token.name()), reason };
         if keyset.level == SecurityLevel::Medium {
-            person.confirm(Prompt::Use { operation, keyset }).map_err(no_yes)?;
+            person
+                .confirm(&Prompt::Use { purpose: purpose.clone(), keyset: Box::new(keyset.clone()) })
+                .map_err(no_yes)?;
         }
         if let Some(pin_session) = token.under_active_session() {
             return Ok(pin_session);
         }
     }
-    open_session(tokens, lease, operation, person)
+    open_session(tokens, lease, purpose, person)
 }
 
 /// Starts a session with a PIN. Operations that waited while another one failed, or was declined,
@@ -86,31 +89,31 @@ pub(super) fn unlock_for_use(
 pub(super) fn open_session(
     tokens: &Tokens,
     lease: TokenLease,
-    operation: &'static str,
+    purpose: &Purpose,
     person: &mut dyn UserPrompter,
 ) -> Result<PinSession, KeysetError> {
     let token = lease.token().clone();
     let mut first = Some(lease);
     retry_wrong_pin(person, |person| {
         let lease = first.take().unwrap_or_else(|| tokens.acquire_lease(&token));
-        open_session_with_pin(lease, operation, person)
+        open_session_with_pin(lease, purpose, person)
     })
 }
 
 fn open_session_with_pin(
     lease: TokenLease,
-    operation: &'static str,
+    purpose: &Purpose,
     person: &mut dyn UserPrompter,
 ) -> Result<PinSession, KeysetError> {
     if let Some(error) = lease.failed_meanwhile() {
-        return Err(error.with_operation(operation).into());
+        return Err(error.with_operation(purpose.operation()).into());
     }
     if lease.declined_meanwhile() {
         let token = Some(lease.token().info().name());
-        return Err(KeysetError::NoPin { operation, token, reason: NoPin::Cancelled });
+        return Err(KeysetError::NoPin { operation: purpose.operation(), token, reason: NoPin::Cancelled });
     }
-    match ask(&lease, operation, person) {
-        Ok(pin) => lease.open_session(pin).map_err(|error| error.with_operation(operation).into()),
+    match ask(&lease, purpose, person) {
+        Ok(pin) => lease.open_session(pin).map_err(|error| error.with_operation(purpose.operation()).into()),
         Err(error) => {
             if matches!(&error, KeysetError::NoPin { reason, .. } if reason.is_refusal()) {
                 lease.decline();
@@ -121,12 +124,13 @@ fn open_session_with_pin(
 }
 
 /// Asks for the token's PIN, after all checks that need none.
-fn ask(lease: &TokenLease, operation: &'static str, person: &mut dyn UserPrompter) -> Result<Pin, KeysetError> {
-    let pin_state = check_before_pin(lease, operation, person)?;
-    let info = TokenInfo { pin_state, ..lease.token().info().clone() };
-    person.pin(Prompt::Pin { operation, token: &info }).map_err(|reason| KeysetError::NoPin {
-        operation,
-        token: Some(info.name()),
+fn ask(lease: &TokenLease, purpose: &Purpose, person: &mut dyn UserPrompter) -> Result<Pin, KeysetError> {
+    let pin_state = check_before_pin(lease, purpose, person)?;
+    let token = TokenInfo { pin_state, ..lease.token().info().clone() };
+    let name = token.name();
+    person.pin(&Prompt::Pin { purpose: purpose.clone(), token }).map_err(|reason| KeysetError::NoPin {
+        operation: purpose.operation(),
+        token: Some(name),
         reason,
     })
 }
@@ -135,9 +139,10 @@ fn ask(lease: &TokenLease, operation: &'static str, person: &mut dyn UserPrompte
 /// Returns the token's PIN state.
 pub(super) fn check_before_pin(
     lease: &TokenLease,
-    operation: &'static str,
+    purpose: &Purpose,
     person: &mut dyn UserPrompter,
 ) -> Result<PinState, KeysetError> {
+    let operation = purpose.operation();
     let token = lease.token();
     let name = token.info().name();
     lease.throttle_wrong_pins(operation)?;
@@ -146,7 +151,8 @@ pub(super) fn check_before_pin(
         state @ PinState::FinalTry => {
             let info = TokenInfo { pin_state: state, ..token.info().clone() };
             let no_pin = |reason: NoPin| KeysetError::NoPin { operation, token: Some(name), reason };
-            person.confirm(Prompt::LastTry { token: &info, which: WhichPin::User }).map_err(no_pin)?;
+            let prompt = Prompt::LastTry { purpose: purpose.clone(), token: info, which: WhichPin::User };
+            person.confirm(&prompt).map_err(no_pin)?;
             lease.allow_last_try();
             Ok(state)
         }
@@ -303,6 +309,6 @@ pub fn log_in(
     if token.has_active_session() && !verify_again {
         return Ok(());
     }
-    let pin_session = open_session(tokens, lease, "log in", person)?;
+    let pin_session = open_session(tokens, lease, &Purpose::LogIn, person)?;
     read_private_index_for_use(tokens, &pin_session, keyset, person).map(|_| ())
 }

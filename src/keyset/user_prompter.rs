@@ -10,51 +10,57 @@ use serde::{Deserialize, Serialize};
 
 use crate::token::{KeysetName, Pin, PinRule, TokenInfo, WhichPin};
 
-use super::FoundKeyset;
+use super::{FoundKeyset, Purpose};
 
 /// A question to the person.
-#[derive(Clone, Copy, Debug)]
-pub enum Prompt<'a> {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Prompt {
     /// The token's present PIN; it is tried once, immediately afterwards.
     Pin {
-        /// the operation, completing "to …"
-        operation: &'static str,
+        purpose: Purpose,
         /// the token, chosen before any prompt
-        token: &'a TokenInfo,
+        token: TokenInfo,
     },
     /// The PIN chosen when an interrupted enrollment into a new token began. The same command reads
     /// the new PIN's source again; a terminal asks once. It is tried once, immediately afterwards.
     ResumedPin {
         /// the token created by that enrollment
-        token: &'a TokenInfo,
+        token: TokenInfo,
     },
     /// A new PIN, for a token still to be created or as a replacement (`pin change`, `pin
     /// unblock`). A terminal asks twice.
     NewPin {
         /// the label of the token
-        label: &'a str,
+        label: String,
         /// its serial number; `None` if it is still to be created
-        serial: Option<&'a str>,
+        serial: Option<String>,
         /// the PIN lengths that the token accepts, if known
         rule: Option<PinRule>,
     },
     /// The SO PIN for a new token; requested only if the options ask for it.
     NewSoPin {
         /// the label of the token
-        label: &'a str,
+        label: String,
     },
     /// The token's present SO PIN; it is tried once, immediately afterwards.
-    SoPin { token: &'a TokenInfo },
+    SoPin { token: TokenInfo },
     /// Whether to risk the last try of this PIN. One more wrong PIN locks it; one more wrong SO PIN
     /// locks that for good, after which nothing can unblock the token. Asked before the PIN itself.
-    LastTry { token: &'a TokenInfo, which: WhichPin },
+    LastTry { purpose: Purpose, token: TokenInfo, which: WhichPin },
     /// Whether to allow one use of a keyset at level Medium in an active session, instead of the
     /// PIN.
-    Use {
-        /// the operation, completing "to …"
-        operation: &'static str,
-        keyset: &'a FoundKeyset,
-    },
+    Use { purpose: Purpose, keyset: Box<FoundKeyset> },
+}
+
+impl Prompt {
+    /// The purpose of a PIN or of a confirmation; `None` for a new PIN and for the SO PIN.
+    pub fn purpose(&self) -> Option<&Purpose> {
+        match self {
+            Self::Pin { purpose, .. } | Self::LastTry { purpose, .. } | Self::Use { purpose, .. } => Some(purpose),
+            Self::ResumedPin { .. } => Some(&Purpose::Enroll),
+            Self::NewPin { .. } | Self::NewSoPin { .. } | Self::SoPin { .. } => None,
+        }
+    }
 }
 
 /// The answer to a [`Prompt`].
@@ -247,13 +253,13 @@ pub trait UserPrompter {
     /// The reason for no answer. Without a user who can be warned, [`Prompt::LastTry`] must be
     /// refused ([`NoPin::LastTry`], [`NoPin::NotInteractive`]). Every error denies a use;
     /// [`NoPin::Declined`] means that the user refused.
-    fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin>;
+    fn ask(&mut self, prompt: &Prompt) -> Result<PromptReply, NoPin>;
 
     /// Asks for a PIN.
     ///
     /// # Errors
     /// Those of [`UserPrompter::ask`].
-    fn pin(&mut self, prompt: Prompt<'_>) -> Result<Pin, NoPin> {
+    fn pin(&mut self, prompt: &Prompt) -> Result<Pin, NoPin> {
         match self.ask(prompt)? {
             PromptReply::Pin(pin) => Ok(pin),
             PromptReply::Yes => Err(unexpected_reply()),
@@ -264,7 +270,7 @@ pub trait UserPrompter {
     ///
     /// # Errors
     /// Those of [`UserPrompter::ask`].
-    fn confirm(&mut self, prompt: Prompt<'_>) -> Result<(), NoPin> {
+    fn confirm(&mut self, prompt: &Prompt) -> Result<(), NoPin> {
         match self.ask(prompt)? {
             PromptReply::Yes => Ok(()),
             PromptReply::Pin(_) => Err(unexpected_reply()),

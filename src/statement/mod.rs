@@ -22,6 +22,7 @@ mod serde_formats;
 mod signed;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::pki::{Fingerprint, PathProblem, PkiError};
 use crate::token::SecurityLevel;
@@ -150,7 +151,7 @@ impl Statement {
 }
 
 /// The operations that an administrator can request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AdminOperation {
     /// Issue a letter to enroll, for a known or a new person.
     Issue {

@@ -1,11 +1,13 @@
 //! A signed statement: made by the administrator's side, verified by the authority.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;
 
 use super::{MAX_STATEMENT_BYTES, Statement, StatementChannel, StatementError};
+use crate::base64_bytes;
 use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, SigningCertificate, check_sole_signer, sign};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, Fingerprint};
@@ -14,6 +16,7 @@ use crate::token::Signature;
 const WHAT: &str = "statement";
 
 /// A statement's CMS message. Its content is untrusted until [`verify`](Self::verify) succeeds.
+/// In JSON it is its DER in base64.
 #[derive(Debug, Clone)]
 pub struct SignedStatement {
     der: Vec<u8>,
@@ -49,6 +52,18 @@ impl Statement {
         };
         let der = sign(&to_sign, signer).map_err(cms)?;
         SignedStatement::parse(&der)
+    }
+}
+
+impl Serialize for SignedStatement {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        base64_bytes::serialize(&self.der, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SignedStatement {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&base64_bytes::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 

@@ -3,10 +3,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::TokenError;
 
-/// A `CKA_ID`: opaque bytes, displayed in hexadecimal.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A `CKA_ID`: opaque bytes, displayed in hexadecimal, which is also its form in JSON.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct KeyId(Vec<u8>);
 
 impl KeyId {
@@ -30,6 +33,20 @@ impl KeyId {
 impl From<Vec<u8>> for KeyId {
     fn from(bytes: Vec<u8>) -> Self {
         Self(bytes)
+    }
+}
+
+impl TryFrom<String> for KeyId {
+    type Error = hex::FromHexError;
+
+    fn try_from(hexadecimal: String) -> Result<Self, Self::Error> {
+        hex::decode(hexadecimal).map(Self)
+    }
+}
+
+impl From<KeyId> for String {
+    fn from(id: KeyId) -> Self {
+        id.to_string()
     }
 }
 

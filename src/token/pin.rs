@@ -197,7 +197,7 @@ pub enum PinError {
 }
 
 /// One of the two PINs of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WhichPin {
     /// the user's PIN
     User,

@@ -5,10 +5,9 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::agent::{Agent, wait_for};
+use crate::support::agent::Agent;
 use crate::support::der::{content_of, elements};
 use crate::support::event_stream::EventStream;
-use crate::support::schema;
 use crate::support::shared_authority::TestUser;
 
 mod caller;
@@ -91,13 +90,13 @@ fn every_response_matches_its_description() {
     assert_eq!(caller.posts("/v1/unlock", &wrong, 403)["error"]["kind"], "pin");
     caller.posts("/v1/unlock", &right, 204);
 
-    events_and_operations(&caller);
+    events(&caller);
     let done = caller.called.borrow();
     let missing: Vec<_> = caller.description.operations().into_iter().filter(|one| !done.contains(one)).collect();
     assert!(missing.is_empty(), "not called: {missing:?}");
 }
 
-fn events_and_operations(caller: &Caller) {
+fn events(caller: &Caller) {
     let mut events = EventStream::events(&caller.user.machine, &caller.agent);
     caller.called.borrow_mut().insert("GET /v1/events".to_owned());
     caller.posts("/v1/log-in", &json!({ "keyset": "default" }), 200);
@@ -109,68 +108,6 @@ fn events_and_operations(caller: &Caller) {
         events.event(expected);
     }
     events.kill();
-
-    // An operation as a command runs it: the API asks the client for the PIN, and nobody else.
-    let questions = caller.user.machine.read_text("questions");
-    let line_schema = caller.description.component("OperationEvent");
-    let next = |events: &mut EventStream| {
-        let line = events.line();
-        let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        schema::fits(&caller.description, line_schema, &line);
-        line
-    };
-    let request =
-        json!({ "sign": { "keyset": { "name": "strict" }, "content": base64(b"content"), "detached": false } });
-    schema::fits(&caller.description, caller.description.request("POST", "/v1/operations"), &request);
-    let mut events = caller.open_stream("/v1/operations", Some(&request));
-    let id = next(&mut events)["begun"]["id"].as_str().unwrap().to_owned();
-    let ask = next(&mut events);
-    assert_eq!(ask["ask"]["question"]["existing"]["operation"], "sign");
-    let (template, actual) = ("/v1/operations/{id}/answer", format!("/v1/operations/{id}/answer"));
-    let answers = |number: u32, status: u16| {
-        let reply = json!({ "number": number, "reply": { "pin": base64(TestUser::PIN.as_bytes()) } });
-        caller.call("POST", template, &actual, Some(&reply), status)
-    };
-    answers(2, 409);
-    answers(1, 204);
-    let done = next(&mut events);
-    assert!(done["done"]["signed"].is_string(), "{done}");
-    wait_for("the operation's ID is forgotten", || {
-        let reply = json!({ "number": 1, "reply": { "yes": {} } }).to_string();
-        (caller.curl(&actual, &["-d", &reply]).status == 404).then_some(())
-    });
-    answers(1, 404);
-    caller.called.borrow_mut().insert("POST /v1/operations".to_owned());
-    caller.posts("/v1/operations", &json!({ "sign-anything": {} }), 400);
-
-    // Only the operation of that name signs a statement, and the prompt says that it is one.
-    let administer = json!({
-        "administer": {
-            "keyset": { "name": "strict" },
-            "admin_operation": { "list": { "after": null, "limit": null } },
-            "channel": "file",
-            "log_policy": "compare"
-        }
-    });
-    schema::fits(&caller.description, caller.description.request("POST", "/v1/operations"), &administer);
-    let mut events = caller.open_stream("/v1/operations", Some(&administer));
-    next(&mut events);
-    assert_eq!(next(&mut events)["ask"]["question"]["existing"]["operation"], "sign the command");
-    events.kill();
-
-    // Lists need no person; a failure is reported at the end.
-    for (request, end) in [
-        (json!({ "list-tokens": {} }), "done"),
-        (json!({ "list-keysets": {} }), "done"),
-        (json!({ "choose-keyset": { "name": "nobody" } }), "failed"),
-    ] {
-        let mut events = caller.open_stream("/v1/operations", Some(&request));
-        next(&mut events);
-        let last = next(&mut events);
-        assert!(last[end].is_object(), "{last}");
-        assert_eq!(events.rest(), "", "nothing follows");
-    }
-    assert_eq!(caller.user.machine.read_text("questions"), questions, "the prompter was asked in the command's place");
 }
 
 #[test]
@@ -288,7 +225,7 @@ fn api_errors_name_request_members_not_command_options() {
 fn no_undescribed_path_is_served() {
     let caller = Caller::new();
     for template in caller.description.paths() {
-        let actual = template.replace("{name}", "default").replace("{id}", "00");
+        let actual = template.replace("{name}", "default");
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
             if !caller.description.has(method, &template) {
                 let brought = caller.curl(&actual, &["-X", method]);
@@ -302,8 +239,7 @@ fn no_undescribed_path_is_served() {
             assert_eq!(caller.curl(&beyond, &["--path-as-is"]).status, 404, "{beyond}");
         }
     }
-    for path in
-        ["/", "/v1", "/v1/", "/v1/sign-digest", "/v1/statements", "/v1/operations/00", "/v1/keysets/default/keys"]
+    for path in ["/", "/v1", "/v1/", "/v1/sign-digest", "/v1/statements", "/v1/operations", "/v1/keysets/default/keys"]
     {
         assert_eq!(caller.curl(path, &[]).status, 404, "{path}");
     }

@@ -14,6 +14,7 @@ mod support;
 
 mod administrators;
 mod agent_api;
+mod agent_commands;
 mod agent_levels;
 mod agent_memory;
 mod agent_memory_release;

@@ -1,4 +1,4 @@
-//! Streams of the agent's API (events and operations), read line by line with curl.
+//! The agent's events (`/v1/events`), read line by line with curl.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Stdio};
@@ -21,22 +21,14 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Requests a path, with a body if one is given.
-    pub fn begin(machine: &Machine, agent: &Agent, path: &str, body: Option<&Value>) -> Self {
+    /// Subscribes to `/v1/events`; later events are not missed.
+    pub fn events(machine: &Machine, agent: &Agent) -> Self {
         let socket = agent.api_socket().display().to_string();
         let mut command = machine.command("curl");
         command.args(["-s", "-N", "--max-time", "120", "--unix-socket", &socket]);
-        if let Some(body) = body {
-            command.args(["-d", &body.to_string()]);
-        }
-        let mut child = command.arg(format!("http://agent{path}")).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.arg("http://agent/v1/events").stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
-    }
-
-    /// Subscribes to `/v1/events`; later events are not missed.
-    pub fn events(machine: &Machine, agent: &Agent) -> Self {
-        let mut events = Self::begin(machine, agent, "/v1/events", None);
+        let mut events = Self { child, lines };
         assert_eq!(events.line(), ": listening");
         events
     }

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::bytes::Bytes;
 use super::error::ApiError;
-use crate::agent::operation::{Bytes, WireKeysetChoice};
 use crate::keyset::KeysetChoice;
 use crate::token::KeysetName;
 
@@ -64,7 +64,8 @@ pub fn read_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, 
 
 /// The keyset choice of a request.
 pub fn choice(keyset: Option<&KeysetName>, token: Option<&str>) -> Result<KeysetChoice, ApiError> {
-    let choice =
-        WireKeysetChoice { name: keyset.cloned(), token: token.map(str::to_owned), ..WireKeysetChoice::default() };
-    choice.to_choice().map_err(ApiError::bad_request)
+    let token = token.map(|text| {
+        text.parse().map_err(|error| ApiError::bad_request(format!("cannot use {text:?} as a token name: {error}")))
+    });
+    Ok(KeysetChoice { name: keyset.cloned(), token: token.transpose()?, ..KeysetChoice::default() })
 }

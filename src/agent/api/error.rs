@@ -64,10 +64,6 @@ impl ApiError {
         Self::new(HttpStatus::BAD_REQUEST, ErrorKind::Usage, message)
     }
 
-    pub fn fault(message: impl Into<String>) -> Self {
-        Self::new(HttpStatus::FAULT, ErrorKind::Fault, message)
-    }
-
     pub fn no_such_path() -> Self {
         let message = "cannot find this path; GET /v1/openapi.json lists the paths";
         Self::new(HttpStatus::NOT_FOUND, ErrorKind::Usage, message)

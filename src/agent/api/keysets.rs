@@ -3,11 +3,11 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::bytes::Bytes;
 use super::error::ApiError;
 use super::http::{ApiResponse, Query};
 use crate::agent::Keystore;
-use crate::agent::operation::Bytes;
-use crate::keyset::{self, CertificateSummary, FoundKeyset, KeyUse, KeysetStatus, UnreadableToken};
+use crate::keyset::{self, CertificateSummary, CertificateUse, FoundKeyset, KeysetStatus, UnreadableToken};
 use crate::token::{KeysetName, TokenInfo, TokenUri};
 
 pub fn tokens(keystore: &Keystore) -> Result<ApiResponse, ApiError> {
@@ -108,11 +108,11 @@ fn summary(keyset: &FoundKeyset) -> Value {
 
 fn certificate(summary: &CertificateSummary) -> Value {
     json!({
-        "use": match summary.key_use {
-            KeyUse::Signing => "signing",
-            KeyUse::Encryption => "encryption",
-            KeyUse::OlderEncryption => "older-encryption",
-            KeyUse::Authority => "authority",
+        "use": match summary.certificate_use {
+            CertificateUse::Signing => "signing",
+            CertificateUse::Encryption => "encryption",
+            CertificateUse::OlderEncryption => "older-encryption",
+            CertificateUse::Authority => "authority",
         },
         "algorithm": summary.algorithm.map(|algorithm| algorithm.to_string()),
         "id": summary.id.to_string(),

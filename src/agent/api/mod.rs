@@ -1,9 +1,7 @@
-//! The agent's API: HTTP/1.1 and JSON on a Unix socket, for programs and for tokenkeep's own
-//! commands.
+//! The agent's API: HTTP/1.1 and JSON on a Unix socket, for programs.
 //!
 //! Requests are typed: content that becomes a signed CMS message, or a message or `RecipientInfo`
-//! to decrypt. `/v1/sign` signs content as data. Only the operation `administer` signs an
-//! administrator's statement; it asks the requesting command for the PIN and states its purpose.
+//! to decrypt. `/v1/sign` signs content as data. No request signs an administrator's statement.
 //! `docs/agent-api.openapi.json` describes every path; the agent serves it at `/v1/openapi.json`.
 //!
 //! This must never sign a digest or a content type that speaks for an administrator, never say why
@@ -11,21 +9,21 @@
 //! refused), never read a body without a limit, and never log what passes through it.
 
 mod bodies;
+mod bytes;
 mod decrypt;
 mod error;
 mod events;
 mod http;
 mod keysets;
-mod operations;
 mod routes;
 mod sessions;
 mod sign;
-mod subject;
+mod wiped_buffer;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use super::{ClientConnection, Keystore, PeerProcess, Usage, UsagePurpose};
+use super::{ClientConnection, Keystore, PeerProcess, Requester};
 use error::ApiError;
 use http::{ApiResponse, HttpConnection};
 use routes::Route;
@@ -37,7 +35,8 @@ const OPENAPI: &str = include_str!("../../../docs/agent-api.openapi.json");
 /// Serves one connection until it closes.
 pub fn serve(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) {
     let stream = Arc::new(stream);
-    let mut session = ApiSession { keystore, peer, client: ClientConnection::of(&stream), signatory: None };
+    let requester = Requester { peer, client: ClientConnection::of(&stream) };
+    let mut session = ApiSession { keystore, requester, signatory: None };
     let mut connection = HttpConnection::new(stream);
     loop {
         let request = match connection.head() {
@@ -54,13 +53,6 @@ pub fn serve(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) {
         }
         let answer = match route {
             Route::Events => return events::serve(&connection.into_stream(), keystore),
-            Route::Operations => match bodies::read(connection.content(&request)) {
-                Ok(operation) => {
-                    connection.wipe_request(&request);
-                    return operations::serve(&connection.into_stream(), operation, peer, keystore);
-                }
-                Err(error) => Err(error),
-            },
             route => session.answer(route, &request.query, connection.content(&request)),
         };
         connection.wipe_request(&request);
@@ -74,17 +66,11 @@ pub fn serve(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) {
 /// The state of one connection: its client, and the signing data of the last key.
 struct ApiSession<'a> {
     keystore: &'a Keystore,
-    peer: PeerProcess,
-    client: ClientConnection,
+    requester: Requester,
     signatory: Option<Signatory>,
 }
 
 impl ApiSession<'_> {
-    /// A use that this client requests.
-    fn usage(&self, purpose: UsagePurpose) -> Usage {
-        Usage { peer: self.peer, purpose, client: self.client.clone() }
-    }
-
     fn answer(&mut self, route: Route, query: &http::Query, body: &[u8]) -> Result<ApiResponse, ApiError> {
         match route {
             Route::OpenApi => Ok(ApiResponse::json_text(OPENAPI)),
@@ -95,14 +81,13 @@ impl ApiSession<'_> {
             Route::Certificates(name) => keysets::certificates(self.keystore, &name, query),
             Route::PublicKeys => keysets::public_keys(self.keystore),
             Route::Sign => self.sign(&bodies::read(body)?),
-            Route::Decrypt => self.decrypt(bodies::read(body)?),
+            Route::Decrypt => self.decrypt(&bodies::read(body)?),
             Route::LogIn => self.log_in(&bodies::read(body)?),
             Route::LogOff => self.log_off(&bodies::read_or_default(body)?),
             Route::Lock => self.lock(&bodies::read(body)?),
             Route::Unlock => self.unlock(&bodies::read(body)?),
-            Route::OperationReply(id) => operations::answer(&id, bodies::read(body)?),
-            // `serve` has handled these, because they take over the connection.
-            Route::Events | Route::Operations => Err(ApiError::no_such_path()),
+            // `serve` has handled this, because it takes over the connection.
+            Route::Events => Err(ApiError::no_such_path()),
         }
     }
 }

@@ -21,8 +21,6 @@ pub enum Route {
     LogOff,
     Lock,
     Unlock,
-    Operations,
-    OperationReply(String),
 }
 
 /// Maximum length in bytes of bodies with content or messages: 64 MiB in base64, and the JSON
@@ -30,8 +28,6 @@ pub enum Route {
 const MAX_CONTENT_BODY_BYTES: usize = 64 * 1024 * 1024 / 3 * 4 + MAX_OTHER_BODY_BYTES;
 /// Maximum length of all other bodies, in bytes.
 const MAX_OTHER_BODY_BYTES: usize = 64 * 1024;
-/// Maximum length of bodies with an authority's response in base64, in bytes.
-const MAX_REPLY_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 impl Route {
     /// Finds the route of a request.
@@ -56,8 +52,6 @@ impl Route {
             ["log-off"] => ("POST", Self::LogOff),
             ["lock"] => ("POST", Self::Lock),
             ["unlock"] => ("POST", Self::Unlock),
-            ["operations"] => ("POST", Self::Operations),
-            ["operations", id, "answer"] => ("POST", Self::OperationReply((*id).to_owned())),
             _ => return Err(ApiError::no_such_path()),
         };
         if method == needed {
@@ -70,8 +64,7 @@ impl Route {
     /// Maximum length of the body in bytes.
     pub fn max_body_bytes(&self) -> usize {
         match self {
-            Self::Sign | Self::Decrypt | Self::Operations => MAX_CONTENT_BODY_BYTES,
-            Self::OperationReply(_) => MAX_REPLY_BODY_BYTES,
+            Self::Sign | Self::Decrypt => MAX_CONTENT_BODY_BYTES,
             _ => MAX_OTHER_BODY_BYTES,
         }
     }
@@ -108,17 +101,15 @@ mod tests {
                 | Route::Events
                 | Route::Keyset(_)
                 | Route::Certificates(_)
-                | Route::OperationReply(_)
                 | Route::Sign
                 | Route::Decrypt
                 | Route::LogIn
                 | Route::LogOff
                 | Route::Lock
-                | Route::Unlock
-                | Route::Operations => 1,
+                | Route::Unlock => 1,
             })
             .sum::<usize>();
-        assert_eq!(count, 16);
+        assert_eq!(count, 14);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use super::bodies::{LogInRequest, LogOffRequest, PassPhraseRequest, choice};
 use super::error::ApiError;
 use super::http::ApiResponse;
 use super::keysets::name_of;
-use crate::agent::UsagePurpose;
 use crate::keyset::TokenSelector;
 
 impl ApiSession<'_> {
@@ -24,9 +23,8 @@ impl ApiSession<'_> {
 
     /// Starts a session; the agent's prompter asks for the PIN.
     pub fn log_in(&self, request: &LogInRequest) -> Result<ApiResponse, ApiError> {
-        let usage = self.usage(UsagePurpose::LogIn);
         let choice = choice(request.keyset.as_ref(), request.token.as_deref())?;
-        let keyset = self.keystore.log_in(&choice, &usage)?;
+        let keyset = self.keystore.log_in(&choice, &self.requester)?;
         ApiResponse::json(&json!({ "keyset": keyset.name, "level": keyset.level, "token": name_of(&keyset.token) }))
     }
 

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::ApiSession;
 use super::bodies::{self, choice};
 use super::error::ApiError;
 use super::http::ApiResponse;
 use super::keysets::{WireToken, name_of};
-use super::subject;
-use crate::agent::{Keystore, SigningIdentity, UsagePurpose};
-use crate::keyset::{KeysetError, refuse_expired};
+use crate::agent::{Keystore, SignData, SigningIdentity};
+use crate::keyset::{KeysetError, Purpose, refuse_expired};
 use crate::pki::Certificate;
 use crate::smime::{self, Placement, SigningCertificate, SmimeError};
 use crate::token::{KeysetName, SignatureHash};
@@ -77,9 +75,14 @@ impl ApiSession<'_> {
         let content = request.content.as_slice();
         let placement = if request.detached { Placement::Detached } else { Placement::Attached };
         let prepared = smime::prepare(content, &signatory.signing, placement, now).map_err(unsigned)?;
-        let usage = self.usage(purpose(content));
         let hash = SignatureHash::usual_for(signatory.identity.algorithm);
-        let signature = self.keystore.sign(&signatory.identity, hash, prepared.signed_attributes(), &usage)?;
+        let key_use = SignData {
+            identity: &signatory.identity,
+            hash,
+            data: prepared.signed_attributes(),
+            purpose: &Purpose::of_content(content),
+        };
+        let signature = self.keystore.use_key(key_use, &self.requester)?;
         // Verify once for each key and connection that the key matches the certificate and that the
         // token signs correctly.
         if !signatory.proven {
@@ -99,11 +102,6 @@ impl ApiSession<'_> {
 struct SignedBy<'a> {
     keyset: &'a str,
     token: WireToken<'a>,
-}
-
-/// The purpose that a prompt shows for content to sign: its digest, and its subject.
-pub fn purpose(content: &[u8]) -> UsagePurpose {
-    UsagePurpose::SignContent { sha256: Sha256::digest(content).into(), subject: subject::of(content) }
 }
 
 fn unsigned(error: impl Into<SmimeError>) -> ApiError {

@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::keyset::{FoundKeyset, NoPin, Notice, Prompt, PromptReply, UserPrompter};
+use crate::keyset::{FoundKeyset, NoPin, Notice, Prompt, PromptReply, Purpose, UserPrompter};
 use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo, WhichPin};
 
-use super::super::{PromptBackend, Question, Usage, UsagePurpose};
+use super::super::{Link, Question, Requester};
 use super::pass_phrase::PassPhraseLock;
 
-/// Prompts through the agent's own prompter, with the client and its purpose.
+/// Prompts through the agent's own prompter, with the program that asked for the use.
 pub struct AgentPrompter<'a> {
-    prompt_backend: &'a dyn PromptBackend,
-    usage: &'a Usage,
+    link: &'a Link,
+    requester: &'a Requester,
     keyset: Option<(KeysetName, SecurityLevel)>,
     // A PIN that the client supplied (`ssh-add -s` asks for it itself), for the first question.
     supplied_pin: Option<Pin>,
@@ -26,22 +26,22 @@ pub struct AgentPrompter<'a> {
 
 /// The dialog that asks for the PIN of one use, and again after a wrong one. It ends with the use.
 struct UseDialog<'a> {
-    prompt_backend: &'a dyn PromptBackend,
+    link: &'a Link,
     number: u64,
     has_asked: bool,
 }
 
 impl<'a> UseDialog<'a> {
-    fn new(prompt_backend: &'a dyn PromptBackend) -> Self {
+    fn new(link: &'a Link) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
-        Self { prompt_backend, number: LAST.fetch_add(1, Ordering::Relaxed), has_asked: false }
+        Self { link, number: LAST.fetch_add(1, Ordering::Relaxed), has_asked: false }
     }
 }
 
 impl Drop for UseDialog<'_> {
     fn drop(&mut self) {
         if self.has_asked {
-            self.prompt_backend.end_dialog(self.number);
+            self.link.end_dialog(self.number);
         }
     }
 }
@@ -92,61 +92,63 @@ fn hash_of(key: &[u8; 32], pin: &Pin) -> Zeroizing<[u8; 32]> {
 
 impl<'a> AgentPrompter<'a> {
     /// For this use, without a PIN.
-    pub fn new(prompt_backend: &'a dyn PromptBackend, usage: &'a Usage) -> Self {
-        let (typed, dialog) = (TypedPins::default(), UseDialog::new(prompt_backend));
-        Self { prompt_backend, usage, keyset: None, supplied_pin: None, last_try: false, typed, dialog }
+    pub fn new(link: &'a Link, requester: &'a Requester) -> Self {
+        let (typed, dialog) = (TypedPins::default(), UseDialog::new(link));
+        Self { link, requester, keyset: None, supplied_pin: None, last_try: false, typed, dialog }
     }
 
     /// With a PIN that was typed elsewhere for this use.
-    pub fn with_pin(prompt_backend: &'a dyn PromptBackend, usage: &'a Usage, pin: Pin) -> Self {
-        Self { supplied_pin: Some(pin), ..Self::new(prompt_backend, usage) }
+    pub fn with_pin(link: &'a Link, requester: &'a Requester, pin: Pin) -> Self {
+        Self { supplied_pin: Some(pin), ..Self::new(link, requester) }
     }
 
     /// Prompts until the PIN differs from the wrong one, within the limit. A prompter that is a
     /// program would give the same PIN again and is not asked again.
-    fn typed_pin(&mut self, token: &TokenInfo) -> Result<Pin, NoPin> {
+    fn typed_pin(&mut self, prompt: &Prompt) -> Result<PromptReply, NoPin> {
         loop {
-            let pin = self.prompt_backend.pin(&self.question(token))?;
+            let pin = match self.ask_person(prompt)? {
+                PromptReply::Pin(pin) => pin,
+                yes @ PromptReply::Yes => return Ok(yes),
+            };
             if let Ok(pin) = self.typed.take(pin) {
-                return Ok(pin);
+                return Ok(PromptReply::Pin(pin));
             }
-            if self.typed.count >= MAX_PIN_ATTEMPTS || !self.prompt_backend.can_ask_again(self.dialog.number) {
+            if self.typed.count >= MAX_PIN_ATTEMPTS || !self.link.can_ask_again(self.dialog.number) {
                 let same = "the same wrong PIN was entered again and was not tried";
                 return Err(NoPin::Unavailable(same.to_owned()));
             }
         }
     }
 
-    fn question<'q>(&'q self, token: &'q TokenInfo) -> Question<'q> {
-        Question {
-            usage: self.usage,
-            keyset: self.keyset.as_ref().map(|(name, level)| (name, *level)),
-            token,
+    fn ask_person(&self, prompt: &Prompt) -> Result<PromptReply, NoPin> {
+        let question = Question {
+            prompt: prompt.clone(),
+            keyset: self.keyset.clone(),
+            pid: self.requester.peer.pid,
             last_try: self.last_try,
             was_wrong: self.typed.was_wrong,
             was_repeated: self.typed.was_repeated,
             dialog: self.dialog.number,
-        }
+        };
+        self.link.ask_person(question, &self.requester.client)
     }
 }
 
 impl UserPrompter for AgentPrompter<'_> {
-    fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
+    fn ask(&mut self, prompt: &Prompt) -> Result<PromptReply, NoPin> {
         match prompt {
-            Prompt::Pin { token, .. } | Prompt::ResumedPin { token } => {
+            Prompt::Pin { .. } | Prompt::ResumedPin { .. } => {
                 if let Some(pin) = self.supplied_pin.take() {
                     return Ok(PromptReply::Pin(pin));
                 }
                 self.dialog.has_asked = true;
-                self.typed_pin(token).map(PromptReply::Pin)
+                self.typed_pin(prompt)
             }
-            Prompt::LastTry { token, which: WhichPin::User } => {
+            Prompt::LastTry { which: WhichPin::User, .. } => {
                 self.last_try = true;
-                self.prompt_backend.confirm(&self.question(token)).map(|()| PromptReply::Yes)
+                self.ask_person(prompt)
             }
-            Prompt::Use { keyset, .. } => {
-                self.prompt_backend.confirm(&self.question(&keyset.token)).map(|()| PromptReply::Yes)
-            }
+            Prompt::Use { .. } => self.ask_person(prompt),
             Prompt::NewPin { .. } | Prompt::NewSoPin { .. } | Prompt::SoPin { .. } | Prompt::LastTry { .. } => Err(
                 NoPin::Unavailable("the agent asks for no new PIN and no SO PIN: use a `tokenkeep` command".to_owned()),
             ),
@@ -155,7 +157,7 @@ impl UserPrompter for AgentPrompter<'_> {
 
     fn can_retry_pin(&mut self) -> bool {
         self.typed.was_wrong =
-            (1..MAX_PIN_ATTEMPTS).contains(&self.typed.count) && self.prompt_backend.can_ask_again(self.dialog.number);
+            (1..MAX_PIN_ATTEMPTS).contains(&self.typed.count) && self.link.can_ask_again(self.dialog.number);
         self.typed.was_wrong
     }
 
@@ -185,19 +187,19 @@ pub(super) struct ConfirmingPrompter<'a> {
 impl<'a> ConfirmingPrompter<'a> {
     pub fn new(
         command: &'a mut dyn UserPrompter,
-        prompt_backend: &'a dyn PromptBackend,
-        usage: &'a Usage,
+        link: &'a Link,
+        requester: &'a Requester,
         locked: &'a PassPhraseLock,
     ) -> Self {
-        Self { command, prompter: AgentPrompter::new(prompt_backend, usage), used_prompter: false, locked, token: None }
+        let prompter = AgentPrompter::new(link, requester);
+        Self { command, prompter, used_prompter: false, locked, token: None }
     }
 
     /// Returns the command's answer. If the command cannot ask a person, asks with the agent's
     /// prompter, but only for uses that the prompt describes completely and that other programs may
     /// request, too.
-    fn or_ask_prompter(&mut self, reply: Result<PromptReply, NoPin>, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
-        let is_a_use =
-            matches!(self.prompter.usage.purpose, UsagePurpose::SignContent { .. } | UsagePurpose::Decrypt { .. });
+    fn or_ask_prompter(&mut self, reply: Result<PromptReply, NoPin>, prompt: &Prompt) -> Result<PromptReply, NoPin> {
+        let is_a_use = matches!(prompt.purpose(), Some(Purpose::SignContent { .. } | Purpose::Decrypt { .. }));
         match reply {
             Err(NoPin::NotInteractive(reason)) if is_a_use => self.prompter.ask(prompt).map_err(|no| match no {
                 NoPin::Unavailable(agent_reason) => {
@@ -222,7 +224,7 @@ fn with_remedy(no_confirmation: NoPin) -> NoPin {
 }
 
 impl UserPrompter for ConfirmingPrompter<'_> {
-    fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
+    fn ask(&mut self, prompt: &Prompt) -> Result<PromptReply, NoPin> {
         let reply = if let Prompt::Use { keyset, .. } = prompt {
             self.prompter.set_keyset(keyset);
             self.prompter.ask(prompt).map_err(with_remedy)?

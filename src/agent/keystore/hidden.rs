@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::{Inner, Keystore, SigningIdentity};
-use crate::agent::operation::OperationRequest;
 use crate::keyset::{FoundKeyset, KeysetChoice, KeysetRef};
 
 /// The hidden keysets, as last read.
@@ -44,7 +43,7 @@ impl Inner {
         let now = self.hidden.file_state();
         let mut known = self.hidden.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.file != now {
-            let list = if now.is_some() { self.prompt_backend.hidden_keysets() } else { Some(Vec::new()) };
+            let list = if now.is_some() { self.link.hidden_keysets() } else { Some(Vec::new()) };
             // If the file cannot be read, the list stays until the file changes again.
             if let Some(list) = list {
                 known.list = list.into();
@@ -59,13 +58,6 @@ impl Inner {
         let mut choice = choice.clone();
         choice.hidden.extend(self.hidden_keysets().iter().cloned());
         choice
-    }
-
-    /// Adds the hidden keysets to an operation's choice.
-    pub fn hide_from(&self, request: &mut OperationRequest) {
-        if let Some(choice) = request.choice_mut() {
-            choice.hidden.extend(self.hidden_keysets().iter().cloned());
-        }
     }
 }
 

@@ -19,13 +19,13 @@ mod events;
 mod hidden;
 mod identity;
 mod key_cache;
+mod key_use;
 mod listing;
 mod pass_phrase;
 mod presence;
 mod recovered_module;
 mod rescan;
 mod sessions;
-mod sign;
 
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
@@ -34,23 +34,25 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use agent_prompter::AgentPrompter;
 pub use clock::{Clock, SystemClock};
 pub use events::{Event, EventReceiver, LogOffReason};
 pub use identity::SigningIdentity;
+pub use key_use::{DecryptMessage, KeyUse, OpenContentKey, SignData};
 pub use presence::TokenWatcher;
 
-use super::operation::{self, OperationOutput, OperationRequest};
-use super::{AgentError, PromptBackend, Usage};
-use crate::keyset::{self, FoundKeyset, KeysetChoice, TokenSelector, Tokens, UserPrompter};
-use crate::token::{Pin, Signature, SignatureHash, TokenInfo};
+use super::{AgentError, Link, Requester};
+use crate::keyset::{
+    self, Attachments, FoundKeyset, Inventory, KeysetChoice, KeysetError, Operation, OperationContext, Outcome,
+    TokenSelector, Tokens, UserPrompter,
+};
+use crate::token::{Pin, TokenInfo};
 use crate::transport::Transport;
-use agent_prompter::ConfirmingPrompter;
+use agent_prompter::{AgentPrompter, ConfirmingPrompter};
 use events::Events;
 use hidden::{HiddenKeysetCache, is_among};
 use key_cache::{KeyCache, is_same_token};
 use pass_phrase::PassPhraseLock;
-use rescan::{OperationGuard, required_choice};
+use rescan::OperationGuard;
 use sessions::ActiveSession;
 
 /// The keystore's settings.
@@ -83,7 +85,7 @@ pub struct Keystore {
 
 struct Inner {
     tokens: Tokens,
-    prompt_backend: Arc<dyn PromptBackend>,
+    link: Arc<Link>,
     settings: Settings,
     clock: Arc<dyn Clock>,
     key_cache: KeyCache,
@@ -102,16 +104,11 @@ struct Inner {
 
 impl Keystore {
     /// Creates a keystore that keeps sessions on these tokens. It opens no token yet.
-    pub fn new(
-        tokens: Tokens,
-        prompt_backend: Arc<dyn PromptBackend>,
-        settings: Settings,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn new(tokens: Tokens, link: Arc<Link>, settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let time_asleep = Mutex::new(clock.elapsed().saturating_sub(clock.awake()));
         let inner = Inner {
             tokens: tokens.with_persistent_sessions(),
-            prompt_backend,
+            link,
             settings,
             clock,
             key_cache: KeyCache::default(),
@@ -136,22 +133,6 @@ impl Keystore {
         TokenWatcher::begin(&self.inner)
     }
 
-    /// Hashes `data` with `hash` and signs it with the identity's key, as its level requires. The
-    /// caller has parsed `data` and describes it in `usage`.
-    ///
-    /// # Errors
-    /// The keystore is locked, the prompt was cancelled, the PIN is wrong, the token is absent, or
-    /// the key does not support the hash.
-    pub fn sign(
-        &self,
-        identity: &SigningIdentity,
-        hash: SignatureHash,
-        data: &[u8],
-        usage: &Usage,
-    ) -> Result<Signature, AgentError> {
-        self.inner.sign(identity, hash, data, usage)
-    }
-
     /// The current time of day, from the keystore's clock.
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
@@ -162,13 +143,13 @@ impl Keystore {
     ///
     /// # Errors
     /// The keystore is locked, the keyset has level High, or no PIN or a wrong PIN was entered.
-    pub fn log_in(&self, choice: &KeysetChoice, usage: &Usage) -> Result<FoundKeyset, AgentError> {
+    pub fn log_in(&self, choice: &KeysetChoice, requester: &Requester) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("log in")?;
         let _using = OperationGuard::begin(&self.inner.uses);
         let choice = self.inner.with_hidden(choice);
         self.inner.ensure_present(&choice);
         let keyset = self.inner.tokens.choose(&choice)?;
-        self.inner.log_in(&keyset, AgentPrompter::new(&*self.inner.prompt_backend, usage), false)?;
+        self.inner.log_in(&keyset, AgentPrompter::new(&self.inner.link, requester), false)?;
         Ok(keyset)
     }
 
@@ -177,13 +158,18 @@ impl Keystore {
     ///
     /// # Errors
     /// As [`Keystore::log_in`]; also if no usable keyset is on the token.
-    pub fn log_in_with(&self, token: &TokenSelector, pin: Pin, usage: &Usage) -> Result<FoundKeyset, AgentError> {
+    pub fn log_in_with(
+        &self,
+        token: &TokenSelector,
+        pin: Pin,
+        requester: &Requester,
+    ) -> Result<FoundKeyset, AgentError> {
         self.inner.refuse_if_locked("log in")?;
         let _using = OperationGuard::begin(&self.inner.uses);
         let choice = self.inner.with_hidden(&KeysetChoice { token: Some(token.clone()), ..KeysetChoice::default() });
         self.inner.ensure_present(&choice);
         let keyset = self.inner.choose_least_strict(&choice)?;
-        self.inner.log_in(&keyset, AgentPrompter::with_pin(&*self.inner.prompt_backend, usage, pin), true)?;
+        self.inner.log_in(&keyset, AgentPrompter::with_pin(&self.inner.link, requester, pin), true)?;
         Ok(keyset)
     }
 
@@ -250,19 +236,31 @@ impl Keystore {
 
     /// Runs an operation on the keystore's tokens. `person` supplies PINs, `transport` sends
     /// requests to an authority. Confirmations (level Medium) go through the agent's own prompter,
-    /// with `usage`.
+    /// with the requester.
     ///
     /// # Errors
     /// The keystore is locked, or the operation's own errors.
-    pub fn run_operation(
+    pub fn run_operation<O: Operation>(
         &self,
-        request: OperationRequest,
+        operation: O,
         person: &mut dyn UserPrompter,
         transport: &dyn Transport,
-        usage: &Usage,
-    ) -> Result<OperationOutput, AgentError> {
-        self.inner.refuse_if_locked(request.operation())?;
-        self.inner.run_operation(request, person, transport, usage)
+        attachments: &mut Attachments,
+        requester: &Requester,
+    ) -> Result<Outcome<O::Output>, AgentError> {
+        self.inner.refuse_if_locked(O::NAME)?;
+        let _using = OperationGuard::begin(&self.inner.uses);
+        let target = operation.select(&Inventory::with_search(&self.inner.tokens, &*self.inner))?;
+        let outcome = self.inner.with_command(person, requester, |person| {
+            let (tokens, now) = (&self.inner.tokens, self.inner.clock.now());
+            operation.run(target, &mut OperationContext { tokens, person, transport, attachments, now })
+        });
+        if !O::IS_READ_ONLY {
+            self.inner.forget_keysets();
+            self.inner.refresh_or_log();
+        }
+        self.inner.sync_sessions();
+        outcome
     }
 
     /// Describes the prompt method in one line, or says why none is available, with the remedy.
@@ -270,12 +268,7 @@ impl Keystore {
     /// # Errors
     /// A sentence for the user.
     pub fn prompter(&self) -> Result<String, String> {
-        self.inner.prompt_backend.prompter()
-    }
-
-    /// A [`UserPrompter`] for this use, asked through the agent's prompter.
-    pub fn person<'a>(&'a self, usage: &'a Usage) -> AgentPrompter<'a> {
-        AgentPrompter::new(&*self.inner.prompt_backend, usage)
+        self.inner.link.prompter()
     }
 }
 
@@ -284,35 +277,35 @@ impl Inner {
         if self.locked.is_locked() { Err(AgentError::Locked { operation }) } else { Ok(()) }
     }
 
-    fn run_operation(
+    /// Runs this with the command as the person, and the agent's prompter where the command cannot
+    /// ask.
+    fn with_command<T>(
         &self,
-        mut request: OperationRequest,
-        person: &mut dyn UserPrompter,
-        transport: &dyn Transport,
-        usage: &Usage,
-    ) -> Result<OperationOutput, AgentError> {
-        let _using = OperationGuard::begin(&self.uses);
-        self.hide_from(&mut request);
-        if let Some(choice) = required_choice(&request) {
-            self.ensure_present(&choice);
-        }
-        let is_read_only = request.is_read_only();
-        let operation_guard = OperationGuard::begin(&self.operations);
-        let mut person = ConfirmingPrompter::new(person, &*self.prompt_backend, usage, &self.locked);
-        let result = operation::run(request, &self.tokens, &mut person, transport, self.clock.now());
-        drop(operation_guard);
-        let token = person.token;
-        match (&result, token) {
+        command: &mut dyn UserPrompter,
+        requester: &Requester,
+        run: impl FnOnce(&mut dyn UserPrompter) -> Result<T, KeysetError>,
+    ) -> Result<T, AgentError> {
+        let _operation = OperationGuard::begin(&self.operations);
+        let mut person = ConfirmingPrompter::new(command, &self.link, requester, &self.locked);
+        let result = run(&mut person);
+        match (&result, person.token) {
             (Err(error), Some(token)) if error.is_token_absent() => self.mark_lost(&token),
             (_, Some(token)) => self.note_use(&token),
             _ => {}
         }
-        if !is_read_only {
-            self.forget_keysets();
-            self.refresh_or_log();
-        }
-        self.sync_sessions();
         Ok(result?)
+    }
+
+    /// Runs this with the agent's prompter as the person.
+    fn with_prompter<T>(
+        &self,
+        requester: &Requester,
+        run: impl FnOnce(&mut dyn UserPrompter) -> Result<T, KeysetError>,
+    ) -> Result<T, AgentError> {
+        let mut person = AgentPrompter::new(&self.link, requester);
+        let result = self.with_command(&mut person, requester, run);
+        self.sync_sessions();
+        result
     }
 
     fn log_in(

@@ -10,8 +10,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Inner, LogOffReason};
-use crate::agent::operation::{OperationRequest, WireKeysetChoice};
-use crate::keyset::{ErrorKind, KeysetChoice, KeysetError, NewToken};
+use crate::keyset::{ErrorKind, KeysetChoice, KeysetError, KeysetRef, TokenSearch};
 
 /// Counts a running operation while it lives.
 pub(super) struct OperationGuard<'a>(&'a AtomicUsize);
@@ -29,30 +28,14 @@ impl Drop for OperationGuard<'_> {
     }
 }
 
-/// The keyset or token that an operation requires.
-pub(super) fn required_choice(request: &OperationRequest) -> Option<KeysetChoice> {
-    let choice = match request {
-        OperationRequest::ListTokens {} | OperationRequest::ListKeysets {} => return Some(KeysetChoice::default()),
-        OperationRequest::PinStatus { token } | OperationRequest::UnblockPin { token } => {
-            WireKeysetChoice { token: token.clone(), ..WireKeysetChoice::default() }.to_choice().ok()?
-        }
-        OperationRequest::ChooseKeyset(keyset)
-        | OperationRequest::Sign { keyset, .. }
-        | OperationRequest::Decrypt { keyset, .. }
-        | OperationRequest::OpenRecipient { keyset, .. }
-        | OperationRequest::Administer { keyset, .. }
-        | OperationRequest::OpenResponse { keyset, .. }
-        | OperationRequest::ChangePin { keyset }
-        | OperationRequest::DeleteKeyset { keyset } => keyset.to_choice().ok()?,
-        OperationRequest::Enroll(enroll) => {
-            let options = enroll.options().ok()?;
-            let makes_a_token = options.new_token.as_ref().is_some_and(|_: &NewToken| true);
-            // A new token has no objects yet; an unfinished one has the keyset's name as its label.
-            let name = (options.token.is_none() && !makes_a_token).then(|| options.keyset.clone());
-            KeysetChoice { name, token: options.token, ..KeysetChoice::default() }
-        }
-    };
-    Some(choice)
+impl TokenSearch for Inner {
+    fn ensure_present(&self, choice: &KeysetChoice) {
+        Self::ensure_present(self, choice);
+    }
+
+    fn hidden_keysets(&self) -> Vec<KeysetRef> {
+        Self::hidden_keysets(self).to_vec()
+    }
 }
 
 impl Inner {

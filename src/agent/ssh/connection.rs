@@ -9,8 +9,10 @@ use super::keystore::{KeyProvider, ListedKey};
 use super::request::{EXTENSIONS, SignRequest, SshRequest};
 use super::signature_kind::SignatureKind;
 use super::wire::Writer;
-use super::{AgentError, ClientConnection, PeerProcess, SignedData, SshError, Usage, UsagePurpose, error_log};
+use super::{AgentError, SignedData, SshError, error_log};
+use crate::agent::Requester;
 use crate::agent::spin_reader::SpinReader;
+use crate::keyset::Purpose;
 use crate::token::Pin;
 
 const FAILURE: u8 = 5;
@@ -23,16 +25,15 @@ const EXTENSION_RESPONSE: u8 = 29;
 /// A client's connection and its session bindings.
 pub(super) struct SshConnection<'k, K: KeyProvider> {
     keys: &'k K,
-    peer: PeerProcess,
-    client: ClientConnection,
+    requester: Requester,
     bindings: SessionBindings,
     /// The last signing key: its blob and its DER. Most clients use one key.
     last_key: (Vec<u8>, Vec<u8>),
 }
 
 impl<'k, K: KeyProvider> SshConnection<'k, K> {
-    pub(super) fn new(keys: &'k K, peer: PeerProcess, client: ClientConnection) -> Self {
-        Self { keys, peer, client, bindings: SessionBindings::default(), last_key: (Vec::new(), Vec::new()) }
+    pub(super) fn new(keys: &'k K, requester: Requester) -> Self {
+        Self { keys, requester, bindings: SessionBindings::default(), last_key: (Vec::new(), Vec::new()) }
     }
 
     /// Serves until the client disconnects or breaks the framing.
@@ -55,7 +56,7 @@ impl<'k, K: KeyProvider> SshConnection<'k, K> {
         let start = answer.len();
         let answered = SshRequest::read(message).and_then(|request| self.handle(&request, &mut Writer::new(answer)));
         if let Err(refusal) = answered {
-            error_log::note(&refusal, self.peer);
+            error_log::note(&refusal, self.requester.peer);
             answer.truncate(start);
             answer.push(if SshRequest::is_known_extension(message) { EXTENSION_FAILURE } else { FAILURE });
         }
@@ -96,8 +97,7 @@ impl<'k, K: KeyProvider> SshConnection<'k, K> {
                 // With an empty PIN, the agent's own prompter asks.
                 let pin = Some(smartcard.pin).filter(|pin| !pin.is_empty());
                 let pin = pin.map(|pin| Pin::new(pin.to_owned())).transpose()?;
-                let usage = self.usage(UsagePurpose::LogIn);
-                self.keys.log_in(smartcard.provider, pin, *constraints, &usage)?;
+                self.keys.log_in(smartcard.provider, pin, *constraints, &self.requester)?;
             }
             SshRequest::Lock(phrase) => {
                 self.check_unlocked("lock the agent")?;
@@ -140,29 +140,25 @@ impl<'k, K: KeyProvider> SshConnection<'k, K> {
         };
         let kind = SignatureKind::asked_for(K::algorithm(&key), request.flags)?;
         data.check_key(request.key_blob, kind)?;
-        let usage = self.usage(self.purpose(&data)?);
-        let signature = self.keys.sign(&key, kind.hash, request.data, &usage)?;
+        let purpose = self.purpose(&data)?;
+        let signature = self.keys.sign(&key, kind.hash, request.data, &purpose, &self.requester)?;
         answer.byte(SIGN_RESPONSE);
         kind.write(&signature, answer)
     }
 
-    fn usage(&self, purpose: UsagePurpose) -> Usage {
-        Usage { peer: self.peer, purpose, client: self.client.clone() }
-    }
-
     /// The purpose to show to a person, if the bindings allow the use.
-    fn purpose(&self, data: &SignedData<'_>) -> Result<UsagePurpose, SshError> {
+    fn purpose(&self, data: &SignedData<'_>) -> Result<Purpose, SshError> {
         match data {
             SignedData::UserAuth(log_in) => {
                 self.bindings.check_session(log_in)?;
                 let user = log_in.user.to_owned();
-                Ok(UsagePurpose::SshLogIn {
+                Ok(Purpose::SshLogIn {
                     user,
                     host_key: self.bindings.host(),
                     forwarded_by: self.bindings.forwarded_from(),
                 })
             }
-            SignedData::SshSig(blob) => Ok(UsagePurpose::SshSignature {
+            SignedData::SshSig(blob) => Ok(Purpose::SshSignature {
                 namespace: blob.namespace.to_owned(),
                 hash: (blob.hash_name.to_owned(), blob.hash.to_vec()),
                 forwarded_by: self.bindings.forwarded_from(),

@@ -4,7 +4,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{PeerProcess, SshError};
+use super::SshError;
+use crate::agent::PeerProcess;
 
 /// Maximum number of lines within [`INTERVAL`], for all clients together, because a client may
 /// reconnect for each request.

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::smartcard::Constraints;
-use super::{AgentError, Keystore, SigningIdentity, SshError, Usage};
-use crate::keyset::{KeysetChoice, TokenSelector};
+use super::{AgentError, Keystore, SigningIdentity, SshError};
+use crate::agent::{Requester, SignData};
+use crate::keyset::{KeysetChoice, Purpose, TokenSelector};
 use crate::prompter::showable;
 use crate::token::{KeyAlgorithm, Pin, SecurityLevel, Signature, SignatureHash, TokenInfo, TokenUri};
 
@@ -24,12 +25,24 @@ pub(super) trait KeyProvider {
     fn algorithm(key: &Self::Key) -> KeyAlgorithm;
 
     /// Signs as the level of the key's keyset requires.
-    fn sign(&self, key: &Self::Key, hash: SignatureHash, data: &[u8], usage: &Usage) -> Result<Signature, AgentError>;
+    fn sign(
+        &self,
+        key: &Self::Key,
+        hash: SignatureHash,
+        data: &[u8],
+        purpose: &Purpose,
+        requester: &Requester,
+    ) -> Result<Signature, AgentError>;
 
     /// Logs in to the one token that `provider` selects: one try of this PIN, or of a PIN that a
     /// person is asked for.
-    fn log_in(&self, provider: &str, pin: Option<Pin>, constraints: Constraints, usage: &Usage)
-    -> Result<(), SshError>;
+    fn log_in(
+        &self,
+        provider: &str,
+        pin: Option<Pin>,
+        constraints: Constraints,
+        requester: &Requester,
+    ) -> Result<(), SshError>;
 
     /// Logs off from the one token that `provider` selects.
     fn log_off(&self, provider: &str) -> Result<(), SshError>;
@@ -73,8 +86,15 @@ impl KeyProvider for Keystore {
         key.algorithm
     }
 
-    fn sign(&self, key: &Self::Key, hash: SignatureHash, data: &[u8], usage: &Usage) -> Result<Signature, AgentError> {
-        Self::sign(self, key, hash, data, usage)
+    fn sign(
+        &self,
+        key: &Self::Key,
+        hash: SignatureHash,
+        data: &[u8],
+        purpose: &Purpose,
+        requester: &Requester,
+    ) -> Result<Signature, AgentError> {
+        self.use_key(SignData { identity: key, hash, data, purpose }, requester)
     }
 
     fn log_in(
@@ -82,7 +102,7 @@ impl KeyProvider for Keystore {
         provider: &str,
         pin: Option<Pin>,
         constraints: Constraints,
-        usage: &Usage,
+        requester: &Requester,
     ) -> Result<(), SshError> {
         let identities = self.identities();
         let meant = find_keyset(&identities, provider)?;
@@ -95,10 +115,10 @@ impl KeyProvider for Keystore {
         }
         let token = selector(&meant.keyset.token);
         if let Some(pin) = pin {
-            self.log_in_with(&token, pin, usage)?;
+            self.log_in_with(&token, pin, requester)?;
         } else {
             let name = Some(meant.keyset.name.clone());
-            self.log_in(&KeysetChoice { name, token: Some(token), ..KeysetChoice::default() }, usage)?;
+            self.log_in(&KeysetChoice { name, token: Some(token), ..KeysetChoice::default() }, requester)?;
         }
         if let Some(lifetime) = constraints.lifetime {
             self.limit_session(&meant.keyset.token, lifetime);

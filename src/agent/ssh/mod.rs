@@ -42,13 +42,14 @@ pub use user_auth::UserAuth;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use super::{AgentError, ClientConnection, Keystore, PeerProcess, SigningIdentity, Usage, UsagePurpose};
+use super::{AgentError, ClientConnection, Keystore, PeerProcess, Requester, SigningIdentity};
 use connection::SshConnection;
 
 /// Serves a client until it disconnects; blocks meanwhile.
 pub fn serve(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) {
     let stream = Arc::new(stream);
-    if let Err(error) = SshConnection::new(keystore, peer, ClientConnection::of(&stream)).serve(&stream) {
+    let requester = Requester { peer, client: ClientConnection::of(&stream) };
+    if let Err(error) = SshConnection::new(keystore, requester).serve(&stream) {
         tracing::debug!(peer.pid, %error, "an SSH client's connection ended");
     }
     error_log::log_suppressed();

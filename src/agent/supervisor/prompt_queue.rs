@@ -13,9 +13,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::Zeroizing;
 
 use super::{AgentProcessError, broken_pipe, programs, spawn};
-use crate::agent::link::{SupervisorAnswer, SupervisorMessage, WorkerQuestion, write_frame};
+use crate::agent::link::{SupervisorMessage, SupervisorReply, WorkerCall};
 use crate::agent::prompt_text::PromptText;
-use crate::keyset::KeysetRef;
+use crate::ipc;
+use crate::keyset::{KeysetRef, Prompt};
 use crate::prompter::{Dialog, PromptEnvironment, PromptMethod, PromptRequest, PrompterError};
 use crate::token::Pin;
 use crate::token::check::{CheckOutcome, CheckProcess, CheckRequest, CheckRunner};
@@ -88,7 +89,7 @@ impl LinkState {
 
 struct QueuedQuestion {
     number: u64,
-    question: WorkerQuestion,
+    question: WorkerCall,
     link: UnixStream,
     link_state: Arc<LinkState>,
     /// Readable when the question is withdrawn.
@@ -157,11 +158,11 @@ impl PromptQueue {
                 } else {
                     CheckOutcome::Unknown("not one of the agent's modules".to_owned())
                 };
-                send_answer(&link_state, &link, number, SupervisorAnswer::Checked(outcome), None);
+                send_answer(&link_state, &link, number, SupervisorReply::Checked(outcome), None);
             })
         });
         if let Err(error) = taken {
-            send_answer(&self.link_state, link, number, SupervisorAnswer::Unavailable(error.to_string()), None);
+            send_answer(&self.link_state, link, number, SupervisorReply::Unavailable(error.to_string()), None);
         }
     }
 
@@ -172,38 +173,38 @@ impl PromptQueue {
     }
 
     /// Accepts a question from this link; the answer goes back over it.
-    pub(super) fn take(&self, number: u64, question: WorkerQuestion, link: &UnixStream) {
+    pub(super) fn take(&self, number: u64, question: WorkerCall, link: &UnixStream) {
         let taken =
             link.try_clone().map_err(AgentProcessError::system("copy a descriptor")).and_then(|link| match question {
                 // Reading another process's files can hang as long as that process does.
-                WorkerQuestion::Program(pid) => {
+                WorkerCall::Program(pid) => {
                     let link_state = self.link_state.clone();
                     spawn("program", move || {
                         send_answer(
                             &link_state,
                             &link,
                             number,
-                            SupervisorAnswer::Program(programs::describe(pid)),
+                            SupervisorReply::Program(programs::describe(pid)),
                             None,
                         );
                     })
                 }
                 // A pinentry that is asked for its flavor can hang, too.
-                WorkerQuestion::Prompter => {
+                WorkerCall::Prompter => {
                     let (link_state, person) = (self.link_state.clone(), self.person.clone());
                     spawn("prompt-method", move || {
-                        send_answer(&link_state, &link, number, SupervisorAnswer::Prompter(prompter(&person)), None);
+                        send_answer(&link_state, &link, number, SupervisorReply::Prompter(prompter(&person)), None);
                     })
                 }
-                WorkerQuestion::CanAskAgain { dialog } => {
+                WorkerCall::CanAskAgain { dialog } => {
                     let (link_state, person) = (self.link_state.clone(), self.person.clone());
                     spawn("prompt-method", move || {
                         let is_open = link_state.dialogs().contains_key(&dialog);
-                        let answer = if is_open { SupervisorAnswer::Yes } else { is_typed_by_person(&person) };
+                        let answer = if is_open { SupervisorReply::Yes } else { is_typed_by_person(&person) };
                         send_answer(&link_state, &link, number, answer, None);
                     })
                 }
-                WorkerQuestion::HiddenKeysets => {
+                WorkerCall::HiddenKeysets => {
                     let (link_state, file) = (self.link_state.clone(), self.hidden.clone());
                     spawn("hidden", move || send_answer(&link_state, &link, number, hidden(file.as_deref()), None))
                 }
@@ -218,7 +219,7 @@ impl PromptQueue {
             });
         if let Err(error) = taken {
             self.withdraw(number);
-            send_answer(&self.link_state, link, number, SupervisorAnswer::Unavailable(error.to_string()), None);
+            send_answer(&self.link_state, link, number, SupervisorReply::Unavailable(error.to_string()), None);
         }
     }
 
@@ -257,43 +258,36 @@ fn has_ended(end: &impl AsFd) -> bool {
     poll(&mut descriptors, Some(&now)).is_ok_and(|count| count > 0)
 }
 
-fn send_answer(
-    link_state: &LinkState,
-    mut link: &UnixStream,
-    number: u64,
-    answer: SupervisorAnswer,
-    pin: Option<&Pin>,
-) {
+fn send_answer(link_state: &LinkState, link: &UnixStream, number: u64, answer: SupervisorReply, pin: Option<&Pin>) {
     let _one_at_a_time = link_state.writing.lock().unwrap_or_else(PoisonError::into_inner);
     let secret = pin.map_or("", Pin::as_str).as_bytes();
     // The worker that asked may have exited.
-    if let Err(error) = write_frame(&mut link, &SupervisorMessage { number, answer }, secret) {
+    if let Err(error) = ipc::send(link, &SupervisorMessage::Reply { number, reply: answer }, secret, &[]) {
         tracing::debug!(%error, "cannot send an answer to the worker");
     }
 }
 
 /// The result of a question.
 struct PromptOutcome {
-    answer: SupervisorAnswer,
+    answer: SupervisorReply,
     pin: Option<Pin>,
     /// by use, the dialog that can ask again if the PIN is wrong
     kept: Option<(u64, Dialog)>,
 }
 
 impl PromptOutcome {
+    fn without_pin(answer: SupervisorReply) -> Self {
+        Self { answer, pin: None, kept: None }
+    }
+
     fn pin(pin: Pin) -> Self {
-        Self { answer: SupervisorAnswer::Pin { attended: pin.is_attended() }, pin: Some(pin), kept: None }
+        Self { answer: SupervisorReply::Pin { attended: pin.is_attended() }, pin: Some(pin), kept: None }
     }
 }
 
 /// Chooses the prompt method for each question, because a terminal or display may come or go. Only
 /// a dialog that has asked for the same use is reused, if it still can be.
-fn ask(
-    person: &PromptConfig,
-    question: WorkerQuestion,
-    withdrawn: PipeReader,
-    link_state: &LinkState,
-) -> PromptOutcome {
+fn ask(person: &PromptConfig, question: WorkerCall, withdrawn: PipeReader, link_state: &LinkState) -> PromptOutcome {
     let dialog = |kept: Option<Dialog>, text: &PromptText| {
         let dialog = match kept.filter(Dialog::is_reusable) {
             Some(dialog) => dialog,
@@ -302,53 +296,63 @@ fn ask(
         dialog.until_closed(withdrawn.into()).for_process(text.pid)
     };
     let answer = match question {
-        WorkerQuestion::Pin { text, dialog: use_number } => {
-            let kept = link_state.dialogs().remove(&use_number);
-            let asked = dialog(kept, &text).and_then(|mut dialog| {
-                let pin = dialog.pin_and_keep_open(&with_program(text))?;
-                let dialog = dialog.without_requesters();
-                Ok((pin, dialog.is_reusable().then_some((use_number, dialog))))
-            });
-            return match asked {
-                Ok((pin, kept)) => PromptOutcome { kept, ..PromptOutcome::pin(pin) },
-                Err(error) => PromptOutcome { answer: no_pin(&error), pin: None, kept: None },
+        WorkerCall::Ask(question) => {
+            let (use_number, asks_for_pin) =
+                (question.dialog, matches!(question.prompt, Prompt::Pin { .. } | Prompt::ResumedPin { .. }));
+            let Some(text) = PromptText::of(&question) else {
+                return PromptOutcome::without_pin(unavailable("the agent does not ask for this"));
             };
-        }
-        WorkerQuestion::Confirmation(text) => {
+            if asks_for_pin {
+                let kept = link_state.dialogs().remove(&use_number);
+                let asked = dialog(kept, &text).and_then(|mut dialog| {
+                    let pin = dialog.pin_and_keep_open(&with_program(text))?;
+                    let dialog = dialog.without_requesters();
+                    Ok((pin, dialog.is_reusable().then_some((use_number, dialog))))
+                });
+                return match asked {
+                    Ok((pin, kept)) => PromptOutcome { kept, ..PromptOutcome::pin(pin) },
+                    Err(error) => PromptOutcome::without_pin(no_pin(&error)),
+                };
+            }
             match dialog(None, &text).and_then(|dialog| dialog.confirm(&with_program(text))) {
-                Ok(true) => SupervisorAnswer::Yes,
-                Ok(false) => SupervisorAnswer::No,
+                Ok(true) => SupervisorReply::Yes,
+                Ok(false) => SupervisorReply::No,
                 Err(error) => no_pin(&error),
             }
         }
-        WorkerQuestion::Program(pid) => SupervisorAnswer::Program(programs::describe(pid)),
-        WorkerQuestion::Prompter => SupervisorAnswer::Prompter(prompter(person)),
-        WorkerQuestion::CanAskAgain { .. } => is_typed_by_person(person),
-        // These questions concern a process or a file, not a person.
-        WorkerQuestion::Check(_) | WorkerQuestion::HiddenKeysets => {
-            SupervisorAnswer::Unavailable("no person can answer this question".to_owned())
-        }
+        WorkerCall::Program(pid) => SupervisorReply::Program(programs::describe(pid)),
+        WorkerCall::Prompter => SupervisorReply::Prompter(prompter(person)),
+        WorkerCall::CanAskAgain { .. } => is_typed_by_person(person),
+        // These concern a process or a file, not a person.
+        WorkerCall::Check(_)
+        | WorkerCall::HiddenKeysets
+        | WorkerCall::Ready { .. }
+        | WorkerCall::DialogEnded { .. } => unavailable("no person can answer this question"),
     };
-    PromptOutcome { answer, pin: None, kept: None }
+    PromptOutcome::without_pin(answer)
+}
+
+fn unavailable(reason: &str) -> SupervisorReply {
+    SupervisorReply::Unavailable(reason.to_owned())
 }
 
 /// Returns true if a person types each answer. A program would give the same PIN again.
-fn is_typed_by_person(person: &PromptConfig) -> SupervisorAnswer {
+fn is_typed_by_person(person: &PromptConfig) -> SupervisorReply {
     let is_typed = Dialog::choose(&person.method, &person.environment).is_ok_and(|dialog| dialog.is_typed_into());
-    if is_typed { SupervisorAnswer::Yes } else { SupervisorAnswer::No }
+    if is_typed { SupervisorReply::Yes } else { SupervisorReply::No }
 }
 
 /// The keysets that this file lists. An unreadable file is logged here and must not unhide any
 /// keyset.
-fn hidden(file: Option<&Path>) -> SupervisorAnswer {
+fn hidden(file: Option<&Path>) -> SupervisorReply {
     match file.map_or(Ok(Vec::new()), KeysetRef::read_hidden) {
-        Ok(hidden) => SupervisorAnswer::Hidden(hidden),
+        Ok(hidden) => SupervisorReply::Hidden(hidden),
         Err(reason) => {
             let file = file.map(|file| file.display().to_string()).unwrap_or_default();
             let reason =
                 format!("cannot read the list of hidden keysets {file}: {reason}; remove the file to show all keysets");
             tracing::warn!("{reason}");
-            SupervisorAnswer::Unavailable(reason)
+            SupervisorReply::Unavailable(reason)
         }
     }
 }
@@ -359,11 +363,11 @@ fn prompter(person: &PromptConfig) -> Result<String, String> {
     dialog.map(|dialog| dialog.describe()).map_err(|error| error.to_string())
 }
 
-fn no_pin(error: &PrompterError) -> SupervisorAnswer {
+fn no_pin(error: &PrompterError) -> SupervisorReply {
     match error {
-        PrompterError::Withdrawn { .. } => SupervisorAnswer::Withdrawn,
-        error if error.is_cancelled() => SupervisorAnswer::Cancelled,
-        error => SupervisorAnswer::Unavailable(error.to_string()),
+        PrompterError::Withdrawn { .. } => SupervisorReply::Withdrawn,
+        error if error.is_cancelled() => SupervisorReply::Cancelled,
+        error => SupervisorReply::Unavailable(error.to_string()),
     }
 }
 

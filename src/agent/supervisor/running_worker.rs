@@ -14,8 +14,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::prompt_queue::PromptQueue;
 use super::{AgentProcessError, spawn};
-use crate::agent::fd_passing;
-use crate::agent::link::{WorkerMessage, WorkerQuestion, read_frame};
+use crate::agent::link::{SupervisorCall, SupervisorMessage, WorkerCall, WorkerMessage};
+use crate::ipc::{self, Frame, IpcMessage};
 use crate::token::check::this_program;
 
 /// Settings of glibc's allocator for the worker (`mallopt(3)`, "GNU C library tunables"), unless
@@ -87,12 +87,12 @@ impl RunningWorker {
         let process =
             pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|error| failed()(error.into()))?;
         // If the worker has exited already, the link's end reports it.
-        let _ = fd_passing::send_fds(&link, sockets);
+        let _ = ipc::send(&link, &SupervisorMessage::Tell(SupervisorCall::Start), b"", sockets);
         let ours = link.try_clone().map_err(failed())?;
         // A worker that does not read its answers loses them.
         ours.set_write_timeout(Some(WRITE_TIMEOUT)).map_err(failed())?;
         let questions = questions.for_new_link();
-        spawn("link", move || listen(ours, child, &questions, &events))?;
+        spawn("link", move || listen(&ours, child, &questions, &events))?;
         Ok(Self { id, process, link })
     }
 
@@ -115,23 +115,28 @@ impl RunningWorker {
 }
 
 /// Handles the worker's messages until it exits.
-fn listen(mut link: UnixStream, mut child: Child, questions: &PromptQueue, events: &Sender<SupervisorEvent>) {
+fn listen(link: &UnixStream, mut child: Child, questions: &PromptQueue, events: &Sender<SupervisorEvent>) {
     let worker = child.id();
     loop {
-        match read_frame(&mut link) {
-            Ok((WorkerMessage::Ready { sandbox }, _)) => {
-                let _ = events.send(SupervisorEvent::Ready { worker, sandbox });
-            }
-            Ok((WorkerMessage::Withdrawn { number }, _)) => questions.withdraw(number),
-            Ok((WorkerMessage::DialogEnded { dialog }, _)) => questions.end_dialog(dialog),
-            Ok((WorkerMessage::Question { number, question: WorkerQuestion::Check(request) }, secret)) => {
-                questions.check(number, request, secret, &link);
-            }
-            Ok((WorkerMessage::Question { number, question }, _)) => questions.take(number, question, &link),
+        let Frame { message, payload, .. } = match ipc::receive::<WorkerMessage>(link) {
+            Ok(frame) => frame,
             Err(error) => {
                 tracing::debug!(%error, worker, "the link to a worker closed");
                 break;
             }
+        };
+        match message {
+            IpcMessage::Tell(WorkerCall::Ready { sandbox }) => {
+                let _ = events.send(SupervisorEvent::Ready { worker, sandbox });
+            }
+            IpcMessage::Tell(WorkerCall::DialogEnded { dialog }) => questions.end_dialog(dialog),
+            IpcMessage::Call { number, call: WorkerCall::Check(request) } => {
+                questions.check(number, request, payload, link);
+            }
+            IpcMessage::Call { number, call } => questions.take(number, call, link),
+            IpcMessage::Withdrawn { number } => questions.withdraw(number),
+            // The supervisor waits for no reply, and a worker sends nothing else.
+            IpcMessage::Tell(_) | IpcMessage::Reply { .. } => {}
         }
     }
     questions.withdraw_all();

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use clap::ValueHint;
 use serde_json::json;
 
-use super::{AdminIdentity, AuditLogArguments, acknowledged, answer, list, new_file, show, unexpected, write_letter};
+use super::sending::{answer, with_letter};
+use super::{AdminIdentity, AuditLogArguments, acknowledged, list, new_file, show, unexpected, write_letter};
 use crate::cli::arguments::{KeysetArguments, PinArguments};
+use crate::cli::backend::NoTransport;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::file_io;
 use crate::cli::terminal_prompter::TerminalPrompter;
-use crate::keyset::OpenedResponse;
+use crate::keyset::ops::{OpenResponse, SignStatement};
+use crate::keyset::{Attachments, KeysetChoice, OpenedResponse};
 use crate::statement::{AdminOperation, SignedStatement, StatementAnswer};
 
 /// Arguments of `admin open`.
@@ -39,7 +42,7 @@ pub struct OpenResponseArguments {
 
 /// Signs the command and writes it to a new file.
 pub(super) fn state(
-    operation: AdminOperation,
+    command: AdminOperation,
     file: &Path,
     identity: &AdminIdentity,
     cx: &Context<'_>,
@@ -48,7 +51,9 @@ pub(super) fn state(
     let backend = cx.backend()?;
     let keyset = cx.keyset(&backend, &identity.which)?;
     let mut person = TerminalPrompter::new(cx.prompter(identity.pin.pin_source.as_ref(), None)?, cx.output);
-    let signed = backend.sign_for_a_file(&keyset, operation, identity.log.log_policy(), &mut person, cx.now())?;
+    let operation =
+        SignStatement { keyset: KeysetChoice::exactly(&keyset), command, log_policy: identity.log.log_policy() };
+    let signed = backend.call(operation, &mut person)?;
     file_io::write_new(file, signed.as_der())?;
     let statement = signed.claimed_statement()?;
     let about = statement.operation.target().map(|target| format!(" {target}")).unwrap_or_default();
@@ -85,9 +90,11 @@ pub(super) fn open(arguments: &OpenResponseArguments, cx: &Context<'_>) -> Resul
     let backend = cx.backend()?;
     let keyset = cx.keyset(&backend, &arguments.which)?;
     let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
-    let log_policy = arguments.log.log_policy();
-    let answered = backend.open_response(&keyset, &statement, response, log_policy, &mut person, cx.now())?;
-    answer(answered, |answer| match answer {
+    let (keyset, log_policy) = (KeysetChoice::exactly(&keyset), arguments.log.log_policy());
+    let mut attachments = Attachments::default();
+    let operation = OpenResponse { keyset, statement, response, log_policy };
+    let answered = backend.call_with(operation, &mut attachments, &mut person, &NoTransport)?;
+    answer(with_letter(answered, attachments)?, |answer| match answer {
         OpenedResponse::Letter(text) => write_letter(
             &text,
             out,

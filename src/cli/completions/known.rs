@@ -17,7 +17,7 @@ use crate::cli::backend::Backend;
 use crate::cli::context::Context;
 use crate::cli::hidden_keysets::HiddenKeysets;
 use crate::cli::output::Output;
-use crate::keyset::{self, FoundKeyset, KeyUse, KeysetRef, Tokens};
+use crate::keyset::{self, CertificateUse, FoundKeyset, KeysetRef, Tokens};
 use crate::prompter::showable;
 use crate::token::{TokenInfo, TokenUri};
 
@@ -62,7 +62,7 @@ pub fn tokens(typed: &OsStr) -> Vec<CompletionCandidate> {
 pub fn addresses() -> Vec<CompletionCandidate> {
     let certificates = known().keysets.iter().filter_map(|found| keyset::show(found).ok());
     let own = certificates.flat_map(|details| details.certificates);
-    candidates(own.filter(|own| own.key_use != KeyUse::Authority).flat_map(|own| own.emails))
+    candidates(own.filter(|own| own.certificate_use != CertificateUse::Authority).flat_map(|own| own.emails))
 }
 
 /// Sorted, each once. A name that a terminal cannot show as it is must be typed.

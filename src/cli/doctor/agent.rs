@@ -6,9 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::finding::DoctorFinding;
-use crate::agent::client::{AgentStatus, ClientError};
+use crate::agent::operations::AgentStatus;
 use crate::agent::{Endpoint, SocketDirectory, SocketState};
+use crate::cli::backend::Backend;
 use crate::cli::context::{Context, directory};
+use crate::cli::exit::Failure;
+use crate::keyset::ops::PinStatus;
 use crate::keyset::{FoundKeyset, UnreadableToken};
 use crate::token::{TokenFlags, TokenInfo};
 
@@ -40,16 +43,17 @@ pub fn ask(cx: &Context<'_>) -> AgentReport {
         findings.push(DoctorFinding::note(CONCERN, "it is locked: no key can be used", "`ssh-add -X` unlocks it"));
         return AgentReport { findings, ..AgentReport::default() };
     }
+    let backend = Backend::Agent(agent);
     // If the agent cannot answer one question, still ask the other.
-    let (tokens, unknown) = take_or_report(agent.pins(None), &mut findings);
+    let (tokens, unknown) = take_or_report(backend.query(PinStatus { token: None }), &mut findings);
     findings.extend(unknown.iter().map(|problem| DoctorFinding::of_error(CONCERN, &problem.error.to_string())));
-    let (keysets, unreadable) = take_or_report(agent.keysets(), &mut findings);
+    let (keysets, unreadable) = take_or_report(backend.keysets(), &mut findings);
     AgentReport { tokens, keysets, unreadable, findings }
 }
 
-fn take_or_report<T: Default>(answer: Result<T, ClientError>, findings: &mut Vec<DoctorFinding>) -> T {
-    answer.unwrap_or_else(|error| {
-        let finding = DoctorFinding::of_error(CONCERN, &error.to_string());
+fn take_or_report<T: Default>(answer: Result<T, Failure>, findings: &mut Vec<DoctorFinding>) -> T {
+    answer.unwrap_or_else(|failure| {
+        let finding = DoctorFinding::of_error(CONCERN, &failure.message);
         if !findings.contains(&finding) {
             findings.push(finding);
         }

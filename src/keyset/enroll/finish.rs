@@ -9,7 +9,7 @@ use crate::token::{Pin, TokenError};
 use crate::transport::{Transport, TransportError};
 
 use super::super::index::{EnrollmentStage, KeysetKeyIds};
-use super::super::{AuthorityAddress, KeysetError, Notice, UserPrompter, delete};
+use super::super::{AuthorityAddress, KeysetError, Notice, UserPrompter, removal};
 use super::session::EnrollmentSession;
 use super::{ExchangeError, NotEnrolledReason, so_pin};
 
@@ -69,7 +69,7 @@ pub(super) fn finish(
     session.token_enrollment.destroy_transport_key(&pending.transport.key_id())?;
     crash_point::reached("keyset.transport_key_destroyed");
     if let Some(old) = session.index.keyset.keys.as_ref().filter(|old| old.signing != keys.signing) {
-        delete::remove(&session.token_enrollment, &BTreeSet::from([old.signing.clone()]))?;
+        removal::remove(&session.token_enrollment, &BTreeSet::from([old.signing.clone()]))?;
         crash_point::reached("keyset.old_signing_key_destroyed");
     }
     if let Some(pins) = pins.filter(|_| pending.new_token) {

@@ -23,6 +23,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::cmp::PkiMessage;
 use crate::letter::Letter;
@@ -72,7 +73,7 @@ pub fn enroll(
 }
 
 /// `--new-token[=MODULE]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NewToken {
     /// in the only module that can create tokens
     Anywhere,
@@ -81,7 +82,7 @@ pub enum NewToken {
 }
 
 /// The user's choices.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EnrollOptions {
     /// the keyset's name (`--keyset`, else `default`)
     pub keyset: KeysetName,
@@ -109,7 +110,7 @@ pub enum Enrollment {
 }
 
 /// An enrolled keyset.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Enrolled {
     /// the keyset as stored on its token
     pub keyset: FoundKeyset,

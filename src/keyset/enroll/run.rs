@@ -9,7 +9,7 @@ use crate::transport::Transport;
 
 use super::super::index::{self, EnrollmentStage, KeysetRecord, PrivateIndex};
 use super::super::unlock::{check_before_pin, damaged, read_private_index};
-use super::super::{AuthorityAddress, FoundKeyset, KeysetError, Notice, Prompt, Step, Tokens, UserPrompter};
+use super::super::{AuthorityAddress, FoundKeyset, KeysetError, Notice, Prompt, Purpose, Step, Tokens, UserPrompter};
 use super::finish::{self, NewTokenPins};
 use super::rollback::{self, RejectionNotice};
 use super::session::EnrollmentSession;
@@ -54,7 +54,8 @@ impl EnrollmentRun<'_> {
 
     fn enroll_on_new_token(&mut self, module: Module) -> Result<Enrolled, EnrollError> {
         let label = self.options.keyset.as_str();
-        let pin = self.ask(Prompt::NewPin { label, serial: None, rule: module.rule_for_new_pins() })?;
+        let rule = module.rule_for_new_pins();
+        let pin = self.ask(&Prompt::NewPin { label: label.to_owned(), serial: None, rule })?;
         let so_pin = self.ask_so_pin(label)?;
         let checked = self.check_letter()?;
         self.person.progress(Step::CreatingToken);
@@ -70,8 +71,8 @@ impl EnrollmentRun<'_> {
     }
 
     fn enroll_on_token(&mut self, info: TokenInfo, is_enrolled: bool) -> Result<Enrolled, EnrollError> {
-        let request = Prompt::Pin { operation: OPERATION, token: &info };
-        let (mut session, _pin) = self.unlock(&info, request)?;
+        let prompt = Prompt::Pin { purpose: Purpose::Enroll, token: info.clone() };
+        let (mut session, _pin) = self.unlock(&info, &prompt)?;
         if is_enrolled && session.index.keyset.keys.is_none() {
             let name = &self.options.keyset;
             return Err(damaged(
@@ -95,13 +96,13 @@ impl EnrollmentRun<'_> {
     /// Continues an enrollment with this letter.
     fn resume(&mut self, info: TokenInfo, is_enrolled: bool) -> Result<Enrolled, EnrollError> {
         let new_token = self.options.new_token.is_some();
-        let request = if new_token {
-            Prompt::ResumedPin { token: &info }
+        let prompt = if new_token {
+            Prompt::ResumedPin { token: info.clone() }
         } else {
-            Prompt::Pin { operation: OPERATION, token: &info }
+            Prompt::Pin { purpose: Purpose::Enroll, token: info.clone() }
         };
         let so_pin = self.ask_so_pin(&info.label)?;
-        let (mut session, pin) = self.unlock(&info, request)?;
+        let (mut session, pin) = self.unlock(&info, &prompt)?;
         if session.index.enrolled_with.as_deref() == Some(self.letter.reference.as_str())
             && session.index.pending.is_none()
         {
@@ -271,7 +272,7 @@ impl EnrollmentRun<'_> {
         letter_check::check(self.transport, self.letter, self.now)
     }
 
-    fn ask(&mut self, prompt: Prompt<'_>) -> Result<Pin, EnrollError> {
+    fn ask(&mut self, prompt: &Prompt) -> Result<Pin, EnrollError> {
         let token = match prompt {
             Prompt::Pin { token, .. } | Prompt::ResumedPin { token } => Some(token.name()),
             Prompt::NewPin { .. }
@@ -285,13 +286,13 @@ impl EnrollmentRun<'_> {
     }
 
     fn ask_so_pin(&mut self, label: &str) -> Result<Option<Pin>, EnrollError> {
-        if self.options.so_pin { self.ask(Prompt::NewSoPin { label }).map(Some) } else { Ok(None) }
+        if self.options.so_pin { self.ask(&Prompt::NewSoPin { label: label.to_owned() }).map(Some) } else { Ok(None) }
     }
 
     /// Logs in with one try and reads the trusted index.
-    fn unlock(&mut self, info: &TokenInfo, prompt: Prompt<'_>) -> Result<(EnrollmentSession, Pin), EnrollError> {
+    fn unlock(&mut self, info: &TokenInfo, prompt: &Prompt) -> Result<(EnrollmentSession, Pin), EnrollError> {
         let lease = self.tokens.acquire_lease(&self.tokens.open(info)?);
-        check_before_pin(&lease, OPERATION, self.person).map_err(pin_or_fault)?;
+        check_before_pin(&lease, &Purpose::Enroll, self.person).map_err(pin_or_fault)?;
         let pin = self.ask(prompt)?;
         let again = copy(&pin)?;
         let token_enrollment =

@@ -7,8 +7,8 @@ use crate::crash_point;
 use crate::token::{KeyId, Token, TokenEnrollment};
 
 use super::super::KeysetError;
-use super::super::delete;
 use super::super::index::{self, EnrollmentStage, Hex, Pending, PrivateIndex, PublicIndex};
+use super::super::removal;
 
 /// The unlocked token and the private index of an enrollment.
 pub(super) struct EnrollmentSession {
@@ -57,7 +57,7 @@ impl EnrollmentSession {
         for protected in self.protected()? {
             doomed.remove(&protected);
         }
-        delete::remove(&self.token_enrollment, &doomed)?;
+        removal::remove(&self.token_enrollment, &doomed)?;
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl EnrollmentSession {
     fn protected(&self) -> Result<Vec<Hex>, KeysetError> {
         let (indexes, _) = index::private_indexes(&self.token_enrollment)?;
         let others = indexes.iter().filter(|other| other.keyset.name != self.index.keyset.name);
-        let mut protected: Vec<Hex> = others.flat_map(delete::objects_of).collect();
+        let mut protected: Vec<Hex> = others.flat_map(removal::objects_of).collect();
         protected.extend(self.index.keyset.keys.iter().flat_map(index::KeysetKeyIds::objects));
         Ok(protected)
     }

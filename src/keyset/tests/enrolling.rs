@@ -15,11 +15,11 @@ fn reads(wallet: &Wallet, keyset: &str, message: &[u8], with: &'static str) {
     let choice = KeysetChoice { name: Some(wallet.name(keyset)), ..KeysetChoice::default() };
     let read = decrypt(&wallet.tokens, &choice, message, &mut Script::with(with)).unwrap();
     assert_eq!(read.content.as_slice(), b"a secret");
-    assert_eq!(read.keyset, wallet.name(keyset).to_string());
+    assert_eq!(read.by.keyset, wallet.name(keyset));
 }
 
 fn signs(wallet: &Wallet, keyset: &str, with: &'static str) -> Result<Vec<u8>, KeysetError> {
-    let options = SignOptions { detached: false };
+    let options = Placement::Attached;
     sign(&wallet.tokens, &wallet.keyset(keyset), b"a message", options, &mut Script::with(with), Timestamp::now())
 }
 
@@ -46,8 +46,9 @@ fn a_new_token_a_keyset_and_one_pin_entry() {
     assert_eq!(inventory.iter().filter(|object| object.starts_with("certificate ")).count(), 3, "{inventory:#?}");
     assert_eq!(inventory.iter().filter(|object| object.starts_with("data ")).count(), 2, "{inventory:#?}");
     let details = show(&keyset).unwrap();
-    let uses: Vec<KeyUse> = details.certificates.iter().map(|certificate| certificate.key_use).collect();
-    assert_eq!(uses, [KeyUse::Signing, KeyUse::Encryption, KeyUse::Authority]);
+    let uses: Vec<CertificateUse> =
+        details.certificates.iter().map(|certificate| certificate.certificate_use).collect();
+    assert_eq!(uses, [CertificateUse::Signing, CertificateUse::Encryption, CertificateUse::Authority]);
     assert_eq!(details.certificates[0].emails, ["user@example.org"]);
 
     signs(&wallet, "a", PIN).unwrap();
@@ -129,18 +130,15 @@ fn a_forgotten_pin_the_whole_history_arrives_under_a_new_one() {
     assert_eq!(double.seen(), ["genm", "krr", "certConf"]);
     reads(&wallet, "b", &first, "87654321");
     reads(&wallet, "b", &second, "87654321");
-    assert_eq!(show(&wallet.keyset("b")).unwrap().certificates[2].key_use, KeyUse::OlderEncryption);
+    assert_eq!(show(&wallet.keyset("b")).unwrap().certificates[2].certificate_use, CertificateUse::OlderEncryption);
 
     // Both keysets can decrypt it, and both belong to one person: the newer one is used unless
     // another is selected.
     let newest = decrypt(&wallet.tokens, &KeysetChoice::default(), &first, &mut Script::with("87654321"));
-    assert_eq!(newest.unwrap().keyset, wallet.name("b").as_str());
+    assert_eq!(newest.unwrap().by.keyset, wallet.name("b"));
     assert_eq!(wallet.tokens.choose(&KeysetChoice::default()).unwrap(), wallet.keyset("b"));
     let choice = KeysetChoice { default: Some(wallet.name("a")), ..KeysetChoice::default() };
-    assert_eq!(
-        decrypt(&wallet.tokens, &choice, &first, &mut Script::with(PIN)).unwrap().keyset,
-        wallet.name("a").as_str()
-    );
+    assert_eq!(decrypt(&wallet.tokens, &choice, &first, &mut Script::with(PIN)).unwrap().by.keyset, wallet.name("a"));
 
     // A hidden keyset is selected only by name.
     let hidden = vec![KeysetRef::of(&wallet.keyset("b"))];
@@ -176,7 +174,7 @@ fn two_keysets_on_one_token_stay_separate_with_a_shared_key() {
 
     // Both keysets share the PIN, and a notice says so.
     let mut script = Script::with(PIN);
-    pin_change(&wallet.tokens, &a, &mut script).unwrap();
+    change_pin(&wallet.tokens, &a, &mut script).unwrap();
     assert!(matches!(&script.notices[..], [Notice::SharedPin { others }] if *others == wallet.name("b").to_string()));
 
     // Deleting one leaves the other complete, including the authority's certificate.
@@ -192,7 +190,7 @@ fn two_keysets_on_one_token_stay_separate_with_a_shared_key() {
 struct OldThenNew(Vec<&'static str>);
 
 impl UserPrompter for OldThenNew {
-    fn ask(&mut self, _prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
+    fn ask(&mut self, _prompt: &Prompt) -> Result<PromptReply, NoPin> {
         Ok(PromptReply::Pin(pin(self.0.remove(0))))
     }
 }
@@ -202,10 +200,10 @@ fn changing_the_pin_costs_one_try_of_the_old_one() {
     let double = AuthorityDouble::new();
     let wallet = somebody(&double);
     let keyset = wallet.keyset("a");
-    let wrong = pin_change(&wallet.tokens, &keyset, &mut OldThenNew(vec!["00000000", "87654321"])).unwrap_err();
+    let wrong = change_pin(&wallet.tokens, &keyset, &mut OldThenNew(vec!["00000000", "87654321"])).unwrap_err();
     assert_eq!(wrong.kind(), ErrorKind::Pin);
     signs(&wallet, "a", PIN).unwrap();
-    pin_change(&wallet.tokens, &keyset, &mut OldThenNew(vec![PIN, "87654321"])).unwrap();
+    change_pin(&wallet.tokens, &keyset, &mut OldThenNew(vec![PIN, "87654321"])).unwrap();
     assert_eq!(signs(&wallet, "a", PIN).unwrap_err().kind(), ErrorKind::Pin);
     signs(&wallet, "a", "87654321").unwrap();
 }
@@ -227,7 +225,7 @@ fn a_modified_public_index_is_reported_and_ignored() {
     assert_eq!(wallet.keyset("a").level, SecurityLevel::Low);
     let mut script = Script::with(PIN);
     let keyset = wallet.keyset("a");
-    sign(&wallet.tokens, &keyset, b"", SignOptions::default(), &mut script, Timestamp::now()).unwrap();
+    sign(&wallet.tokens, &keyset, b"", Placement::Attached, &mut script, Timestamp::now()).unwrap();
     assert!(matches!(&script.notices[..], [Notice::IndexMismatch { what, .. }] if what == "security level"));
     assert_eq!(wallet.keyset("a").level, SecurityLevel::High, "the public index was not rewritten");
 

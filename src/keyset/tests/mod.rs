@@ -12,8 +12,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::ops::{administer, change_pin, decrypt, delete, open_response, sign, sign_for_a_file};
 use super::*;
 use crate::letter::{Letter, LetterPurpose};
+use crate::smime::Placement;
 use crate::token::test_support::{PIN, fresh_label, pin, softhsm};
 use crate::token::{KeysetName, Module, SecurityLevel, TokenInfo};
 use authority_double::AuthorityDouble;
@@ -37,9 +39,9 @@ impl Script {
 }
 
 impl UserPrompter for Script {
-    fn ask(&mut self, prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
+    fn ask(&mut self, prompt: &Prompt) -> Result<PromptReply, NoPin> {
         let kind = match prompt {
-            Prompt::Pin { operation, .. } => format!("existing to {operation}"),
+            Prompt::Pin { purpose, .. } => format!("existing to {}", purpose.operation()),
             Prompt::ResumedPin { .. } => "resumed".to_owned(),
             Prompt::NewPin { .. } => "new".to_owned(),
             Prompt::NewSoPin { .. } => "so".to_owned(),

@@ -3,7 +3,7 @@
 
 use super::authority_double::unreachable;
 use super::*;
-use crate::keyset::sign::refuse_expired_administrator;
+use crate::keyset::signing::refuse_expired_administrator;
 use crate::letter::TemporaryKey;
 
 /// Requires a refusal before any prompt and before anything was sent.
@@ -123,7 +123,7 @@ fn a_clock_outside_a_certificates_time_is_named_before_any_pin() {
     let hours = jiff::SignedDuration::from_hours;
     let sign = |at| {
         let mut nobody = Script::without(NoPin::Cancelled);
-        let error = sign(&wallet.tokens, &keyset, b"content", SignOptions::default(), &mut nobody, at).unwrap_err();
+        let error = sign(&wallet.tokens, &keyset, b"content", Placement::Attached, &mut nobody, at).unwrap_err();
         assert!(nobody.asked.is_empty() && error.kind() == ErrorKind::Refused, "{error}");
         error.to_string()
     };

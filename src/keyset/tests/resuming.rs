@@ -20,12 +20,11 @@ fn a_lost_reply_is_asked_for_again_with_the_same_bytes() {
         if new_token {
             assert_eq!(keyset.status, KeysetStatus::Pending { reference });
             let refused =
-                sign(&wallet.tokens, &keyset, b"", SignOptions::default(), &mut Script::with(PIN), Timestamp::now());
+                sign(&wallet.tokens, &keyset, b"", Placement::Attached, &mut Script::with(PIN), Timestamp::now());
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
         } else {
             assert_eq!(keyset.status, KeysetStatus::ReenrollmentPending { reference });
-            sign(&wallet.tokens, &keyset, b"", SignOptions::default(), &mut Script::with(PIN), Timestamp::now())
-                .unwrap();
+            sign(&wallet.tokens, &keyset, b"", Placement::Attached, &mut Script::with(PIN), Timestamp::now()).unwrap();
         }
 
         // A wrong PIN does no harm.

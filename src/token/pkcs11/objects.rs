@@ -5,6 +5,7 @@ use cryptoki::object::{Attribute, AttributeType, CertificateType, ObjectClass, O
 use cryptoki::session::Session;
 use der::asn1::ObjectIdentifier;
 use der::{Decode, Encode};
+use serde::{Deserialize, Serialize};
 use x509_cert::Certificate;
 
 use crate::token::{KeyId, Token, TokenError};
@@ -23,12 +24,13 @@ impl std::fmt::Debug for DataObject {
 }
 
 /// A certificate object (`CKO_CERTIFICATE`, X.509).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredCertificate {
     /// the `CKA_ID` of its key
     pub id: KeyId,
     pub label: String,
     /// the certificate
+    #[serde(with = "crate::base64_bytes")]
     pub der: Vec<u8>,
 }
 

@@ -4,12 +4,13 @@
 use std::path::Path;
 
 use cryptoki::slot::TokenInfo as CkTokenInfo;
+use serde::{Deserialize, Serialize};
 
 use super::token_info::pin_length_range;
 use crate::token::{Module, Pin, PinRule, PinState, PinStates, Token, TokenError, TokenInfo};
 
 /// Further information of a token besides [`TokenInfo`], for diagnosis. Needs no login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools, reason = "independent PKCS#11 flags")]
 pub struct TokenFlags {
     /// state of the SO PIN

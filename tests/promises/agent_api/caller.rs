@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::support::agent::Agent;
-use crate::support::event_stream::{EventStream, description};
+use crate::support::event_stream::description;
 use crate::support::schema::{self, Description};
 use crate::support::shared_authority::{TestUser, wait_until_certificates_are_newer};
 
@@ -103,11 +103,6 @@ impl Caller {
     #[track_caller]
     pub(super) fn posts(&self, path: &str, body: &Value, status: u16) -> Value {
         self.call("POST", path, path, Some(body), status)
-    }
-
-    /// The lines of a response that does not end.
-    pub(super) fn open_stream(&self, path: &str, body: Option<&Value>) -> EventStream {
-        EventStream::begin(&self.user.machine, &self.agent, path, body)
     }
 
     /// The error's message.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread;
 
 use super::{ApiResponse, HttpConnection, HttpRequest, MAX_RETAINED_BYTES, READ_BYTES, parse, percent_decode};
+use crate::agent::api::bytes::Bytes;
 use crate::agent::api::error::{ApiError, HttpStatus};
-use crate::agent::operation::Bytes;
 
 fn head(text: &str) -> Result<Option<HttpRequest>, ApiError> {
     parse(text.replace('\n', "\r\n").as_bytes())

@@ -78,19 +78,14 @@ fn an_authoritys_token_is_never_used() {
     let fixture = fixture(&[("x", SecurityLevel::Low)]);
     let keystore = &fixture.keystore;
     let all = Tokens::new(vec![crate::token::test_support::softhsm()]);
-    let other = Keystore::new(
-        all,
-        Arc::clone(&fixture.person) as Arc<dyn PromptBackend>,
-        Settings::default(),
-        Arc::new(SystemClock),
-    );
+    let other = Keystore::new(all, Arc::clone(&fixture.person.link), Settings::default(), Arc::new(SystemClock));
     let label = crate::token::test_support::fresh_label("authority");
     let info = crate::token::test_support::softhsm().create_token(&label, &pin("so-pin-of-it"), &pin(PIN)).unwrap();
     let token = crate::token::test_support::softhsm().open(&info).unwrap();
     token.log_in(&pin(PIN)).unwrap();
     token.put_data(crate::token::AUTHORITY_MARK, "authority", b"{}", false).unwrap();
     let selector = TokenSelector::SerialOrLabel(label);
-    let refused = other.log_in_with(&selector, pin(PIN), &usage("login")).unwrap_err();
+    let refused = other.log_in_with(&selector, pin(PIN), &requester()).unwrap_err();
     assert!(refused.to_string().contains("belongs to an authority"), "{refused}");
     drop(other);
     assert_eq!(keystore.identities().len(), 1);

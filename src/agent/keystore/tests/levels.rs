@@ -26,7 +26,7 @@ fn level_high_asks_for_each_use_and_starts_no_session() {
     assert_eq!(fixture.person.asked(), ["pin one h high", "pin two h high"]);
     assert!(!fixture.has_active_session("h"));
     // Nobody can start a session, either.
-    let refused = fixture.keystore.log_in(&fixture.choice("h"), &usage("login")).unwrap_err();
+    let refused = fixture.keystore.log_in(&fixture.choice("h"), &requester()).unwrap_err();
     assert_eq!(refused.kind(), keyset::ErrorKind::Refused);
     assert_eq!(fixture.person.asked(), [""; 0]);
 }
@@ -36,7 +36,7 @@ fn concurrent_uses_get_one_prompt_each_in_order() {
     let fixture = Arc::new(fixture(&[("h", SecurityLevel::High)]));
     fixture.person.set_answers([ScriptedAnswer::Pin(PIN), ScriptedAnswer::No, ScriptedAnswer::Pin(PIN)]);
     fixture.identity("h");
-    let gate = fixture.person.answer_gate.lock().unwrap();
+    let gate = fixture.person.answer_gate();
     let mut threads = Vec::new();
     for (number, namespace) in ["first", "second", "third"].into_iter().enumerate() {
         let at = Arc::clone(&fixture);
@@ -116,7 +116,7 @@ fn fifty_waiting_uses_share_the_failure_of_one_wrong_pin() {
         let fixture = Arc::new(fixture(&[("x", level)]));
         fixture.person.set_answers([ScriptedAnswer::Pin("00000000")]);
         fixture.identity("x");
-        let gate = fixture.person.answer_gate.lock().unwrap();
+        let gate = fixture.person.answer_gate();
         let sign = |number: usize| {
             let at = Arc::clone(&fixture);
             std::thread::spawn(move || at.sign("x", &format!("use {number}")))
@@ -195,7 +195,13 @@ fn wrong_pins_are_limited_on_a_token_that_never_locks() {
 fn an_unsupported_hash_is_refused_before_any_prompt() {
     let fixture = fixture(&[("l", SecurityLevel::Low)]);
     let identity = fixture.identity("l");
-    let refused = fixture.keystore.sign(&identity, SignatureHash::Sha512, b"", &usage("one")).unwrap_err();
+    let refused = fixture
+        .keystore
+        .use_key(
+            SignData { identity: &identity, hash: SignatureHash::Sha512, data: b"", purpose: &ssh_signature("one") },
+            &requester(),
+        )
+        .unwrap_err();
     assert!(matches!(refused, AgentError::NoSuchHash { .. }), "{refused}");
     assert_eq!(fixture.person.asked(), [""; 0]);
 }

@@ -6,20 +6,24 @@ mod presence;
 mod sessions;
 
 use std::collections::VecDeque;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::agent::{ClientConnection, PeerProcess, Question, UsagePurpose};
-use crate::keyset::NoPin;
+use crate::agent::Question;
+use crate::agent::link::{SupervisorMessage, SupervisorReply, WorkerCall, WorkerMessage};
+use crate::agent::{ClientConnection, PeerProcess};
+use crate::ipc::{self, IpcMessage};
 use crate::keyset::tests::authority_double::AuthorityDouble;
 use crate::keyset::tests::{Script, Wallet, enrolled, run};
+use crate::keyset::{Prompt, Purpose};
 use crate::letter::{Letter, LetterPurpose};
 use crate::token::test_support::{PIN, pin};
-use crate::token::{SecurityLevel, TokenError};
+use crate::token::{SecurityLevel, SignatureHash, TokenError};
 
 /// A person's scripted answer to one question.
 pub enum ScriptedAnswer {
@@ -29,70 +33,100 @@ pub enum ScriptedAnswer {
     Unavailable,
 }
 
-/// Answers from a script and records every question.
-#[derive(Default)]
+/// A supervisor that answers from a script and records every question.
 pub struct ScriptedPrompter {
+    /// the worker's end of the link
+    pub link: Arc<Link>,
+    script: Arc<PromptScript>,
+}
+
+#[derive(Default)]
+struct PromptScript {
     answers: Mutex<VecDeque<ScriptedAnswer>>,
     asked: Mutex<Vec<String>>,
-    // A test holds it to keep a question open.
-    pub answer_gate: Mutex<()>,
+    answer_gate: Mutex<()>,
     waiting: Mutex<usize>,
 }
 
 impl ScriptedPrompter {
+    pub fn new() -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let link = Arc::new(Link::over(ours).unwrap());
+        link.start_reader().unwrap();
+        let script = Arc::new(PromptScript::default());
+        let serving = Arc::clone(&script);
+        std::thread::spawn(move || serving.serve(&Arc::new(theirs)));
+        Self { link, script }
+    }
+
     pub fn set_answers(&self, answers: impl IntoIterator<Item = ScriptedAnswer>) {
-        self.answers.lock().unwrap().extend(answers);
+        self.script.answers.lock().unwrap().extend(answers);
+    }
+
+    /// Keeps questions open while it is held.
+    pub fn answer_gate(&self) -> MutexGuard<'_, ()> {
+        self.script.answer_gate.lock().unwrap()
     }
 
     /// The questions since the last call.
     pub fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+        std::mem::take(&mut self.script.asked.lock().unwrap())
     }
 
     /// Waits until a question is open.
     pub fn until_asked(&self) {
-        until("no question was asked", || *self.waiting.lock().unwrap() > 0);
+        until("no question was asked", || *self.script.waiting.lock().unwrap() > 0);
+    }
+}
+
+impl PromptScript {
+    fn serve(self: Arc<Self>, worker: &Arc<UnixStream>) {
+        while let Ok(frame) = ipc::receive::<WorkerMessage>(worker) {
+            let IpcMessage::Call { number, call } = frame.message else { continue };
+            let (script, worker) = (Arc::clone(&self), Arc::clone(worker));
+            // A held question must not hold up the next one.
+            std::thread::spawn(move || {
+                let (reply, pin) = match call {
+                    WorkerCall::Ask(question) => script.answer(&question),
+                    WorkerCall::CanAskAgain { .. } => (SupervisorReply::No, ""),
+                    _ => (SupervisorReply::Unavailable("not in the script".to_owned()), ""),
+                };
+                // The test may have ended.
+                let _ = ipc::send(&worker, &SupervisorMessage::Reply { number, reply }, pin.as_bytes(), &[]);
+            });
+        }
     }
 
-    fn answer(&self, kind: &str, question: &Question<'_>) -> ScriptedAnswer {
-        let purpose = match &question.usage.purpose {
-            UsagePurpose::SshSignature { namespace, .. } => namespace.clone(),
+    fn answer(&self, question: &Question) -> (SupervisorReply, &'static str) {
+        let (kind, last_try) = match &question.prompt {
+            Prompt::Pin { .. } | Prompt::ResumedPin { .. } => ("pin", question.last_try),
+            Prompt::LastTry { .. } => ("confirm", true),
+            _ => ("confirm", false),
+        };
+        let purpose = match question.prompt.purpose().unwrap() {
+            Purpose::SshSignature { namespace, .. } => namespace.clone(),
             other => other.operation().to_owned(),
         };
-        let keyset = question.keyset.map(|(name, level)| {
+        let keyset = question.keyset.as_ref().map(|(name, level)| {
             let name = name.as_str().chars().last().unwrap();
             format!(" {name} {level}")
         });
-        let last_try = if question.last_try { " last try" } else { "" };
+        let last_try = if last_try { " last try" } else { "" };
         self.asked.lock().unwrap().push(format!("{kind} {purpose}{}{last_try}", keyset.unwrap_or_default()));
         *self.waiting.lock().unwrap() += 1;
         drop(self.answer_gate.lock().unwrap());
         *self.waiting.lock().unwrap() -= 1;
-        self.answers.lock().unwrap().pop_front().expect("asked once too often")
-    }
-}
-
-impl PromptBackend for ScriptedPrompter {
-    fn pin(&self, question: &Question<'_>) -> Result<Pin, NoPin> {
-        match self.answer("pin", question) {
-            ScriptedAnswer::Pin(text) => Ok(pin(text)),
-            ScriptedAnswer::No => Err(NoPin::Cancelled),
-            ScriptedAnswer::Unavailable => Err(NoPin::Unavailable("nobody is there".to_owned())),
-            ScriptedAnswer::Yes => panic!("yes is no PIN"),
+        // The use fails, and with it the test.
+        let unfit = |reason: &str| (SupervisorReply::Unavailable(reason.to_owned()), "");
+        let Some(answer) = self.answers.lock().unwrap().pop_front() else { return unfit("asked once too often") };
+        match (answer, kind) {
+            (ScriptedAnswer::Pin(pin), "pin") => (SupervisorReply::Pin { attended: true }, pin),
+            (ScriptedAnswer::Yes, "confirm") => (SupervisorReply::Yes, ""),
+            (ScriptedAnswer::No, "pin") => (SupervisorReply::Cancelled, ""),
+            (ScriptedAnswer::No, _) => (SupervisorReply::No, ""),
+            (ScriptedAnswer::Unavailable, _) => unfit("nobody is there"),
+            (ScriptedAnswer::Pin(_) | ScriptedAnswer::Yes, _) => unfit("the answer does not fit the question"),
         }
-    }
-
-    fn confirm(&self, question: &Question<'_>) -> Result<(), NoPin> {
-        match self.answer("confirm", question) {
-            ScriptedAnswer::Yes => Ok(()),
-            ScriptedAnswer::No => Err(NoPin::Declined),
-            ScriptedAnswer::Unavailable => Err(NoPin::Unavailable("nobody is there".to_owned())),
-            ScriptedAnswer::Pin(_) => panic!("a PIN is no confirmation"),
-        }
-    }
-
-    fn program(&self, _peer: PeerProcess) -> Option<String> {
-        None
     }
 }
 
@@ -168,10 +202,9 @@ pub fn letter() -> Letter {
 }
 
 pub fn open(wallet: Wallet) -> Fixture {
-    let (person, fake_clock) = (Arc::new(ScriptedPrompter::default()), Arc::new(FakeClock::default()));
-    let prompt_backend: Arc<dyn PromptBackend> = Arc::clone(&person) as Arc<dyn PromptBackend>;
+    let (person, fake_clock) = (Arc::new(ScriptedPrompter::new()), Arc::new(FakeClock::default()));
     let clock: Arc<dyn Clock> = Arc::clone(&fake_clock) as Arc<dyn Clock>;
-    let keystore = Keystore::new(wallet.tokens.clone(), prompt_backend, Settings::default(), clock);
+    let keystore = Keystore::new(wallet.tokens.clone(), Arc::clone(&person.link), Settings::default(), clock);
     Fixture { wallet, keystore, person, clock: fake_clock }
 }
 
@@ -186,7 +219,9 @@ impl Fixture {
         let identity = self.identity(name);
         let data = namespace.as_bytes();
         let hash = SignatureHash::usual_for(identity.algorithm);
-        let signature = self.keystore.sign(&identity, hash, data, &usage(namespace))?;
+        let purpose = &ssh_signature(namespace);
+        let key_use = SignData { identity: &identity, hash, data, purpose };
+        let signature = self.keystore.use_key(key_use, &requester())?;
         let algorithm = identity.algorithm.signature_algorithm();
         crate::pki::signature::verify("the test", &identity.spki, &algorithm, data, signature.as_bytes()).unwrap();
         Ok(())
@@ -203,13 +238,13 @@ impl Fixture {
     }
 }
 
-pub fn usage(namespace: &str) -> Usage {
+pub fn ssh_signature(namespace: &str) -> Purpose {
     let hash = ("sha512".to_owned(), vec![1, 2, 3]);
-    Usage {
-        peer: PeerProcess { pid: 1, uid: 1 },
-        purpose: UsagePurpose::SshSignature { namespace: namespace.to_owned(), hash, forwarded_by: None },
-        client: ClientConnection::default(),
-    }
+    Purpose::SshSignature { namespace: namespace.to_owned(), hash, forwarded_by: None }
+}
+
+pub fn requester() -> Requester {
+    Requester { peer: PeerProcess { pid: 1, uid: 1 }, client: ClientConnection::default() }
 }
 
 pub fn until(otherwise: &str, mut happened: impl FnMut() -> bool) {
@@ -222,7 +257,7 @@ pub fn until(otherwise: &str, mut happened: impl FnMut() -> bool) {
 
 #[track_caller]
 pub fn is_wrong_pin(result: &Result<(), AgentError>) {
-    let wrong = matches!(result, Err(AgentError::Keyset(keyset::KeysetError::Token(TokenError::PinIncorrect { .. }))));
+    let wrong = matches!(result, Err(AgentError::Keyset(KeysetError::Token(TokenError::PinIncorrect { .. }))));
     assert!(wrong, "{result:?}");
 }
 

@@ -1,7 +1,8 @@
 //! Inserted and removed tokens, as the polling thread sees them.
 
+use super::sessions::NoTransport;
 use super::*;
-use crate::agent::operation::{NoTransport, WireKeysetChoice};
+use crate::keyset::ops::DeleteKeyset;
 
 #[test]
 fn a_new_keyset_is_reported_and_offered() {
@@ -38,9 +39,8 @@ fn a_certificate_that_expires_soon_is_reported_once() {
     let der = fixture.identity("a").certificate.clone();
     let end = crate::pki::Certificate::from_der(&der).unwrap().not_after();
     let told_at = |time: Timestamp| {
-        let prompt_backend = Arc::clone(&fixture.person) as Arc<dyn PromptBackend>;
-        let keystore =
-            Keystore::new(fixture.wallet.tokens.clone(), prompt_backend, Settings::default(), Arc::new(Later(time)));
+        let link = Arc::clone(&fixture.person.link);
+        let keystore = Keystore::new(fixture.wallet.tokens.clone(), link, Settings::default(), Arc::new(Later(time)));
         let events = keystore.events();
         keystore.inner.refresh().unwrap();
         keystore.inner.refresh().unwrap();
@@ -81,10 +81,11 @@ fn keys_that_are_gone_are_forgotten() {
     let delete = |name: &str| {
         let keyset = fixture.identity(name).keyset.clone();
         fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
-        let usage = usage("delete");
-        let mut person = fixture.keystore.person(&usage);
-        let request = OperationRequest::DeleteKeyset { keyset: WireKeysetChoice::of(&keyset) };
-        fixture.keystore.run_operation(request, &mut person, &NoTransport, &usage).unwrap();
+        let requester = requester();
+        let mut person = AgentPrompter::new(&inner.link, &requester);
+        let operation = DeleteKeyset { keyset: KeysetChoice::exactly(&keyset) };
+        let mut attachments = Attachments::default();
+        fixture.keystore.run_operation(operation, &mut person, &NoTransport, &mut attachments, &requester).unwrap();
     };
     delete("a");
     delete("b");

@@ -1,8 +1,9 @@
 //! The start and end of sessions, and their events.
 
 use super::*;
-use crate::agent::operation::{OperationRequest, WireAdminOperation, WireKeysetChoice, WireStatementChannel};
+use crate::keyset::ops::{DeleteKeyset, ListTokens, SignContent, SignStatement};
 use crate::keyset::{ErrorKind, KeysetError, LogPolicy, NoPin, Prompt, PromptReply, UserPrompter};
+use crate::statement::AdminOperation;
 use crate::transport::{Transport, TransportError};
 
 const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
@@ -10,7 +11,7 @@ const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
 fn logged_in(name: &str, level: SecurityLevel) -> Fixture {
     let fixture = fixture(&[(name, level)]);
     fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
-    fixture.keystore.log_in(&fixture.choice(name), &usage("login")).unwrap();
+    fixture.keystore.log_in(&fixture.choice(name), &requester()).unwrap();
     assert!(fixture.has_active_session(name));
     fixture.person.asked();
     fixture
@@ -87,9 +88,14 @@ fn locking_hides_keys_and_ends_sessions() {
     fixture.keystore.lock(b"pass phrase").unwrap();
     assert!(fixture.keystore.identities().is_empty());
     assert!(fixture.keystore.find(&identity.spki).is_none());
-    let sign = || fixture.keystore.sign(&identity, SignatureHash::Sha256, b"", &usage("one"));
+    let sign = || {
+        fixture.keystore.use_key(
+            SignData { identity: &identity, hash: SignatureHash::Sha256, data: b"", purpose: &ssh_signature("one") },
+            &requester(),
+        )
+    };
     assert!(matches!(sign(), Err(AgentError::Locked { .. })));
-    assert!(matches!(fixture.keystore.log_in(&fixture.choice("l"), &usage("login")), Err(AgentError::Locked { .. })));
+    assert!(matches!(fixture.keystore.log_in(&fixture.choice("l"), &requester()), Err(AgentError::Locked { .. })));
     assert!(matches!(fixture.keystore.tokens(), Err(AgentError::Locked { .. })));
     assert!(matches!(fixture.keystore.keysets(), Err(AgentError::Locked { .. })));
     assert!(matches!(fixture.keystore.unlock(b"another"), Err(AgentError::WrongPassPhrase)));
@@ -113,7 +119,7 @@ fn a_pin_typed_while_the_keystore_locks_opens_nothing() {
         let fixture = Arc::new(fixture(&[("x", level)]));
         fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
         fixture.identity("x");
-        let gate = fixture.person.answer_gate.lock().unwrap();
+        let gate = fixture.person.answer_gate();
         let at = Arc::clone(&fixture);
         let typing = std::thread::spawn(move || at.sign("x", "one"));
         fixture.person.until_asked();
@@ -130,18 +136,18 @@ fn a_pin_typed_while_the_keystore_locks_opens_nothing() {
 fn a_supplied_pin_is_verified_despite_an_active_session() {
     let fixture = logged_in("l", SecurityLevel::Low);
     let token = TokenSelector::SerialOrLabel(fixture.identity("l").keyset.token.serial.clone());
-    let wrong = fixture.keystore.log_in_with(&token, pin("00000000"), &usage("login")).map(|_| ());
+    let wrong = fixture.keystore.log_in_with(&token, pin("00000000"), &requester()).map(|_| ());
     is_wrong_pin(&wrong);
     assert!(!fixture.has_active_session("l"), "a wrong PIN left the session active");
-    fixture.keystore.log_in_with(&token, pin(PIN), &usage("login")).unwrap();
+    fixture.keystore.log_in_with(&token, pin(PIN), &requester()).unwrap();
     assert!(fixture.has_active_session("l"));
     assert_eq!(fixture.person.asked(), [""; 0]);
-    fixture.keystore.log_in(&fixture.choice("l"), &usage("login")).unwrap();
+    fixture.keystore.log_in(&fixture.choice("l"), &requester()).unwrap();
     assert_eq!(fixture.person.asked(), [""; 0], "the person was asked again in an active session");
 }
 
 /// Fails the test if anything is sent.
-struct NoTransport;
+pub struct NoTransport;
 
 impl Transport for NoTransport {
     fn cmp(&self, _message: &[u8]) -> Result<Vec<u8>, TransportError> {
@@ -165,26 +171,20 @@ impl Transport for NoTransport {
     }
 }
 
-fn run_operation(
+fn run_operation<O: Operation>(
     fixture: &Fixture,
-    request: OperationRequest,
-    command: &mut Script,
-) -> Result<OperationOutput, AgentError> {
-    fixture.keystore.run_operation(request, command, &NoTransport, &usage("operation"))
-}
-
-fn choice(fixture: &Fixture, name: &str) -> WireKeysetChoice {
-    WireKeysetChoice::from(&fixture.choice(name))
+    operation: O,
+    command: &mut dyn UserPrompter,
+) -> Result<Outcome<O::Output>, AgentError> {
+    let file = || Some(tempfile::tempfile().unwrap());
+    let mut attachments = Attachments { input: file(), output: file(), ..Attachments::default() };
+    fixture.keystore.run_operation(operation, command, &NoTransport, &mut attachments, &requester())
 }
 
 #[test]
 fn operations_use_the_session_and_medium_is_confirmed() {
     let fixture = fixture(&[("h", SecurityLevel::High), ("m", SecurityLevel::Medium), ("l", SecurityLevel::Low)]);
-    let sign = |name: &str| OperationRequest::Sign {
-        keyset: choice(&fixture, name),
-        content: b"text".as_slice().into(),
-        detached: false,
-    };
+    let sign = |name: &str| SignContent { keyset: fixture.choice(name), detached: false };
     let mut command = Script::with(PIN);
     for name in ["h", "m", "l"] {
         run_operation(&fixture, sign(name), &mut command).unwrap();
@@ -196,7 +196,7 @@ fn operations_use_the_session_and_medium_is_confirmed() {
     fixture.person.set_answers([ScriptedAnswer::Yes, ScriptedAnswer::No]);
     run_operation(&fixture, sign("m"), &mut command).unwrap();
     assert!(run_operation(&fixture, sign("m"), &mut command).unwrap_err().is_cancelled());
-    assert_eq!(fixture.person.asked(), ["confirm operation m medium"; 2]);
+    assert_eq!(fixture.person.asked(), ["confirm sign m medium"; 2]);
     assert_eq!(command.asked, [""; 0]);
     run_operation(&fixture, sign("h"), &mut command).unwrap();
     assert_eq!(command.asked, ["existing to sign"]);
@@ -206,11 +206,9 @@ fn operations_use_the_session_and_medium_is_confirmed() {
 fn the_agent_prompts_for_uses_when_the_command_cannot() {
     let fixture = fixture(&[("h", SecurityLevel::High), ("l", SecurityLevel::Low)]);
     let nobody_here = || Script::without(NoPin::NotInteractive("no terminal".to_owned()));
-    let usage = Usage { purpose: UsagePurpose::SignContent { sha256: [7; 32], subject: None }, ..usage("") };
     let sign = |name: &str, mut command: Script| {
-        let keyset = choice(&fixture, name);
-        let request = OperationRequest::Sign { keyset, content: b"text".as_slice().into(), detached: false };
-        fixture.keystore.run_operation(request, &mut command, &NoTransport, &usage).map(drop)
+        let operation = SignContent { keyset: fixture.choice(name), detached: false };
+        run_operation(&fixture, operation, &mut command).map(drop)
     };
     fixture.person.set_answers([
         ScriptedAnswer::Pin(PIN),
@@ -234,17 +232,12 @@ fn the_agent_prompts_for_uses_when_the_command_cannot() {
         sign("h", Script::without(no)).unwrap_err();
     }
     // Operations that no other program may request stay with the command.
-    let delete = OperationRequest::DeleteKeyset { keyset: choice(&fixture, "l") };
+    let delete = DeleteKeyset { keyset: fixture.choice("l") };
     let refused = run_operation(&fixture, delete, &mut nobody_here()).unwrap_err().to_string();
     assert!(refused.contains("no terminal") && !refused.contains("agent"), "{refused}");
-    let purpose = UsagePurpose::Statement { operation: "list".to_owned(), target: None, opens_letter: false };
-    let list = OperationRequest::Administer {
-        keyset: choice(&fixture, "h"),
-        admin_operation: WireAdminOperation::List { after: None, limit: None },
-        channel: WireStatementChannel::File,
-        log_policy: LogPolicy::Accept,
-    };
-    fixture.keystore.run_operation(list, &mut nobody_here(), &NoTransport, &Usage { purpose, ..usage }).unwrap_err();
+    let list =
+        SignStatement { keyset: fixture.choice("h"), command: AdminOperation::List, log_policy: LogPolicy::Accept };
+    run_operation(&fixture, list, &mut nobody_here()).unwrap_err();
     assert_eq!(fixture.person.asked(), [""; 0]);
 }
 
@@ -252,7 +245,7 @@ fn the_agent_prompts_for_uses_when_the_command_cannot() {
 fn deleting_needs_the_pin_despite_a_session_and_shows_at_once() {
     let fixture = logged_in("l", SecurityLevel::Low);
     let events = fixture.keystore.events();
-    let delete = || OperationRequest::DeleteKeyset { keyset: choice(&fixture, "l") };
+    let delete = || DeleteKeyset { keyset: fixture.choice("l") };
     let mut cancelled = Script::without(NoPin::Cancelled);
     assert!(run_operation(&fixture, delete(), &mut cancelled).unwrap_err().is_cancelled());
     assert_eq!(fixture.keystore.identities().len(), 1);
@@ -266,14 +259,10 @@ fn deleting_needs_the_pin_despite_a_session_and_shows_at_once() {
 #[test]
 fn a_statement_needs_the_pin_despite_an_active_session() {
     let fixture = logged_in("l", SecurityLevel::Low);
-    let state = || OperationRequest::Administer {
-        keyset: choice(&fixture, "l"),
-        admin_operation: WireAdminOperation::Recover {
-            email: "user@example.org".to_owned(),
-            lost: true,
-            valid_for_seconds: None,
-        },
-        channel: WireStatementChannel::File,
+    let email = "user@example.org";
+    let state = || SignStatement {
+        keyset: fixture.choice("l"),
+        command: AdminOperation::Recover { email: email.to_owned(), lost: true, valid_for_seconds: None },
         log_policy: LogPolicy::Accept,
     };
     let mut nobody = Script::without(NoPin::Cancelled);
@@ -302,7 +291,7 @@ fn a_session_ends_at_the_lifetime_given_with_the_pin() {
 struct Locking<'a>(&'a Fixture);
 
 impl UserPrompter for Locking<'_> {
-    fn ask(&mut self, _prompt: Prompt<'_>) -> Result<PromptReply, NoPin> {
+    fn ask(&mut self, _prompt: &Prompt) -> Result<PromptReply, NoPin> {
         self.0.keystore.lock(b"pass phrase").unwrap();
         Ok(PromptReply::Pin(pin(PIN)))
     }
@@ -311,10 +300,8 @@ impl UserPrompter for Locking<'_> {
 #[test]
 fn a_lock_stops_a_running_operation() {
     let fixture = fixture(&[("h", SecurityLevel::High)]);
-    let request =
-        OperationRequest::Sign { keyset: choice(&fixture, "h"), content: b"text".as_slice().into(), detached: false };
-    let refused =
-        fixture.keystore.run_operation(request, &mut Locking(&fixture), &NoTransport, &usage("operation")).unwrap_err();
+    let operation = SignContent { keyset: fixture.choice("h"), detached: false };
+    let refused = run_operation(&fixture, operation, &mut Locking(&fixture)).unwrap_err();
     assert!(refused.to_string().contains("locked"), "{refused}");
     fixture.keystore.unlock(b"pass phrase").unwrap();
 }
@@ -340,11 +327,10 @@ fn a_log_off_also_ends_a_login_being_verified() {
 #[test]
 fn an_operation_with_an_absent_keyset_reports_it() {
     let fixture = logged_in("l", SecurityLevel::Low);
-    let request =
-        OperationRequest::Sign { keyset: choice(&fixture, "z"), content: b"".as_slice().into(), detached: false };
-    let absent = run_operation(&fixture, request, &mut Script::with(PIN)).unwrap_err();
+    let operation = SignContent { keyset: fixture.choice("z"), detached: false };
+    let absent = run_operation(&fixture, operation, &mut Script::with(PIN)).unwrap_err();
     assert!(matches!(absent, AgentError::Keyset(KeysetError::NoSuchKeyset { .. })), "{absent}");
     fixture.keystore.lock(b"x").unwrap();
-    let locked = run_operation(&fixture, OperationRequest::ListTokens {}, &mut Script::with(PIN)).unwrap_err();
+    let locked = run_operation(&fixture, ListTokens, &mut Script::with(PIN)).unwrap_err();
     assert!(matches!(locked, AgentError::Locked { .. }), "{locked}");
 }

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::{
     KeyFile, SoftwareKeys, TestUserAuth, answer, blob_of, connection, first_answer, sign_request, sshsig, written,
 };
-use crate::agent::UsagePurpose;
 use crate::agent::ssh::wire::Reader;
+use crate::keyset::Purpose;
 use crate::pki::public_key::PublicKey;
 use crate::pki::signature::{Hash, Scheme, verify_with};
 use crate::pki::test_support::SoftwareKey;
@@ -61,9 +61,9 @@ fn log_ins_and_sshsig_blobs_are_signed_with_every_kind_of_key() {
         let file = sshsig("file", b"", "sha512", &[9; 64]);
         verify(&answer(&mut connection, &sign_request(&blob, &file, flags)), name, &key, scheme, &file);
         let purposes = keys.purposes.borrow();
-        assert_eq!(purposes[0], UsagePurpose::SshLogIn { user: "user".into(), host_key: None, forwarded_by: None });
+        assert_eq!(purposes[0], Purpose::SshLogIn { user: "user".into(), host_key: None, forwarded_by: None });
         let hash = ("sha512".to_owned(), vec![9; 64]);
-        assert_eq!(purposes[1], UsagePurpose::SshSignature { namespace: "file".into(), hash, forwarded_by: None });
+        assert_eq!(purposes[1], Purpose::SshSignature { namespace: "file".into(), hash, forwarded_by: None });
     }
 }
 

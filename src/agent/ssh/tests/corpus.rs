@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use super::{SoftwareKeys, answer, connection};
-use crate::agent::UsagePurpose;
 use crate::agent::ssh::framing::MessageReader;
 use crate::agent::ssh::key_blob::KeyBlob;
 use crate::agent::ssh::signature_kind::is_valid_signature;
 use crate::agent::ssh::wire::Reader;
 use crate::agent::ssh::{SignedData, SshRequest};
+use crate::keyset::Purpose;
 use crate::pki::test_support::SoftwareKey;
 
 fn directory() -> PathBuf {
@@ -74,7 +74,7 @@ fn every_login_is_signed_for_the_bound_host() {
             }
         }
         let purposes = keys.purposes.borrow();
-        let [UsagePurpose::SshLogIn { user, host_key: Some(host), forwarded_by: None }] = &purposes[..] else {
+        let [Purpose::SshLogIn { user, host_key: Some(host), forwarded_by: None }] = &purposes[..] else {
             panic!("{name}: {purposes:?}")
         };
         assert!(!user.is_empty() && host.starts_with("SHA256:"), "{name}: {purposes:?}");
@@ -96,7 +96,7 @@ fn a_login_over_a_forwarded_connection_names_the_forwarder() {
         }
     }
     let purposes = keys.purposes.borrow();
-    let [UsagePurpose::SshLogIn { host_key: Some(host), forwarded_by: Some(forwarder), .. }] = &purposes[..] else {
+    let [Purpose::SshLogIn { host_key: Some(host), forwarded_by: Some(forwarder), .. }] = &purposes[..] else {
         panic!("{purposes:?}")
     };
     assert!(host.starts_with("SHA256:") && forwarder.starts_with("SHA256:"), "{purposes:?}");
@@ -120,7 +120,7 @@ fn every_sshsig_blob_is_signed() {
             }
         }
         for purpose in keys.purposes.borrow().iter() {
-            let UsagePurpose::SshSignature { namespace, hash, .. } = purpose else { panic!("{name}: {purpose:?}") };
+            let Purpose::SshSignature { namespace, hash, .. } = purpose else { panic!("{name}: {purpose:?}") };
             namespaces.push(format!("{namespace} {} {}", hash.0, hash.1.len()));
         }
     }

@@ -3,8 +3,8 @@
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::{SoftwareKeys, TestUserAuth, answer, blob_of, connection, sign_request, written};
-use crate::agent::UsagePurpose;
 use crate::agent::ssh::connection::SshConnection;
+use crate::keyset::Purpose;
 use crate::pki::test_support::SoftwareKey;
 use crate::token::{KeyAlgorithm, SignatureHash};
 
@@ -106,7 +106,7 @@ impl<'k> Client<'k> {
     /// The host shown to the person at the last login.
     fn named_host(&self) -> Option<String> {
         match self.keys.purposes.borrow().last() {
-            Some(UsagePurpose::SshLogIn { host_key, .. }) => host_key.clone(),
+            Some(Purpose::SshLogIn { host_key, .. }) => host_key.clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -114,7 +114,7 @@ impl<'k> Client<'k> {
     /// The forwarding hosts shown at the last login.
     fn named_forwarders(&self) -> Option<String> {
         match self.keys.purposes.borrow().last() {
-            Some(UsagePurpose::SshLogIn { forwarded_by, .. }) => forwarded_by.clone(),
+            Some(Purpose::SshLogIn { forwarded_by, .. }) => forwarded_by.clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -256,7 +256,7 @@ fn a_forwarded_connection_only_lists_and_uses_keys() {
         let request = sign_request(&blob_of(&key.public_key_der()), &blob, 0);
         assert_eq!(answer(&mut connection, &request)[0], 14);
         let purposes = keys.purposes.borrow();
-        let Some(UsagePurpose::SshSignature { forwarded_by, .. }) = purposes.last() else { panic!("{purposes:?}") };
+        let Some(Purpose::SshSignature { forwarded_by, .. }) = purposes.last() else { panic!("{purposes:?}") };
         assert_eq!(forwarded_by.is_some(), bound == SUCCESS);
     }
 }

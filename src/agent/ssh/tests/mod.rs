@@ -19,7 +19,8 @@ use super::key_blob::write_blob;
 use super::keystore::{KeyProvider, ListedKey};
 use super::smartcard::Constraints;
 use super::wire::Writer;
-use super::{AgentError, ClientConnection, PeerProcess, SshError, Usage, UsagePurpose};
+use super::{AgentError, ClientConnection, PeerProcess, Requester, SshError};
+use crate::keyset::Purpose;
 use crate::pki::test_support::SoftwareKey;
 use crate::token::{KeyAlgorithm, Pin, Signature, SignatureHash};
 
@@ -167,7 +168,7 @@ impl KeyFile {
 pub(super) struct SoftwareKeys {
     pub keys: Vec<SoftwareKey>,
     pub asked: RefCell<Vec<String>>,
-    pub purposes: RefCell<Vec<UsagePurpose>>,
+    pub purposes: RefCell<Vec<Purpose>>,
     locked_with: Mutex<Option<Vec<u8>>>,
     /// The number of key lookups.
     pub found: Cell<usize>,
@@ -206,12 +207,13 @@ impl KeyProvider for SoftwareKeys {
         key: &SoftwareKey,
         hash: SignatureHash,
         data: &[u8],
-        usage: &Usage,
+        purpose: &Purpose,
+        _requester: &Requester,
     ) -> Result<Signature, AgentError> {
         if self.is_locked() {
             return Err(AgentError::Locked { operation: "sign" });
         }
-        self.purposes.borrow_mut().push(usage.purpose.clone());
+        self.purposes.borrow_mut().push(purpose.clone());
         Ok(key.sign_hashed(hash, data))
     }
 
@@ -220,7 +222,7 @@ impl KeyProvider for SoftwareKeys {
         provider: &str,
         pin: Option<Pin>,
         constraints: Constraints,
-        _usage: &Usage,
+        _requester: &Requester,
     ) -> Result<(), SshError> {
         let pin = pin.map(|pin| pin.as_str().to_owned());
         let Constraints { lifetime, confirm } = constraints;
@@ -263,7 +265,8 @@ impl KeyProvider for SoftwareKeys {
 }
 
 pub(super) fn connection(keys: &SoftwareKeys) -> SshConnection<'_, SoftwareKeys> {
-    SshConnection::new(keys, PeerProcess { pid: 4711, uid: 0 }, ClientConnection::default())
+    let peer = PeerProcess { pid: 4711, uid: 0 };
+    SshConnection::new(keys, Requester { peer, client: ClientConnection::default() })
 }
 
 /// The answer to one message.

@@ -4,10 +4,28 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::agent::link::read_frame;
+use crate::agent::Question;
+use crate::ipc::IpcMessage;
+use crate::keyset::Purpose;
+use crate::token::test_support::a_card;
+use crate::token::{TokenInfo, WhichPin};
 
-fn text(title: &str) -> PromptText {
-    PromptText { title: title.into(), lines: vec!["To sign".into()], prompt: "PIN".into(), warning: None, pid: own() }
+/// A question for the PIN of the token with this label.
+fn pin(label: &str, dialog: u64) -> WorkerCall {
+    let token = TokenInfo { label: label.to_owned(), ..a_card() };
+    ask(Prompt::Pin { purpose: Purpose::LogIn, token }, dialog)
+}
+
+/// A question whether to risk the last try of the token with this label.
+fn confirmation(label: &str) -> WorkerCall {
+    let token = TokenInfo { label: label.to_owned(), ..a_card() };
+    ask(Prompt::LastTry { purpose: Purpose::LogIn, token, which: WhichPin::User }, 1)
+}
+
+fn ask(prompt: Prompt, dialog: u64) -> WorkerCall {
+    let (last_try, was_wrong, was_repeated) = (false, false, false);
+    let question = Question { prompt, keyset: None, pid: own(), last_try, was_wrong, was_repeated, dialog };
+    WorkerCall::Ask(Box::new(question))
 }
 
 fn own() -> i32 {
@@ -27,18 +45,24 @@ fn asked_by(script: &str) -> (tempfile::TempDir, PromptQueue, UnixStream, UnixSt
     (directory, questions, ours, theirs)
 }
 
+/// The next reply: the number of its call, and its payload.
+fn next(worker: &UnixStream) -> (u64, SupervisorReply, Zeroizing<Vec<u8>>) {
+    let frame = ipc::receive::<SupervisorMessage>(worker).unwrap();
+    match frame.message {
+        IpcMessage::Reply { number, reply } => (number, reply, frame.payload),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_prompt_names_the_program_and_returns_the_pin() {
-    let (directory, questions, ours, mut theirs) = asked_by("cat > question; echo geheim-4711");
-    questions.take(3, WorkerQuestion::Pin { text: text("The PIN"), dialog: 1 }, &ours);
-    let (SupervisorMessage { number, answer }, secret) = read_frame(&mut theirs).unwrap();
-    assert!(
-        matches!(answer, SupervisorAnswer::Pin { attended: false }) && number == 3,
-        "a program gave it: {answer:?}"
-    );
+    let (directory, questions, ours, theirs) = asked_by("cat > question; echo geheim-4711");
+    questions.take(3, pin("a card", 1), &ours);
+    let (number, answer, secret) = next(&theirs);
+    assert!(matches!(answer, SupervisorReply::Pin { attended: false }) && number == 3, "a program gave it: {answer:?}");
     assert_eq!(secret.as_slice(), b"geheim-4711");
     let question = fs::read_to_string(directory.path().join("question")).unwrap();
-    assert!(question.contains("The PIN") && question.contains("To sign"), "{question}");
+    assert!(question.contains("the PIN of the token \"a card\"") && question.contains("To log in"), "{question}");
     assert!(question.contains("Asked by: /") && question.contains(&format!("(process {}", own())), "{question}");
 }
 
@@ -46,21 +70,22 @@ fn a_prompt_names_the_program_and_returns_the_pin() {
 fn one_person_is_asked_one_question_at_a_time_in_order() {
     // Fails if another question is open; records the order.
     let script = "mkdir busy || exit 9; sed -n 2p >> order; sleep 0.05; rmdir busy; echo yes";
-    let (directory, questions, ours, mut theirs) = asked_by(script);
+    let (directory, questions, ours, theirs) = asked_by(script);
     for number in 1..=5 {
-        questions.take(number, WorkerQuestion::Confirmation(text(&format!("question {number}"))), &ours);
+        questions.take(number, confirmation(&format!("question {number}")), &ours);
     }
     // Names of programs do not wait for the person.
-    questions.take(6, WorkerQuestion::Program(own()), &ours);
-    let answers: Vec<(SupervisorMessage, _)> = (0..6).map(|_| read_frame(&mut theirs).unwrap()).collect();
-    assert_eq!(answers[0].0.number, 6);
-    assert!(matches!(&answers[0].0.answer, SupervisorAnswer::Program(Some(_))));
-    for (position, (answer, _)) in answers.iter().skip(1).enumerate() {
-        assert_eq!(answer.number, position as u64 + 1);
-        assert!(matches!(answer.answer, SupervisorAnswer::Yes), "{answer:?}");
+    questions.take(6, WorkerCall::Program(own()), &ours);
+    let answers: Vec<_> = (0..6).map(|_| next(&theirs)).collect();
+    assert_eq!(answers[0].0, 6);
+    assert!(matches!(&answers[0].1, SupervisorReply::Program(Some(_))));
+    for (position, (number, answer, _)) in answers.iter().skip(1).enumerate() {
+        assert_eq!(*number, position as u64 + 1);
+        assert!(matches!(answer, SupervisorReply::Yes), "{answer:?}");
     }
     let order = fs::read_to_string(directory.path().join("order")).unwrap();
-    assert_eq!(order, "question 1\nquestion 2\nquestion 3\nquestion 4\nquestion 5\n");
+    let asked: Vec<_> = order.lines().map(|line| line.rsplit_once(' ').unwrap().1).collect();
+    assert_eq!(asked, ["1\"", "2\"", "3\"", "4\"", "5\""]);
 }
 
 /// The dialog of one use stays open until the use ends. The PIN is the process id of the pinentry.
@@ -76,11 +101,11 @@ fn one_pinentry_serves_one_use_and_ends_with_it() {
     let environment = PromptEnvironment::new(variables.map(|(name, value)| (name.into(), value)));
     let method = PromptMethod::Pinentry(Some(path));
     let questions = PromptQueue::start_queue(PromptConfig { method, environment }).unwrap();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let mut asked = |number, dialog| {
-        questions.take(number, WorkerQuestion::Pin { text: text("The PIN"), dialog }, &ours);
-        let (SupervisorMessage { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
-        assert!(matches!(answer, SupervisorAnswer::Pin { .. }), "{answer:?}");
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let asked = |number, dialog| {
+        questions.take(number, pin("a card", dialog), &ours);
+        let (_, answer, secret) = next(&theirs);
+        assert!(matches!(answer, SupervisorReply::Pin { .. }), "{answer:?}");
         String::from_utf8(secret.to_vec()).unwrap()
     };
     let (first, again, another) = (asked(1, 7), asked(2, 7), asked(3, 8));
@@ -104,12 +129,12 @@ fn one_pinentry_serves_one_use_and_ends_with_it() {
 #[test]
 fn questions_of_a_dead_worker_are_not_asked() {
     let (directory, questions, ours, theirs) = asked_by("sed -n 2p >> order; sleep 0.1; echo yes");
-    questions.take(1, WorkerQuestion::Confirmation(text("first")), &ours);
-    questions.take(2, WorkerQuestion::Confirmation(text("second")), &ours);
+    questions.take(1, confirmation("first"), &ours);
+    questions.take(2, confirmation("second"), &ours);
     drop(theirs);
-    let (new, mut theirs) = UnixStream::pair().unwrap();
-    questions.take(3, WorkerQuestion::Confirmation(text("third")), &new);
-    let (SupervisorMessage { number, .. }, _) = read_frame(&mut theirs).unwrap();
+    let (new, theirs) = UnixStream::pair().unwrap();
+    questions.take(3, confirmation("third"), &new);
+    let (number, ..) = next(&theirs);
     assert_eq!(number, 3);
     let order = fs::read_to_string(directory.path().join("order")).unwrap();
     assert!(!order.contains("second") && order.contains("third"), "{order}");
@@ -117,19 +142,19 @@ fn questions_of_a_dead_worker_are_not_asked() {
 
 #[test]
 fn declined_and_unavailable_are_different_answers() {
-    let (_directory, questions, ours, mut theirs) = asked_by("exit 1");
-    questions.take(1, WorkerQuestion::Pin { text: text("The PIN"), dialog: 1 }, &ours);
-    questions.take(2, WorkerQuestion::Confirmation(text("Yes?")), &ours);
-    let (SupervisorMessage { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
-    assert!(matches!(answer, SupervisorAnswer::Cancelled) && secret.is_empty(), "{answer:?}");
-    let (SupervisorMessage { answer, .. }, secret) = read_frame(&mut theirs).unwrap();
-    assert!(matches!(answer, SupervisorAnswer::No) && secret.is_empty(), "{answer:?}");
+    let (_directory, questions, ours, theirs) = asked_by("exit 1");
+    questions.take(1, pin("a card", 1), &ours);
+    questions.take(2, confirmation("Yes?"), &ours);
+    let (_, answer, secret) = next(&theirs);
+    assert!(matches!(answer, SupervisorReply::Cancelled) && secret.is_empty(), "{answer:?}");
+    let (_, answer, secret) = next(&theirs);
+    assert!(matches!(answer, SupervisorReply::No) && secret.is_empty(), "{answer:?}");
     let method = PromptMethod::Terminal(Some("/nowhere/tty".into()));
     let environment = PromptEnvironment::new([]);
     let questions = PromptQueue::start_queue(PromptConfig { method, environment }).unwrap();
-    questions.take(1, WorkerQuestion::Pin { text: text("The PIN"), dialog: 1 }, &ours);
-    let (SupervisorMessage { answer, .. }, _) = read_frame(&mut theirs).unwrap();
-    assert!(matches!(&answer, SupervisorAnswer::Unavailable(reason) if reason.contains("/nowhere/tty")), "{answer:?}");
+    questions.take(1, pin("a card", 1), &ours);
+    let (_, answer, _) = next(&theirs);
+    assert!(matches!(&answer, SupervisorReply::Unavailable(reason) if reason.contains("/nowhere/tty")), "{answer:?}");
 }
 
 #[test]

@@ -1,0 +1,134 @@
+//! The command behind a running operation: it is asked for PINs and for the network.
+
+use std::cell::RefCell;
+use std::os::unix::net::UnixStream;
+
+use serde::de::IgnoredAny;
+use zeroize::Zeroizing;
+
+use super::protocol::{AgentCall, CommandReply, FoundCertificate, NetworkRequest};
+use crate::ipc::{Exchange, Frame, IpcError, ReplyWithPayload};
+use crate::keyset::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};
+use crate::token::Pin;
+use crate::transport::{Transport, TransportError};
+
+/// The connection to the command. The first failure ends it: no further question is asked.
+pub struct RemoteCommand<'a> {
+    exchange: &'a RefCell<Exchange>,
+    ended: RefCell<Option<NoPin>>,
+}
+
+/// The command as an operation's [`UserPrompter`].
+pub struct RemotePrompter<'a>(pub &'a RemoteCommand<'a>);
+
+/// The command as an operation's [`Transport`].
+pub struct RemoteTransport<'a>(pub &'a RemoteCommand<'a>);
+
+impl<'a> RemoteCommand<'a> {
+    pub fn new(exchange: &'a RefCell<Exchange>) -> Self {
+        Self { exchange, ended: RefCell::default() }
+    }
+
+    fn call(&self, call: AgentCall, payload: &[u8]) -> Result<Frame<CommandReply>, NoPin> {
+        if let Some(reason) = &*self.ended.borrow() {
+            return Err(reason.clone());
+        }
+        let nobody = |_: &UnixStream, _: IgnoredAny, _: Zeroizing<Vec<u8>>| None::<ReplyWithPayload<()>>;
+        self.exchange.borrow_mut().call(call, payload, &[], nobody).map_err(|error| {
+            let reason = if matches!(error, IpcError::Timeout) { NoPin::Cancelled } else { NoPin::Withdrawn };
+            self.ended.borrow_mut().insert(reason).clone()
+        })
+    }
+
+    fn tell(&self, call: AgentCall) {
+        if self.ended.borrow().is_none() && self.exchange.borrow().tell(call).is_err() {
+            *self.ended.borrow_mut() = Some(NoPin::Withdrawn);
+        }
+    }
+}
+
+impl UserPrompter for RemotePrompter<'_> {
+    fn ask(&mut self, prompt: &Prompt) -> Result<PromptReply, NoPin> {
+        if matches!(prompt, Prompt::Use { .. }) {
+            return Err(NoPin::Unavailable("a command cannot confirm its own request".to_owned()));
+        }
+        let Frame { message, payload, .. } = self.0.call(AgentCall::Ask(prompt.clone()), b"")?;
+        match message {
+            CommandReply::Pin { attended } => parse_pin(&payload, attended).map(PromptReply::Pin),
+            CommandReply::Yes => Ok(PromptReply::Yes),
+            CommandReply::No(reason) => Err(reason),
+            _ => Err(NoPin::Unavailable("the command's reply does not match the question".to_owned())),
+        }
+    }
+
+    fn progress(&mut self, step: Step) {
+        self.0.tell(AgentCall::Progress(step));
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.0.tell(AgentCall::Notice(notice));
+    }
+}
+
+fn parse_pin(payload: &[u8], attended: bool) -> Result<Pin, NoPin> {
+    let text =
+        std::str::from_utf8(payload).map_err(|_| NoPin::Unavailable("the command's reply is not a PIN".to_owned()))?;
+    let pin = Pin::new(text.to_owned()).map_err(|error| NoPin::Unavailable(error.to_string()))?;
+    Ok(pin.attended_if(attended))
+}
+
+impl RemoteTransport<'_> {
+    fn call(&self, request: NetworkRequest, payload: &[u8]) -> Result<Frame<CommandReply>, TransportError> {
+        match self.0.call(AgentCall::Network(request), payload) {
+            Ok(Frame { message: CommandReply::NetworkFailed(error), .. }) => Err(error),
+            Ok(reply) => Ok(reply),
+            // As when the command is killed: the request may have arrived, and the same letter
+            // resumes it.
+            Err(_) => Err(unreachable("the command has exited")),
+        }
+    }
+
+    fn bytes(&self, request: NetworkRequest, payload: &[u8]) -> Result<Vec<u8>, TransportError> {
+        match self.call(request, payload)? {
+            Frame { message: CommandReply::NetworkReply, mut payload, .. } => Ok(std::mem::take(&mut *payload)),
+            _ => Err(unexpected_reply()),
+        }
+    }
+}
+
+impl Transport for RemoteTransport<'_> {
+    fn cmp(&self, message: &[u8]) -> Result<Vec<u8>, TransportError> {
+        self.bytes(NetworkRequest::Cmp, message)
+    }
+
+    fn ca_certificate(&self) -> Result<Vec<u8>, TransportError> {
+        self.bytes(NetworkRequest::CaCertificate, b"")
+    }
+
+    fn search_certificates(&self, email: &str) -> Result<Vec<Vec<u8>>, TransportError> {
+        match self.call(NetworkRequest::SearchCertificates(email.to_owned()), b"")?.message {
+            CommandReply::Certificates(found) => Ok(found.into_iter().map(|FoundCertificate(der)| der).collect()),
+            _ => Err(unexpected_reply()),
+        }
+    }
+
+    fn instance(&self) -> Result<Vec<u8>, TransportError> {
+        self.bytes(NetworkRequest::Instance, b"")
+    }
+
+    fn statement(&self, statement: &[u8]) -> Result<Vec<u8>, TransportError> {
+        self.bytes(NetworkRequest::Statement, statement)
+    }
+}
+
+/// Reported as an interruption, not a refusal: an error of this protocol must not discard a letter.
+fn unexpected_reply() -> TransportError {
+    unreachable("the command's reply does not match the network request")
+}
+
+fn unreachable(reason: &str) -> TransportError {
+    TransportError::Unreachable {
+        url: "the other end of the command's connection".to_owned(),
+        reason: reason.to_owned(),
+    }
+}

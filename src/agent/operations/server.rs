@@ -1,0 +1,129 @@
+//! The agent's side: runs one operation for a command.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{FileType, fstat};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use super::protocol::{AgentStatus, CommandCall, OperationReply};
+use super::remote_command::{RemoteCommand, RemotePrompter, RemoteTransport};
+use crate::agent::{ClientConnection, Keystore, PeerProcess, Requester};
+use crate::ipc::{Exchange, Frame, IpcError, announce_build};
+use crate::keyset::ops::{self, OperationVisitor};
+use crate::keyset::{Attachments, ErrorKind, KeysetError, Operation};
+
+/// Maximum time that a command may take to send its call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Maximum time that a command may take to reply, because others wait for the token. Its network
+/// requests time out sooner.
+const REPLY_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Serves one call of a command; the connection ends with it.
+pub fn serve(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) {
+    if let Err(error) = serve_call(stream, peer, keystore) {
+        tracing::debug!(%error, peer.pid, "the connection of a command ended");
+    }
+}
+
+fn serve_call(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) -> Result<(), IpcError> {
+    let stream = Arc::new(stream);
+    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
+    // A command that does not read its questions times out, too.
+    stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
+    let exchange = Exchange::new(Arc::clone(&stream));
+    let (number, Frame { message, payload, files }) = match exchange.receive_call() {
+        Err(IpcError::OtherBuild) => return announce_build(&stream),
+        received => received?,
+    };
+    match message {
+        CommandCall::Status => exchange.reply(number, status(keystore), b""),
+        CommandCall::Run { operation, arguments, has_input, has_output } => {
+            stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+            let attachments = attach(files, [has_input, has_output], payload)?;
+            let requester = Requester { peer, client: ClientConnection::of(&stream) };
+            let exchange = RefCell::new(exchange);
+            let (reply, secret) = run(&operation, &arguments, attachments, &exchange, keystore, &requester);
+            let exchange = exchange.into_inner();
+            exchange.reply(number, reply, &secret)
+        }
+    }
+}
+
+fn status(keystore: &Keystore) -> AgentStatus {
+    let (prompter, prompter_problem) = match keystore.prompter() {
+        Ok(prompter) => (Some(prompter), None),
+        Err(problem) => (None, Some(problem)),
+    };
+    AgentStatus { locked: keystore.is_locked(), prompter, prompter_problem }
+}
+
+/// The files that accompany an operation. They are regular files, so that no other process can make
+/// an operation wait for it.
+fn attach(files: Vec<OwnedFd>, has: [bool; 2], secret: Zeroizing<Vec<u8>>) -> Result<Attachments, IpcError> {
+    let mut files = files.into_iter();
+    let mut next = |wanted: bool| -> Result<Option<File>, IpcError> {
+        if !wanted {
+            return Ok(None);
+        }
+        let file = files.next().ok_or_else(|| IpcError::Unexpected("a file is missing".to_owned()))?;
+        let mode = fstat(&file).map_err(io::Error::from)?.st_mode;
+        if FileType::from_raw_mode(mode) != FileType::RegularFile {
+            return Err(IpcError::Unexpected("a file is not a regular file".to_owned()));
+        }
+        Ok(Some(File::from(file)))
+    };
+    let [has_input, has_output] = has;
+    Ok(Attachments { input: next(has_input)?, output: next(has_output)?, secret })
+}
+
+/// Runs the operation; returns its reply in JSON, and its secret.
+fn run(
+    operation: &str,
+    arguments: &RawValue,
+    mut attachments: Attachments,
+    exchange: &RefCell<Exchange>,
+    keystore: &Keystore,
+    requester: &Requester,
+) -> (OperationReply<Box<RawValue>>, Zeroizing<Vec<u8>>) {
+    let run = RunInKeystore { keystore, exchange, requester, attachments: &mut attachments };
+    let reply = match ops::dispatch(operation, arguments, run) {
+        Some(Ok(reply)) => reply,
+        Some(Err(error)) => Err(unreadable(operation, &error.to_string())),
+        None => Err(unreadable(operation, "there is no such operation")),
+    };
+    (reply, attachments.secret)
+}
+
+fn unreadable(operation: &str, reason: &str) -> KeysetError {
+    KeysetError::Remote { kind: ErrorKind::Fault, message: format!("cannot run the operation {operation}: {reason}") }
+}
+
+struct RunInKeystore<'a> {
+    keystore: &'a Keystore,
+    exchange: &'a RefCell<Exchange>,
+    requester: &'a Requester,
+    attachments: &'a mut Attachments,
+}
+
+impl OperationVisitor for RunInKeystore<'_> {
+    type Result = OperationReply<Box<RawValue>>;
+
+    fn visit<O: Operation>(self, operation: O) -> Self::Result {
+        let command = RemoteCommand::new(self.exchange);
+        // What is in is out: the operation replaces it with the secret of its output.
+        let mut person = RemotePrompter(&command);
+        let transport = RemoteTransport(&command);
+        let done = self.keystore.run_operation(operation, &mut person, &transport, self.attachments, self.requester);
+        done.map_err(KeysetError::from)?.try_map(|output| {
+            serde_json::value::to_raw_value(&output).map_err(|error| unreadable(O::ID, &error.to_string()))
+        })
+    }
+}

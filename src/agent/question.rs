@@ -1,0 +1,40 @@
+//! A question of the worker to the person, which the supervisor asks.
+
+use serde::{Deserialize, Serialize};
+
+use crate::keyset::Prompt;
+use crate::token::{KeysetName, SecurityLevel, TokenInfo};
+
+/// A prompt for one use of a key, with what its text needs besides.
+///
+/// The caller holds the token's lease, so questions about a token are already in order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Question {
+    pub prompt: Prompt,
+    /// the keyset to use; `None` if the whole token is meant
+    pub keyset: Option<(KeysetName, SecurityLevel)>,
+    /// the process id of the program that asked for the use
+    pub pid: i32,
+    /// true if the person has accepted the risk of the token's last try
+    pub last_try: bool,
+    /// true if the previous PIN for this use was wrong
+    pub was_wrong: bool,
+    /// true if it was the same wrong PIN again, which was not tried
+    pub was_repeated: bool,
+    /// the number of the use; its questions share a dialog
+    pub dialog: u64,
+}
+
+impl Question {
+    /// The token, with its current PIN state; `None` if it is still to be created.
+    pub fn token(&self) -> Option<&TokenInfo> {
+        match &self.prompt {
+            Prompt::Pin { token, .. }
+            | Prompt::ResumedPin { token }
+            | Prompt::SoPin { token }
+            | Prompt::LastTry { token, .. } => Some(token),
+            Prompt::Use { keyset, .. } => Some(&keyset.token),
+            Prompt::NewPin { .. } | Prompt::NewSoPin { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Calls and replies over one connection.
+//!
+//! An [`Exchange`] makes one call at a time and serves the calls that the other side makes before
+//! its reply. The agent's supervisor and worker have several calls open at a time, and number them
+//! themselves.
+
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::frame::{Frame, IpcError, receive, send};
+
+/// One message of a side whose calls are `C` and whose replies are `R`.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum IpcMessage<C, R> {
+    /// waits for the reply with this number
+    Call {
+        number: u64,
+        call: C,
+    },
+    Reply {
+        number: u64,
+        reply: R,
+    },
+    /// the reply to this call is no longer wanted
+    Withdrawn {
+        number: u64,
+    },
+    /// a call without a reply
+    Tell(C),
+}
+
+/// A reply and its payload.
+pub type ReplyWithPayload<R> = (R, Zeroizing<Vec<u8>>);
+
+/// One side of a connection with one call open at a time.
+#[derive(Debug)]
+pub struct Exchange {
+    stream: Arc<UnixStream>,
+    last_number: u64,
+}
+
+impl Exchange {
+    pub fn new(stream: Arc<UnixStream>) -> Self {
+        Self { stream, last_number: 0 }
+    }
+
+    /// The connection. While the other side waits for a reply, only its end can arrive.
+    pub fn stream(&self) -> &Arc<UnixStream> {
+        &self.stream
+    }
+
+    /// Makes a call and waits for its reply. Meanwhile `serve` gets the calls of the other side; it
+    /// returns a reply for those that wait for one.
+    ///
+    /// # Errors
+    /// The connection failed or ended, or a message does not fit.
+    pub fn call<C: Serialize, R: DeserializeOwned, TheirCall: DeserializeOwned, OurReply: Serialize>(
+        &mut self,
+        call: C,
+        payload: &[u8],
+        files: &[BorrowedFd<'_>],
+        mut serve: impl FnMut(&UnixStream, TheirCall, Zeroizing<Vec<u8>>) -> Option<ReplyWithPayload<OurReply>>,
+    ) -> Result<Frame<R>, IpcError> {
+        self.last_number += 1;
+        let called = self.last_number;
+        send(&self.stream, &IpcMessage::<C, OurReply>::Call { number: called, call }, payload, files)?;
+        loop {
+            let Frame { message, payload, files } = receive::<IpcMessage<TheirCall, R>>(&self.stream)?;
+            match message {
+                IpcMessage::Reply { number, reply } if number == called => {
+                    return Ok(Frame { message: reply, payload, files });
+                }
+                IpcMessage::Tell(call) => drop(serve(&self.stream, call, payload)),
+                IpcMessage::Call { number, call } => {
+                    let unserved = || IpcError::Unexpected("a call that nobody serves".to_owned());
+                    let (reply, payload) = serve(&self.stream, call, payload).ok_or_else(unserved)?;
+                    send(&self.stream, &IpcMessage::<C, OurReply>::Reply { number, reply }, &payload, &[])?;
+                }
+                IpcMessage::Reply { .. } | IpcMessage::Withdrawn { .. } => {
+                    return Err(IpcError::Unexpected("a reply to another call".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Makes a call without a reply.
+    ///
+    /// # Errors
+    /// The connection failed or ended.
+    pub fn tell<C: Serialize>(&self, call: C) -> Result<(), IpcError> {
+        send(&self.stream, &IpcMessage::<C, ()>::Tell(call), &[], &[])
+    }
+
+    /// Receives a call.
+    ///
+    /// # Errors
+    /// The connection failed or ended, or the message is not a call.
+    pub fn receive_call<C: DeserializeOwned>(&self) -> Result<(u64, Frame<C>), IpcError> {
+        let Frame { message, payload, files } = receive::<IpcMessage<C, serde::de::IgnoredAny>>(&self.stream)?;
+        match message {
+            IpcMessage::Call { number, call } => Ok((number, Frame { message: call, payload, files })),
+            _ => Err(IpcError::Unexpected("not a call".to_owned())),
+        }
+    }
+
+    /// Replies to a received call.
+    ///
+    /// # Errors
+    /// The connection failed or ended.
+    pub fn reply<R: Serialize>(&self, number: u64, reply: R, payload: &[u8]) -> Result<(), IpcError> {
+        send(&self.stream, &IpcMessage::<(), R>::Reply { number, reply }, payload, &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn pair() -> (Exchange, Exchange) {
+        let (one, other) = UnixStream::pair().unwrap();
+        (Exchange::new(Arc::new(one)), Exchange::new(Arc::new(other)))
+    }
+
+    #[test]
+    fn calls_of_the_other_side_are_served_before_the_reply() {
+        let (mut caller, mut server) = pair();
+        let serving = thread::spawn(move || {
+            let (number, frame) = server.receive_call::<String>().unwrap();
+            assert_eq!((frame.message.as_str(), frame.payload.as_slice()), ("sign", &b"letter"[..]));
+            server.tell("progress").unwrap();
+            let nobody = |_: &UnixStream, (): (), _| None::<ReplyWithPayload<()>>;
+            let pin = server.call::<_, bool, _, _>("pin?", b"", &[], nobody).unwrap();
+            assert_eq!((pin.message, pin.payload.as_slice()), (true, &b"1234"[..]));
+            server.reply(number, 5, b"done").unwrap();
+        });
+        let mut calls = Vec::new();
+        let reply = caller.call::<_, u32, String, _>("sign", b"letter", &[], |_, call, _| {
+            calls.push(call.clone());
+            (call == "pin?").then(|| (true, Zeroizing::new(b"1234".to_vec())))
+        });
+        let reply = reply.unwrap();
+        assert_eq!((reply.message, reply.payload.as_slice()), (5, &b"done"[..]));
+        assert_eq!(calls, ["progress", "pin?"]);
+        serving.join().unwrap();
+    }
+
+    #[test]
+    fn a_hang_up_ends_the_call() {
+        let (mut caller, server) = pair();
+        drop(server);
+        let nobody = |_: &UnixStream, (): (), _| None::<ReplyWithPayload<()>>;
+        assert!(matches!(caller.call::<_, (), _, _>((), b"", &[], nobody), Err(IpcError::Closed)));
+    }
+
+    #[test]
+    fn a_reply_to_another_call_is_refused() {
+        let (mut caller, server) = pair();
+        server.reply(9, (), b"").unwrap();
+        let nobody = |_: &UnixStream, (): (), _| None::<ReplyWithPayload<()>>;
+        assert!(matches!(caller.call::<_, (), _, _>((), b"", &[], nobody), Err(IpcError::Unexpected(_))));
+    }
+}

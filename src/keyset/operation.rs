@@ -1,0 +1,185 @@
+//! An operation: what a user asks of keysets and tokens, as a value.
+//!
+//! An operation is one type in one file of [`super::ops`]: its arguments, what it needs to be
+//! present, what it does, and its output. It runs in the command, or in the agent that owns the
+//! tokens, with the same result. Content comes in and goes out as files, secrets as bytes that are
+//! wiped; neither is ever a part of the arguments or of the output. The network and the person
+//! belong to the command: an agent asks it back.
+
+use std::fs::File;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{ErrorKind, FoundKeyset, KeysetChoice, KeysetError, KeysetRef, TokenSelector, Tokens, UserPrompter};
+use crate::token::TokenInfo;
+use crate::transport::Transport;
+
+/// The name of an operation's type, by which [`super::ops::dispatch`] finds it.
+pub trait OperationName {
+    const ID: &'static str;
+}
+
+/// What a user types; runs in the command or in the agent, with the same result.
+pub trait Operation: OperationName + Serialize + DeserializeOwned {
+    /// completes "cannot …"
+    const NAME: &'static str;
+    /// true if the operation leaves tokens and keysets unchanged
+    const IS_READ_ONLY: bool = true;
+    /// what [`Operation::select`] found
+    type Target;
+    /// the result: small, without content and without secrets
+    type Output: Serialize + DeserializeOwned;
+
+    /// Finds the keyset or token that the operation needs.
+    ///
+    /// # Errors
+    /// It is not present, or the choice is ambiguous.
+    fn select(&self, inventory: &Inventory<'_>) -> Result<Self::Target, KeysetError>;
+
+    /// Runs the operation on what was selected.
+    ///
+    /// # Errors
+    /// A fault, or no PIN. A refusal by a rule or by the authority may be an outcome instead.
+    fn run(self, target: Self::Target, cx: &mut OperationContext<'_>) -> Result<Outcome<Self::Output>, KeysetError>;
+}
+
+/// The end of an operation.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Outcome<T> {
+    Done(T),
+    /// A rule or the authority refused it.
+    Refused(Refusal),
+}
+
+impl<T> Outcome<T> {
+    /// Converts the output.
+    ///
+    /// # Errors
+    /// Those of `convert`.
+    pub fn try_map<U, E>(self, convert: impl FnOnce(T) -> Result<U, E>) -> Result<Outcome<U>, E> {
+        Ok(match self {
+            Self::Done(output) => Outcome::Done(convert(output)?),
+            Self::Refused(refusal) => Outcome::Refused(refusal),
+        })
+    }
+}
+
+/// A refusal, as a complete sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// decides the exit code
+    pub kind: ErrorKind,
+    pub message: String,
+}
+
+/// The surroundings of a running operation.
+pub struct OperationContext<'a> {
+    pub tokens: &'a Tokens,
+    pub person: &'a mut dyn UserPrompter,
+    pub transport: &'a dyn Transport,
+    pub attachments: &'a mut Attachments,
+    pub now: Timestamp,
+}
+
+/// What accompanies an operation or its result: files and a secret.
+#[derive(Default)]
+pub struct Attachments {
+    /// the content that goes in: a regular file, read from its beginning
+    pub input: Option<File>,
+    /// the content that comes out: written from its present position
+    pub output: Option<File>,
+    /// in: the text of a letter; out: the text of a letter
+    pub secret: Zeroizing<Vec<u8>>,
+}
+
+/// What the owner of the tokens does before an operation looks for a keyset or a token. A command
+/// has just read its tokens and needs none of this; an agent may have to search.
+pub trait TokenSearch {
+    /// Searches for the chosen keyset or token, if it is missing.
+    fn ensure_present(&self, choice: &KeysetChoice);
+
+    /// The keysets that are hidden on this machine, besides those that the command has hidden.
+    fn hidden_keysets(&self) -> Vec<KeysetRef>;
+}
+
+/// The tokens and keysets that are present.
+pub struct Inventory<'a> {
+    pub tokens: &'a Tokens,
+    search: Option<&'a dyn TokenSearch>,
+}
+
+impl<'a> Inventory<'a> {
+    /// The tokens as they are.
+    pub fn of(tokens: &'a Tokens) -> Self {
+        Self { tokens, search: None }
+    }
+
+    /// With a search for what is missing.
+    pub fn with_search(tokens: &'a Tokens, search: &'a dyn TokenSearch) -> Self {
+        Self { tokens, search: Some(search) }
+    }
+
+    /// Makes all tokens present that can be.
+    pub fn refresh(&self) {
+        self.prepare(&KeysetChoice::default());
+    }
+
+    /// The one keyset that the choice selects.
+    pub fn keyset(&self, choice: &KeysetChoice) -> Result<FoundKeyset, KeysetError> {
+        self.tokens.choose(&self.prepare(choice))
+    }
+
+    /// The selected token, else the only one.
+    pub fn token_or_only(&self, selector: Option<&TokenSelector>) -> Result<TokenInfo, KeysetError> {
+        self.prepare(&KeysetChoice { token: selector.cloned(), ..KeysetChoice::default() });
+        self.tokens.token_or_only(selector)
+    }
+
+    /// Searches for what the choice names, and completes it with this machine's hidden keysets.
+    pub fn prepare(&self, choice: &KeysetChoice) -> KeysetChoice {
+        let mut choice = choice.clone();
+        if let Some(search) = self.search {
+            choice.hidden.extend(search.hidden_keysets());
+            search.ensure_present(&choice);
+        }
+        choice
+    }
+}
+
+impl Attachments {
+    /// Only a secret.
+    pub fn of_secret(secret: &[u8]) -> Self {
+        Self { secret: Zeroizing::new(secret.to_vec()), ..Self::default() }
+    }
+
+    /// The file with the content.
+    ///
+    /// # Errors
+    /// The caller attached none.
+    pub fn input(&mut self, operation: &'static str) -> Result<&mut File, KeysetError> {
+        self.input.as_mut().ok_or_else(|| no_file(operation))
+    }
+
+    /// Takes the file with the result back.
+    ///
+    /// # Errors
+    /// The caller attached none.
+    pub fn take_output(self) -> Result<File, KeysetError> {
+        self.output.ok_or_else(|| no_file("read the result"))
+    }
+
+    /// The file for the result.
+    ///
+    /// # Errors
+    /// The caller attached none.
+    pub fn output(&mut self, operation: &'static str) -> Result<&mut File, KeysetError> {
+        self.output.as_mut().ok_or_else(|| no_file(operation))
+    }
+}
+
+fn no_file(operation: &'static str) -> KeysetError {
+    KeysetError::Message { operation, reason: "the command attached no file".to_owned() }
+}

@@ -1,0 +1,87 @@
+//! The operations, one file each, and their register.
+//!
+//! A new operation is a new file, and one line in the register below; [`dispatch`] then finds it by
+//! its type's name, for a process that receives it from another one.
+
+mod administer;
+mod change_pin;
+mod choose_keyset;
+mod decrypt;
+mod delete;
+mod enroll;
+mod list_keysets;
+mod list_tokens;
+mod open_response;
+mod pin_status;
+mod sign;
+mod unblock_pin;
+
+use serde_json::value::RawValue;
+
+use super::{Operation, OperationName};
+
+pub use decrypt::{Decrypted, DecryptedBy, decrypt, open_recipient};
+pub use pin_status::TokenPins;
+
+#[cfg(test)]
+pub(super) use self::{
+    administer::{administer, sign_for_a_file},
+    change_pin::change_pin,
+    delete::delete,
+    open_response::open_response,
+    sign::sign,
+};
+
+/// Runs an operation whose type only [`dispatch`] knows.
+pub trait OperationVisitor {
+    type Result;
+
+    fn visit<O: Operation>(self, operation: O) -> Self::Result;
+}
+
+/// Declares the operations.
+macro_rules! register {
+    ($($module:ident::$operation:ident),+ $(,)?) => {
+        $(
+            pub use $module::$operation;
+
+            impl OperationName for $operation {
+                const ID: &'static str = stringify!($operation);
+            }
+        )+
+
+        /// Reads the arguments of the operation with this name, and passes it to the visitor.
+        /// `None`: there is no such operation.
+        ///
+        /// # Errors
+        /// The arguments do not fit.
+        pub fn dispatch<V: OperationVisitor>(
+            name: &str,
+            arguments: &RawValue,
+            visitor: V,
+        ) -> Option<Result<V::Result, serde_json::Error>> {
+            match name {
+                $($operation::ID => {
+                    Some(serde_json::from_str(arguments.get()).map(|operation: $operation| visitor.visit(operation)))
+                })+
+                _ => None,
+            }
+        }
+    };
+}
+
+register! {
+    administer::Administer,
+    administer::SignStatement,
+    change_pin::ChangePin,
+    choose_keyset::ChooseKeyset,
+    decrypt::DecryptContent,
+    delete::DeleteKeyset,
+    enroll::Enroll,
+    list_keysets::ListKeysets,
+    list_tokens::ListTokens,
+    open_response::OpenResponse,
+    pin_status::PinStatus,
+    sign::SignContent,
+    unblock_pin::UnblockPin,
+}

@@ -1,0 +1,59 @@
+//! Sets a new PIN with the SO PIN, if the PIN is locked or forgotten.
+
+use serde::{Deserialize, Serialize};
+
+use crate::keyset::{
+    Inventory, KeysetError, Operation, OperationContext, Outcome, Prompt, Purpose, TokenSelector, Tokens, UserPrompter,
+};
+use crate::token::{PinState, TokenError, TokenInfo, WhichPin};
+
+/// Sets a new PIN with the SO PIN; the result is the token.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UnblockPin {
+    /// `None`: the only token
+    pub token: Option<TokenSelector>,
+}
+
+impl Operation for UnblockPin {
+    const NAME: &'static str = OPERATION;
+    const IS_READ_ONLY: bool = false;
+    type Target = TokenInfo;
+    type Output = TokenInfo;
+
+    fn select(&self, inventory: &Inventory<'_>) -> Result<TokenInfo, KeysetError> {
+        inventory.token_or_only(self.token.as_ref())
+    }
+
+    fn run(self, token: TokenInfo, cx: &mut OperationContext<'_>) -> Result<Outcome<TokenInfo>, KeysetError> {
+        unblock_pin(cx.tokens, &token, cx.person)?;
+        Ok(Outcome::Done(token))
+    }
+}
+
+const OPERATION: &str = "set a new PIN";
+
+/// Sets a new PIN on a token, also an authority's; its content stays. Costs one try of the SO PIN.
+pub fn unblock_pin(tokens: &Tokens, info: &TokenInfo, person: &mut dyn UserPrompter) -> Result<(), KeysetError> {
+    let name = info.name();
+    let no_pin = |reason| KeysetError::NoPin { operation: OPERATION, token: Some(name.clone()), reason };
+    let token = tokens.module_of(info)?.open(info)?;
+    let state = token.refresh_so_pin_state()?;
+    match state {
+        PinState::Locked => return Err(TokenError::SoPinLocked { operation: OPERATION, token: name }.into()),
+        PinState::FinalTry => {
+            let which = WhichPin::SecurityOfficer;
+            let prompt = Prompt::LastTry { purpose: Purpose::UnblockPin, token: info.clone(), which };
+            person.confirm(&prompt).map_err(no_pin)?;
+        }
+        PinState::Ok | PinState::CountLow | PinState::NotSet => {}
+    }
+    // Verify the SO PIN first, so that nobody invents a new PIN and types it twice before learning
+    // of a wrong SO PIN. Giving the correct SO PIN again costs no further try.
+    let so_pin = person.pin(&Prompt::SoPin { token: info.clone() }).map_err(no_pin)?;
+    let so_pin = if state == PinState::FinalTry { so_pin.allow_last_try() } else { so_pin };
+    token.verify_so_pin(&so_pin)?;
+    let no_new_pin = |reason| KeysetError::NoNewPin { operation: OPERATION, token: name.clone(), reason };
+    let (label, serial) = (info.label.clone(), Some(info.serial.clone()));
+    let new = person.pin(&Prompt::NewPin { label, serial, rule: Some(token.pin_rule()) }).map_err(no_new_pin)?;
+    Ok(token.unblock_pin(&so_pin, &new)?)
+}

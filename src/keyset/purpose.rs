@@ -1,0 +1,94 @@
+//! The purpose of a use of a key or of a PIN, as a prompt shows it.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::subject;
+
+/// The purpose of a prompt. Only the code that has parsed and understood the bytes creates it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// a login over SSH (RFC 4252 §7)
+    SshLogIn {
+        /// the user name on the host
+        user: String,
+        /// the host key's fingerprint (`SHA256:…`), if `session-bind@openssh.com` named the host
+        host_key: Option<String>,
+        /// fingerprints of the hosts that forward the connection, if the client announced
+        /// forwarding
+        forwarded_by: Option<String>,
+    },
+    /// an `SSHSIG` signature (`ssh-keygen -Y sign`, git)
+    SshSignature {
+        /// the namespace (`git`, `file`, …)
+        namespace: String,
+        /// the hash of the signed message: the algorithm's name and the bytes
+        hash: (String, Vec<u8>),
+        /// fingerprints of the hosts that forward the connection
+        forwarded_by: Option<String>,
+    },
+    /// a CMS signature over content
+    SignContent {
+        /// SHA-256 of the content
+        sha256: [u8; 32],
+        /// the content's subject, if it has one
+        subject: Option<Subject>,
+    },
+    /// decryption of a message
+    Decrypt {
+        /// number of recipients
+        recipients: usize,
+    },
+    /// an administrator's statement
+    Statement {
+        /// the operation, e.g. `issue`
+        operation: String,
+        /// the address or reference that it concerns
+        target: Option<String>,
+        /// true if the letter in the response is opened, too
+        opens_letter: bool,
+    },
+    /// the authority's response to a statement file
+    OpenResponse,
+    /// a session, so that later uses need no PIN (levels Medium and Low)
+    LogIn,
+    Enroll,
+    ChangePin,
+    UnblockPin,
+    DeleteKeyset,
+}
+
+/// The subject of content, from its own bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// a mail: its subject
+    Mail(String),
+    /// a git commit: the first line of its message
+    Commit(String),
+    /// a git tag: its name
+    Tag(String),
+}
+
+impl Purpose {
+    /// A CMS signature over this content.
+    pub fn of_content(content: &[u8]) -> Self {
+        Self::SignContent { sha256: Sha256::digest(content).into(), subject: subject::of(content) }
+    }
+
+    /// The operation, completing "cannot …" and "to …".
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::SshLogIn { .. } => "log in over SSH",
+            Self::SshSignature { .. } | Self::SignContent { .. } => "sign",
+            Self::Decrypt { .. } => "decrypt",
+            Self::Statement { opens_letter: false, .. } => "sign the command",
+            Self::Statement { opens_letter: true, .. } => "sign the command and open its letter",
+            Self::OpenResponse => "open the response",
+            Self::LogIn => "log in",
+            Self::Enroll => "enroll",
+            Self::ChangePin => "change the PIN",
+            Self::UnblockPin => "set a new PIN",
+            Self::DeleteKeyset => "delete the keyset",
+        }
+    }
+}
