@@ -60,6 +60,26 @@ pub enum PkiError {
         source: ::signature::Error,
     },
 
+    /// The input cannot be read.
+    #[error("cannot read {what}: {source}")]
+    Input {
+        /// The content of the input, with its article.
+        what: &'static str,
+        source: std::io::Error,
+    },
+
+    /// The output cannot be written.
+    #[error("cannot write {what}: {source}")]
+    Output {
+        /// The content of the output, with its article.
+        what: &'static str,
+        source: std::io::Error,
+    },
+
+    /// A content had another length or digest when it was read again.
+    #[error("cannot sign the content: the content changed while it was being signed")]
+    ContentChanged,
+
     /// The name cannot be a certificate's subject.
     #[error("cannot use this name: {0}")]
     Name(String),
@@ -104,6 +124,16 @@ impl PkiError {
     /// Converts a decoder's error, for `map_err`.
     pub(crate) fn decode(what: &'static str) -> impl FnOnce(der::Error) -> Self {
         move |source| Self::Decode { what, source }
+    }
+
+    /// Converts an error on reading, for `map_err`.
+    pub(crate) fn input(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Input { what, source }
+    }
+
+    /// Converts an error on writing, for `map_err`.
+    pub(crate) fn output(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Output { what, source }
     }
 
     /// Converts an encoder's error, for `map_err`.

@@ -2,9 +2,9 @@
 //!
 //! The authority builds its certificates here ([`tbs`]), the user's side validates those that it
 //! receives ([`path`]), and both use the CMS structures that mail and statements share ([`cms`]).
-//! Except for reading a profile file, this module performs no I/O. It asks no person, reads no
-//! clock (times are parameters) and never sees a private key: the caller provides a
-//! [`::signature::Signer`].
+//! Except for reading a profile file, this module opens nothing: the caller provides inputs and
+//! outputs. It asks no person, reads no clock (times are parameters) and never sees a private key:
+//! the caller provides a [`::signature::Signer`].
 //!
 //! **Invariants:** The bytes to be verified are never re-encoded: a [`Certificate`] keeps those
 //! that were received. A certificate's own claims grant no right: [`path::verify`] decides what it

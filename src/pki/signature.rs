@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell};
 
 use const_oid::db::{rfc5912, rfc8410};
 use der::asn1::ObjectIdentifier;
+use sha2::digest::DynDigest;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use signature::hazmat::PrehashVerifier;
 use spki::AlgorithmIdentifierOwned;
@@ -67,6 +68,15 @@ impl Hash {
             Self::Sha256 => Sha256::digest(message).to_vec(),
             Self::Sha384 => Sha384::digest(message).to_vec(),
             Self::Sha512 => Sha512::digest(message).to_vec(),
+        }
+    }
+
+    /// Starts a digest of a message that comes in pieces.
+    pub(crate) fn hasher(self) -> Box<dyn DynDigest> {
+        match self {
+            Self::Sha256 => Box::new(Sha256::new()),
+            Self::Sha384 => Box::new(Sha384::new()),
+            Self::Sha512 => Box::new(Sha512::new()),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod odd_certificates;
 
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -268,4 +269,29 @@ pub(crate) fn try_openssl(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, S
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     if output.status.success() { Ok(output.stdout) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// An input that returns at most a given number of octets at a time.
+pub(crate) struct PieceReader<'a> {
+    input: Cursor<&'a [u8]>,
+    most: usize,
+}
+
+impl<'a> PieceReader<'a> {
+    pub(crate) fn new(input: &'a [u8], most: usize) -> Self {
+        Self { input: Cursor::new(input), most }
+    }
+}
+
+impl Read for PieceReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = buffer.len().min(self.most);
+        self.input.read(&mut buffer[..length])
+    }
+}
+
+impl Seek for PieceReader<'_> {
+    fn seek(&mut self, position: SeekFrom) -> std::io::Result<u64> {
+        self.input.seek(position)
+    }
 }

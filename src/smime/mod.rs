@@ -23,7 +23,8 @@ mod sign;
 mod verify;
 
 pub use crate::pki::cms::{
-    CertificateId, KeyOperation, KeyResult, PreparedSignature, Recipient, RecipientKind, SigningCertificate,
+    CertificateId, ContentDigest, ContentSignature, KeyOperation, KeyResult, PreparedSignature, Recipient,
+    RecipientKind, SigningCertificate,
 };
 pub use decrypt::{DecryptError, DecryptedMessage, EncryptedContentKey, EncryptedMessage};
 pub use encrypt::{Cipher, encrypt};
@@ -32,5 +33,5 @@ pub use error::SmimeError;
 pub use header::{AddressError, Header};
 pub use message::{Message, MessageFormat, MessageKind, to_encryptable};
 pub use sender::{SenderProblem, SenderReport, ShownField, judge_sender, shown_fields};
-pub use sign::{Placement, SigningOptions, prepare, sign};
+pub use sign::{Placement, SigningOptions, prepare, sign, sign_digest};
 pub use verify::{SignatureVerdict, SignerReport, VerifiedMessage, verify};

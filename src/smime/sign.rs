@@ -6,7 +6,7 @@ use spki::{DynSignatureAlgorithmIdentifier, SignatureBitStringEncoding};
 
 use super::SmimeError;
 use crate::pki::Certificate;
-use crate::pki::cms::{ContentToSign, PreparedSignature, SigningCertificate};
+use crate::pki::cms::{ContentDigest, ContentSignature, DigestToSign, PreparedSignature, SigningCertificate};
 use crate::pki::oid::ContentType;
 
 /// The place of the content.
@@ -40,32 +40,49 @@ where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
     G: SignatureBitStringEncoding,
 {
+    let hash = SigningCertificate::new(signing.certificate, &[])?.hash();
+    let signature = sign_digest(&ContentDigest::of(content, hash), signing, signer)?;
+    match signing.placement {
+        Placement::Attached => Ok(signature.attached(content)?),
+        Placement::Detached => Ok(signature.detached()),
+    }
+}
+
+/// Signs a content of any length by its digest, which has the hash of the certificate
+/// ([`SigningCertificate::hash`]). The signer is used once. The caller then writes the message with
+/// or without the content; `signing.placement` is not used.
+pub fn sign_digest<S, G>(
+    digest: &ContentDigest,
+    signing: &SigningOptions<'_>,
+    signer: &S,
+) -> Result<ContentSignature, SmimeError>
+where
+    S: Signer<G> + DynSignatureAlgorithmIdentifier,
+    G: SignatureBitStringEncoding,
+{
     if signing.content_type.is_reserved() {
         return Err(SmimeError::ReservedContentType(signing.content_type.to_string()));
     }
     let certificate = SigningCertificate::new(signing.certificate, signing.chain)?;
-    let mut to_sign = data_to_sign(content, &certificate, signing.placement, signing.signing_time);
+    let mut to_sign = digest_to_sign(digest, &certificate, signing.signing_time);
     to_sign.content_type = signing.content_type.clone();
-    Ok(crate::pki::cms::sign(&to_sign, signer)?)
+    Ok(crate::pki::cms::sign_digest(&to_sign, signer)?)
 }
 
 /// Prepares a signature over data that the caller makes elsewhere: first the bytes to sign, then
 /// the message.
 pub fn prepare<'a>(
-    content: &'a [u8],
+    digest: &'a ContentDigest,
     signer: &'a SigningCertificate,
-    placement: Placement,
     signing_time: Timestamp,
 ) -> Result<PreparedSignature<'a>, SmimeError> {
-    Ok(PreparedSignature::new(data_to_sign(content, signer, placement, signing_time))?)
+    Ok(PreparedSignature::new(digest_to_sign(digest, signer, signing_time))?)
 }
 
-fn data_to_sign<'a>(
-    content: &'a [u8],
+fn digest_to_sign<'a>(
+    digest: &'a ContentDigest,
     signer: &'a SigningCertificate,
-    placement: Placement,
     signing_time: Timestamp,
-) -> ContentToSign<'a> {
-    let detached = placement == Placement::Detached;
-    ContentToSign { content_type: ContentType::DATA, content, detached, signer, signing_time, capabilities: true }
+) -> DigestToSign<'a> {
+    DigestToSign { content_type: ContentType::DATA, digest, signer, signing_time, capabilities: true }
 }

@@ -12,7 +12,7 @@ use super::keysets::{WireToken, name_of};
 use crate::agent::{Keystore, SignData, SigningIdentity};
 use crate::keyset::{KeysetError, Purpose, refuse_expired};
 use crate::pki::Certificate;
-use crate::smime::{self, Placement, SigningCertificate, SmimeError};
+use crate::smime::{self, ContentDigest, SigningCertificate, SmimeError};
 use crate::token::{KeysetName, SignatureHash};
 
 /// The data that all signatures of one key share; kept for the next signature on this connection.
@@ -73,8 +73,8 @@ impl ApiSession<'_> {
             refuse_expired(&signatory.identity.keyset, now)?;
         }
         let content = request.content.as_slice();
-        let placement = if request.detached { Placement::Detached } else { Placement::Attached };
-        let prepared = smime::prepare(content, &signatory.signing, placement, now).map_err(unsigned)?;
+        let digest = ContentDigest::of(content, signatory.signing.hash());
+        let prepared = smime::prepare(&digest, &signatory.signing, now).map_err(unsigned)?;
         let hash = SignatureHash::usual_for(signatory.identity.algorithm);
         let key_use = SignData {
             identity: &signatory.identity,
@@ -88,7 +88,8 @@ impl ApiSession<'_> {
         if !signatory.proven {
             prepared.check(signature.as_bytes()).map_err(unsigned)?;
         }
-        let cms = prepared.finish(signature.as_bytes());
+        let signed = prepared.finish(signature.as_bytes());
+        let cms = if request.detached { signed.detached() } else { signed.attached(content).map_err(unsigned)? };
         let keyset = &signatory.identity.keyset;
         let by = SignedBy { keyset: keyset.name.as_str(), token: name_of(&keyset.token) };
         let answer = ApiResponse::json_and_bytes(&by, "cms", &cms);

@@ -9,20 +9,25 @@
 
 pub(crate) mod ber;
 pub mod signed_data;
+pub(crate) mod stream;
 pub(crate) mod tlv;
 
+mod content_digest;
 mod key_agreement;
 mod key_transport;
 mod named_certificate;
 pub(crate) mod recipient;
+mod sign;
 mod signer_info;
 mod signing_certificate;
 mod strict;
 mod triple_des_wrap;
 
+pub use content_digest::ContentDigest;
 pub use recipient::{KeyOperation, KeyResult, Recipient, RecipientKind};
+pub use sign::{ContentSignature, ContentToSign, DigestToSign, PreparedSignature, sign, sign_digest};
+pub use signed_data::SignedMessage;
 pub(crate) use signed_data::best_of;
-pub use signed_data::{ContentToSign, PreparedSignature, SignedMessage, sign};
 pub use signer_info::SignatureCheck;
 pub use signing_certificate::SigningCertificate;
 pub use strict::check_sole_signer;
@@ -48,7 +53,7 @@ pub(crate) fn open_content_info(bytes: &[u8], what: &'static str) -> Result<(Con
 /// Makes a `ContentInfo` of this type around DER.
 pub(crate) fn content_info(content_type: ObjectIdentifier, content: &[u8]) -> Vec<u8> {
     // The whole message is copied only once, not again for each element around it.
-    element(SEQUENCE, &[&oid(content_type), &header_of(context_constructed(0), content.len()), content])
+    element(SEQUENCE, &[&oid(content_type), &header_of(context_constructed(0), content.len() as u64), content])
 }
 
 fn oid(oid: ObjectIdentifier) -> Vec<u8> {

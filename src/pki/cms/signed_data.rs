@@ -1,23 +1,13 @@
-//! SignedData (RFC 5652 §5): content, and signatures over it with signed attributes.
+//! Received SignedData (RFC 5652 §5): content, and the check of the signatures over it.
 
-use std::sync::LazyLock;
-
-use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5911;
-use der::Encode;
-use jiff::Timestamp;
-use signature::Signer;
-use spki::{DynSignatureAlgorithmIdentifier, SignatureBitStringEncoding};
 
 use super::signer_info::{SignatureCheck, SignerInfo};
-use super::tlv::{
-    Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, element, set_of,
-};
-use super::{CertificateId, SigningCertificate, content_info, oid, open_content_info};
+use super::tlv::{Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed};
+use super::{CertificateId, open_content_info};
 use crate::pki::certificate::UnreadableCertificate;
 use crate::pki::oid::ContentType;
-use crate::pki::signature::Hash;
-use crate::pki::{Certificate, PkiError, WorkLeft, time};
+use crate::pki::{Certificate, PkiError, WorkLeft};
 
 pub(super) const WHAT: &str = "a signed message";
 
@@ -30,147 +20,6 @@ const MAX_CERTIFICATES: usize = 64;
 /// The maximum size of a certificate in a message, in octets. Each search for an issuer computes
 /// its digest again.
 const LONGEST_CERTIFICATE: usize = 1 << 18;
-
-/// The content to be signed, and the options. The caller is responsible for `content_type`:
-/// endpoints that sign for people refuse [`ContentType::is_reserved`].
-#[derive(Clone, Debug)]
-pub struct ContentToSign<'a> {
-    /// The type of the content.
-    pub content_type: ContentType,
-    /// The content's bytes, exactly as they are signed.
-    pub content: &'a [u8],
-    /// Whether the content stays outside the message (a detached signature).
-    pub detached: bool,
-    /// The signer's certificate, and the certificates to include.
-    pub signer: &'a SigningCertificate,
-    /// The value of the signingTime attribute.
-    pub signing_time: Timestamp,
-    /// Whether to list the ciphers that the signer's program supports (sMIMECapabilities, RFC 8551
-    /// §2.5.2).
-    pub capabilities: bool,
-}
-
-/// Signs once, and returns a DER `ContentInfo`. It is an error if the signer's algorithm does not
-/// match the certificate's key. The signature is verified with the certificate before it is
-/// returned.
-pub fn sign<S, G>(to_sign: &ContentToSign<'_>, signer: &S) -> Result<Vec<u8>, PkiError>
-where
-    S: Signer<G> + DynSignatureAlgorithmIdentifier,
-    G: SignatureBitStringEncoding,
-{
-    let signature_algorithm = signer
-        .signature_algorithm_identifier()
-        .map_err(|error| PkiError::unsupported("the signing key", error.to_string()))?;
-    let prepared = PreparedSignature::new(to_sign.clone())?;
-    if *to_sign.signer.algorithm() != signature_algorithm {
-        return Err(PkiError::unsupported("the signing key", "it does not belong to the signer's certificate"));
-    }
-    let signature =
-        signer.try_sign(&prepared.signed_attributes).map_err(|source| PkiError::Sign { what: WHAT, source })?;
-    let signature = signature.to_bitstring().map_err(PkiError::encode("a signature"))?;
-    prepared.check(signature.raw_bytes())?;
-    Ok(prepared.finish(signature.raw_bytes()))
-}
-
-/// A message without its signature, for a signature that is made elsewhere.
-#[derive(Debug)]
-pub struct PreparedSignature<'a> {
-    to_sign: ContentToSign<'a>,
-    signed_attributes: Vec<u8>,
-}
-
-impl<'a> PreparedSignature<'a> {
-    /// Fails if the signing time is before 1970.
-    pub fn new(to_sign: ContentToSign<'a>) -> Result<Self, PkiError> {
-        let signed_attributes = set_of(SET, to_sign.attributes(to_sign.signer.scheme().hash())?);
-        Ok(Self { to_sign, signed_attributes })
-    }
-
-    /// The bytes to be signed: the DER of the signed attributes (RFC 5652 §5.4). The hash is the
-    /// usual one for the certificate's key.
-    pub fn signed_attributes(&self) -> &[u8] {
-        &self.signed_attributes
-    }
-
-    /// Verifies a signature with the certificate's key.
-    pub fn check(&self, signature: &[u8]) -> Result<(), PkiError> {
-        self.to_sign.signer.check(WHAT, &self.signed_attributes, signature)
-    }
-
-    /// Completes the message, a DER `ContentInfo`.
-    pub fn finish(self, signature: &[u8]) -> Vec<u8> {
-        let signer = self.to_sign.signer;
-        // The message has the tag [0] on the attributes; the signature covers them with the SET
-        // tag.
-        let mut attributes = self.signed_attributes;
-        if let Some(tag) = attributes.first_mut() {
-            *tag = context_constructed(0);
-        }
-        let signer_info = element(
-            SEQUENCE,
-            &[
-                &element(INTEGER, &[&[1]]),
-                &signer.identifier,
-                &signer.digest_algorithm,
-                &attributes,
-                &signer.signature_algorithm,
-                &element(OCTET_STRING, &[signature]),
-            ],
-        );
-        content_info(rfc5911::ID_SIGNED_DATA, &self.to_sign.signed_data(&signer_info))
-    }
-}
-
-/// The attribute sMIMECapabilities.
-static CAPABILITIES: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let ciphers = [rfc5911::ID_AES_256_GCM, rfc5911::ID_AES_256_CBC, rfc5911::ID_AES_128_GCM, rfc5911::ID_AES_128_CBC];
-    let ciphers = ciphers.map(|cipher| element(SEQUENCE, &[&oid(cipher)]));
-    attribute(rfc5911::SMIME_CAPABILITIES, &element(SEQUENCE, &[&ciphers.concat()]))
-});
-
-fn attribute(kind: ObjectIdentifier, value: &[u8]) -> Vec<u8> {
-    element(SEQUENCE, &[&oid(kind), &element(SET, &[value])])
-}
-
-impl ContentToSign<'_> {
-    /// The signed attributes (RFC 5652 §11, RFC 8551 §2.5): content type, digest, time and the
-    /// supported ciphers.
-    fn attributes(&self, hash: Hash) -> Result<Vec<Vec<u8>>, PkiError> {
-        let time = time::to_x509(self.signing_time)?.to_der().map_err(PkiError::encode("a time"))?;
-        let content_type = element(OBJECT_IDENTIFIER, &[self.content_type.as_contents()]);
-        let digest = element(OCTET_STRING, &[&hash.digest(self.content)]);
-        let mut attributes = vec![
-            attribute(rfc5911::ID_CONTENT_TYPE, &content_type),
-            attribute(rfc5911::ID_MESSAGE_DIGEST, &digest),
-            attribute(rfc5911::ID_SIGNING_TIME, &time),
-        ];
-        if self.capabilities {
-            attributes.push(CAPABILITIES.clone());
-        }
-        Ok(attributes)
-    }
-
-    fn signed_data(&self, signer_info: &[u8]) -> Vec<u8> {
-        // The version is 3 unless the content is plain data (RFC 5652 §5.1).
-        let version = if self.content_type == ContentType::DATA { 1 } else { 3 };
-        let content = if self.detached {
-            Vec::new()
-        } else {
-            element(context_constructed(0), &[&element(OCTET_STRING, &[self.content])])
-        };
-        let content_type = element(OBJECT_IDENTIFIER, &[self.content_type.as_contents()]);
-        element(
-            SEQUENCE,
-            &[
-                &element(INTEGER, &[&[version]]),
-                &element(SET, &[&self.signer.digest_algorithm]),
-                &element(SEQUENCE, &[&content_type, &content]),
-                &self.signer.certificates,
-                &element(SET, &[signer_info]),
-            ],
-        )
-    }
-}
 
 /// A received SignedData, in its parts. Nothing is verified yet.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use spki::AlgorithmIdentifierOwned;
 
 use super::tlv::{SEQUENCE, context_constructed, element, set_of};
 use super::{CertificateId, algorithm, oid};
-use crate::pki::signature::{Scheme, verify_with};
+use crate::pki::signature::{Hash, Scheme, verify_with};
 use crate::pki::verifying_key::VerifyingKey;
 use crate::pki::{Certificate, PkiError};
 
@@ -47,14 +47,14 @@ impl SigningCertificate {
         })
     }
 
+    /// The hash of the content and of the signed attributes: the usual one for the key.
+    pub fn hash(&self) -> Hash {
+        self.scheme.hash()
+    }
+
     /// The signature algorithm of the key.
     pub(super) fn algorithm(&self) -> &AlgorithmIdentifierOwned {
         &self.algorithm
-    }
-
-    /// The signature scheme of the key.
-    pub(super) fn scheme(&self) -> Scheme {
-        self.scheme
     }
 
     /// Verifies a signature over `message` with the certificate's key.

@@ -119,7 +119,11 @@ pub(crate) fn header(bytes: &[u8]) -> Option<(usize, Option<usize>)> {
         0x80 => Some((2, None)),
         long => {
             let count = usize::from(long & 0x7f);
-            let octets = rest.get(..count).filter(|_| count <= 4)?;
+            let octets = rest.get(..count)?;
+            // Up to four octets may begin with zeros, as some programs write them.
+            if count > 4 && (count > size_of::<usize>() || octets.first() == Some(&0)) {
+                return None;
+            }
             let length = octets.iter().fold(0_usize, |length, octet| (length << 8) | usize::from(*octet));
             Some((2 + count, Some(length)))
         }
@@ -130,7 +134,7 @@ pub(crate) fn header(bytes: &[u8]) -> Option<(usize, Option<usize>)> {
 pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut element = Vec::with_capacity(length + 6);
-    push_header(&mut element, tag, length);
+    push_header(&mut element, tag, length as u64);
     for part in parts {
         element.extend_from_slice(part);
     }
@@ -138,13 +142,13 @@ pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Makes the tag and length of an element; the caller appends the value.
-pub(crate) fn header_of(tag: u8, length: usize) -> Vec<u8> {
-    let mut header = Vec::with_capacity(6);
+pub(crate) fn header_of(tag: u8, length: u64) -> Vec<u8> {
+    let mut header = Vec::with_capacity(10);
     push_header(&mut header, tag, length);
     header
 }
 
-fn push_header(to: &mut Vec<u8>, tag: u8, length: usize) {
+fn push_header(to: &mut Vec<u8>, tag: u8, length: u64) {
     to.push(tag);
     if let Ok(short @ 0..=0x7f) = u8::try_from(length) {
         to.push(short);

@@ -1,6 +1,13 @@
 //! Tests of signing and verification, with OpenSSL on the other side.
 
+use const_oid::ObjectIdentifier;
+use der::Encode;
+
+use super::super::sign::attribute;
+use super::super::tlv::element;
+use super::super::{ContentToSign, SigningCertificate, content_info, oid, sign};
 use super::*;
+use crate::pki::signature::Hash;
 use crate::pki::test_support::odd_certificates::{
     CN, O, OddCertificate, OddSigner, PRINTABLE, UTC, UTF8, attribute as attribute_of, name,
 };
