@@ -1,19 +1,19 @@
 //! The content ciphers: AES-CBC (RFC 3565), AES-GCM (RFC 5084) and, for decryption only, Triple DES
-//! (RFC 3370 §5.1).
-//!
-//! Decryption returns the whole plaintext or nothing, and never the reason of a failure.
+//! (RFC 3370 §5.1). Encryption is in memory, decryption in pieces.
 
+mod decryptor;
+
+use aes::Aes256;
 use aes::cipher::block_padding::Pkcs7;
-use aes::cipher::consts::{U12, U13, U14, U15, U16};
-use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
-use aes::{Aes128, Aes192, Aes256};
-use aes_gcm::AesGcm;
-use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes::cipher::{BlockModeEncrypt, KeyIvInit};
+use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::{Aead, KeyInit};
 use const_oid::db::rfc5911;
 use der::asn1::OctetString;
 use der::{Decode, Encode, Sequence};
 use spki::AlgorithmIdentifierOwned;
-use zeroize::Zeroizing;
+
+pub(super) use decryptor::{Authentication, DecryptionPass};
 
 use super::SmimeError;
 use crate::pki::PkiError;
@@ -110,6 +110,11 @@ impl ContentCipher {
         }
     }
 
+    /// The maximum length of the ciphertext, in octets: for GCM that of NIST SP 800-38D §5.2.1.1.
+    pub(super) fn most_octets(&self) -> u64 {
+        if self.is_authenticated() { (1 << 36) - 32 } else { u64::MAX }
+    }
+
     /// Whether the cipher itself detects changes of the content.
     pub(super) fn is_authenticated(&self) -> bool {
         matches!(self, Self::Gcm { .. })
@@ -124,40 +129,10 @@ impl ContentCipher {
                 Some((encryptor.encrypt_padded_vec::<Pkcs7>(content), Vec::new()))
             }
             Self::Gcm { nonce, tag_length, .. } => {
-                let cipher = AesGcm::<Aes256, U12, U16>::new_from_slice(key).ok()?;
+                let cipher = Aes256Gcm::new_from_slice(key).ok()?;
                 let mut ciphertext = cipher.encrypt(nonce.into(), content).ok()?;
                 let tag = ciphertext.split_off(ciphertext.len().checked_sub(usize::from(*tag_length))?);
                 Some((ciphertext, tag))
-            }
-        }
-    }
-
-    /// Returns the plaintext, if key, ciphertext, tag and authenticated attributes match.
-    pub(super) fn decrypt(
-        &self,
-        key: &[u8],
-        ciphertext: &[u8],
-        tag: &[u8],
-        attributes: &[u8],
-    ) -> Option<Zeroizing<Vec<u8>>> {
-        match self {
-            Self::Cbc { key_length, initialization } => match key_length {
-                16 => open_cbc(cbc::Decryptor::<Aes128>::new_from_slices(key, initialization).ok()?, ciphertext),
-                24 => open_cbc(cbc::Decryptor::<Aes192>::new_from_slices(key, initialization).ok()?, ciphertext),
-                _ => open_cbc(cbc::Decryptor::<Aes256>::new_from_slices(key, initialization).ok()?, ciphertext),
-            },
-            Self::TripleDes { initialization } => {
-                open_cbc(cbc::Decryptor::<des::TdesEde3>::new_from_slices(key, initialization).ok()?, ciphertext)
-            }
-            Self::Gcm { key_length, nonce, tag_length } => {
-                let sealed = Zeroizing::new([ciphertext, tag].concat());
-                let payload = Payload { msg: &sealed, aad: attributes };
-                match key_length {
-                    _ if tag.len() != usize::from(*tag_length) => None,
-                    16 => open_gcm::<Aes128>(key, nonce, *tag_length, payload),
-                    24 => open_gcm::<Aes192>(key, nonce, *tag_length, payload),
-                    _ => open_gcm::<Aes256>(key, nonce, *tag_length, payload),
-                }
             }
         }
     }
@@ -172,32 +147,6 @@ fn triple_des(algorithm: &AlgorithmIdentifierOwned) -> Result<ContentCipher, Smi
 
 fn only_read() -> SmimeError {
     PkiError::unsupported("Triple DES", "it is supported for decryption only").into()
-}
-
-fn open_cbc<D: BlockModeDecrypt>(decryptor: D, ciphertext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let mut buffer = Zeroizing::new(ciphertext.to_vec());
-    let length = decryptor.decrypt_padded::<Pkcs7>(&mut buffer).ok()?.len();
-    buffer.truncate(length);
-    Some(buffer)
-}
-
-fn open_gcm<C>(key: &[u8], nonce: &[u8; 12], tag_length: u8, sealed: Payload<'_, '_>) -> Option<Zeroizing<Vec<u8>>>
-where
-    AesGcm<C, U12, U12>: Aead + KeyInit + aes_gcm::AeadCore<NonceSize = U12>,
-    AesGcm<C, U12, U13>: Aead + KeyInit + aes_gcm::AeadCore<NonceSize = U12>,
-    AesGcm<C, U12, U14>: Aead + KeyInit + aes_gcm::AeadCore<NonceSize = U12>,
-    AesGcm<C, U12, U15>: Aead + KeyInit + aes_gcm::AeadCore<NonceSize = U12>,
-    AesGcm<C, U12, U16>: Aead + KeyInit + aes_gcm::AeadCore<NonceSize = U12>,
-    C: aes::cipher::BlockCipherEncrypt<BlockSize = U16>,
-{
-    let opened = match tag_length {
-        12 => AesGcm::<C, U12, U12>::new_from_slice(key).ok()?.decrypt(nonce.into(), sealed),
-        13 => AesGcm::<C, U12, U13>::new_from_slice(key).ok()?.decrypt(nonce.into(), sealed),
-        14 => AesGcm::<C, U12, U14>::new_from_slice(key).ok()?.decrypt(nonce.into(), sealed),
-        15 => AesGcm::<C, U12, U15>::new_from_slice(key).ok()?.decrypt(nonce.into(), sealed),
-        _ => AesGcm::<C, U12, U16>::new_from_slice(key).ok()?.decrypt(nonce.into(), sealed),
-    };
-    opened.ok().map(Zeroizing::new)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], SmimeError> {

@@ -1,41 +1,87 @@
 //! Decryption in two steps: first the recipients, then one operation of one private key.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::io::{Read, Seek, Write};
 
-use der::Decode;
-use hkdf::Hkdf;
-use sha2::Sha256;
-use spki::AlgorithmIdentifierOwned;
 use zeroize::Zeroizing;
 
-use super::content_cipher::ContentCipher;
-use super::{Message, MessageKind, SmimeError};
+use super::envelope::{Envelope, content_key};
+use super::source::MessageSource;
+use super::{Message, MessageFile, SmimeError};
 use crate::pki::PkiError;
 use crate::pki::cms::recipient::RecipientInfo;
-use crate::pki::cms::tlv::{
-    Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context, context_constructed, element,
-};
-use crate::pki::cms::{KeyOperation, KeyResult, Recipient, open_content_info};
+use crate::pki::cms::tlv::{Elements, SET, element};
+use crate::pki::cms::{KeyOperation, KeyResult, Recipient};
 
-const WHAT: &str = "an encrypted message";
+/// A parsed message that has not been decrypted, in an input of any length.
+pub struct EncryptedFile<R> {
+    file: MessageFile<R>,
+    envelope: Envelope,
+}
 
-/// A parsed message that has not been decrypted.
+impl<R> fmt::Debug for EncryptedFile<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EncryptedFile({:?})", self.envelope)
+    }
+}
+
+/// The result of writing a decrypted content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecryptedFile {
+    /// The length of the plaintext, in octets.
+    pub length: u64,
+    /// As [`DecryptedMessage::authenticated`].
+    pub authenticated: bool,
+}
+
+impl<R: Read + Seek> EncryptedFile<R> {
+    /// Parses an EnvelopedData or `AuthEnvelopedData` without using a key. An unsupported cipher is
+    /// refused here, before a person types a PIN.
+    pub fn parse(mut file: MessageFile<R>) -> Result<Self, SmimeError> {
+        let kind = file.about().kind;
+        let (source, structure) = file.structure();
+        let envelope = Envelope::read(kind, source, structure)?;
+        Ok(Self { file, envelope })
+    }
+
+    /// As [`MessageFile::about`].
+    pub fn about(&self) -> &Message {
+        self.file.about()
+    }
+
+    /// The recipients, in the message's order.
+    pub fn recipients(&self) -> &[Recipient] {
+        self.envelope.recipients()
+    }
+
+    /// Decrypts the message as the recipient at this index, like [`EncryptedMessage::open`]. The
+    /// ciphertext is read twice. Nothing is written before all of it is verified.
+    ///
+    /// If writing fails, or if the input changes between the passes
+    /// ([`SmimeError::ChangedWhileDecrypting`]), the output is incomplete or not the content, and
+    /// the caller must discard it.
+    pub fn open<E>(
+        &mut self,
+        recipient: usize,
+        operate: impl FnOnce(KeyOperation<'_>) -> Result<KeyResult, E>,
+        mut output: impl Write,
+    ) -> Result<DecryptedFile, DecryptError<E>> {
+        let (source, structure) = self.file.structure();
+        let length = self.envelope.open(source, structure, recipient, operate, &mut output)?;
+        Ok(DecryptedFile { length, authenticated: self.envelope.is_authenticated() })
+    }
+}
+
+/// A parsed message in memory that has not been decrypted.
 #[derive(Clone)]
 pub struct EncryptedMessage {
-    recipients: Vec<Recipient>,
-    recipient_infos: Vec<RecipientInfo>,
-    cipher: ContentCipher,
-    ciphertext: Vec<u8>,
-    /// For GCM: the tag, and the authenticated attributes in the form that is authenticated (RFC
-    /// 5083 §2.2).
-    tag: Vec<u8>,
-    attributes: Vec<u8>,
+    envelope: Envelope,
+    cms: Vec<u8>,
 }
 
 impl fmt::Debug for EncryptedMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EncryptedMessage({} octets to {:?})", self.ciphertext.len(), self.recipients)
+        write!(f, "EncryptedMessage({:?})", self.envelope)
     }
 }
 
@@ -70,41 +116,14 @@ impl EncryptedMessage {
     /// Parses an EnvelopedData or `AuthEnvelopedData` without using a key. An unsupported cipher is
     /// refused here, before a person types a PIN.
     pub fn parse(message: &Message) -> Result<Self, SmimeError> {
-        if message.kind == MessageKind::Signed {
-            return Err(SmimeError::WrongKind { operation: "decrypt", found: "signed, not encrypted" });
-        }
-        let (_, enveloped) = open_content_info(&message.cms, WHAT)?;
-        let mut outer = Elements::of(&enveloped, WHAT);
-        let mut parts = outer.required(SEQUENCE)?.inside(WHAT);
-        outer.end()?;
-        parts.required(INTEGER)?;
-        parts.optional(context_constructed(0))?; // originatorInfo: unused certificates
-        let recipient_infos = RecipientInfo::read_all(parts.required(SET)?)?;
-        let (cipher, ciphertext) = encrypted_content(parts.required(SEQUENCE)?)?;
-        if cipher.is_authenticated() != (message.kind == MessageKind::AuthEnveloped) {
-            return Err(PkiError::malformed(WHAT, "its cipher does not match its kind of message").into());
-        }
-        let (mut tag, mut attributes) = (Vec::new(), Vec::new());
-        if message.kind == MessageKind::AuthEnveloped {
-            if let Some(element) = parts.optional(context_constructed(1))? {
-                attributes = element.whole.to_vec();
-                if let Some(tag) = attributes.first_mut() {
-                    *tag = SET;
-                }
-            }
-            tag = parts.required(OCTET_STRING)?.value.to_vec();
-            parts.optional(context_constructed(2))?;
-        } else {
-            parts.optional(context_constructed(1))?;
-        }
-        parts.end()?;
-        let recipients = recipient_infos.iter().map(|info| info.recipient.clone()).collect();
-        Ok(Self { recipients, recipient_infos, cipher, ciphertext, tag, attributes })
+        let (mut source, structure) = MessageSource::in_memory(&message.cms);
+        let envelope = Envelope::read(message.kind, &mut source, &structure)?;
+        Ok(Self { envelope, cms: message.cms.clone() })
     }
 
     /// The recipients, in the message's order.
     pub fn recipients(&self) -> &[Recipient] {
-        &self.recipients
+        self.envelope.recipients()
     }
 
     /// Decrypts the message as the recipient at this index. It calls `operate` exactly once, unless
@@ -115,15 +134,12 @@ impl EncryptedMessage {
         recipient: usize,
         operate: impl FnOnce(KeyOperation<'_>) -> Result<KeyResult, E>,
     ) -> Result<DecryptedMessage, DecryptError<E>> {
-        let info = self.recipient_infos.get(recipient).ok_or(SmimeError::Undecryptable)?;
-        // The substitute is made before anything can fail, so that a failure does not take extra
-        // time.
-        let substitute = substitute(info, self.cipher.key_length())?;
-        let key = info.content_key(self.cipher.key_length(), operate).map_err(DecryptError::Key)?;
-        let key = key.unwrap_or(substitute);
-        let content = self.cipher.decrypt(&key, &self.ciphertext, &self.tag, &self.attributes);
-        let content = content.ok_or(SmimeError::Undecryptable)?;
-        Ok(DecryptedMessage { content, authenticated: self.cipher.is_authenticated() })
+        let (mut source, structure) = MessageSource::in_memory(&self.cms);
+        // The plaintext is not longer: a buffer that grows would leave copies in freed memory.
+        let capacity = usize::try_from(self.envelope.length()).map_err(|_| SmimeError::Undecryptable)?;
+        let mut content = Zeroizing::new(Vec::with_capacity(capacity));
+        self.envelope.open(&mut source, &structure, recipient, operate, &mut *content)?;
+        Ok(DecryptedMessage { content, authenticated: self.envelope.is_authenticated() })
     }
 }
 
@@ -177,48 +193,8 @@ impl EncryptedContentKey {
         operate: impl FnOnce(KeyOperation<'_>) -> Result<KeyResult, E>,
     ) -> Result<Zeroizing<Vec<u8>>, DecryptError<E>> {
         let info = self.recipient_infos.get(recipient).ok_or(SmimeError::Undecryptable)?;
-        let substitute = substitute(info, self.length)?;
-        let key = info.content_key(self.length, operate).map_err(DecryptError::Key)?;
-        Ok(key.unwrap_or(substitute))
+        content_key(info, self.length, operate)
     }
-}
-
-/// The substitute for a content key that cannot be decrypted. No one can predict it. It is the same
-/// each time, because two different keys for one message would reveal that neither is real.
-fn substitute(info: &RecipientInfo, length: usize) -> Result<Zeroizing<Vec<u8>>, SmimeError> {
-    static SECRET: OnceLock<[u8; 32]> = OnceLock::new();
-    let mut fresh = [0; 32];
-    getrandom::fill(&mut fresh).map_err(PkiError::Random)?;
-    let secret = SECRET.get_or_init(|| fresh);
-    let mut key = Zeroizing::new(vec![0; length]);
-    Hkdf::<Sha256>::new(Some(secret), info.encrypted_key())
-        .expand(&length.to_be_bytes(), &mut key)
-        .map_err(|_| SmimeError::Undecryptable)?;
-    Ok(key)
-}
-
-/// Parses `EncryptedContentInfo` (RFC 5652 §6.1). The content may be split into segments. The BER
-/// parser does not see them because of the implicit tag, so they are joined here.
-fn encrypted_content(element: Element<'_>) -> Result<(ContentCipher, Vec<u8>), SmimeError> {
-    let mut parts = element.inside(WHAT);
-    parts.required(OBJECT_IDENTIFIER)?;
-    let algorithm =
-        AlgorithmIdentifierOwned::from_der(parts.required(SEQUENCE)?.whole).map_err(PkiError::decode(WHAT))?;
-    let cipher = ContentCipher::from_algorithm(&algorithm)?;
-    let ciphertext = if let Some(pieces) = parts.optional(context_constructed(0))? {
-        let mut inside = pieces.inside(WHAT);
-        let mut together = Vec::with_capacity(pieces.value.len());
-        while !inside.is_empty() {
-            together.extend_from_slice(inside.required(OCTET_STRING)?.value);
-        }
-        together
-    } else if let Some(whole) = parts.optional(context(0))? {
-        whole.value.to_vec()
-    } else {
-        return Err(PkiError::malformed(WHAT, "its content is missing").into());
-    };
-    parts.end()?;
-    Ok((cipher, ciphertext))
 }
 
 #[cfg(test)]

@@ -1,24 +1,65 @@
-//! MIME entities (RFC 2045) as far as S/MIME needs them: transfer encodings, the parts of a
-//! multipart, and a file as an entity.
+//! MIME entities (RFC 2045) as far as S/MIME needs them: header and body, and a file as an entity.
+
+use std::io::{Read, Seek};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::header::{Header, MediaType, take_line, transfer_encoding};
+use super::SmimeError;
+use super::header::{Header, MediaType, transfer_encoding};
+use super::source::{MessageSource, Span};
+use super::transfer_encoding::TransferEncoding;
 
-/// A MIME entity: its header, and the body without decoding.
+/// The length of the first attempt to read a header section, in octets.
+const USUAL_HEADER: usize = 1 << 14;
+
+/// The maximum length of a header section, in octets.
+pub(super) const LONGEST_HEADER: usize = 1 << 20;
+
+/// A MIME entity: its header, and the body without decoding, in memory or in an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entity<'a> {
+pub(super) struct Entity<B> {
     pub(super) header: Header,
-    pub(super) body: &'a [u8],
+    pub(super) body: B,
 }
 
-impl<'a> Entity<'a> {
+impl<'a> Entity<&'a [u8]> {
     /// Parses an entity. The error is a text for people.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, String> {
         Header::parse(bytes).map(|(header, body)| Self { header, body })
     }
 
+    /// The decoded body; `None` if the transfer encoding is damaged or unknown.
+    pub(super) fn decoded_body(&self) -> Option<Vec<u8>> {
+        self.transfer_encoding()?.decode(self.body)
+    }
+}
+
+impl Entity<Span> {
+    /// Parses an entity in a part of an input. The inner error is a text for people.
+    pub(super) fn read<R: Read + Seek>(
+        source: &mut MessageSource<R>,
+        span: Span,
+    ) -> Result<Result<Self, String>, SmimeError> {
+        let mut limit = USUAL_HEADER;
+        loop {
+            let beginning = source.beginning(span, limit)?;
+            let parsed = Header::parse(&beginning);
+            let is_whole = beginning.len() as u64 == span.length();
+            match parsed {
+                Ok((header, rest)) if is_whole || !rest.is_empty() => {
+                    return Ok(Ok(Self { header, body: span.without(beginning.len() - rest.len()) }));
+                }
+                Err(error) if is_whole || limit >= LONGEST_HEADER => return Ok(Err(error)),
+                Ok(_) if limit >= LONGEST_HEADER => return Ok(Err("its header is longer than 1 MiB".to_owned())),
+                // The header may continue.
+                Ok(_) | Err(_) => limit = LONGEST_HEADER,
+            }
+        }
+    }
+}
+
+impl<B> Entity<B> {
     /// The content type; `None` if the header has none, which means `text/plain` (RFC 2045 §5.2).
     pub(super) fn content_type(&self) -> Result<Option<MediaType>, String> {
         self.header.only("Content-Type")?.map(MediaType::parse).transpose()
@@ -33,24 +74,25 @@ impl<'a> Entity<'a> {
         [named("Content-Disposition", "filename"), named("Content-Type", "name")].into_iter().flatten().collect()
     }
 
-    fn transfer_encoding(&self) -> Option<String> {
+    /// The name of the transfer encoding; `None` if the header field is repeated.
+    fn encoding_name(&self) -> Option<String> {
         let value = self.header.only("Content-Transfer-Encoding").ok()?;
         Some(value.map_or_else(|| "7bit".to_owned(), transfer_encoding))
     }
 
-    /// Whether the body is not encoded, which is mandatory for a multipart (RFC 2045 §6.4).
-    pub(super) fn is_unencoded(&self) -> bool {
-        matches!(self.transfer_encoding().as_deref(), Some("7bit" | "8bit" | "binary"))
-    }
-
-    /// The decoded body; `None` if the transfer encoding is damaged or unknown.
-    pub(super) fn decoded_body(&self) -> Option<Vec<u8>> {
-        match self.transfer_encoding()?.as_str() {
-            "base64" => decode_base64(self.body),
-            "quoted-printable" => decode_quoted_printable(self.body),
-            "7bit" | "8bit" | "binary" => Some(self.body.to_vec()),
+    /// The transfer encoding of the body; `None` if it is unknown.
+    pub(super) fn transfer_encoding(&self) -> Option<TransferEncoding> {
+        match self.encoding_name()?.as_str() {
+            "base64" => Some(TransferEncoding::Base64),
+            "quoted-printable" => Some(TransferEncoding::QuotedPrintable),
+            "7bit" | "8bit" | "binary" => Some(TransferEncoding::Identity),
             _ => None,
         }
+    }
+
+    /// Whether the body is not encoded, which is mandatory for a multipart (RFC 2045 §6.4).
+    pub(super) fn is_unencoded(&self) -> bool {
+        self.transfer_encoding() == Some(TransferEncoding::Identity)
     }
 }
 
@@ -82,56 +124,10 @@ pub fn from_entity(entity: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let body = entity.decoded_body()?;
-    if kind.starts_with("text/") && matches!(entity.transfer_encoding()?.as_str(), "7bit" | "8bit") {
+    if kind.starts_with("text/") && matches!(entity.encoding_name()?.as_str(), "7bit" | "8bit") {
         return Some(without_carriage_returns(&body));
     }
     Some(body)
-}
-
-/// The parts of a multipart's body.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Multipart<'a> {
-    /// The bytes before the first delimiter.
-    pub(super) preamble: &'a [u8],
-    /// The bytes between the delimiters, without the line end before each delimiter (RFC 2046
-    /// §5.1.1).
-    pub(super) parts: Vec<&'a [u8]>,
-    /// The bytes after the last delimiter, if the closing delimiter is missing.
-    pub(super) unended: &'a [u8],
-    /// The bytes after the closing delimiter.
-    pub(super) epilogue: &'a [u8],
-}
-
-/// The maximum number of parts that are parsed.
-const MAX_PARTS: usize = 1000;
-
-/// Splits a multipart's body at its boundary. A delimiter may have trailing white space.
-pub(super) fn split_multipart<'a>(body: &'a [u8], boundary: &str) -> Multipart<'a> {
-    let delimiter = format!("--{boundary}");
-    let (mut multipart, mut begin, mut rest) = (Multipart::default(), None, body);
-    while !rest.is_empty() && multipart.parts.len() < MAX_PARTS {
-        let position = body.len() - rest.len();
-        let (line, after) = take_line(rest);
-        rest = after;
-        let tail = line.strip_prefix(delimiter.as_bytes()).map(<[u8]>::trim_ascii_end);
-        let Some(is_last) = tail.filter(|tail| tail.is_empty() || *tail == b"--").map(|tail| !tail.is_empty()) else {
-            continue;
-        };
-        let before = body.get(begin.unwrap_or_default()..position).unwrap_or_default();
-        if begin.is_some() {
-            let part = before.strip_suffix(b"\n").unwrap_or(before);
-            multipart.parts.push(part.strip_suffix(b"\r").unwrap_or(part));
-        } else {
-            multipart.preamble = before;
-        }
-        if is_last {
-            multipart.epilogue = rest;
-            return multipart;
-        }
-        begin = Some(body.len() - after.len());
-    }
-    multipart.unended = begin.and_then(|begin| body.get(begin..)).unwrap_or_default();
-    multipart
 }
 
 /// Ends every line with CR LF; lines that already do are unchanged.
@@ -167,31 +163,6 @@ pub(super) fn fold_base64(bytes: &[u8]) -> String {
         text.push_str("\r\n");
     }
     text
-}
-
-/// Decodes base64, ignoring white space.
-pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let text: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    STANDARD.decode(text).ok()
-}
-
-/// Decodes quoted-printable (RFC 2045 §6.7); `None` if an invalid escape follows an equals sign.
-fn decode_quoted_printable(text: &[u8]) -> Option<Vec<u8>> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        if *byte != b'=' {
-            decoded.push(*byte);
-        } else if let Some(after) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
-            rest = after;
-        } else {
-            let (digits, after) = rest.split_at_checked(2)?;
-            decoded.extend(hex::decode(digits).ok()?);
-            rest = after;
-        }
-    }
-    Some(decoded)
 }
 
 #[cfg(test)]
@@ -250,21 +221,6 @@ mod tests {
         assert_eq!(from_entity(quoted).unwrap(), "a=bü".as_bytes());
         let broken = b"Content-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\na=X";
         assert_eq!(from_entity(broken), None);
-    }
-
-    #[test]
-    fn parts_are_the_bytes_between_delimiters() {
-        let body = b"preamble\r\n--b\r\none\r\n\r\n--b \r\ntwo\n--bb\nstill two\n--b--\r\nepilogue\r\n--b\r\n";
-        let multipart = split_multipart(body, "b");
-        assert_eq!(multipart.parts, [&b"one\r\n"[..], b"two\n--bb\nstill two"]);
-        assert_eq!(multipart.epilogue, b"epilogue\r\n--b\r\n");
-        assert_eq!((multipart.preamble, multipart.unended), (&b"preamble\r\n"[..], &b""[..]));
-        assert_eq!(split_multipart(b"--b\none\n--b\ntwo\n", "b").unended, b"two\n");
-        assert!(split_multipart(b"nothing", "b").parts.is_empty());
-        // White space after a boundary, LF alone, or no line end are accepted. A line that only
-        // begins like a delimiter is text.
-        let body = b"--b\t \none\n--b-\n--b -- \n--b-- \t";
-        assert_eq!(split_multipart(body, "b").parts, [&b"one\n--b-\n--b -- "[..]]);
     }
 
     proptest::proptest! {

@@ -53,6 +53,10 @@ pub enum SmimeError {
     #[error("cannot encrypt the message: it has more than {most} recipients")]
     TooManyRecipients { most: usize },
 
+    /// The input was another one when it was read again. What has been written is not the content.
+    #[error("cannot decrypt the message: it changed while it was being decrypted")]
+    ChangedWhileDecrypting,
+
     /// One error for every cause, so that it cannot serve as a decryption oracle.
     #[error("cannot decrypt the message: it is damaged, or it was not encrypted to this key")]
     Undecryptable,

@@ -1,6 +1,9 @@
 //! The three forms of a message, DER, PEM and S/MIME: recognized on reading, chosen on writing.
 
+mod file;
 mod read;
+
+pub use file::MessageFile;
 
 use const_oid::db::rfc5911;
 use der::pem::LineEnding;
@@ -90,16 +93,6 @@ pub struct Message {
 }
 
 impl Message {
-    /// Recognizes the form of `bytes` by the outermost structure: DER; a mail or MIME entity, if
-    /// the text begins with a header that has a Content-Type; PEM, if the first line that is not
-    /// blank begins a block (with the labels CMS, PKCS7 and those of `gpgsm`). In a mail, the
-    /// signed or encrypted part may be in a `multipart/mixed`, as mailing lists send it, and there
-    /// also in a `multipart/related`. In a list's mail it may be in the only `message/rfc822`,
-    /// whose top may be a `multipart/related` too.
-    pub fn read(bytes: &[u8]) -> Result<Self, SmimeError> {
-        read::read(bytes)
-    }
-
     /// The headers around the structure, outermost first.
     pub fn headers(&self) -> impl Iterator<Item = &Header> {
         std::iter::once(&self.header).chain(&self.header_within)

@@ -5,9 +5,14 @@
 //! trusted. [`EncryptedMessage`] returns the recipients, and then needs *one* operation of *one*
 //! private key. The caller provides signatures and this operation, as a signer and a closure.
 //!
+//! Contents of any length are signed and decrypted in constant memory: [`ContentDigest`],
+//! [`sign_digest`] and [`ContentSignature`] read a content twice, [`MessageFile`] and
+//! [`EncryptedFile`] a message three times. The functions for messages in memory call the same
+//! code.
+//!
 //! **Invariants:** Neither error, content nor effort reveals why a decryption failed; a random
-//! content key replaces one that cannot be decrypted. No plaintext is returned before all of it is
-//! decrypted. A content type with which administrators sign commands is never signed.
+//! content key replaces one that cannot be decrypted. No plaintext is returned or written before
+//! all of it is verified. A content type with which administrators sign commands is never signed.
 
 mod content_cipher;
 #[cfg(test)]
@@ -15,23 +20,29 @@ mod corpus_tests;
 mod decrypt;
 mod encrypt;
 mod entity;
+mod envelope;
 mod error;
 mod header;
 mod message;
+mod multipart;
 mod sender;
 mod sign;
+mod source;
+mod transfer_encoding;
 mod verify;
 
 pub use crate::pki::cms::{
     CertificateId, ContentDigest, ContentSignature, KeyOperation, KeyResult, PreparedSignature, Recipient,
     RecipientKind, SigningCertificate,
 };
-pub use decrypt::{DecryptError, DecryptedMessage, EncryptedContentKey, EncryptedMessage};
+pub use decrypt::{
+    DecryptError, DecryptedFile, DecryptedMessage, EncryptedContentKey, EncryptedFile, EncryptedMessage,
+};
 pub use encrypt::{Cipher, encrypt};
 pub use entity::{from_entity, to_canonical_lines, to_entity};
 pub use error::SmimeError;
 pub use header::{AddressError, Header};
-pub use message::{Message, MessageFormat, MessageKind, to_encryptable};
+pub use message::{Message, MessageFile, MessageFormat, MessageKind, to_encryptable};
 pub use sender::{SenderProblem, SenderReport, ShownField, judge_sender, shown_fields};
 pub use sign::{Placement, SigningOptions, prepare, sign, sign_digest};
 pub use verify::{SignatureVerdict, SignerReport, VerifiedMessage, verify};

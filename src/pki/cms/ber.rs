@@ -5,9 +5,9 @@ use super::tlv::{OCTET_STRING, element, header};
 use crate::pki::PkiError;
 
 /// The maximum nesting of elements, far above that of real messages.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 
-const CONSTRUCTED_OCTET_STRING: u8 = 0x24;
+pub(super) const CONSTRUCTED_OCTET_STRING: u8 = 0x24;
 const END_OF_CONTENTS: [u8; 2] = [0, 0];
 
 /// Converts all indefinite lengths to definite ones, and joins octet strings that consist of

@@ -8,6 +8,7 @@
 //! **Invariant:** The reason of a failed decryption is never revealed.
 
 pub(crate) mod ber;
+pub(crate) mod ber_reader;
 pub mod signed_data;
 pub(crate) mod stream;
 pub(crate) mod tlv;

@@ -108,7 +108,10 @@ impl RecipientInfo {
     /// several.
     pub(crate) fn read_all(recipient_infos: Element<'_>) -> Result<Vec<Self>, PkiError> {
         let mut all = Vec::new();
-        for element in recipient_infos.inside(WHAT).all()? {
+        let mut elements = recipient_infos.inside(WHAT);
+        // One element at a time: a list of all could be much larger than the message.
+        while !elements.is_empty() && all.len() <= MAX_RECIPIENTS {
+            let element = elements.any()?;
             let unreadable = |error: PkiError| Self::unreadable(&error);
             match element.tag() {
                 SEQUENCE => all.push(Self::of_key_transport(element).unwrap_or_else(unreadable)),

@@ -2,13 +2,20 @@
 //! nothing.
 
 use std::convert::Infallible;
+use std::sync::OnceLock;
 
 use super::*;
 use crate::pki::Certificate;
+use crate::pki::cms::open_content_info;
+use crate::pki::cms::tlv::{INTEGER, OBJECT_IDENTIFIER, SEQUENCE, context_constructed};
 use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, openssl, try_openssl};
+use crate::smime::content_cipher::ContentCipher;
 use crate::smime::encrypt::encrypt_with;
-use crate::smime::{Cipher, MessageFormat, RecipientKind, encrypt};
+use crate::smime::envelope::{WHAT, substitute};
+use crate::smime::{Cipher, MessageFormat, MessageKind, RecipientKind, encrypt};
 use crate::token::{KeyTransport, OaepHash};
+
+mod files;
 
 const CONTENT: &[u8] = b"Dear all,\r\nthis is \xff not text.\r\n";
 
@@ -185,7 +192,8 @@ fn the_substitute_content_key_is_fixed_for_each_message() {
         let cms = encrypt(CONTENT, std::slice::from_ref(&certificate), Cipher::Aes256Cbc).unwrap();
         EncryptedMessage::parse(&Message::read(&cms).unwrap()).unwrap()
     };
-    let stands_for = |message: &EncryptedMessage, length| substitute(&message.recipient_infos[0], length).unwrap();
+    let stands_for =
+        |message: &EncryptedMessage, length| substitute(&message.envelope.recipient_infos()[0], length).unwrap();
     let (one, other) = (message(), message());
     assert_eq!(stands_for(&one, 32), stands_for(&one, 32), "different keys would reveal the failure");
     assert_ne!(stands_for(&one, 32), stands_for(&other, 32));

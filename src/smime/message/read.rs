@@ -1,11 +1,18 @@
 //! Recognizes the form of an input and finds the only message in it. The outermost structure
 //! decides, never one further inside: a mail remains a mail, whatever its text quotes.
 
-use super::{Message, MessageFormat, MessageKind};
+use std::io::{Read, Seek};
+
+use super::MessageFormat;
+use super::file::Recognized;
+use crate::pki::cms::stream::fill;
 use crate::pki::cms::tlv::{OBJECT_IDENTIFIER, SEQUENCE, header};
 use crate::smime::SmimeError;
-use crate::smime::entity::{Entity, Multipart, decode_base64, split_multipart, to_canonical_lines};
+use crate::smime::entity::{Entity, LONGEST_HEADER};
 use crate::smime::header::{Header, split_field, take_line};
+use crate::smime::multipart::Multipart;
+use crate::smime::source::{EncodedSpan, MessageSource, Span};
+use crate::smime::transfer_encoding::TransferEncoding;
 
 /// The PEM labels of messages: those of CMS, and those of `gpgsm`.
 const LABELS: [&str; 5] = ["CMS", "PKCS7", "PKCS #7 SIGNED DATA", "SIGNED MESSAGE", "ENCRYPTED MESSAGE"];
@@ -16,27 +23,38 @@ const MOST_FIELDS_NAMED: usize = 8;
 /// The maximum nesting of multiparts around a signed or encrypted part.
 const MAX_DEPTH: usize = 8;
 
-pub(super) fn read(bytes: &[u8]) -> Result<Message, SmimeError> {
-    if is_content_info(bytes) {
-        let found = Found::attached(without_line_end(bytes).to_vec());
-        return message(MessageFormat::Der, found, Header::default(), Vec::new());
-    }
-    let text = without_blank_lines(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
-    let entity = Entity::parse(text);
-    match &entity {
-        Ok(entity) if entity.header.has("Content-Type") => read_mail(entity),
-        _ if text.starts_with(b"-----BEGIN ") => read_pem(text),
-        other => {
-            let reason = other.as_ref().err().filter(|_| begins_like_a_header(text));
-            let reason = reason.map(|reason| format!("; {reason}")).unwrap_or_default();
-            Err(no_message(format!("it is neither DER, nor PEM, nor S/MIME{reason}{}", about_pem_inside(text))))
-        }
-    }
-}
+/// The length of the beginning of a structure that shows its type, in octets.
+pub(super) const STRUCTURE_BEGINNING: usize = 1 << 12;
 
-fn message(format: MessageFormat, found: Found, header: Header, outside: Vec<String>) -> Result<Message, SmimeError> {
-    let Found { cms, content, header_within } = found;
-    Ok(Message { format, kind: MessageKind::of(&cms)?, cms, detached_content: content, header, header_within, outside })
+/// The error text for an input in none of the forms.
+const IN_NO_FORM: &str = "it is neither DER, nor PEM, nor S/MIME";
+
+/// An entity in the input.
+type Part = Entity<Span>;
+
+/// Finds the message in an input.
+pub(super) fn recognize<R: Read + Seek>(source: &mut MessageSource<R>, whole: Span) -> Result<Recognized, SmimeError> {
+    if is_content_info(&source.beginning(whole, STRUCTURE_BEGINNING)?) {
+        let span = without_line_end(source, whole)?;
+        let found = Found::attached(EncodedSpan { span, encoding: TransferEncoding::Identity, damage: "" });
+        return Ok(found.recognized(MessageFormat::Der, Header::default(), Vec::new()));
+    }
+    let byte_order_mark = b"\xef\xbb\xbf";
+    let has_mark = source.beginning(whole, byte_order_mark.len())? == byte_order_mark;
+    let text = source.without_blank_lines(whole.without(if has_mark { byte_order_mark.len() } else { 0 }))?;
+    let entity = Part::read(source, text)?;
+    if let Ok(entity) = &entity
+        && entity.header.has("Content-Type")
+    {
+        return read_mail(source, entity);
+    }
+    let beginning = source.beginning(text, LONGEST_HEADER)?;
+    if beginning.starts_with(b"-----BEGIN ") {
+        return read_pem(source, text);
+    }
+    let reason = entity.err().filter(|_| begins_like_a_header(&beginning));
+    let reason = reason.map(|reason| format!("; {reason}")).unwrap_or_default();
+    Err(no_message(format!("{IN_NO_FORM}{reason}{}", about_pem_inside(&beginning))))
 }
 
 fn unreadable(reason: impl Into<String>) -> SmimeError {
@@ -55,22 +73,14 @@ fn is_content_info(bytes: &[u8]) -> bool {
 
 /// Removes the line end that an editor or a mail program added after a structure of definite
 /// length.
-fn without_line_end(structure: &[u8]) -> &[u8] {
-    let whole = header(structure).and_then(|(header, value)| structure.split_at_checked(header.checked_add(value?)?));
-    match whole {
-        Some((whole, b"\n" | b"\r\n")) => whole,
-        _ => structure,
-    }
-}
-
-fn without_blank_lines(mut text: &[u8]) -> &[u8] {
-    while let (line, rest) = take_line(text)
-        && !text.is_empty()
-        && line.trim_ascii().is_empty()
-    {
-        text = rest;
-    }
-    text
+fn without_line_end<R: Read + Seek>(source: &mut MessageSource<R>, structure: Span) -> Result<Span, SmimeError> {
+    let beginning = source.beginning(structure, STRUCTURE_BEGINNING)?;
+    let length = header(&beginning).and_then(|(header, value)| header.checked_add(value?)).map(|length| length as u64);
+    let is_followed = |length: &u64| (1..=2).contains(&structure.length().saturating_sub(*length));
+    let Some(length) = length.filter(is_followed) else { return Ok(structure) };
+    let whole = Span { end: structure.start + length, ..structure };
+    let after = source.load(Span { start: whole.end, ..structure })?;
+    Ok(if matches!(after.as_slice(), b"\n" | b"\r\n") { whole } else { structure })
 }
 
 fn begins_like_a_header(text: &[u8]) -> bool {
@@ -89,87 +99,82 @@ fn about_pem_inside(text: &[u8]) -> &'static str {
 
 /// Reads the PEM block at the beginning of the text. Its header lines and the text after its end
 /// are ignored.
-fn read_pem(text: &[u8]) -> Result<Message, SmimeError> {
-    let (first, mut rest) = take_line(text);
+fn read_pem<R: Read + Seek>(source: &mut MessageSource<R>, text: Span) -> Result<Recognized, SmimeError> {
+    let mut lines = source.lines(text)?;
+    let first = lines.next()?.and_then(|line| line.text).unwrap_or_default();
     let label = first.trim_ascii().strip_prefix(b"-----BEGIN ").and_then(|label| label.strip_suffix(b"-----"));
     let Some(label) = label.and_then(|label| LABELS.into_iter().find(|known| known.as_bytes() == label)) else {
         let first: String = String::from_utf8_lossy(first).trim_end().chars().take(60).collect();
         return Err(no_message(format!("its first PEM block is not a CMS message: {first:?}")));
     };
     let end = format!("-----END {label}-----");
-    let mut body = Vec::with_capacity(rest.len());
     // RFC 1421 §4.4: header lines end at a blank line. Base64 has no colon.
-    let (first, _) = take_line(rest);
-    let has_header = first.contains(&b':');
-    if has_header {
-        while let (line, after) = take_line(rest)
-            && !line.trim_ascii().is_empty()
-        {
-            rest = after;
+    let (mut begin, mut has_header, mut is_in_header) = (None, false, false);
+    let (body, rest) = loop {
+        let line = lines.next()?.ok_or_else(|| unreadable("its PEM text has no end"))?;
+        if begin.is_none() && !is_in_header && line.text.is_some_and(|text| text.contains(&b':')) {
+            (has_header, is_in_header) = (true, true);
         }
-    }
-    loop {
-        if rest.is_empty() {
-            return Err(unreadable("its PEM text has no end"));
+        if is_in_header && !line.is_blank() {
+            continue;
         }
-        let (line, after) = take_line(rest);
-        rest = after;
-        if line.trim_ascii() == end.as_bytes() {
-            break;
+        is_in_header = false;
+        let begin = *begin.get_or_insert(line.start);
+        if line.text.is_some_and(|text| text.trim_ascii() == end.as_bytes()) {
+            break (Span { start: begin, end: line.start }, Span { start: line.next, ..text });
         }
-        body.extend_from_slice(line);
-    }
-    let cms = decode_base64(&body).ok_or_else(|| unreadable("its PEM text is damaged"))?;
-    let follows = without_blank_lines(rest);
+    };
+    let follows = source.without_blank_lines(rest)?;
     let mut outside = Vec::new();
     if has_header {
         outside.push("header lines in the PEM block".to_owned());
     }
-    if follows.starts_with(b"-----BEGIN ") {
+    if source.beginning(follows, 11)? == b"-----BEGIN " {
         outside.push("another PEM block after the first".to_owned());
-    } else if !follows.is_empty() {
+    } else if follows.length() > 0 {
         outside.push("text after the PEM block".to_owned());
     }
-    message(MessageFormat::Pem, Found::attached(cms), Header::default(), outside)
+    let structure = EncodedSpan { span: body, encoding: TransferEncoding::Base64, damage: "its PEM text is damaged" };
+    Ok(Found::attached(structure).recognized(MessageFormat::Pem, Header::default(), outside))
 }
 
 /// A signed or encrypted structure in the input.
 struct Found {
-    cms: Vec<u8>,
+    structure: EncodedSpan,
     /// The content of a `multipart/signed`.
-    content: Option<Vec<u8>>,
+    content: Option<Span>,
     /// The header of the message that a list embedded as a whole, if the structure was in it.
     header_within: Option<Header>,
 }
 
 impl Found {
-    fn attached(cms: Vec<u8>) -> Self {
-        Self { cms, content: None, header_within: None }
+    fn attached(structure: EncodedSpan) -> Self {
+        Self { structure, content: None, header_within: None }
+    }
+
+    fn recognized(self, format: MessageFormat, header: Header, outside: Vec<String>) -> Recognized {
+        let Self { structure, content, header_within } = self;
+        Recognized { format, structure, detached_content: content, header, header_within, outside }
     }
 }
 
-fn read_mail(entity: &Entity<'_>) -> Result<Message, SmimeError> {
+fn read_mail<R: Read + Seek>(source: &mut MessageSource<R>, entity: &Part) -> Result<Recognized, SmimeError> {
     let mut outside = Vec::new();
-    let mut found = find(entity, Place { depth: 0, is_lists: false }, &mut outside)?;
+    let mut found = find(source, entity, Place { depth: 0, is_lists: false }, &mut outside)?;
     // Embedded messages are searched only if the mail itself has no signed or encrypted part.
     if found.is_none() && ["List-Id", "List-Post"].iter().any(|field| entity.header.has(field)) {
         outside.clear();
-        found = find(entity, Place { depth: 0, is_lists: true }, &mut outside)?;
+        found = find(source, entity, Place { depth: 0, is_lists: true }, &mut outside)?;
     }
     if let Some(found) = found {
-        let message = message(MessageFormat::Smime, found, entity.header.clone(), outside);
-        // The mail claims to be a message of this kind.
-        return message.map_err(|error| match error {
-            SmimeError::NoMessage(reason) => unreadable(reason),
-            other => other,
-        });
+        return Ok(found.recognized(MessageFormat::Smime, entity.header.clone(), outside));
     }
-    let (kind, pem) = (kind(entity)?, about_pem_inside(entity.body));
+    let (kind, pem) = (kind(entity)?, about_pem_inside(&source.beginning(entity.body, LONGEST_HEADER)?));
     Err(no_message(format!("it is a message of type {kind:?}, not signed or encrypted{pem}")))
 }
 
 /// The type of an entity, in lower case and limited in length.
-fn kind(entity: &Entity<'_>) -> Result<String, SmimeError> {
+fn kind(entity: &Part) -> Result<String, SmimeError> {
     let media = entity.content_type().map_err(unreadable)?;
     Ok(media.map_or_else(|| "text/plain".to_owned(), |media| media.kind.chars().take(80).collect()))
 }
@@ -193,22 +198,28 @@ impl Place {
 /// `multipart/mixed`, which mailing lists make around a message, or of a `multipart/related` that
 /// is in a `multipart/mixed` or at the top of the message that a list embedded. That message may be
 /// the only content of the list's mail. Everything beside the part is named in `outside`.
-fn find(entity: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<Option<Found>, SmimeError> {
+fn find<R: Read + Seek>(
+    source: &mut MessageSource<R>,
+    entity: &Part,
+    place: Place,
+    outside: &mut Vec<String>,
+) -> Result<Option<Found>, SmimeError> {
     let Some(media) = entity.content_type().map_err(unreadable)? else { return Ok(None) };
     let depth = place.depth;
     match media.kind.as_str() {
-        "application/pkcs7-mime" | "application/x-pkcs7-mime" | "application/cms" => bare(entity),
-        "application/pkcs7-signature" | "application/x-pkcs7-signature" if depth == 0 => bare(entity),
+        "application/pkcs7-mime" | "application/x-pkcs7-mime" | "application/cms" => bare(source, entity),
+        "application/pkcs7-signature" | "application/x-pkcs7-signature" if depth == 0 => bare(source, entity),
         "application/octet-stream" if is_named(entity, ".p7m") || depth == 0 && is_named(entity, ".p7s") => {
-            bare(entity)
+            bare(source, entity)
         }
-        "multipart/signed" => signed_in_two_parts(entity, outside).map(Some),
-        "message/rfc822" if depth == 0 && place.is_lists => in_lists_message(entity, place, outside),
+        "multipart/signed" => signed_in_two_parts(source, entity, outside).map(Some),
+        "message/rfc822" if depth == 0 && place.is_lists => in_lists_message(source, entity, place, outside),
         "multipart/mixed" | "multipart/related"
             if depth < MAX_DEPTH && (depth > 0 || media.kind == "multipart/mixed") =>
         {
             let Some(boundary) = media.parameter("boundary").filter(|_| entity.is_unencoded()) else { return Ok(None) };
-            among_parts(&split_multipart(entity.body, boundary), place, outside)
+            let multipart = Multipart::split(source, entity.body, boundary)?;
+            among_parts(source, &multipart, place, outside)
         }
         _ => Ok(None),
     }
@@ -216,20 +227,21 @@ fn find(entity: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<
 
 /// Finds the only signed or encrypted part. All other parts are named, whether a mail program would
 /// show them or not.
-fn among_parts(
-    multipart: &Multipart<'_>,
+fn among_parts<R: Read + Seek>(
+    source: &mut MessageSource<R>,
+    multipart: &Multipart,
     place: Place,
     outside: &mut Vec<String>,
 ) -> Result<Option<Found>, SmimeError> {
     let mut found = None;
     let mut messages = Vec::new();
-    name_preamble(multipart, outside);
+    name_preamble(source, multipart, outside)?;
     for part in &multipart.parts {
-        let Ok(part) = Entity::parse(part) else {
+        let Ok(part) = Part::read(source, *part)? else {
             outside.push("a part whose header cannot be read".to_owned());
             continue;
         };
-        match find(&part, place.inside(), outside)? {
+        match find(source, &part, place.inside(), outside)? {
             None => {
                 let kind = kind(&part)?;
                 if kind == "message/rfc822" {
@@ -251,13 +263,13 @@ fn among_parts(
     }
     if let (None, true, [(at, part)]) = (&found, place.is_lists, messages.as_slice()) {
         let mut within = Vec::new();
-        found = in_lists_message(part, place.inside(), &mut within)?;
+        found = in_lists_message(source, part, place.inside(), &mut within)?;
         if found.is_some() {
             within.extend(told_fields(&part.header, "the part"));
             outside.splice(*at..=*at, within);
         }
     }
-    name_end(multipart, "text after the last part", outside);
+    name_end(source, multipart, "text after the last part", outside)?;
     Ok(found)
 }
 
@@ -266,13 +278,18 @@ fn among_parts(
 /// people see, and the message's. A message that its writer forwarded, beside a list's footer,
 /// looks the same: therefore both headers must name a signer. A message within this one is not the
 /// mail's own.
-fn in_lists_message(part: &Entity<'_>, place: Place, outside: &mut Vec<String>) -> Result<Option<Found>, SmimeError> {
+fn in_lists_message<R: Read + Seek>(
+    source: &mut MessageSource<R>,
+    part: &Part,
+    place: Place,
+    outside: &mut Vec<String>,
+) -> Result<Option<Found>, SmimeError> {
     if !part.is_unencoded() {
         return Ok(None);
     }
-    let Ok(message) = Entity::parse(part.body) else { return Ok(None) };
+    let Ok(message) = Part::read(source, part.body)? else { return Ok(None) };
     outside.push("the header of the message within".to_owned());
-    let found = find(&message, Place { is_lists: false, ..place.inside() }, outside)?;
+    let found = find(source, &message, Place { is_lists: false, ..place.inside() }, outside)?;
     Ok(found.map(|found| Found { header_within: Some(message.header), ..found }))
 }
 
@@ -286,20 +303,33 @@ const USUAL_PREAMBLES: [&str; 6] = [
     "This is a MIME-formatted message.",
 ];
 
-fn name_preamble(multipart: &Multipart<'_>, outside: &mut Vec<String>) {
-    let is_usual = |usual: &str| multipart.preamble.trim_ascii() == usual.as_bytes();
-    if !multipart.preamble.trim_ascii().is_empty() && !USUAL_PREAMBLES.into_iter().any(is_usual) {
+fn name_preamble<R: Read + Seek>(
+    source: &mut MessageSource<R>,
+    multipart: &Multipart,
+    outside: &mut Vec<String>,
+) -> Result<(), SmimeError> {
+    let text = source.beginning(multipart.preamble, LONGEST_HEADER)?;
+    let is_usual = |usual: &str| text.trim_ascii() == usual.as_bytes();
+    let is_whole = text.len() as u64 == multipart.preamble.length();
+    if !source.is_blank(multipart.preamble)? && (!is_whole || !USUAL_PREAMBLES.into_iter().any(is_usual)) {
         outside.push("text before the first part".to_owned());
     }
+    Ok(())
 }
 
-fn name_end(multipart: &Multipart<'_>, epilogue: &str, outside: &mut Vec<String>) {
-    if !multipart.unended.trim_ascii().is_empty() {
+fn name_end<R: Read + Seek>(
+    source: &mut MessageSource<R>,
+    multipart: &Multipart,
+    epilogue: &str,
+    outside: &mut Vec<String>,
+) -> Result<(), SmimeError> {
+    if !source.is_blank(multipart.unended)? {
         outside.push("a part that has no end".to_owned());
     }
-    if !multipart.epilogue.trim_ascii().is_empty() {
+    if !source.is_blank(multipart.epilogue)? {
         outside.push(epilogue.to_owned());
     }
+    Ok(())
 }
 
 /// The descriptions that mail programs give to a signature and to an encrypted part.
@@ -328,50 +358,74 @@ pub(super) fn told_fields(header: &Header, what: &str) -> Option<String> {
     }
 }
 
-fn bare(entity: &Entity<'_>) -> Result<Option<Found>, SmimeError> {
-    let cms = decoded(entity).ok_or_else(|| unreadable("its transfer encoding is damaged"))?;
-    Ok(Some(Found::attached(cms)))
+fn bare<R: Read + Seek>(source: &mut MessageSource<R>, entity: &Part) -> Result<Option<Found>, SmimeError> {
+    structure(source, entity, "its transfer encoding is damaged").map(|structure| Some(Found::attached(structure)))
 }
 
-/// The bytes of a structure. Some programs omit the header field for base64.
-fn decoded(entity: &Entity<'_>) -> Option<Vec<u8>> {
-    let body = entity.decoded_body()?;
-    if entity.header.has("Content-Transfer-Encoding") || is_content_info(&body) {
-        return Some(body);
+/// The structure that is an entity's body; `damage` describes an invalid transfer encoding. Some
+/// programs omit the header field for base64.
+fn structure<R: Read + Seek>(
+    source: &mut MessageSource<R>,
+    entity: &Part,
+    damage: &'static str,
+) -> Result<EncodedSpan, SmimeError> {
+    let encoding = entity.transfer_encoding().ok_or_else(|| unreadable(damage))?;
+    let stated = EncodedSpan { span: entity.body, encoding, damage };
+    if entity.header.has("Content-Transfer-Encoding") || begins_as_content_info(source, &stated)? {
+        return Ok(stated);
     }
-    Some(decode_base64(&body).unwrap_or(body))
+    Ok(EncodedSpan { encoding: TransferEncoding::Base64, damage: IN_NO_FORM, ..stated })
+}
+
+fn begins_as_content_info<R: Read + Seek>(
+    source: &mut MessageSource<R>,
+    structure: &EncodedSpan,
+) -> Result<bool, SmimeError> {
+    let mut beginning = [0; 16];
+    let beginning = fill(&mut source.decoder(structure)?, &mut beginning);
+    Ok(beginning.is_ok_and(|beginning| is_content_info(beginning)))
 }
 
 /// Whether the entity has a file name with this ending. Gateways may change the type to
 /// `application/octet-stream` and keep the file's name (RFC 8551 §3.9).
-fn is_named(entity: &Entity<'_>, ending: &str) -> bool {
+fn is_named(entity: &Part, ending: &str) -> bool {
     entity.file_names().iter().any(|name| name.trim().to_ascii_lowercase().ends_with(ending))
 }
 
 /// The signed content and its signature in a `multipart/signed` (RFC 8551 §3.5.3).
-fn signed_in_two_parts(entity: &Entity<'_>, outside: &mut Vec<String>) -> Result<Found, SmimeError> {
+fn signed_in_two_parts<R: Read + Seek>(
+    source: &mut MessageSource<R>,
+    entity: &Part,
+    outside: &mut Vec<String>,
+) -> Result<Found, SmimeError> {
     if !entity.is_unencoded() {
         return Err(unreadable("the parts of a signed message must not be encoded together"));
     }
     let media = entity.content_type().map_err(unreadable)?;
     let boundary = media.as_ref().and_then(|media| media.parameter("boundary"));
-    let multipart = split_multipart(entity.body, boundary.ok_or_else(|| unreadable("it has no boundary parameter"))?);
+    let boundary = boundary.ok_or_else(|| unreadable("it has no boundary parameter"))?;
+    let multipart = Multipart::split(source, entity.body, boundary)?;
     let [content, signature] = multipart.parts.as_slice() else {
         return Err(unreadable("a signed message must have two parts"));
     };
-    let signature = Entity::parse(signature).map_err(unreadable)?;
+    let signature = Part::read(source, *signature)?.map_err(unreadable)?;
     let media = signature.content_type().map_err(unreadable)?;
-    match media.ok_or_else(|| unreadable("its signature has no headers"))?.kind.as_str() {
-        "application/pkcs7-signature" | "application/x-pkcs7-signature" => {}
-        "application/octet-stream" if is_named(&signature, ".p7s") => {}
+    let kind = media.ok_or_else(|| unreadable("its signature has no headers"))?.kind;
+    let structure = structure(source, &signature, "its signature's transfer encoding is damaged");
+    let is_signature = match kind.as_str() {
+        "application/pkcs7-signature" | "application/x-pkcs7-signature" => true,
+        "application/octet-stream" if is_named(&signature, ".p7s") => true,
         // Gateways remove the name too. Then the structure itself shows its kind.
-        "application/octet-stream" | "application/pkcs7-mime" | "application/x-pkcs7-mime"
-            if decoded(&signature).is_some_and(|cms| is_content_info(&cms)) => {}
-        _ => return Err(unreadable("its second part is not an S/MIME signature")),
+        "application/octet-stream" | "application/pkcs7-mime" | "application/x-pkcs7-mime" => {
+            structure.as_ref().is_ok_and(|structure| begins_as_content_info(source, structure).unwrap_or(false))
+        }
+        _ => false,
+    };
+    if !is_signature {
+        return Err(unreadable("its second part is not an S/MIME signature"));
     }
-    name_preamble(&multipart, outside);
+    name_preamble(source, &multipart, outside)?;
     outside.extend(told_fields(&signature.header, "the signature"));
-    name_end(&multipart, "text after the signature", outside);
-    let cms = decoded(&signature).ok_or_else(|| unreadable("its signature's transfer encoding is damaged"))?;
-    Ok(Found { content: Some(to_canonical_lines(content)), ..Found::attached(cms) })
+    name_end(source, &multipart, "text after the signature", outside)?;
+    Ok(Found { content: Some(*content), ..Found::attached(structure?) })
 }

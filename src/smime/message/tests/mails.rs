@@ -4,8 +4,8 @@
 
 use crate::pki::Certificate;
 use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl};
-use crate::smime::entity::decode_base64;
 use crate::smime::message::*;
+use crate::smime::transfer_encoding::TransferEncoding;
 use crate::smime::{SenderReport, VerifiedMessage, from_entity, judge_sender, verify};
 
 const BODY: &[u8] = b"Content-Type: text/plain\r\n\r\nDear Bob,\r\nthe contract is signed.\r\n";
@@ -361,7 +361,8 @@ fn a_pem_block_inside_other_text_is_not_a_message() {
     ] {
         mails.is_refused(before, (before.to_owned() + pem).as_bytes(), why);
     }
-    let der = decode_base64(pem.lines().filter(|line| !line.starts_with('-')).collect::<String>().as_bytes()).unwrap();
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = TransferEncoding::Base64.decode(body.as_bytes()).unwrap();
     for after in ["", "\n", "\r\n"] {
         mails.is_good("a line end after DER", &[der.as_slice(), after.as_bytes()].concat());
     }
