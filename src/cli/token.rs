@@ -14,7 +14,7 @@ use super::hidden_keysets::HiddenKeysets;
 use super::interrupt;
 use super::table::TableColumn;
 use super::terminal_prompter::{pin_state, pin_state_text};
-use crate::keyset::{Erasure, FoundKeyset, TokenSelector, UnreadableToken};
+use crate::keyset::{Erasure, TokenSelector, UnreadableToken};
 use crate::prompter::showable;
 use crate::token::{self, SoftHsmConfiguration, TokenInfo, TokenUri, UnreadableTokenDirectory};
 
@@ -107,7 +107,11 @@ pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, F
     warn(cx, &unreadable);
     warn_about_storage(cx, &backend)?;
     let on = |token: &TokenInfo| -> Vec<String> {
-        keysets.iter().filter(|keyset| is_on(keyset, token)).map(|keyset| keyset.name.as_str().to_owned()).collect()
+        keysets
+            .iter()
+            .filter(|keyset| keyset.token.id() == token.id())
+            .map(|keyset| keyset.name.as_str().to_owned())
+            .collect()
     };
     let rows = infos
         .iter()
@@ -183,8 +187,4 @@ pub fn warn(cx: &Context<'_>, unreadable: &[UnreadableToken]) {
             cx.output.warning(format_args!("{}: {error}", token.place));
         }
     }
-}
-
-fn is_on(keyset: &FoundKeyset, token: &TokenInfo) -> bool {
-    keyset.token.module == token.module && keyset.token.serial == token.serial && keyset.token.label == token.label
 }

@@ -97,7 +97,7 @@ impl Tokens {
                 if !token.label.starts_with(&self.prefix) {
                     continue;
                 }
-                if !tokens.iter().any(|describe_found| is_same(describe_found, &token)) {
+                if !tokens.iter().any(|listed| listed.id() == token.id()) {
                     tokens.push(token);
                 }
             }
@@ -274,13 +274,4 @@ pub(super) fn keysets_of(token: &Token, info: &TokenInfo) -> Result<Listing<Foun
         .map(|unreadable| UnreadableToken { place: place.clone(), error: unreadable.into_error(&place) });
     let found = indexes.into_iter().map(|index| FoundKeyset::from_index(index, info, &certificates));
     Ok((found.collect(), unreadable_tokens.collect()))
-}
-
-/// Returns whether two entries show the same token. Serial numbers are unique per manufacturer and
-/// model.
-fn is_same(one: &TokenInfo, other: &TokenInfo) -> bool {
-    one.serial == other.serial
-        && one.label == other.label
-        && one.manufacturer == other.manufacturer
-        && one.model == other.model
 }

@@ -58,8 +58,8 @@ impl FoundKeyset {
     }
 
     /// Returns whether both have the same name on the same token.
-    pub(super) fn is_same_keyset(&self, other: &Self) -> bool {
-        self.name == other.name && self.token.serial == other.token.serial && self.token.label == other.token.label
+    pub fn is_same_keyset(&self, other: &Self) -> bool {
+        self.name == other.name && self.token.id() == other.token.id()
     }
 
     /// Returns whether both belong to the same person at the same authority, according to their

@@ -4,11 +4,11 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::token::{Pin, PinLease, PinSession, PinState, Token, TokenError, TokenInfo};
+use crate::token::{Pin, PinLease, PinSession, PinState, Token, TokenError, TokenId, TokenInfo};
 
 use super::find::keysets_of;
 use super::{FoundKeyset, KeysetError, Tokens};
@@ -25,28 +25,20 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 #[cfg(test)]
 const FIRST_DELAY: Duration = Duration::from_millis(1);
 
-/// A token, identified by module path and serial number.
-type CacheKey = (PathBuf, String);
-
 /// The cache: one entry per token.
 #[derive(Debug, Default)]
 pub(super) struct TokenCache {
-    tokens: Mutex<HashMap<CacheKey, CachedToken>>,
+    tokens: Mutex<HashMap<TokenId, CachedToken>>,
     // Tokens that another program owned at the last attempt: the next listing does not wait for
     // them.
-    held: Mutex<HashSet<CacheKey>>,
+    held: Mutex<HashSet<TokenId>>,
 }
 
 #[derive(Debug)]
 struct CachedToken {
-    label: String,
     // `None` for an authority's token: it is opened once for inspection, and never kept open.
     open: Option<Token>,
     keysets: Option<Vec<FoundKeyset>>,
-}
-
-fn cache_key(info: &TokenInfo) -> CacheKey {
-    (info.module.clone(), info.serial.clone())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -56,7 +48,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl TokenCache {
     /// Returns the token if it is open and still present.
     pub fn open(&self, info: &TokenInfo) -> Option<Token> {
-        let token = lock(&self.tokens).get(&cache_key(info))?.open.clone()?;
+        let token = lock(&self.tokens).get(&info.id())?.open.clone()?;
         if token.is_present() {
             return Some(token);
         }
@@ -66,36 +58,32 @@ impl TokenCache {
 
     /// Time limit of a listing for this token.
     pub fn timeout(&self, info: &TokenInfo, usual: Duration) -> Duration {
-        if lock(&self.held).contains(&cache_key(info)) { Duration::ZERO } else { usual }
+        if lock(&self.held).contains(&info.id()) { Duration::ZERO } else { usual }
     }
 
     /// Records whether another program owns the token.
     pub fn note_held<T>(&self, info: &TokenInfo, result: &Result<T, TokenError>) {
         let mut held = lock(&self.held);
         match result {
-            Err(TokenError::Owned { .. }) => held.insert(cache_key(info)),
-            _ => held.remove(&cache_key(info)),
+            Err(TokenError::Owned { .. }) => held.insert(info.id()),
+            _ => held.remove(&info.id()),
         };
     }
 
     /// Returns whether the token is known to belong to an authority.
     pub fn is_authority_token(&self, info: &TokenInfo) -> bool {
-        lock(&self.tokens)
-            .get(&cache_key(info))
-            .is_some_and(|cached| cached.open.is_none() && cached.label == info.label)
+        lock(&self.tokens).get(&info.id()).is_some_and(|cached| cached.open.is_none())
     }
 
     /// The keysets found when the public indexes were last read.
     pub fn keysets(&self, info: &TokenInfo) -> Option<Vec<FoundKeyset>> {
-        let tokens = lock(&self.tokens);
-        let cached = tokens.get(&cache_key(info)).filter(|cached| cached.label == info.label)?;
-        cached.keysets.clone()
+        lock(&self.tokens).get(&info.id())?.keysets.clone()
     }
 
     pub fn keep(&self, info: &TokenInfo, token: &Token) {
         let mut tokens = lock(&self.tokens);
-        let keysets = tokens.remove(&cache_key(info)).and_then(|cached| cached.keysets);
-        tokens.insert(cache_key(info), CachedToken { label: info.label.clone(), open: Some(token.clone()), keysets });
+        let keysets = tokens.remove(&info.id()).and_then(|cached| cached.keysets);
+        tokens.insert(info.id(), CachedToken { open: Some(token.clone()), keysets });
     }
 
     /// Caches a token on which keysets were found. A token without keysets is released, so that
@@ -107,26 +95,24 @@ impl TokenCache {
             self.forget(info);
             return;
         }
-        let cached =
-            CachedToken { label: info.label.clone(), open: Some(token.clone()), keysets: Some(keysets.to_vec()) };
-        lock(&self.tokens).insert(cache_key(info), cached);
+        let cached = CachedToken { open: Some(token.clone()), keysets: Some(keysets.to_vec()) };
+        lock(&self.tokens).insert(info.id(), cached);
     }
 
     pub fn note_authority_token(&self, info: &TokenInfo) {
-        lock(&self.tokens)
-            .insert(cache_key(info), CachedToken { label: info.label.clone(), open: None, keysets: Some(Vec::new()) });
+        lock(&self.tokens).insert(info.id(), CachedToken { open: None, keysets: Some(Vec::new()) });
     }
 
     /// Discards the cached keysets; the token stays open.
     pub fn forget_keysets(&self, info: &TokenInfo) {
-        if let Some(cached) = lock(&self.tokens).get_mut(&cache_key(info)).filter(|cached| cached.open.is_some()) {
+        if let Some(cached) = lock(&self.tokens).get_mut(&info.id()).filter(|cached| cached.open.is_some()) {
             cached.keysets = None;
         }
     }
 
     pub fn forget(&self, info: &TokenInfo) {
         // Dropped outside the lock: closing a token calls its module.
-        let cached = lock(&self.tokens).remove(&cache_key(info));
+        let cached = lock(&self.tokens).remove(&info.id());
         drop(cached);
     }
 
@@ -137,16 +123,17 @@ impl TokenCache {
     /// The open tokens of this module, with the keysets found on them.
     fn read_tokens(&self, module: &Path) -> Vec<(Token, Vec<FoundKeyset>)> {
         let tokens = lock(&self.tokens);
-        let of_module = tokens.iter().filter(|((path, _), _)| path == module);
-        of_module.filter_map(|(_, cached)| Some((cached.open.clone()?, cached.keysets.clone()?))).collect()
+        let read = tokens.values().filter_map(|cached| Some((cached.open.clone()?, cached.keysets.clone()?)));
+        read.filter(|(token, _)| token.info().module == module).collect()
     }
 
     /// Releases every token of this module that has no active session.
     fn release_idle_tokens(&self, module: &Path) {
         let mut idle = Vec::new();
-        lock(&self.tokens).retain(|(path, _), cached| {
+        lock(&self.tokens).retain(|_, cached| {
             // Authority tokens stay recorded, so that they are not opened again for inspection.
-            let stays = path != module || cached.open.as_ref().is_none_or(Token::has_active_session);
+            let is_idle = |token: &Token| token.info().module == module && !token.has_active_session();
+            let stays = !cached.open.as_ref().is_some_and(is_idle);
             if !stays {
                 idle.extend(cached.open.take());
             }

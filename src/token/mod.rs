@@ -34,6 +34,7 @@ mod softhsm;
 pub(crate) mod test_support;
 #[cfg(test)]
 mod tests;
+mod token_id;
 mod uri;
 mod wrong_pins;
 
@@ -55,5 +56,6 @@ pub use private_file::{lock_directory, untrusted_file_reason};
 pub use public_key::SubjectPublicKey;
 pub use signature::{Signature, SignatureHash};
 pub use softhsm::{SoftHsmConfiguration, SoftHsmProblem, UnreadableTokenDirectory, softhsm_token_directory};
+pub use token_id::TokenId;
 pub use uri::{TokenUri, TokenUriError};
 pub use wrong_pins::forget_wrong_pins_in_a_row;

@@ -81,6 +81,7 @@ const WAIT_REMEDY: &str = "wait until it ends, or stop it";
 /// Ownership of a token; dropping it releases the token.
 #[derive(Debug)]
 pub(super) struct OwnerLock {
+    file_name: String,
     file: Option<File>,
 }
 
@@ -103,7 +104,7 @@ impl OwnerLock {
 
     /// For a child that only reads: its parent holds the lock, so the child takes none.
     pub(super) fn held_by_parent() -> Self {
-        Self { file: None }
+        Self { file_name: String::new(), file: None }
     }
 
     /// Like [`Self::acquire`], with this timeout.
@@ -113,7 +114,8 @@ impl OwnerLock {
 
     fn acquire_in(directory: &Path, module: &Path, token: &TokenName, timeout: Duration) -> Result<Self, TokenError> {
         make_private(directory).map_err(|reason| TokenError::LockDirectory { path: directory.to_owned(), reason })?;
-        let path = directory.join(file_name(module, &token.serial));
+        let file_name = file_name(module, &token.serial);
+        let path = directory.join(&file_name);
         let failed = |error: std::io::Error| refused(token, &path, error.to_string());
         let mut file = private_file::open(&path).map_err(|reason| refused(token, &path, reason))?;
         let started = Instant::now();
@@ -129,7 +131,13 @@ impl OwnerLock {
             }
         }
         write_owner(&mut file).map_err(failed)?;
-        Ok(Self { file: Some(file) })
+        Ok(Self { file_name, file: Some(file) })
+    }
+
+    /// Whether it also covers this token: the file is named for a serial number, which tokens may
+    /// share.
+    pub(super) fn is_of(&self, module: &Path, token: &TokenName) -> bool {
+        self.file_name == file_name(module, &token.serial)
     }
 }
 

@@ -73,7 +73,7 @@ impl KeyCache {
     /// The cached signers of this token's active session.
     pub fn cached_signers_on(&self, token: &TokenInfo) -> Vec<Arc<CachedSigner>> {
         let on = |cached_signer: &&Arc<CachedSigner>| {
-            cached_signer.signer().is_some_and(|signer| is_same_token(signer.key().token().info(), token))
+            cached_signer.signer().is_some_and(|signer| signer.key().token().info().id() == token.id())
         };
         lock(&self.cached_signers).values().filter(on).map(Arc::clone).collect()
     }
@@ -120,12 +120,12 @@ impl Inner {
         let snapshot = Snapshot { at, tokens: tokens.clone(), list, by_key, has_tokens_in_use };
         *self.key_cache.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.key_cache.forget_unused();
-        for token in tokens.iter().filter(|token| !before.iter().any(|other| is_same_token(other, token))) {
+        for token in tokens.iter().filter(|token| !before.iter().any(|other| other.id() == token.id())) {
             self.events.publish(&Event::Inserted(token.clone()));
         }
         // Inserted and removed tokens have events of their own.
         let is_in_both =
-            |token: &TokenInfo| [&before, &tokens].iter().all(|all| all.iter().any(|one| is_same_token(one, token)));
+            |token: &TokenInfo| [&before, &tokens].iter().all(|all| all.iter().any(|one| one.id() == token.id()));
         for token in changed.into_iter().filter(is_in_both) {
             self.events.publish(&Event::Changed(token));
         }
@@ -137,18 +137,18 @@ impl Inner {
     fn identity(&self, keyset: &FoundKeyset) -> Option<Arc<SigningIdentity>> {
         let identity = SigningIdentity::of(keyset, |spki| self.key_cache.cached_signer(spki))?;
         let before = self.key_cache.find(&identity.spki);
-        Some(before.filter(|before| is_same(before, &identity)).unwrap_or_else(|| Arc::new(identity)))
+        Some(before.filter(|before| is_unchanged(before, &identity)).unwrap_or_else(|| Arc::new(identity)))
     }
 
     fn forget_changed(&self, before: &[TokenInfo], now: &[TokenInfo]) {
         for token in before {
-            match now.iter().find(|other| is_same_token(other, token)) {
+            match now.iter().find(|other| other.id() == token.id()) {
                 None => {
                     self.end_session(token, LogOffReason::Removed);
                     self.tokens.forget(token);
                     self.events.publish(&Event::Removed(token.clone()));
                 }
-                Some(other) if is_replaced(token, other) => {
+                Some(other) if has_lost_its_pin(token, other) => {
                     self.end_session(token, LogOffReason::Changed);
                     self.tokens.forget(token);
                     self.events.publish(&Event::Changed(other.clone()));
@@ -203,24 +203,17 @@ impl Inner {
     }
 }
 
-/// Compares serial number and module.
-pub(super) fn is_same_token(one: &TokenInfo, other: &TokenInfo) -> bool {
-    one.serial == other.serial && one.module == other.module
+/// A token that was reinitialized has no PIN for a while. (With another label it is another token.)
+pub(super) fn has_lost_its_pin(before: &TokenInfo, now: &TokenInfo) -> bool {
+    now.pin_state == PinState::NotSet && before.pin_state != PinState::NotSet
 }
 
-/// A token that was reinitialized has another label, or no PIN for a while.
-pub(super) fn is_replaced(before: &TokenInfo, now: &TokenInfo) -> bool {
-    let lost_its_pin = now.pin_state == PinState::NotSet && before.pin_state != PinState::NotSet;
-    before.label != now.label || lost_its_pin
-}
-
-fn is_same(one: &SigningIdentity, other: &SigningIdentity) -> bool {
+fn is_unchanged(one: &SigningIdentity, other: &SigningIdentity) -> bool {
     one.certificate == other.certificate
         && one.keyset.level == other.keyset.level
-        && one.keyset.name == other.keyset.name
         && one.keyset.encryption == other.keyset.encryption
         && one.keyset.status == other.keyset.status
-        && is_same_token(&one.keyset.token, &other.keyset.token)
+        && one.keyset.is_same_keyset(&other.keyset)
 }
 
 /// The tokens whose identities differ.
@@ -230,7 +223,7 @@ fn changed_keysets(before: &[Arc<SigningIdentity>], now: &[Arc<SigningIdentity>]
         |one: &[Arc<SigningIdentity>], other: &Arc<SigningIdentity>| !one.iter().any(|same| Arc::ptr_eq(same, other));
     let removed = before.iter().filter(|identity| missing(now, identity));
     for identity in removed.chain(now.iter().filter(|identity| missing(before, identity))) {
-        if !changed.iter().any(|token| is_same_token(token, &identity.keyset.token)) {
+        if !changed.iter().any(|token| token.id() == identity.keyset.token.id()) {
             changed.push(identity.keyset.token.clone());
         }
     }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use super::hidden::{is_among, shown};
-use super::key_cache::is_same_token;
 use super::rescan::OperationGuard;
 use super::{Keystore, SigningIdentity, TokenState};
 use crate::agent::AgentError;
@@ -32,7 +31,7 @@ impl Keystore {
         self.inner.scan_tokens_if_stale();
         let is_meant = |identity: &Arc<SigningIdentity>| {
             let other = &identity.keyset;
-            other.name == keyset.name && other.token.serial == keyset.token.serial && other.signing == keyset.signing
+            other.is_same_keyset(keyset) && other.signing == keyset.signing
         };
         self.inner.key_cache.list().into_iter().find(is_meant)
     }
@@ -66,8 +65,7 @@ impl Keystore {
         let listed = self.inner.tokens.list_as_of_now()?;
         // Read the sessions afterwards: listing takes a while, and a session may end meanwhile.
         let active_sessions = self.inner.tokens.active_sessions();
-        let has_active_session =
-            |info: &TokenInfo| active_sessions.iter().any(|token| is_same_token(token.info(), info));
+        let has_active_session = |info: &TokenInfo| active_sessions.iter().any(|token| token.info().id() == info.id());
         Ok(listed.into_iter().map(|info| TokenState { logged_in: has_active_session(&info), info }).collect())
     }
 

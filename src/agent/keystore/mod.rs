@@ -50,7 +50,7 @@ use crate::transport::Transport;
 use agent_prompter::{AgentPrompter, ConfirmingPrompter};
 use events::Events;
 use hidden::{HiddenKeysetCache, is_among};
-use key_cache::{KeyCache, is_same_token};
+use key_cache::KeyCache;
 use pass_phrase::PassPhraseLock;
 use rescan::OperationGuard;
 use sessions::ActiveSession;
@@ -324,7 +324,7 @@ impl Inner {
         let Some(selector) = &choice.token else { return Ok(self.tokens.choose(choice)?) };
         let token = self.tokens.token(selector)?;
         let (keysets, _) = self.tokens.keysets()?;
-        let usable = keysets.into_iter().filter(|keyset| is_same_token(&keyset.token, &token) && keyset.is_usable());
+        let usable = keysets.into_iter().filter(|keyset| keyset.token.id() == token.id() && keyset.is_usable());
         let usable = usable.filter(|keyset| !is_among(&choice.hidden, keyset));
         match usable.min_by_key(|keyset| keyset.level) {
             Some(keyset) => Ok(keyset),

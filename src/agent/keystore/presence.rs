@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::key_cache::{is_replaced, is_same_token};
+use super::key_cache::has_lost_its_pin;
 use super::recovered_module::Trial;
 use super::{Inner, LogOffReason};
 use crate::token::{Module, PinState, TokenInfo};
@@ -163,8 +163,8 @@ impl Inner {
 
 fn differ(before: &[TokenInfo], now: &[TokenInfo]) -> bool {
     let same = |one: &TokenInfo, other: &TokenInfo| {
-        is_same_token(one, other)
-            && !is_replaced(one, other)
+        one.id() == other.id()
+            && !has_lost_its_pin(one, other)
             && (one.pin_state == PinState::Locked) == (other.pin_state == PinState::Locked)
             && (one.pin_state == PinState::NotSet) == (other.pin_state == PinState::NotSet)
     };

@@ -6,7 +6,6 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::key_cache::is_same_token;
 use super::{Event, Inner, LogOffReason};
 use crate::token::{Token, TokenInfo};
 
@@ -29,14 +28,14 @@ impl Inner {
         {
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
             sessions.retain(|session| {
-                let is_active = active_sessions.iter().any(|token| is_same_token(token, &session.token));
+                let is_active = active_sessions.iter().any(|token| token.id() == session.token.id());
                 if !is_active {
                     ended.push(session.token.clone());
                 }
                 is_active
             });
             for token in active_sessions {
-                if !sessions.iter().any(|session| is_same_token(&session.token, &token)) {
+                if !sessions.iter().any(|session| session.token.id() == token.id()) {
                     begun.push(token.clone());
                     sessions.push(ActiveSession { token, used: now, ends: None });
                 }
@@ -59,7 +58,7 @@ impl Inner {
     pub fn note_use(&self, token: &TokenInfo) {
         let now = self.clock.elapsed();
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = sessions.iter_mut().find(|session| is_same_token(&session.token, token)) {
+        if let Some(session) = sessions.iter_mut().find(|session| session.token.id() == token.id()) {
             session.used = now;
         }
     }
@@ -70,7 +69,7 @@ impl Inner {
     pub fn limit_session(&self, token: &TokenInfo, longest: Duration) {
         let ends = self.clock.elapsed().saturating_add(longest);
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = sessions.iter_mut().find(|session| is_same_token(&session.token, token)) {
+        if let Some(session) = sessions.iter_mut().find(|session| session.token.id() == token.id()) {
             session.ends = Some(session.ends.map_or(ends, |earlier| earlier.min(ends)));
         }
     }
@@ -101,10 +100,10 @@ impl Inner {
         let was_active = {
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
             let before = sessions.len();
-            sessions.retain(|session| !is_same_token(&session.token, token));
+            sessions.retain(|session| session.token.id() != token.id());
             before != sessions.len()
         };
-        for active in self.tokens.active_sessions().iter().filter(|active| is_same_token(active.info(), token)) {
+        for active in self.tokens.active_sessions().iter().filter(|active| active.info().id() == token.id()) {
             log_out(active);
         }
         if was_active {

@@ -183,10 +183,7 @@ fn find_keyset<'i>(identities: &'i [Arc<SigningIdentity>], provider: &str) -> Re
     let Some(first) = fitting.first() else {
         return refused("no token with a usable keyset matches");
     };
-    let is_elsewhere = |identity: &&SigningIdentity| {
-        let (one, other) = (&identity.keyset.token, &first.keyset.token);
-        (&one.serial, &one.module) != (&other.serial, &other.module)
-    };
+    let is_elsewhere = |identity: &&SigningIdentity| identity.keyset.token.id() != first.keyset.token.id();
     if fitting.iter().any(is_elsewhere) {
         return refused("several tokens match; name one keyset, or one token by its URI (`tokenkeep token list`)");
     }

@@ -38,14 +38,14 @@ pub fn check(modules: Vec<Module>, agent_report: &AgentReport, now: Timestamp) -
         has_keyset: keysets
             .iter()
             .chain(&agent_report.keysets)
-            .any(|keyset| keyset.is_usable() && is_same(&keyset.token, token)),
-        is_held_by_agent: agent_report.tokens.iter().any(|(seen, _)| is_same(seen, token)),
+            .any(|keyset| keyset.is_usable() && keyset.token.id() == token.id()),
+        is_held_by_agent: agent_report.tokens.iter().any(|(seen, _)| seen.id() == token.id()),
     };
     let mut findings: Vec<_> = listed.iter().flat_map(|token| check_token(&tokens, token, context(token))).collect();
-    let others = agent_report.tokens.iter().filter(|(token, _)| !listed.iter().any(|seen| is_same(seen, token)));
+    let others = agent_report.tokens.iter().filter(|(token, _)| !listed.iter().any(|seen| seen.id() == token.id()));
     findings.extend(others.flat_map(|(token, flags)| state(token, *flags, context(token))));
     for token in &listed {
-        let same = listed.iter().filter(|other| other.label == token.label && other.serial != token.serial).count();
+        let same = listed.iter().filter(|other| other.label == token.label && other.id() != token.id()).count();
         if same > 0 {
             let what = format!("{}: another token has this label too", token.name());
             findings.push(DoctorFinding::note(
@@ -61,7 +61,7 @@ pub fn check(modules: Vec<Module>, agent_report: &AgentReport, now: Timestamp) -
     }
     findings.append(&mut stored);
     findings.append(&mut unread);
-    let is_listed_here = |one: &FoundKeyset| keysets.iter().any(|seen| is_same(&seen.token, &one.token));
+    let is_listed_here = |one: &FoundKeyset| keysets.iter().any(|seen| seen.token.id() == one.token.id());
     let from_agent = agent_report.keysets.iter().filter(|keyset| !is_listed_here(keyset));
     findings.extend(keysets.iter().chain(from_agent).map(|keyset| keyset_status(keyset, now)));
     findings.extend(
@@ -238,10 +238,6 @@ fn is_reported_by_agent(unreadable_token: &UnreadableToken, agent_report: &Agent
 /// Compares token and text. The agent's text of an error equals this process's text.
 fn is_same_error(one: &UnreadableToken, other: &UnreadableToken) -> bool {
     one.place == other.place && one.error.to_string() == other.error.to_string()
-}
-
-fn is_same(one: &TokenInfo, other: &TokenInfo) -> bool {
-    one.module == other.module && one.serial == other.serial && one.label == other.label
 }
 
 fn unreadable_finding(unreadable_token: &UnreadableToken) -> DoctorFinding {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::keyset::{
     Inventory, KeysetChoice, KeysetError, Operation, OperationContext, Outcome, TokenSelector, Tokens, UnreadableToken,
 };
-use crate::token::{Module, TokenFlags, TokenInfo};
+use crate::token::{Module, TokenFlags, TokenId, TokenInfo};
 
 /// Reports the PIN states of one token or of all, and the tokens that could not be read.
 #[derive(Debug, Serialize, Deserialize)]
@@ -91,10 +91,10 @@ impl Tokens {
         for module in self.modules().iter().filter(|_| self.has_persistent_sessions()) {
             let own = pins.iter_mut().filter(|(token, _)| token.module == module.path());
             let not_seen = module.refresh_flags(own.map(|(token, flags)| (token, Some(flags))));
-            let of_each: HashMap<String, KeysetError> =
-                not_seen.into_iter().map(|(serial, error)| (serial, error.into())).collect();
+            let of_each: HashMap<TokenId, KeysetError> =
+                not_seen.into_iter().map(|(token, error)| (token, error.into())).collect();
             pins.retain(|(token, _)| {
-                let why = of_each.get(&token.serial).filter(|_| token.module == module.path());
+                let why = of_each.get(&token.id());
                 unreadable.extend(why.map(|error| unreadable_token(token, error)));
                 why.is_none()
             });

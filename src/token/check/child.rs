@@ -118,15 +118,16 @@ fn report(module: &Module, request: &CheckRequest, pin: Option<&Pin>) -> TokenCh
         Ok(tokens) => tokens,
         Err(error) => return failed(error),
     };
-    let of = |serial: &str| tokens.iter().find(|token| token.serial == serial);
     let absent = || TokenCheckReport::TokenFailed("a new process does not find the token".to_owned());
     match &request.question {
         CheckQuestion::Load {} => module.stop().map_or_else(failed, |()| TokenCheckReport::Well {}),
         CheckQuestion::PinStates {} => module.pin_states().map_or_else(failed, TokenCheckReport::PinStates),
-        CheckQuestion::Stored { serial, objects } => of(serial).map_or_else(absent, |token| {
-            missing(module, token, objects, pin)
-                .unwrap_or_else(|error| TokenCheckReport::TokenFailed(one_line(&error.to_string(), 1000)))
-        }),
+        CheckQuestion::Stored { token, objects } => {
+            tokens.iter().find(|info| info.id() == *token).map_or_else(absent, |info| {
+                missing(module, info, objects, pin)
+                    .unwrap_or_else(|error| TokenCheckReport::TokenFailed(one_line(&error.to_string(), 1000)))
+            })
+        }
     }
 }
 
@@ -252,7 +253,7 @@ mod tests {
             let request = CheckRequest { module: module.path().to_owned(), question: CheckQuestion::PinStates {} };
             let TokenCheckReport::PinStates(all) = report(&module, &request, None) else { panic!("no PIN states") };
             let ok = PinStates { pin: PinState::Ok, so_pin: PinState::Ok };
-            assert!(all.contains(&(token.info().serial.clone(), ok)), "{all:?}");
+            assert!(all.contains(&(token.info().id(), ok)), "{all:?}");
         }
     }
 

@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Pin, PinStates};
+use super::{Pin, PinStates, TokenId};
 
 pub use child::{answer, take_request};
 pub use process::{CheckProcess, this_program};
@@ -49,8 +49,7 @@ pub enum CheckQuestion {
     PinStates {},
     /// The objects of this list that are missing on the token. Private objects need its PIN.
     Stored {
-        /// the token's serial number
-        serial: String,
+        token: TokenId,
         /// the expected objects
         objects: Vec<StoredObject>,
     },
@@ -96,8 +95,8 @@ pub enum StoredObject {
 pub enum TokenCheckReport {
     /// The module can be used, or all objects are present.
     Well {},
-    /// The PIN states of each token, by serial number.
-    PinStates(Vec<(String, PinStates)>),
+    /// The PIN states of each token.
+    PinStates(Vec<(TokenId, PinStates)>),
     /// The missing objects, described for the user.
     Missing(Vec<String>),
     /// The module was loaded, but the token failed; the reason.

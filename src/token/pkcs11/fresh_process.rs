@@ -15,7 +15,9 @@ use cryptoki::error::{Error, RvError};
 use super::return_values;
 use crate::token::check::{self, CheckOutcome, CheckQuestion, CheckRequest, StoredObject, TokenCheckReport};
 use crate::token::module_storage::ModuleStorage;
-use crate::token::{Module, Pin, PinState, PinStates, Token, TokenError, TokenFlags, TokenInfo, TokenName, WhichPin};
+use crate::token::{
+    Module, Pin, PinState, PinStates, Token, TokenError, TokenFlags, TokenId, TokenInfo, TokenName, WhichPin,
+};
 
 /// The manufacturer ID of the library that is known to read its files each time.
 const READS_AGAIN: &str = "SoftHSM";
@@ -23,18 +25,18 @@ const READS_AGAIN: &str = "SoftHSM";
 /// The reason for a token that the new process did not find.
 pub(super) const NOT_SEEN_AFRESH: &str = "a new process does not find the token";
 
-/// Tokens that the new process did not find: serial number and error of each.
-pub type NotSeen = Vec<(String, TokenError)>;
+/// Tokens that the new process did not find, and the error of each.
+pub type NotSeen = Vec<(TokenId, TokenError)>;
 
 impl Module {
-    /// The PIN states that a new process reads, by serial number. `None` if this process reads them
+    /// The PIN states that a new process reads. `None` if this process reads them
     /// just as well, or if it starts no check process (in a check process itself and in unit
     /// tests).
     ///
     /// # Errors
     /// The reason why the states are unknown. The cached states of this process are then unknown
     /// too.
-    pub(super) fn pin_states_seen_afresh(&self) -> Result<Option<Vec<(String, PinStates)>>, String> {
+    pub(super) fn pin_states_seen_afresh(&self) -> Result<Option<Vec<(TokenId, PinStates)>>, String> {
         if !self.keeps_pin_state() {
             return Ok(None);
         }
@@ -62,12 +64,11 @@ impl Module {
         let (not_seen, reason) = match self.pin_states_seen_afresh() {
             Ok(None) => return Vec::new(),
             Ok(Some(reported)) => (take(&reported, tokens), NOT_SEEN_AFRESH.to_owned()),
-            Err(reason) => (tokens.map(|(info, _)| info.name()).collect(), reason),
+            Err(reason) => (tokens.map(|(info, _)| (info.id(), info.name())).collect(), reason),
         };
-        let unknown = |token: TokenName| {
+        let unknown = |(id, token)| {
             let (operation, which) = ("read the state of the PIN", WhichPin::User);
-            let serial = token.serial.clone();
-            (serial, TokenError::PinStateUnknown { operation, token, which, reason: reason.clone() })
+            (id, TokenError::PinStateUnknown { operation, token, which, reason: reason.clone() })
         };
         not_seen.into_iter().map(unknown).collect()
     }
@@ -180,8 +181,8 @@ impl Token {
         }
         // No other thread may log in or out, or write, during the check.
         let _alone = self.exclusive();
-        let serial = self.info().serial.clone();
-        let missing = match module.ask_afresh(CheckQuestion::Stored { serial, objects }, pin) {
+        let token = self.info().id();
+        let missing = match module.ask_afresh(CheckQuestion::Stored { token, objects }, pin) {
             Some(CheckOutcome::Answered(TokenCheckReport::Missing(missing))) => missing.join(", "),
             Some(CheckOutcome::Answered(TokenCheckReport::TokenFailed(reason))) => reason,
             Some(outcome @ CheckOutcome::Died(_)) => outcome.why_unknown(),
@@ -205,13 +206,13 @@ impl Token {
 
 /// Copies the read states to the tokens. Returns the tokens that were not found.
 fn take<'a>(
-    reported: &[(String, PinStates)],
+    reported: &[(TokenId, PinStates)],
     tokens: impl Iterator<Item = (&'a mut TokenInfo, Option<&'a mut TokenFlags>)>,
-) -> Vec<TokenName> {
+) -> Vec<(TokenId, TokenName)> {
     let mut not_seen = Vec::new();
     for (info, flags) in tokens {
-        let Some((_, states)) = reported.iter().find(|(serial, _)| *serial == info.serial) else {
-            not_seen.push(info.name());
+        let Some((_, states)) = reported.iter().find(|(token, _)| *token == info.id()) else {
+            not_seen.push((info.id(), info.name()));
             continue;
         };
         info.pin_state = states.pin;
@@ -224,7 +225,7 @@ fn take<'a>(
 
 /// Retries once after a failure, because another program may have been writing. Does not
 /// repeat after a timeout.
-fn states_by(ask: impl Fn() -> Option<CheckOutcome>) -> Result<Option<Vec<(String, PinStates)>>, String> {
+fn states_by(ask: impl Fn() -> Option<CheckOutcome>) -> Result<Option<Vec<(TokenId, PinStates)>>, String> {
     let mut reason = String::new();
     for _ in 0..2 {
         match ask() {
@@ -256,7 +257,7 @@ mod tests {
     use super::*;
     use crate::token::test_support::a_card;
 
-    type States = Result<Option<Vec<(String, PinStates)>>, String>;
+    type States = Result<Option<Vec<(TokenId, PinStates)>>, String>;
 
     fn ask(outcomes: &[CheckOutcome]) -> (States, usize) {
         let asked = Cell::new(0);
@@ -273,9 +274,9 @@ mod tests {
         let token = |serial: &str| TokenInfo { serial: serial.into(), pin_state: PinState::Ok, ..a_card() };
         let mut tokens = [token("1"), token("2"), token("3")];
         let state = PinStates { pin: PinState::FinalTry, so_pin: PinState::Ok };
-        let reported = [("1".to_owned(), state), ("3".to_owned(), state)];
+        let reported = [(tokens[0].id(), state), (tokens[2].id(), state)];
         let not_seen = take(&reported, tokens.iter_mut().map(|info| (info, None)));
-        assert_eq!(not_seen.iter().map(|name| name.serial.as_str()).collect::<Vec<_>>(), ["2"]);
+        assert_eq!(not_seen.iter().map(|(_, name)| name.serial.as_str()).collect::<Vec<_>>(), ["2"]);
         let states: Vec<_> = tokens.iter().map(|token| token.pin_state).collect();
         assert_eq!(states, [PinState::FinalTry, PinState::Ok, PinState::FinalTry]);
     }

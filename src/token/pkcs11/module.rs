@@ -20,7 +20,9 @@ use super::token::OpenToken;
 use super::token_info::{NonUtf8Name, TokenInfo, pin_length_range};
 use crate::token::check;
 use crate::token::owner_lock::{OWNER_TIMEOUT, OwnerLock};
-use crate::token::{SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenName, untrusted_file_reason};
+use crate::token::{
+    SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenId, TokenName, untrusted_file_reason,
+};
 
 /// The label of an emptied token: one that [`Module::discard_token`] initialized again, without a
 /// PIN or objects. The next new token reuses it.
@@ -38,8 +40,8 @@ struct LoadedModule {
     path: PathBuf,
     pkcs11: Pkcs11,
     raw: RawFunctions,
-    // Open tokens by serial number: a token is opened once in a process.
-    open: Mutex<HashMap<String, WeakOpenToken>>,
+    // A token is opened once in a process.
+    open: Mutex<HashMap<TokenId, WeakOpenToken>>,
     // Held shared by calls without an open token, exclusively while the module is restarted.
     running: RwLock<()>,
     // SoftHSM adds a free slot during a slot list call after the last one became a token. Two
@@ -205,22 +207,26 @@ impl Module {
         let operation = "open the token";
         let (mut open, owner) = loop {
             let open = self.open_tokens();
-            match open.get(&token.serial).and_then(WeakOpenToken::token) {
-                None => break (open, Arc::new(OwnerLock::acquire_within(self.path(), &token.name(), timeout)?)),
-                // This process holds the lock already.
-                Some(removed) if removed.is_gone() => break (open, removed.owner()),
-                Some(opened) => {
-                    // This may wait for an operation to end; let other threads open other tokens
-                    // meanwhile.
-                    drop(open);
-                    if opened.is_present() {
-                        return Ok(opened);
-                    }
-                }
+            let Some(opened) = open.get(&token.id()).and_then(WeakOpenToken::token) else {
+                // A lock file is named for a serial number. Another token with the same one (the
+                // token before it was initialized again, for example) shares the lock.
+                let others = open.values().filter_map(WeakOpenToken::token);
+                let owner = others.map(|other| other.owner()).find(|owner| owner.is_of(self.path(), &token.name()));
+                let acquire = || OwnerLock::acquire_within(self.path(), &token.name(), timeout).map(Arc::new);
+                break (open, owner.map_or_else(acquire, Ok)?);
+            };
+            // This process holds the lock already.
+            if opened.is_gone() {
+                break (open, opened.owner());
+            }
+            // This may wait for an operation to end; let other threads open other tokens meanwhile.
+            drop(open);
+            if opened.is_present() {
+                return Ok(opened);
             }
         };
         let opened = self.open_owned(operation, token, owner)?;
-        open.insert(token.serial.clone(), WeakOpenToken::of(&opened));
+        open.insert(opened.info().id(), WeakOpenToken::of(&opened));
         Ok(opened)
     }
 
@@ -243,14 +249,14 @@ impl Module {
 
     /// Whether this process has the token open.
     pub(super) fn has_open(&self, token: &TokenInfo) -> bool {
-        self.open_tokens().get(&token.serial).is_some_and(|opened| opened.token.strong_count() > 0)
+        self.open_tokens().get(&token.id()).is_some_and(|opened| opened.token.strong_count() > 0)
     }
 
-    fn open_tokens(&self) -> MutexGuard<'_, HashMap<String, WeakOpenToken>> {
+    fn open_tokens(&self) -> MutexGuard<'_, HashMap<TokenId, WeakOpenToken>> {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn token_info(&self, slot: Slot, info: &CkTokenInfo) -> TokenInfo {
+    pub(super) fn token_info(&self, slot: Slot, info: &CkTokenInfo) -> TokenInfo {
         let text = |text: &str| text.trim_end().to_owned();
         let [label, serial] = [info.label(), info.serial_number()].map(text);
         let [manufacturer, model] = [info.manufacturer_id(), info.model()].map(text);
@@ -364,7 +370,7 @@ impl Module {
     ) -> Result<(Slot, CkTokenInfo), TokenError> {
         self.slots()?
             .into_iter()
-            .find(|(_, info)| info.token_initialized() && info.serial_number().trim_end() == token.serial)
+            .find(|(slot, info)| info.token_initialized() && self.token_info(*slot, info).id() == token.id())
             .ok_or_else(|| TokenError::Absent { operation, token: token.name() })
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! A removed token stays gone for this process, even if it is inserted again: its sessions and its
 //! login ended with the removal. [`crate::token::Module::open`] then opens it again. The same holds
-//! for a token that was reinitialized by another program, which shows in another serial number in
-//! its slot, or in a user PIN that is no longer set.
+//! for a token that was reinitialized by another program, which shows in another [`TokenId`] in its
+//! slot, or in a user PIN that is no longer set.
+//!
+//! [`TokenId`]: crate::token::TokenId
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -77,7 +79,8 @@ impl Token {
         }
         let info = self.module().read_token_info(self.slot()).inspect_err(|error| self.note(error))?;
         let had_pin = self.info().pin_state != PinState::NotSet;
-        let is_the_same = info.token_initialized() && info.serial_number().trim_end() == self.info().serial;
+        let is_the_same =
+            info.token_initialized() && self.module().token_info(self.slot(), &info).id() == self.info().id();
         if !is_the_same || (had_pin && !info.user_pin_initialized()) {
             self.note_gone();
             return Ok(());

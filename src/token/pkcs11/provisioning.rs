@@ -230,8 +230,8 @@ impl Module {
     fn so_pin_state_in(&self, slot: Slot) -> Result<PinState, String> {
         let info = self.read_token_info(slot).map_err(|error| error.to_string())?;
         let Some(all) = self.pin_states_seen_afresh()? else { return Ok(pin_states_of(&info).so_pin) };
-        let serial = info.serial_number().trim_end();
-        let own = all.iter().find(|(other, _)| other == serial).map(|(_, states)| states.so_pin);
+        let token = self.token_info(slot, &info).id();
+        let own = all.iter().find(|(other, _)| *other == token).map(|(_, states)| states.so_pin);
         own.ok_or_else(|| NOT_SEEN_AFRESH.to_owned())
     }
 

@@ -7,7 +7,7 @@ use cryptoki::slot::TokenInfo as CkTokenInfo;
 use serde::{Deserialize, Serialize};
 
 use super::token_info::pin_length_range;
-use crate::token::{Module, Pin, PinRule, PinState, PinStates, Token, TokenError, TokenInfo};
+use crate::token::{Module, Pin, PinRule, PinState, PinStates, Token, TokenError, TokenId, TokenInfo};
 
 /// Further information of a token besides [`TokenInfo`], for diagnosis. Needs no login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,11 +61,11 @@ impl Module {
         })
     }
 
-    /// The PIN states of all tokens as this process reads them, by serial number.
-    pub(in crate::token) fn pin_states(&self) -> Result<Vec<(String, PinStates)>, TokenError> {
+    /// The PIN states of all tokens as this process reads them.
+    pub(in crate::token) fn pin_states(&self) -> Result<Vec<(TokenId, PinStates)>, TokenError> {
         let slots = self.slots()?;
         let tokens = slots.iter().filter(|(_, info)| info.token_initialized());
-        Ok(tokens.map(|(_, info)| (info.serial_number().trim_end().to_owned(), pin_states_of(info))).collect())
+        Ok(tokens.map(|(slot, info)| (self.token_info(*slot, info).id(), pin_states_of(info))).collect())
     }
 }
 

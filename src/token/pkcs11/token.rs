@@ -166,7 +166,7 @@ impl Token {
     /// The states that a new process reads take precedence over everything known here.
     pub(super) fn read_pin_states(&self) -> Result<PinStates, NotRead> {
         if let Some(all) = self.inner.module.pin_states_seen_afresh().map_err(NotRead::Unknown)? {
-            let own = all.into_iter().find(|(serial, _)| *serial == self.inner.info.serial);
+            let own = all.into_iter().find(|(token, _)| *token == self.inner.info.id());
             let unknown = || NotRead::Unknown(NOT_SEEN_AFRESH.to_owned());
             return own.map(|(_, states)| states).ok_or_else(unknown);
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cryptoki::slot::TokenInfo as CkTokenInfo;
 use serde::{Deserialize, Serialize};
 
-use crate::token::{PinState, TokenName};
+use crate::token::{PinState, TokenId, TokenName};
 
 /// A token's description of itself (`C_GetTokenInfo`); needs no login.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +13,7 @@ use crate::token::{PinState, TokenName};
 pub struct TokenInfo {
     /// label, without padding
     pub label: String,
-    /// serial number, unique per manufacturer and model
+    /// serial number, without padding; it may be empty, or equal to that of another model
     pub serial: String,
     pub manufacturer: String,
     pub model: String,
@@ -30,7 +30,7 @@ pub struct TokenInfo {
 }
 
 /// A name of a token that is not UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NonUtf8Name {
     /// the attribute of a PKCS#11 URI: `token`, `serial`, `manufacturer`, `model`
@@ -39,6 +39,11 @@ pub struct NonUtf8Name {
 }
 
 impl TokenInfo {
+    /// The identity, which decides whether another description is one of the same token.
+    pub fn id(&self) -> TokenId {
+        TokenId::of(self)
+    }
+
     /// Label and serial number, for messages.
     pub fn name(&self) -> TokenName {
         TokenName { label: self.label.clone(), serial: self.serial.clone() }

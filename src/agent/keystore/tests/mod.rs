@@ -230,7 +230,7 @@ impl Fixture {
     pub fn has_active_session(&self, name: &str) -> bool {
         let token = self.identity(name).keyset.token.clone();
         let states = self.keystore.tokens().unwrap();
-        states.iter().any(|state| is_same_token(&state.info, &token) && state.logged_in)
+        states.iter().any(|state| state.info.id() == token.id() && state.logged_in)
     }
 
     pub fn choice(&self, name: &str) -> KeysetChoice {
