@@ -7,7 +7,7 @@ use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use spki::SubjectPublicKeyInfoRef;
 use spki::der::{Decode, Encode};
-use tokenkeep::token::{KeyAlgorithm, KeyId, Module, Pin, RsaSize, SecurityLevel, Token, TokenKey};
+use tokenkeep::token::{KeyAlgorithm, KeyId, Pin, RsaSize, SecurityLevel, Token, TokenKey, TokenSource};
 
 use crate::raw::KeyInput;
 
@@ -45,7 +45,7 @@ pub struct BenchToken {
 impl BenchToken {
     pub fn open() -> Self {
         let file = softhsm_module();
-        let module = Module::load(&file).unwrap();
+        let module = TokenSource::load(&file).unwrap();
         let info = module.create_token(LABEL, &pin("87654321"), &pin(PIN)).unwrap();
         let token = module.open(&info).unwrap();
         // This is the same library, which is initialized already.

@@ -9,7 +9,7 @@ use super::AuthorityError;
 use super::decide::IssuancePermit;
 use crate::pki::{Certificate, Issuer, NewCertificate, SerialNumber, sign_tbs};
 use crate::store::{self, CertificateRecord};
-use crate::token::TokenKey;
+use crate::token::AuthorityKey;
 
 /// A signed and recorded certificate.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ fn content(
 }
 
 /// Signs the stored content.
-pub(super) fn sign(intent: &store::CertificateIntent, ca: &TokenKey) -> Result<Certificate, AuthorityError> {
+pub(super) fn sign(intent: &store::CertificateIntent, ca: &AuthorityKey) -> Result<Certificate, AuthorityError> {
     Ok(sign_tbs(&intent.tbs, ca)?)
 }
 

@@ -105,7 +105,7 @@ impl Authority {
         let store = Store::open_to_read(&configuration.database())?;
         let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
         let module = load_module(configuration)?;
-        let token = module.open(&choose_token(configuration, &module, &identity)?)?;
+        let token = module.open_for_authority(&choose_token(configuration, &module, &identity)?)?;
         token.log_in(pin).map_err(|error| error.with_operation("check the authority"))?;
         let keys = TokenKeys::find(&token)?;
         let ca = service_certificates::ca(&store)?;

@@ -28,7 +28,7 @@ use crate::letter::Letter;
 use crate::pki::{Certificate, EmailAddress, PkiError};
 use crate::store::{AuthorityIdentity, CertificateKind, FirstRecords, GrantRecord, Role, Store, TemporaryKeyPurpose};
 use crate::token::check::StoredObject;
-use crate::token::{AUTHORITY_MARK, Module, Pin, PinRule, Token, TokenError, TokenInfo};
+use crate::token::{AUTHORITY_MARK, AuthorityToken, Pin, PinRule, TokenError, TokenInfo, TokenSource};
 
 /// The name of the marker file in the state directory.
 const MARKER: &str = "init-under-way";
@@ -58,7 +58,7 @@ pub fn init(
 pub struct PreparedInit<'a> {
     configuration: &'a Configuration,
     policy: Policy,
-    module: Module,
+    module: TokenSource,
     email: EmailAddress,
     now: Timestamp,
 }
@@ -131,7 +131,7 @@ impl<'a> PreparedInit<'a> {
         let passing_so_pin = derived_so_pin(self.configuration, new_pin)?;
         let info = state.token(self.configuration, &self.module, so_pin.unwrap_or(&passing_so_pin), new_pin)?;
         crash_point("authority.init.after_token");
-        let token = self.module.open(&info)?;
+        let token = self.module.open_for_authority(&info)?;
         token.log_in(new_pin)?;
         token.put_data(AUTHORITY_MARK, MARK_LABEL, self.configuration.name.as_bytes(), false)?;
         crash_point("authority.init.after_mark");
@@ -298,7 +298,7 @@ impl StateDirectory {
     fn token(
         &self,
         configuration: &Configuration,
-        module: &Module,
+        module: &TokenSource,
         so_pin: &Pin,
         pin: &Pin,
     ) -> Result<TokenInfo, AuthorityError> {
@@ -362,7 +362,7 @@ fn derived_so_pin(configuration: &Configuration, pin: &Pin) -> Result<Pin, Autho
 
 /// Lets another process check that the objects are stored; a warning is logged if that is not
 /// possible.
-fn verify_stored(token: &Token, objects: Vec<StoredObject>, pin: &Pin) -> Result<(), AuthorityError> {
+fn verify_stored(token: &AuthorityToken, objects: Vec<StoredObject>, pin: &Pin) -> Result<(), AuthorityError> {
     if let Some(reason) = token.verify_stored(OPERATION, objects, Some(pin))? {
         let token = token.info().name();
         tracing::warn!("cannot check that all objects are stored on {token} ({reason})");
@@ -372,7 +372,7 @@ fn verify_stored(token: &Token, objects: Vec<StoredObject>, pin: &Pin) -> Result
 
 /// Replaces the derived SO PIN with a random one. If the derived one is wrong, an interrupted call
 /// has already replaced it.
-fn forget_so_pin(token: &Token, derived: &Pin) -> Result<(), AuthorityError> {
+fn forget_so_pin(token: &AuthorityToken, derived: &Pin) -> Result<(), AuthorityError> {
     let mut bytes = Zeroizing::new([0; 16]);
     getrandom::fill(bytes.as_mut_slice()).map_err(|error| AuthorityError::Random(error.to_string()))?;
     match token.set_so_pin(derived, &hex_pin(bytes.as_slice())?) {

@@ -60,7 +60,7 @@ use crate::crash_point;
 use crate::pki::{Certificate, EmailAddress};
 use crate::statement::Instance;
 use crate::store::{AuditHead, AuthorityIdentity, CertificateKind, CertificateState, Store, UserRecord};
-use crate::token::{Module, Pin, TokenInfo, TokenKey};
+use crate::token::{AuthorityKey, Pin, TokenInfo, TokenSource};
 
 pub use self::administer::AdministratorLetter;
 use self::administer::{AdditionNotices, normalize_email};
@@ -167,7 +167,7 @@ pub struct TlsIdentity {
     /// DER certificates: the server's, then the CA's.
     pub chain: Vec<Vec<u8>>,
     /// The server's key, on the token.
-    pub key: TokenKey,
+    pub key: AuthorityKey,
 }
 
 impl Authority {
@@ -179,7 +179,7 @@ impl Authority {
         let store = Store::open(&configuration.database())?;
         let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
         let module = load_module(&configuration)?;
-        let token = module.open(&choose_token(&configuration, &module, &identity)?)?;
+        let token = module.open_for_authority(&choose_token(&configuration, &module, &identity)?)?;
         token.log_in(pin).map_err(|error| error.with_operation("start the authority"))?;
         let keys = TokenKeys::find(&token)?;
         let ca = service_certificates::ca(&store)?;
@@ -338,17 +338,17 @@ fn user_record(
     Ok(user)
 }
 
-fn load_module(configuration: &Configuration) -> Result<Module, AuthorityError> {
+fn load_module(configuration: &Configuration) -> Result<TokenSource, AuthorityError> {
     let usual = || SOFTHSM_PATHS.iter().map(Path::new).find(|path| path.exists()).map(Path::to_path_buf);
     let path = configuration.token.module.clone().or_else(usual);
     let path = path.ok_or_else(|| AuthorityError::NoModule(configuration.file.clone()))?;
-    Ok(Module::load(&path)?)
+    Ok(TokenSource::load(&path)?)
 }
 
 /// Chooses the database's token, by label and serial number.
 fn choose_token(
     configuration: &Configuration,
-    module: &Module,
+    module: &TokenSource,
     identity: &AuthorityIdentity,
 ) -> Result<TokenInfo, AuthorityError> {
     let tokens = module.tokens()?;

@@ -14,7 +14,7 @@ use crate::pki::{
     Certificate, DistinguishedName, GeneralName, Host, Issuer, NewCertificate, Profile, SerialNumber, sign_tbs,
 };
 use crate::store::{self, CertificateKind, Store};
-use crate::token::TokenKey;
+use crate::token::AuthorityKey;
 
 /// The remaining validity below which the start renews a certificate.
 const RENEWAL_PERIOD: SignedDuration = SignedDuration::from_hours(60 * 24);
@@ -25,7 +25,7 @@ pub(super) struct AuthorityCertificateSpec<'a> {
     pub(super) profile: &'a Profile,
     pub(super) name: &'a str,
     pub(super) hosts: &'a [Host],
-    pub(super) key: &'a TokenKey,
+    pub(super) key: &'a AuthorityKey,
 }
 
 /// Issues one of the authority's own certificates: intent, signature, record. Without a CA

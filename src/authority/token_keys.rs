@@ -3,7 +3,9 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::token::check::StoredObject;
-use crate::token::{KeyAlgorithm, KeyId, PinState, SecretKey, Token, TokenError, TokenInfo, TokenKey, TokenName};
+use crate::token::{
+    AuthorityKey, AuthorityToken, KeyAlgorithm, KeyId, PinState, SecretKey, TokenError, TokenInfo, TokenName,
+};
 
 use super::{AuthorityError, Configuration, load_module};
 
@@ -29,15 +31,15 @@ thread_local! {
 #[derive(Debug, Clone)]
 pub(super) struct TokenKeys {
     /// The token that holds the keys.
-    pub(super) token: Token,
+    pub(super) token: AuthorityToken,
     /// Signs certificates.
-    pub(super) ca: TokenKey,
+    pub(super) ca: AuthorityKey,
     /// Signs CMP messages and responses to statements.
-    pub(super) response: TokenKey,
+    pub(super) response: AuthorityKey,
     /// Signs checkpoints of the log.
-    pub(super) audit: TokenKey,
+    pub(super) audit: AuthorityKey,
     /// Signs TLS handshakes.
-    pub(super) tls: TokenKey,
+    pub(super) tls: AuthorityKey,
     /// Wraps users' encryption keys.
     pub(super) archive: SecretKey,
     /// Seals records.
@@ -55,7 +57,7 @@ impl TokenKeys {
     }
 
     /// Finds the keys on a token with an active login. The error names a missing or duplicate key.
-    pub(super) fn find(token: &Token) -> Result<Self, AuthorityError> {
+    pub(super) fn find(token: &AuthorityToken) -> Result<Self, AuthorityError> {
         let signing = token.keys()?;
         let secret = token.secret_keys()?;
         Ok(Self {
@@ -82,7 +84,7 @@ impl TokenKeys {
     }
 
     /// Generates the missing keys (an interrupted `init` may have made some), and returns them all.
-    pub(super) fn make(token: &Token, ca: KeyAlgorithm) -> Result<Self, AuthorityError> {
+    pub(super) fn make(token: &AuthorityToken, ca: KeyAlgorithm) -> Result<Self, AuthorityError> {
         let signing = token.keys()?;
         for (label, algorithm) in
             [(CA, ca), (RESPONSE, SERVICE_KEY_ALGORITHM), (AUDIT, SERVICE_KEY_ALGORITHM), (TLS, SERVICE_KEY_ALGORITHM)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::exit::Failure;
 use crate::prompter::{PinSource, PromptMethod};
-use crate::token::{KeysetName, Module, TokenError, untrusted_file_reason};
+use crate::token::{KeysetName, TokenError, TokenSource, untrusted_file_reason};
 
 /// The settings in `agent.toml` (`hsm-config/agent.toml` has a comment on each key).
 #[derive(Debug, Default, Deserialize)]
@@ -258,7 +258,7 @@ impl ModuleFiles {
     }
 
     /// Loads the modules. If at least one loads, the errors of the others go to `warn`.
-    pub fn load(&self, warn: impl FnMut(&TokenError)) -> Result<Vec<Module>, Failure> {
+    pub fn load(&self, warn: impl FnMut(&TokenError)) -> Result<Vec<TokenSource>, Failure> {
         let (modules, errors) = self.load_each();
         if modules.is_empty() {
             return Err(errors.into_iter().next().map_or_else(no_module, Failure::from));
@@ -268,10 +268,10 @@ impl ModuleFiles {
     }
 
     /// The modules that load, and the errors of the others.
-    pub fn load_each(&self) -> (Vec<Module>, Vec<TokenError>) {
+    pub fn load_each(&self) -> (Vec<TokenSource>, Vec<TokenError>) {
         let (mut modules, mut errors) = (Vec::new(), Vec::new());
         for path in &self.paths {
-            match Module::load(path) {
+            match TokenSource::load(path) {
                 Ok(module) => modules.push(module),
                 Err(error) => errors.push(error),
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::token::{KeysetName, Module, Token, TokenError, TokenInfo};
+use crate::token::{KeysetName, Token, TokenError, TokenInfo, TokenSource};
 
 use super::index;
 use super::token_cache::TokenCache;
@@ -18,7 +18,7 @@ const BUSY_TOKEN_TIMEOUT: Duration = Duration::from_millis(300);
 /// The PKCS#11 modules that are searched.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    modules: Vec<Module>,
+    modules: Vec<TokenSource>,
     /// Configured modules that cannot be used.
     pub(super) unusable_modules: Vec<UnusableModule>,
     /// State kept between operations; only the agent has it.
@@ -39,7 +39,7 @@ pub struct UnreadableToken {
 
 impl Tokens {
     /// Searches these modules.
-    pub fn new(modules: Vec<Module>) -> Self {
+    pub fn new(modules: Vec<TokenSource>) -> Self {
         Self {
             modules,
             unusable_modules: Vec::new(),
@@ -56,20 +56,20 @@ impl Tokens {
     }
 
     /// The modules.
-    pub fn modules(&self) -> &[Module] {
+    pub fn modules(&self) -> &[TokenSource] {
         &self.modules
     }
 
     /// Lists all initialized tokens present, in the order of the modules. A token shown by two
     /// modules is listed once.
     pub fn list(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        self.list_by(Module::tokens)
+        self.list_by(TokenSource::tokens)
     }
 
     /// Like [`Tokens::list`], but without a request to any card: the token information dates from
     /// the insertion or the last listing.
     pub fn poll_tokens(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        self.list_by(Module::poll_tokens)
+        self.list_by(TokenSource::poll_tokens)
     }
 
     fn list_by(&self, look: TokenLister) -> Result<Vec<TokenInfo>, KeysetError> {
@@ -109,8 +109,8 @@ impl Tokens {
     /// wait for one module.
     pub(super) fn query<T: Send + 'static>(
         &self,
-        module: &Module,
-        ask: impl FnOnce(&Module) -> Result<T, TokenError> + Send + 'static,
+        module: &TokenSource,
+        ask: impl FnOnce(&TokenSource) -> Result<T, TokenError> + Send + 'static,
     ) -> Result<T, TokenError> {
         if self.token_cache.is_none() {
             return ask(module);
@@ -132,7 +132,7 @@ impl Tokens {
         name: Option<&KeysetName>,
     ) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), KeysetError> {
         let mut found = Vec::new();
-        let (tokens, mut unreadable_tokens) = self.list_each(Module::tokens);
+        let (tokens, mut unreadable_tokens) = self.list_each(TokenSource::tokens);
         if self.token_cache.is_none() && !unreadable_tokens.is_empty() {
             return Err(unreadable_tokens.swap_remove(0).error);
         }
@@ -246,7 +246,7 @@ impl Tokens {
     }
 
     /// The module through which the token was found.
-    pub fn module_of(&self, info: &TokenInfo) -> Result<&Module, KeysetError> {
+    pub fn module_of(&self, info: &TokenInfo) -> Result<&TokenSource, KeysetError> {
         self.modules.iter().find(|module| module.path() == info.module).ok_or_else(|| KeysetError::NoSuchToken {
             selector: info.name().to_string(),
             found: format!("its module {} is not loaded", info.module.display()),
@@ -255,7 +255,7 @@ impl Tokens {
 }
 
 /// Lists the tokens of a module.
-pub(super) type TokenLister = fn(&Module) -> Result<Vec<TokenInfo>, TokenError>;
+pub(super) type TokenLister = fn(&TokenSource) -> Result<Vec<TokenInfo>, TokenError>;
 
 /// The items found, and the tokens that could not be read.
 pub(super) type Listing<T> = (Vec<T>, Vec<UnreadableToken>);

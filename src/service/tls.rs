@@ -36,7 +36,7 @@ pub(super) fn config<K: TlsKey>(
     Ok(Arc::new(config))
 }
 
-/// A key that makes X.509 signatures, such as `TokenKey`.
+/// A key that makes X.509 signatures, such as `AuthorityKey`.
 pub(super) trait TlsKey: signature::Signer<Signature> + Clone + Send + Sync + 'static {}
 
 impl<T: signature::Signer<Signature> + Clone + Send + Sync + 'static> TlsKey for T {}

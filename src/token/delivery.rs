@@ -1,7 +1,11 @@
 //! The forms in which a private key travels between tokens. It is wrapped, and never in clear in a
 //! host's memory.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+use super::{KeyAlgorithm, KeyId, SecurityLevel};
 
 /// The AES key wrap mechanism for private keys. Both detect any change of the wrapped bytes. Both
 /// give the same bytes for private keys (RFC 5649), except for the padding that SoftHSM adds before
@@ -27,6 +31,17 @@ pub enum OaepHash {
     Sha384,
     /// SHA-512 with MGF1-SHA-512 (only to decrypt received mail)
     Sha512,
+}
+
+impl fmt::Display for OaepHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Sha1 => "SHA-1",
+            Self::Sha256 => "SHA-256",
+            Self::Sha384 => "SHA-384",
+            Self::Sha512 => "SHA-512",
+        })
+    }
 }
 
 /// The algorithm that encrypted a content-encryption key to an RSA key.
@@ -69,4 +84,13 @@ pub struct Delivery {
     pub mechanism: KeyWrapMechanism,
     /// the wrapped `PrivateKeyInfo`
     pub wrapped: Vec<u8>,
+}
+
+/// The properties of the installed key.
+pub(super) struct Installation<'a> {
+    pub(super) label: &'a str,
+    pub(super) id: &'a KeyId,
+    pub(super) algorithm: KeyAlgorithm,
+    pub(super) public_spki_der: &'a [u8],
+    pub(super) level: SecurityLevel,
 }

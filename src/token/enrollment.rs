@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 use super::check::StoredObject;
-use super::pkcs11::Installation;
+use super::delivery::Installation;
 use super::{
     Delivery, KeyAlgorithm, KeyId, KeyTransport, OaepHash, PinSession, SecurityLevel, Signature, SignatureHash,
     SubjectPublicKey, Token, TokenError, TokenKey,
@@ -53,11 +53,14 @@ impl Deref for TokenEnrollment {
     }
 }
 
-impl TokenEnrollment {
-    pub(super) fn new(pin_session: PinSession) -> Self {
-        Self { pin_session }
+impl PinSession {
+    /// Starts an enrollment, which consists of several operations.
+    pub fn begin_enrollment(self) -> TokenEnrollment {
+        TokenEnrollment { pin_session: self }
     }
+}
 
+impl TokenEnrollment {
     /// Generates a key pair that can only sign. Its security level is permanent.
     pub fn generate_signing_key(
         &self,
@@ -66,7 +69,7 @@ impl TokenEnrollment {
         algorithm: KeyAlgorithm,
         level: SecurityLevel,
     ) -> Result<TokenKey, TokenError> {
-        self.generate_signing_key_of(label, id, algorithm, Some(level))
+        self.pin_session.token().generate_signing_key(label, id, algorithm, level)
     }
 
     /// Generates the transport key pair of this enrollment.
@@ -108,7 +111,12 @@ impl TokenEnrollment {
 
     /// Signs like [`PinSession::sign`], and keeps the enrollment open.
     pub fn sign(&self, key: &TokenKey, message: &[u8]) -> Result<Signature, TokenError> {
-        self.sign_with_key(key, SignatureHash::usual_for(key.algorithm()), message, self.pin_session.authorization())
+        self.pin_session.token().sign(
+            key,
+            SignatureHash::usual_for(key.algorithm()),
+            message,
+            self.pin_session.authorization(),
+        )
     }
 
     /// Decrypts like [`PinSession::decrypt`], and keeps the enrollment open.
@@ -118,12 +126,12 @@ impl TokenEnrollment {
         transport: &KeyTransport,
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        self.decrypt_with_key(key, transport, ciphertext, self.pin_session.authorization())
+        self.pin_session.token().decrypt(key, transport, ciphertext, self.pin_session.authorization())
     }
 
     /// Agrees on a secret like [`PinSession::agree`], and keeps the enrollment open.
     pub fn agree(&self, key: &TokenKey, peer_spki_der: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        self.agree_with_key(key, peer_spki_der, self.pin_session.authorization())
+        self.pin_session.token().agree(key, peer_spki_der, self.pin_session.authorization())
     }
 
     /// Checks in a new process, which loads the module again, that all `objects` are on the token.

@@ -4,10 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-use super::pkcs11::{KeyAuthorization, QueueSlot};
-use super::{
-    KeyTransport, Pin, Signature, SignatureHash, SubjectPublicKey, Token, TokenEnrollment, TokenError, TokenKey,
-};
+use super::authorization::KeyAuthorization;
+use super::{KeyTransport, Pin, Signature, SignatureHash, SubjectPublicKey, Token, TokenError, TokenKey};
 
 /// The authorization for *one* operation, which consumes it. Dropping it logs out, unless a session
 /// is active ([`super::PinLease::open_session`]); during a session it holds no PIN. At level High,
@@ -27,6 +25,29 @@ use super::{
 pub struct PinSession {
     token: Token,
     by: UnlockedBy,
+}
+
+/// The head position in the queue for a token's PIN. Dropping it releases the position.
+#[derive(Debug)]
+pub(super) struct QueueSlot {
+    token: Token,
+}
+
+impl QueueSlot {
+    /// For a position that was just obtained.
+    pub(super) fn held_on(token: Token) -> Self {
+        Self { token }
+    }
+
+    pub(super) fn token(&self) -> &Token {
+        &self.token
+    }
+}
+
+impl Drop for QueueSlot {
+    fn drop(&mut self) {
+        self.token.pin_queue().leave();
+    }
 }
 
 /// A login to a token, for one operation or a session.
@@ -70,7 +91,7 @@ impl PinSession {
     /// Signs with the given hash. RSA keys support all; an elliptic-curve key only that of its
     /// curve ([`TokenError::Unsupported`]).
     pub fn sign_hashed(self, key: &TokenKey, hash: SignatureHash, message: &[u8]) -> Result<Signature, TokenError> {
-        self.token.sign_with_key(key, hash, message, self.authorization())
+        self.token.sign(key, hash, message, self.authorization())
     }
 
     /// A signer with the `signature` crate's traits. It signs once; a second signature is an error.
@@ -85,19 +106,14 @@ impl PinSession {
         transport: &KeyTransport,
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        self.token.decrypt_with_key(key, transport, ciphertext, self.authorization())
+        self.token.decrypt(key, transport, ciphertext, self.authorization())
     }
 
     /// Does ECDH with a peer's public key (DER `SubjectPublicKeyInfo` on the key's curve), and logs
     /// out. Returns the shared secret Z: the x coordinate, as long as the curve's field (32 or 48
     /// bytes), before any KDF.
     pub fn agree(self, key: &TokenKey, peer_spki_der: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        self.token.agree_with_key(key, peer_spki_der, self.authorization())
-    }
-
-    /// Starts an enrollment, which consists of several operations.
-    pub fn begin_enrollment(self) -> TokenEnrollment {
-        TokenEnrollment::new(self)
+        self.token.agree(key, peer_spki_der, self.authorization())
     }
 }
 

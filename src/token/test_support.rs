@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Module, Pin, PinState, Token, TokenInfo};
+use super::{AuthorityToken, Pin, PinState, Token, TokenInfo, TokenSource};
 
 #[allow(dead_code)] // the integration tests use the rest
 #[path = "../../tests/support/kryoptic.rs"]
@@ -48,7 +48,7 @@ pub(crate) fn a_card() -> TokenInfo {
 static SWEPT: OnceLock<()> = OnceLock::new();
 
 /// The SoftHSM module with the configuration that `./softhsm-setup.sh` made.
-pub(crate) fn softhsm() -> Module {
+pub(crate) fn softhsm() -> TokenSource {
     let places = [
         "/usr/lib/softhsm",
         "/usr/lib/x86_64-linux-gnu/softhsm",
@@ -58,7 +58,7 @@ pub(crate) fn softhsm() -> Module {
     ];
     let file = places.iter().map(|place| Path::new(place).join("libsofthsm2.so")).find(|file| file.exists());
     SWEPT.get_or_init(sweep);
-    Module::load(&file.expect("SoftHSM is not installed: run ./softhsm-setup.sh")).unwrap()
+    TokenSource::load(&file.expect("SoftHSM is not installed: run ./softhsm-setup.sh")).unwrap()
 }
 
 /// SoftHSM's token directory, which has one subdirectory per token.
@@ -89,12 +89,12 @@ pub(crate) fn contains(whole: &[u8], part: &[u8]) -> bool {
 
 /// The Kryoptic module with a fresh set of slots. `None` only if the environment permits skipping
 /// it, which is reported on stderr.
-pub(crate) fn kryoptic() -> Option<Module> {
-    static MODULE: OnceLock<Option<Module>> = OnceLock::new();
+pub(crate) fn kryoptic() -> Option<TokenSource> {
+    static MODULE: OnceLock<Option<TokenSource>> = OnceLock::new();
     MODULE.get_or_init(load_kryoptic).clone()
 }
 
-fn load_kryoptic() -> Option<Module> {
+fn load_kryoptic() -> Option<TokenSource> {
     if std::env::var_os("TOKENKEEP_SKIP_KRYOPTIC").is_some_and(|skip| skip == "1") {
         // Not `eprintln!`: the test harness captures it and prints it only for failed tests.
         let _ = writeln!(std::io::stderr(), "SKIPPED: on Kryoptic, because TOKENKEEP_SKIP_KRYOPTIC=1");
@@ -113,11 +113,11 @@ fn load_kryoptic() -> Option<Module> {
     };
     let slots: String = (1..=KRYOPTIC_SLOTS).map(slot).collect();
     std::fs::write(&configuration, slots).unwrap();
-    Some(Module::load(&file).unwrap())
+    Some(TokenSource::load(&file).unwrap())
 }
 
 /// All modules to test with.
-pub(crate) fn modules() -> Vec<Module> {
+pub(crate) fn modules() -> Vec<TokenSource> {
     std::iter::once(softhsm()).chain(kryoptic()).collect()
 }
 
@@ -130,18 +130,18 @@ pub(crate) fn fresh_label(what: &str) -> String {
 }
 
 /// A new token with [`PIN`] and [`SO_PIN`].
-pub(crate) fn new_token(module: &Module) -> TokenInfo {
+pub(crate) fn new_token(module: &TokenSource) -> TokenInfo {
     module.create_token(&fresh_label("t"), &pin(SO_PIN), &pin(PIN)).unwrap()
 }
 
 /// A new open token.
-pub(crate) fn open_token(module: &Module) -> Token {
+pub(crate) fn open_token(module: &TokenSource) -> Token {
     module.open(&new_token(module)).unwrap()
 }
 
-/// A new token, logged in as the authority's is.
-pub(crate) fn authority_token(module: &Module) -> Token {
-    let token = open_token(module);
+/// A new token of an authority, logged in.
+pub(crate) fn authority_token(module: &TokenSource) -> AuthorityToken {
+    let token = module.open_for_authority(&new_token(module)).unwrap();
     token.log_in(&pin(PIN)).unwrap();
     token
 }

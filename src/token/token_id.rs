@@ -4,7 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NonUtf8Name, TokenInfo};
+/// A name of a token that is not UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NonUtf8Name {
+    /// the attribute of a PKCS#11 URI: `token`, `serial`, `manufacturer`, `model`
+    pub attribute: String,
+    pub bytes: Vec<u8>,
+}
 
 /// The identity of a token, opaque above this layer. It is displayed as label and serial number.
 ///
@@ -26,14 +33,10 @@ pub struct TokenId {
 }
 
 impl TokenId {
-    pub(super) fn of(info: &TokenInfo) -> Self {
-        Self {
-            label: info.label.clone(),
-            serial: info.serial.clone(),
-            manufacturer: info.manufacturer.clone(),
-            model: info.model.clone(),
-            non_utf8_names: info.non_utf8_names.clone(),
-        }
+    /// The names are label, serial number, manufacturer and model.
+    pub(super) fn new(names: [String; 4], non_utf8_names: Vec<NonUtf8Name>) -> Self {
+        let [label, serial, manufacturer, model] = names;
+        Self { label, serial, manufacturer, model, non_utf8_names }
     }
 }
 
@@ -45,8 +48,9 @@ impl fmt::Display for TokenId {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::a_card;
     use super::*;
+    use crate::token::TokenInfo;
+    use crate::token::test_support::a_card;
 
     #[test]
     fn each_of_the_four_names_tells_tokens_apart() {

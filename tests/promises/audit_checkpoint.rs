@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokenkeep::token::{Module, Pin};
+use tokenkeep::token::{Pin, TokenSource};
 
 use crate::support::agent::Agent;
 use crate::support::deployment::Deployment;
@@ -243,7 +243,7 @@ fn an_index_without_a_checkpoint_works() {
 /// on request.
 fn run_as_index_editor() -> bool {
     ChildTask::run_in_child(|order| {
-        let module = Module::load(Path::new(&order.module)).unwrap();
+        let module = TokenSource::load(Path::new(&order.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
         let unlock = module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap();
         let data = unlock.token().data_objects("tokenkeep keyset", true).unwrap().remove(0);

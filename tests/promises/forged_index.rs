@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tokenkeep::cmp::{PkiBody, PkiMessage};
-use tokenkeep::token::{KeyId, Module, Pin};
+use tokenkeep::token::{KeyId, Pin, TokenSource};
 
 use crate::support::other_program::ChildTask;
 use crate::support::proxy::{Direction, Proxy, ProxyAction};
@@ -17,7 +17,7 @@ const APPLICATION: &str = "tokenkeep keyset";
 /// on the token. It uses the PIN, which writing public objects on SoftHSM does not need.
 fn run_as_forger() -> bool {
     ChildTask::run_in_child(|order| {
-        let module = Module::load(Path::new(&order.module)).unwrap();
+        let module = TokenSource::load(Path::new(&order.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
         let ceremony =
             module.open(&info).unwrap().unlock(Pin::new(order.pin.clone()).unwrap()).unwrap().begin_enrollment();

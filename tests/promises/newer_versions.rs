@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokenkeep::token::{Module, Pin};
+use tokenkeep::token::{Pin, TokenSource};
 
 use crate::support::authority::Authority;
 use crate::support::machine::Machine;
@@ -17,7 +17,7 @@ const APPLICATION: &str = "tokenkeep keyset";
 fn a_keyset_record_of_a_newer_version_is_refused() {
     const TEST: &str = "newer_versions::a_keyset_record_of_a_newer_version_is_refused";
     let is_child = ChildTask::run_in_child(|task| {
-        let module = Module::load(Path::new(&task.module)).unwrap();
+        let module = TokenSource::load(Path::new(&task.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == task.token).unwrap();
         let ceremony =
             module.open(&info).unwrap().unlock(Pin::new(task.pin.clone()).unwrap()).unwrap().begin_enrollment();

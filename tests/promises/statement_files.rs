@@ -10,7 +10,7 @@ use tokenkeep::keyset::Tokens;
 use tokenkeep::letter::Letter;
 use tokenkeep::pki::{Certificate, Fingerprint};
 use tokenkeep::statement::{AdminOperation, Statement};
-use tokenkeep::token::{Module, Pin};
+use tokenkeep::token::{Pin, TokenSource};
 
 use crate::support::authority::Authority;
 use crate::support::deployment::Deployment;
@@ -210,7 +210,7 @@ fn an_invalid_statement_file_is_refused() {
 #[test]
 fn make_expired_statement() {
     let Ok(out) = std::env::var(EXPIRED) else { return };
-    let module = Module::load(&softhsm_module()).unwrap();
+    let module = TokenSource::load(&softhsm_module()).unwrap();
     let (keysets, _) = Tokens::new(vec![module.clone()]).keysets().unwrap();
     let admin = keysets.into_iter().find(|keyset| keyset.name.as_str() == "admin").unwrap();
     let id = admin.signing.as_ref().unwrap();

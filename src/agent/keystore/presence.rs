@@ -10,7 +10,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use super::key_cache::has_lost_its_pin;
 use super::recovered_module::Trial;
 use super::{Inner, LogOffReason};
-use crate::token::{Module, PinState, TokenInfo};
+use crate::token::{PinState, TokenInfo, TokenSource};
 
 /// Interval between polls.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -94,7 +94,7 @@ impl Inner {
             tracing::debug!(%error, "cannot read the tokens");
         }
         if thorough {
-            if self.tokens.modules().iter().any(Module::is_stopped) {
+            if self.tokens.modules().iter().any(TokenSource::is_stopped) {
                 self.rescan_modules(false);
             }
             self.forget_externally_changed();

@@ -247,8 +247,9 @@ fn a_log_that_was_sealed_does_not_pass_for_an_older_versions() {
     fixture.administrator();
     fixture.close();
     let module = softhsm_module();
-    let token =
-        module.open(&module.tokens().unwrap().into_iter().find(|token| is_of(&fixture, token)).unwrap()).unwrap();
+    let token = module
+        .open_for_authority(&module.tokens().unwrap().into_iter().find(|token| is_of(&fixture, token)).unwrap())
+        .unwrap();
     token.log_in(&pin(PIN)).unwrap();
     assert!(token.delete_data("tokenkeep-authority-log", "sealed log", true).unwrap());
     drop(token);
@@ -277,7 +278,7 @@ fn a_log_that_was_sealed_does_not_pass_for_an_older_versions() {
     assert!(matches!(fixture.tamper_and_fail("UPDATE audit SET mac = NULL"), AuthorityError::Log { number: 1, .. }));
 }
 
-fn softhsm_module() -> crate::token::Module {
+fn softhsm_module() -> crate::token::TokenSource {
     crate::token::test_support::softhsm()
 }
 

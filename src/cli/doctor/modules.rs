@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::finding::DoctorFinding;
 use crate::cli::config::AgentConfiguration;
 use crate::cli::context::Context;
-use crate::token::{Module, SoftHsmConfiguration, check};
+use crate::token::{SoftHsmConfiguration, TokenSource, check};
 
 const CONCERN: &str = "module";
 const SOFTHSM: &str = "SoftHSM";
@@ -18,7 +18,7 @@ pub struct ModuleReport {
     /// whether the user named them
     pub are_named: bool,
     /// the modules that loaded
-    pub modules: Vec<Module>,
+    pub modules: Vec<TokenSource>,
     pub findings: Vec<DoctorFinding>,
 }
 
@@ -31,7 +31,7 @@ pub fn check(cx: &Context<'_>, configuration: &AgentConfiguration) -> ModuleRepo
         if let Ok(file) = path.canonicalize() {
             check::forget_tried_module(&file);
         }
-        match Module::load(path) {
+        match TokenSource::load(path) {
             Ok(module) => {
                 findings.push(slots(&module, files.origin()));
                 modules.push(module);
@@ -50,7 +50,7 @@ pub fn check(cx: &Context<'_>, configuration: &AgentConfiguration) -> ModuleRepo
     ModuleReport { paths: files.paths().to_vec(), are_named: files.are_named(), modules, findings }
 }
 
-fn slots(module: &Module, origin: &str) -> DoctorFinding {
+fn slots(module: &TokenSource, origin: &str) -> DoctorFinding {
     let shown = format!("{} ({origin})", module.path().display());
     match module.count_slots() {
         Ok(count) => {

@@ -10,14 +10,14 @@ use crate::cli::expiry::{WARNING_PERIOD, end_of_use};
 use crate::cli::terminal_prompter::pin_state;
 use crate::keyset::{FoundKeyset, KeysetError, KeysetStatus, Tokens, UnreadableToken};
 use crate::pki::Certificate;
-use crate::token::{self, Module, PinState, TokenError, TokenFlags, TokenInfo};
+use crate::token::{self, PinState, TokenError, TokenFlags, TokenInfo, TokenSource};
 
 const CONCERN: &str = "token";
 
 /// Checks every token in these modules, and the tokens that only the agent sees. A token that an
 /// authority owns is not opened; the keysets on the agent's tokens are those that the agent
 /// reports.
-pub fn check(modules: Vec<Module>, agent_report: &AgentReport, now: Timestamp) -> Vec<DoctorFinding> {
+pub fn check(modules: Vec<TokenSource>, agent_report: &AgentReport, now: Timestamp) -> Vec<DoctorFinding> {
     let any = !modules.is_empty();
     let mut stored: Vec<_> = modules.iter().flat_map(|module| check_storage(module.path())).collect();
     let tokens = Tokens::new(modules);

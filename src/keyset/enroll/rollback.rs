@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::cmp::{MacProtection, PkiFailureInfo, PkiMessage, PkiStatusInfo, reject};
 use crate::crash_point;
 use crate::letter::Letter;
-use crate::token::Module;
+use crate::token::TokenSource;
 use crate::transport::Transport;
 
 use super::super::index::{self, Base64, EnrollmentStage};
@@ -74,7 +74,7 @@ fn notify_authority(request: &Base64, rejection: &RejectionNotice<'_>) {
 /// Empties a token that was created for the keyset. The next enrollment uses it first.
 pub(super) fn rollback_token(
     session: EnrollmentSession,
-    module: &Module,
+    module: &TokenSource,
     letter: &Letter,
     person: &mut dyn UserPrompter,
 ) -> Result<(), KeysetError> {

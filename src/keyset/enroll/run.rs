@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use crate::letter::{Letter, LetterPurpose};
-use crate::token::{Module, Pin, SecurityLevel, TokenError, TokenErrorKind, TokenInfo};
+use crate::token::{Pin, SecurityLevel, TokenError, TokenErrorKind, TokenInfo, TokenSource};
 use crate::transport::Transport;
 
 use super::super::index::{self, EnrollmentStage, KeysetRecord, PrivateIndex};
@@ -32,7 +32,7 @@ pub(super) struct EnrollmentRun<'a> {
 
 /// The token's properties that its indexes do not contain.
 struct TargetToken {
-    module: Module,
+    module: TokenSource,
     info: TokenInfo,
     pins: Option<NewTokenPins>,
     resumed: bool,
@@ -52,7 +52,7 @@ impl EnrollmentRun<'_> {
         }
     }
 
-    fn enroll_on_new_token(&mut self, module: Module) -> Result<Enrolled, EnrollError> {
+    fn enroll_on_new_token(&mut self, module: TokenSource) -> Result<Enrolled, EnrollError> {
         let label = self.options.keyset.as_str();
         let rule = module.rule_for_new_pins();
         let pin = self.ask(&Prompt::NewPin { label: label.to_owned(), serial: None, rule })?;

@@ -1,7 +1,7 @@
 //! Selects the token for the keyset, before any PIN prompt and before anything is sent.
 
 use crate::letter::{Letter, LetterPurpose};
-use crate::token::{Module, PinState, TokenError, TokenInfo};
+use crate::token::{PinState, TokenError, TokenInfo, TokenSource};
 
 use super::super::choose::{describe_found, in_use, list_or, one_token};
 use super::super::{FoundKeyset, KeysetError, Tokens, UnreadableToken};
@@ -13,7 +13,7 @@ pub(super) enum EnrollmentTarget {
     /// requested.
     New {
         /// the module that creates it
-        module: Module,
+        module: TokenSource,
     },
     /// An existing token: its PIN is requested.
     Existing {
@@ -200,18 +200,14 @@ fn same_level(keyset: &FoundKeyset, options: &EnrollOptions) -> Result<(), Keyse
     }
 }
 
-/// Refuses an existing token that cannot unwrap the authority's keys, before its PIN is requested.
+/// Refuses an existing token that cannot take the authority's keys, before its PIN is requested.
 fn can_take_keys(tokens: &Tokens, info: &TokenInfo) -> Result<(), KeysetError> {
     if info.write_protected {
         return Err(refused(format!("cannot enroll on {}: it is write-protected", info.name())));
     }
     let token = tokens.open(info)?;
-    let lacks = match (token.oaep_hash()?, token.aes_key_wrap_mechanism()?) {
-        (None, _) => "unwrapping by RSA-OAEP",
-        (_, None) => "AES key unwrap",
-        _ => return Ok(()),
-    };
-    Err(TokenError::Unsupported { operation: "enroll", token: info.name(), what: lacks.to_owned() }.into())
+    let lacks = |what: &str| TokenError::Unsupported { operation: "enroll", token: info.name(), what: what.to_owned() };
+    token.capabilities()?.key_arrival().map(|_| ()).map_err(|what| lacks(what).into())
 }
 
 fn name_taken(keyset: &FoundKeyset) -> KeysetError {

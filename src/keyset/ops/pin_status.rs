@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::keyset::{
     Inventory, KeysetChoice, KeysetError, Operation, OperationContext, Outcome, TokenSelector, Tokens, UnreadableToken,
 };
-use crate::token::{Module, TokenFlags, TokenId, TokenInfo};
+use crate::token::{TokenFlags, TokenId, TokenInfo, TokenSource};
 
 /// Reports the PIN states of one token or of all, and the tokens that could not be read.
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,7 +70,7 @@ impl Tokens {
     ) -> Result<(Vec<TokenPins>, Vec<UnreadableToken>), KeysetError> {
         let (tokens, mut unreadable) = match selector {
             Some(selector) => (vec![self.token(selector)?], Vec::new()),
-            None => self.list_each(Module::tokens),
+            None => self.list_each(TokenSource::tokens),
         };
         if !self.has_persistent_sessions() && !unreadable.is_empty() {
             return Err(unreadable.swap_remove(0).error);

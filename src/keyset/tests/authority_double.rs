@@ -19,7 +19,7 @@ use crate::letter::{Letter, LetterPurpose, Reference, TemporaryKey};
 use crate::pki::test_support::{SoftwareKey, TestAuthority};
 use crate::pki::{Certificate, DistinguishedName, Issuer, NewCertificate, Profile, SerialNumber, sign_tbs};
 use crate::token::test_support::{authority_token, softhsm};
-use crate::token::{KeyAlgorithm, KeyId, SecretKey, SecurityLevel, Token, WrappedKey};
+use crate::token::{AuthorityToken, KeyAlgorithm, KeyId, SecretKey, SecurityLevel, WrappedKey};
 use crate::transport::{Transport, TransportError};
 
 /// Modifies a reply in transit; `Err` is a transport error.
@@ -27,7 +27,7 @@ pub type Bend = dyn FnMut(&AuthorityDouble, &'static str, Vec<u8>) -> Result<Vec
 
 pub struct AuthorityDouble {
     pub ca: TestAuthority,
-    token: Token,
+    token: AuthorityToken,
     archive: SecretKey,
     state: Mutex<State>,
     bend: Mutex<Option<Box<Bend>>>,

@@ -62,7 +62,7 @@ fn the_so_pin_cannot_be_derived_from_the_letter() {
     enrolled(run(&double, &wallet, &letter, &wallet.on_new_token("a"), &mut Script::with(PIN)));
     let token = wallet.tokens.open(&wallet.keyset("a").token).unwrap();
     let derived = enroll::so_pin_of(&letter);
-    let refused = token.init_pin_as_so(&derived, &pin("87654321")).unwrap_err();
+    let refused = token.unblock_pin(&derived, &pin("87654321")).unwrap_err();
     assert!(matches!(refused, TokenError::SoPinIncorrect { .. }), "{refused}");
 
     // Unless the owner chose an SO PIN.
@@ -71,7 +71,7 @@ fn the_so_pin_cannot_be_derived_from_the_letter() {
     let mut script = Script::with(PIN);
     enrolled(run(&double, &wallet, &letter, &options, &mut script));
     assert_eq!(script.asked, ["new", "so"]);
-    wallet.tokens.open(&wallet.keyset("b").token).unwrap().init_pin_as_so(&pin(PIN), &pin("87654321")).unwrap();
+    wallet.tokens.open(&wallet.keyset("b").token).unwrap().unblock_pin(&pin(PIN), &pin("87654321")).unwrap();
     signs(&wallet, "b", "87654321").unwrap();
 }
 

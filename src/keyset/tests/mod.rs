@@ -17,7 +17,7 @@ use super::*;
 use crate::letter::{Letter, LetterPurpose};
 use crate::smime::Placement;
 use crate::token::test_support::{PIN, fresh_label, pin, softhsm};
-use crate::token::{KeysetName, Module, SecurityLevel, TokenInfo};
+use crate::token::{KeysetName, SecurityLevel, TokenInfo, TokenSource};
 use authority_double::AuthorityDouble;
 
 /// A prompter with scripted answers that records the prompts.
@@ -69,7 +69,7 @@ impl Wallet {
     }
 
     /// The tokens of this module.
-    pub fn of(module: Module) -> Self {
+    pub fn of(module: TokenSource) -> Self {
         let prefix = fresh_label("k");
         Self { tokens: Tokens::new(vec![module]).seeing_only(&prefix), prefix }
     }

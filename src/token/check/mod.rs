@@ -4,15 +4,15 @@
 //! A module that crashes takes its process with it. Many modules keep what a token reported at
 //! `C_Initialize`. SoftHSM on a full disk shows new objects only to the process that wrote them.
 //! Therefore each question goes to a child process, which loads the module, answers and exits
-//! ([`answer`]). Each process sets once how children are started ([`run_checks_by`]): a command
+//! ([`super::answer_check`]). Each process sets once how children are started ([`run_checks_by`]): a command
 //! starts them itself ([`CheckProcess`]); the agent's worker, which cannot start programs, asks the
 //! supervisor. Without a setting (in unit tests and in the child itself) no check runs.
 //!
 //! The child gets a PIN over a descriptor, and only a PIN that was just verified: a check spends no
 //! try.
 
-mod child;
 mod process;
+mod progress;
 mod tried_modules;
 
 use std::path::PathBuf;
@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Pin, PinStates, TokenId};
 
-pub use child::{answer, take_request};
 pub use process::{CheckProcess, this_program};
+pub(super) use progress::{BEGUN, LOADED};
 pub use tried_modules::{forget as forget_tried_module, is_refused};
 pub(super) use tried_modules::{has_been_well, refuse_crashing_module};
 
@@ -157,7 +157,7 @@ pub(super) fn ask(request: &CheckRequest, pin: Option<&Pin>) -> Option<CheckOutc
 }
 
 /// A text from a module or a token as one line of at most `longest` characters.
-fn one_line(text: &str, longest: usize) -> String {
+pub(super) fn one_line(text: &str, longest: usize) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.trim().chars().map(plain).take(longest).collect()
 }

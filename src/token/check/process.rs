@@ -15,8 +15,8 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zeroize::Zeroizing;
 
-use super::child::{Noted, Progress};
-use super::{CHECK_COMMAND, CheckOutcome, CheckRequest, CheckRunner, child, one_line};
+use super::progress::{Noted, Progress};
+use super::{CHECK_COMMAND, CheckOutcome, CheckRequest, CheckRunner, one_line, progress};
 use crate::token::Pin;
 
 /// Time limit of a child: a module with card readers reads every card when it is initialized.
@@ -65,7 +65,7 @@ fn run(
     let status = wait(&mut child, &mut listened, timeout)?;
     let [stdout, stderr_tail] = listened;
     let (progress, stderr_tail) = (stdout.noted.progress(), stderr_tail.into_text());
-    Ok(match (status, (progress, child::read(&stdout.into_text()))) {
+    Ok(match (status, (progress, progress::read(&stdout.into_text()))) {
         (None, (Progress::Begun, _)) => CheckOutcome::LoadTookTooLong(timeout.as_secs()),
         (None, _) => CheckOutcome::TookTooLong(timeout.as_secs()),
         (Some(_), (_, Some(report))) => CheckOutcome::Answered(report),

@@ -5,10 +5,10 @@ use cryptoki::error::Result as CkResult;
 use cryptoki::object::Attribute;
 use cryptoki::session::Session;
 
-use super::keys::{TokenKey, destroy_both_halves};
+use super::key_attributes::destroy_both_halves;
 use super::return_values;
 use super::templates;
-use crate::token::{KeyId, SecurityLevel};
+use crate::token::{KeyDescription, KeyId, SecurityLevel, TokenInfo};
 
 /// Makes a permanent private key from this template. At level High the token enforces the PIN for
 /// each use; if the module refuses the attribute, only tokenkeep does.
@@ -27,13 +27,11 @@ pub(super) fn with_always_authenticate<T>(
     make_key(&without)
 }
 
-impl TokenKey {
-    /// Logs a warning if the token should enforce the PIN for each use of this key and does not.
-    /// Some modules accept the attribute and ignore it, others refuse it.
-    pub(super) fn log_pin_enforcement(&self, level: Option<SecurityLevel>) {
-        if level == Some(SecurityLevel::High) && !self.requires_pin_each_use() {
-            let (token, key) = (self.token().info().name(), self.label());
-            tracing::warn!(%token, key, "the token does not enforce the PIN for each use of this key; tokenkeep does");
-        }
+/// Logs a warning if the token should enforce the PIN for each use of this key and does not. Some
+/// modules accept the attribute and ignore it, others refuse it.
+pub(super) fn log_pin_enforcement(token: &TokenInfo, key: &KeyDescription, level: Option<SecurityLevel>) {
+    if level == Some(SecurityLevel::High) && !key.requires_pin_each_use() {
+        let (token, key) = (token.name(), key.label());
+        tracing::warn!(%token, key, "the token does not enforce the PIN for each use of this key; tokenkeep does");
     }
 }

@@ -1,21 +1,24 @@
 //! Keys of the authority: permanent secret keys, and encryption key pairs that are archived and
 //! delivered.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cryptoki::error::Result as CkResult;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
-use super::keys::read_public_key;
-use super::log_in::KeyAuthorization;
+use super::key_attributes::read_public_key;
+use super::key_handles::ObjectClassKey;
+use super::key_lookup::KeyLookup;
+use super::key_wrap::{can_unwrap, require_key_wrap, undeliverable};
 use super::mechanisms::oaep;
 use super::raw::WrapMechanism;
 use super::return_values;
 use super::templates;
-use super::token::ObjectClassKey;
-use crate::token::{Delivery, KeyAlgorithm, KeyId, OaepHash, SubjectPublicKey, Token, TokenError, WrappedKey};
+use super::token::Pkcs11Token;
+use crate::token::authorization::KeyAuthorization;
+use crate::token::{Delivery, KeyAlgorithm, KeyId, OaepHash, SubjectPublicKey, TokenError, WrappedKey};
 
 /// A secret key on the authority's token, for MACs or for the archive. It never leaves the token.
 #[derive(Clone, Debug)]
@@ -45,7 +48,7 @@ pub struct DeliverableKey {
     // The session that owns the object; closing it destroys the object.
     session: Mutex<Session>,
     // Keeps ownership of the token while the key exists.
-    _token: Token,
+    _token: Arc<Pkcs11Token>,
 }
 
 impl DeliverableKey {
@@ -68,15 +71,24 @@ impl DeliverableKey {
     }
 }
 
-impl Token {
+/// The authority's side: secret keys, and the keys that it archives and delivers.
+pub(in crate::token) struct KeyArchive<'a> {
+    token: &'a Arc<Pkcs11Token>,
+}
+
+impl<'a> KeyArchive<'a> {
+    pub(in crate::token) fn on(token: &'a Arc<Pkcs11Token>) -> Self {
+        Self { token }
+    }
+
     /// Generates a 32-byte key for HMAC-SHA-256, usable for nothing else.
-    pub fn generate_mac_key(&self, label: &str, id: &KeyId) -> Result<SecretKey, TokenError> {
+    pub(in crate::token) fn generate_mac_key(&self, label: &str, id: &KeyId) -> Result<SecretKey, TokenError> {
         let template = templates::mac_key(label, id);
         self.generate_secret_key("make a MAC key", label, id, &Mechanism::GenericSecretKeyGen, &template)
     }
 
     /// Generates the AES-256 key of the archive, usable only to wrap and unwrap.
-    pub fn generate_archive_key(&self, label: &str, id: &KeyId) -> Result<SecretKey, TokenError> {
+    pub(in crate::token) fn generate_archive_key(&self, label: &str, id: &KeyId) -> Result<SecretKey, TokenError> {
         let template = templates::archive_key(label, id);
         self.generate_secret_key("make an archive key", label, id, &Mechanism::AesKeyGen, &template)
     }
@@ -89,32 +101,27 @@ impl Token {
         mechanism: &Mechanism<'_>,
         template: &[Attribute],
     ) -> Result<SecretKey, TokenError> {
-        let made = self.exclusively(operation, |session| session.generate_key(mechanism, template));
+        let made = self.token.exclusively(operation, |session| session.generate_key(mechanism, template));
         let handle = match made {
             Ok(handle) => handle,
             Err(error) => {
                 // SoftHSM can leave an incomplete object behind.
                 let half = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::Id(id.as_bytes().to_vec())];
-                let _ = self.exclusively(operation, |session| {
+                let _ = self.token.exclusively(operation, |session| {
                     session.find_objects(&half)?.into_iter().try_for_each(|left| session.destroy_object(left))
                 });
                 return Err(error);
             }
         };
-        self.remember(ObjectClassKey::Secret, id, handle);
+        self.token.handles().remember(ObjectClassKey::Secret, id, handle);
         Ok(SecretKey { id: id.clone(), label: label.to_owned() })
     }
 
-    /// The secret key with this label; `None` if there is none.
-    pub fn find_secret_key(&self, label: &str) -> Result<Option<SecretKey>, TokenError> {
-        Ok(self.secret_keys()?.into_iter().find(|key| key.label == label))
-    }
-
-    pub fn secret_keys(&self) -> Result<Vec<SecretKey>, TokenError> {
+    pub(in crate::token) fn secret_keys(&self) -> Result<Vec<SecretKey>, TokenError> {
         let operation = "list the secret keys";
-        self.require_login(operation)?;
+        self.token.require_login(operation)?;
         let template = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::Token(true)];
-        let found = self.exclusively(operation, |session| {
+        let found = self.token.exclusively(operation, |session| {
             let mut found = Vec::new();
             for handle in session.find_objects(&template)? {
                 let mut key = SecretKey { id: KeyId::default(), label: String::new() };
@@ -130,27 +137,31 @@ impl Token {
             Ok(found)
         })?;
         for (handle, key) in &found {
-            self.remember(ObjectClassKey::Secret, &key.id, *handle);
+            self.token.handles().remember(ObjectClassKey::Secret, &key.id, *handle);
         }
         Ok(found.into_iter().map(|(_, key)| key).collect())
     }
 
     /// HMAC-SHA-256 of `message`, computed on the token.
-    pub fn mac(&self, key: &SecretKey, message: &[u8]) -> Result<[u8; 32], TokenError> {
+    pub(in crate::token) fn mac(&self, key: &SecretKey, message: &[u8]) -> Result<[u8; 32], TokenError> {
         let operation = "compute a MAC";
-        let mac = self.with_key(operation, ObjectClassKey::Secret, &key.id, |session, handle| {
-            session.sign_init(&Mechanism::Sha256Hmac, handle)?;
-            self.raw().sign(session, message)
-        })?;
+        let mac =
+            KeyLookup::on(self.token).use_key(operation, ObjectClassKey::Secret, &key.id, |session, handle| {
+                session.sign_init(&Mechanism::Sha256Hmac, handle)?;
+                self.token.raw().sign(session, message)
+            })?;
         mac.try_into().map_err(|mac: Vec<u8>| TokenError::Fault {
             operation,
-            token: self.info().name(),
+            token: self.token.info().name(),
             code: format!("a MAC of {} bytes", mac.len()),
         })
     }
 
     /// Generates an encryption key pair that can be archived and delivered.
-    pub fn generate_deliverable_key(&self, algorithm: KeyAlgorithm) -> Result<DeliverableKey, TokenError> {
+    pub(in crate::token) fn generate_deliverable_key(
+        &self,
+        algorithm: KeyAlgorithm,
+    ) -> Result<DeliverableKey, TokenError> {
         let operation = "make an encryption key";
         let (private, public) = templates::deliverable_key_pair(algorithm)?;
         let mechanism =
@@ -161,24 +172,29 @@ impl Token {
         })?;
         if public_key.is_none() {
             let what = "reading the public key of a key pair that it generated".to_owned();
-            return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
+            return Err(TokenError::Unsupported { operation, token: self.token.info().name(), what });
         }
-        Ok(DeliverableKey { algorithm, public_key, handle: key.0, session: key.1, _token: self.clone() })
+        Ok(DeliverableKey { algorithm, public_key, handle: key.0, session: key.1, _token: Arc::clone(self.token) })
     }
 
     /// Wraps a key for the archive with the best mechanism of the token.
-    pub fn wrap_for_archive(&self, archive: &SecretKey, key: &DeliverableKey) -> Result<WrappedKey, TokenError> {
+    pub(in crate::token) fn wrap_for_archive(
+        &self,
+        archive: &SecretKey,
+        key: &DeliverableKey,
+    ) -> Result<WrappedKey, TokenError> {
         let operation = "wrap a key for the archive";
-        let mechanism = self.require_key_wrap(operation)?;
-        let blob = self.with_key(operation, ObjectClassKey::Secret, &archive.id, |session, handle| {
-            self.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), handle, key.handle)
-        })?;
+        let mechanism = require_key_wrap(self.token, operation)?;
+        let blob =
+            KeyLookup::on(self.token).use_key(operation, ObjectClassKey::Secret, &archive.id, |session, handle| {
+                self.token.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), handle, key.handle)
+            })?;
         Ok(WrappedKey { mechanism, blob })
     }
 
     /// Unwraps a key from the archive for delivery. [`TokenError::BadDelivery`] if the blob was
     /// changed.
-    pub fn unwrap_from_archive(
+    pub(in crate::token) fn unwrap_from_archive(
         &self,
         archive: &SecretKey,
         wrapped: &WrappedKey,
@@ -186,34 +202,41 @@ impl Token {
     ) -> Result<DeliverableKey, TokenError> {
         let operation = "take a key out of the archive";
         let template = templates::archived_key(algorithm);
-        let mechanism = WrapMechanism::KeyWrap(self.can_unwrap(wrapped.mechanism));
+        let mechanism = WrapMechanism::KeyWrap(can_unwrap(self.token, wrapped.mechanism));
         let unwrap = || {
-            self.looked_up(KeyAuthorization::LoggedIn, operation, ObjectClassKey::Secret, &archive.id, |archive| {
-                self.make_in_own_session(|session| {
-                    let key = self.raw().unwrap_key(session, &mechanism, archive, &wrapped.blob, &template)?;
-                    Ok((key, read_public_key(session, key)?))
-                })
-            })
+            KeyLookup::on(self.token).look_up_and_use(
+                KeyAuthorization::LoggedIn,
+                operation,
+                ObjectClassKey::Secret,
+                &archive.id,
+                |archive| {
+                    self.make_in_own_session(|session| {
+                        let key =
+                            self.token.raw().unwrap_key(session, &mechanism, archive, &wrapped.blob, &template)?;
+                        Ok((key, read_public_key(session, key)?))
+                    })
+                },
+            )
         };
         let unwrapped = match unwrap()? {
             // One session of the pool was closed; the next one may be open.
             Err(error) if return_values::is_session_gone(&error) => {
-                self.note(&error);
+                self.token.note(&error);
                 unwrap()?
             }
             unwrapped => unwrapped,
         };
         let (key, public_key) = unwrapped
-            .map_err(|error| self.explain(operation, &error))
-            .map_err(|error| self.undeliverable(operation, error))?;
-        Ok(DeliverableKey { algorithm, public_key, handle: key.0, session: key.1, _token: self.clone() })
+            .map_err(|error| self.token.explain(operation, &error))
+            .map_err(|error| undeliverable(self.token, operation, error))?;
+        Ok(DeliverableKey { algorithm, public_key, handle: key.0, session: key.1, _token: Arc::clone(self.token) })
     }
 
     /// Wraps a key for a user's token: with a fresh AES-256 key, which is encrypted to the user's
     /// transport key (DER `SubjectPublicKeyInfo`, RSA). RSA-OAEP uses the wanted hash if this token
     /// supports it (`SoftHSM` does not), else SHA-1, which every token supports. [`Delivery::oaep`]
     /// names the hash.
-    pub fn wrap_for_token(
+    pub(in crate::token) fn wrap_for_token(
         &self,
         key: &DeliverableKey,
         transport_spki_der: &[u8],
@@ -223,17 +246,22 @@ impl Token {
         let transport = SubjectPublicKey::from_der(transport_spki_der)?;
         if transport.algorithm().is_elliptic_curve() {
             let reason = "the transport key is not an RSA key".to_owned();
-            return Err(TokenError::BadData { operation, token: self.info().name(), reason });
+            return Err(TokenError::BadData { operation, token: self.token.info().name(), reason });
         }
         let transport = templates::foreign_transport_key(&transport)?;
-        let mechanism = self.require_key_wrap(operation)?;
-        let oaep_hash = if self.oaep_hash()? == Some(OaepHash::Sha1) { OaepHash::Sha1 } else { wanted };
+        let mechanism = require_key_wrap(self.token, operation)?;
+        let oaep_hash = if self.token.capabilities()?.oaep_for_unwrapping() == Some(OaepHash::Sha1) {
+            OaepHash::Sha1
+        } else {
+            wanted
+        };
         let fresh = templates::delivery_aes_key();
-        self.concurrently(operation, |session| {
+        self.token.concurrently(operation, |session| {
             let aes = session.generate_key(&Mechanism::AesKeyGen, &fresh)?;
             let transport = session.create_object(&transport)?;
-            let encrypted_key = self.raw().wrap_key(session, &WrapMechanism::Other(oaep(oaep_hash)), transport, aes)?;
-            let wrapped = self.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), aes, key.handle)?;
+            let encrypted_key =
+                self.token.raw().wrap_key(session, &WrapMechanism::Other(oaep(oaep_hash)), transport, aes)?;
+            let wrapped = self.token.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), aes, key.handle)?;
             session.destroy_object(aes)?;
             session.destroy_object(transport)?;
             Ok(Delivery { oaep: oaep_hash, encrypted_key, mechanism, wrapped })
@@ -246,8 +274,8 @@ impl Token {
         operation: &'static str,
         action: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
     ) -> Result<((ObjectHandle, Mutex<Session>), T), TokenError> {
-        let _shared = self.shared();
-        self.make_in_own_session(action).map_err(|error| self.explain(operation, &error))
+        let _shared = self.token.shared();
+        self.make_in_own_session(action).map_err(|error| self.token.explain(operation, &error))
     }
 
     /// Like `in_own_session`; the caller holds the token's lock.
@@ -255,7 +283,7 @@ impl Token {
         &self,
         action: impl FnOnce(&Session) -> CkResult<(ObjectHandle, T)>,
     ) -> CkResult<((ObjectHandle, Mutex<Session>), T)> {
-        let session = self.sessions().open_another()?;
+        let session = self.token.sessions().open_another()?;
         let (handle, value) = action(&session)?;
         Ok(((handle, Mutex::new(session)), value))
     }

@@ -7,29 +7,32 @@ use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
+use super::key_handles::ObjectClassKey;
+use super::key_lookup::KeyLookup;
 use super::mechanisms::oaep;
 use super::raw::WrapMechanism;
 use super::templates;
-use super::token::ObjectClassKey;
+use super::token::Pkcs11Token;
 use crate::token::test_support::{PIN, authority_token, modules, open_token, pin};
 use crate::token::tests::verifies;
 use crate::token::{
-    KeyAlgorithm, KeyId, KeyWrapMechanism, RsaSize, SecurityLevel, SignatureHash, Token, TokenEnrollment, TokenError,
-    TokenKey, TransportKeyPair,
+    AuthorityToken, KeyAlgorithm, KeyId, KeyWrapMechanism, RsaSize, SecurityLevel, SignatureHash, Token,
+    TokenEnrollment, TokenError, TokenKey, TransportKeyPair,
 };
 
 const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
 
 /// Uses a key in a session of its own, around the checks of [`Token`].
 fn attempt<T>(token: &Token, key: &KeyId, action: impl Fn(&Session, ObjectHandle) -> CkResult<T>) -> CkResult<T> {
-    let handle = token.with_key("try", ObjectClassKey::Private, key, |_, handle| Ok(handle)).unwrap();
-    let session = token.sessions().open_another().unwrap();
+    let handle =
+        KeyLookup::on(token.pkcs11()).use_key("try", ObjectClassKey::Private, key, |_, handle| Ok(handle)).unwrap();
+    let session = token.pkcs11().sessions().open_another().unwrap();
     action(&session, handle)
 }
 
 /// Runs the attack on each module: on an authority's token and on a user's token with an enrollment
 /// in progress.
-fn on_each_module(attack: impl Fn(&Token, &Token, TokenEnrollment)) {
+fn on_each_module(attack: impl Fn(&AuthorityToken, &Token, TokenEnrollment)) {
     for module in modules() {
         let (authority, token) = (authority_token(&module), open_token(&module));
         let enrollment = token.unlock(pin(PIN)).unwrap().begin_enrollment();
@@ -50,7 +53,7 @@ fn signing_key(enrollment: &TokenEnrollment, algorithm: KeyAlgorithm) -> TokenKe
 
 /// An encryption key as an enrollment installs it.
 fn encryption_key(
-    authority: &Token,
+    authority: &AuthorityToken,
     enrollment: &TokenEnrollment,
     algorithm: KeyAlgorithm,
     level: SecurityLevel,
@@ -62,7 +65,7 @@ fn encryption_key(
     enrollment.install_private_key(&transport, &delivery, "encryption", &id, algorithm, public, level).unwrap()
 }
 
-fn all_high_keys(authority: &Token, enrollment: &TokenEnrollment) -> Vec<TokenKey> {
+fn all_high_keys(authority: &AuthorityToken, enrollment: &TokenEnrollment) -> Vec<TokenKey> {
     let mut keys = vec![signing_key(enrollment, KeyAlgorithm::P256), signing_key(enrollment, RSA_2048)];
     for algorithm in [RSA_2048, KeyAlgorithm::P256, KeyAlgorithm::P384] {
         keys.push(encryption_key(authority, enrollment, algorithm, SecurityLevel::High));
@@ -96,7 +99,10 @@ fn a_high_key_needs_its_own_pin_even_if_the_token_does_not_ask() {
         let private = templates::without_pin_each_use(&full).unwrap();
         let public = templates::signing_public_key("signing", &id, KeyAlgorithm::P256).unwrap();
         let pin_session = token.unlock(pin(PIN)).unwrap();
-        token.exclusively("make a key", |s| s.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)).unwrap();
+        token
+            .pkcs11()
+            .exclusively("make a key", |s| s.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private))
+            .unwrap();
         let key = token.find_key(&id).unwrap().unwrap();
         assert!(!key.requires_pin_each_use() && key.requires_pin_per_use());
         assert!(verifies(&key, b"one", &pin_session.sign(&key, b"one").unwrap()));
@@ -121,7 +127,7 @@ fn a_wrong_pin_during_an_operation_ends_it() {
         attempt(&token, key.id(), |session, handle| {
             session.sign_init(&Mechanism::Ecdsa, handle)?;
             session.login(UserType::ContextSpecific, Some(&wrong)).expect_err("a wrong PIN was accepted");
-            token.raw().sign(session, &[7; 32])
+            token.pkcs11().raw().sign(session, &[7; 32])
         })
         .expect_err("the operation continued after a wrong PIN");
     }
@@ -194,6 +200,7 @@ fn lax_rsa_key(token: &Token) -> TokenKey {
     let mut private = common.to_vec();
     private.extend([Attribute::Unwrap(true), Attribute::Decrypt(true), Attribute::Sensitive(true)]);
     token
+        .pkcs11()
         .exclusively("test", |session| session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private))
         .unwrap();
     token.find_key(&id).unwrap().unwrap()
@@ -213,9 +220,11 @@ fn derive_needs_only_the_login() {
         };
         attempt(token, signing.id(), derive).expect_err("a signing key derived");
         attempt(token, encryption.id(), derive).expect("an encryption key derives after login");
-        let handle = token.with_key("t", ObjectClassKey::Private, encryption.id(), |_, handle| Ok(handle)).unwrap();
+        let handle = KeyLookup::on(token.pkcs11())
+            .use_key("t", ObjectClassKey::Private, encryption.id(), |_, handle| Ok(handle))
+            .unwrap();
         drop(enrollment);
-        let session = token.sessions().open_another().unwrap();
+        let session = token.pkcs11().sessions().open_another().unwrap();
         derive(&session, handle).expect_err("it derived without a login");
     });
 }
@@ -241,7 +250,7 @@ fn the_private_key_cannot_be_read_from_either_token() {
                 let key = encryption_key(&authority, &enrollment, algorithm, level);
                 let read = attempt(&token, key.id(), |session, handle| session.get_attributes(handle, &secret_parts));
                 assert_not_read(read);
-                attempt(&token, key.id(), |session, handle| wrap_with_own_key(&token, session, handle))
+                attempt(&token, key.id(), |session, handle| wrap_with_own_key(token.pkcs11(), session, handle))
                     .expect_err("it was wrapped with a foreign key");
             }
             // On the authority's token: it cannot be read even while it is a session object that
@@ -249,28 +258,30 @@ fn the_private_key_cannot_be_read_from_either_token() {
             let key = authority.generate_deliverable_key(algorithm).unwrap();
             let wrapped = authority.wrap_for_archive(&archive, &key).unwrap();
             let again = authority.unwrap_from_archive(&archive, &wrapped, algorithm).unwrap();
-            let session = authority.sessions().open_another().unwrap();
+            let session = authority.pkcs11().sessions().open_another().unwrap();
             for key in [&key, &again] {
                 let read = session.get_attributes(key.handle(), &secret_parts);
                 assert_not_read(read);
             }
-            wrap_with_own_key(&authority, &session, key.handle()).expect("the attempt itself works");
+            wrap_with_own_key(authority.pkcs11(), &session, key.handle()).expect("the attempt itself works");
         }
         // The archive key can be neither read nor wrapped, and does not decrypt a blob in clear.
-        let handle = authority.with_key("t", ObjectClassKey::Secret, archive.id(), |_, handle| Ok(handle)).unwrap();
-        let session = authority.sessions().open_another().unwrap();
+        let handle = KeyLookup::on(authority.pkcs11())
+            .use_key("t", ObjectClassKey::Secret, archive.id(), |_, handle| Ok(handle))
+            .unwrap();
+        let session = authority.pkcs11().sessions().open_another().unwrap();
         let read = session.get_attributes(handle, &[AttributeType::Value]);
         assert_not_read(read);
-        wrap_with_own_key(&authority, &session, handle).expect_err("the archive key was wrapped");
+        wrap_with_own_key(authority.pkcs11(), &session, handle).expect_err("the archive key was wrapped");
         session.decrypt(&Mechanism::AesEcb, handle, &[7; 32]).expect_err("the archive key decrypted");
     }
 }
 
-fn wrap_with_own_key(token: &Token, session: &Session, key: ObjectHandle) -> CkResult<Vec<u8>> {
+fn wrap_with_own_key(token: &Pkcs11Token, session: &Session, key: ObjectHandle) -> CkResult<Vec<u8>> {
     let template =
         [Attribute::Token(false), Attribute::Wrap(true), Attribute::Decrypt(true), Attribute::ValueLen(32.into())];
     let own = session.generate_key(&Mechanism::AesKeyGen, &template)?;
-    let mechanism = token.aes_key_wrap_mechanism().unwrap().unwrap_or(KeyWrapMechanism::Pad);
+    let mechanism = token.capabilities().unwrap().key_wrap.unwrap_or(KeyWrapMechanism::Pad);
     token.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), own, key)
 }
 
@@ -291,7 +302,7 @@ fn the_transport_key_unwraps_only_into_a_key_that_stays() {
             template.push(laxer.clone());
             let opened = attempt(token, transport.id(), |session, handle| {
                 let mechanism = WrapMechanism::Other(oaep(delivery.oaep));
-                token.raw().unwrap_key(session, &mechanism, handle, &delivery.encrypted_key, &template)
+                token.pkcs11().raw().unwrap_key(session, &mechanism, handle, &delivery.encrypted_key, &template)
             });
             assert!(opened.is_err(), "it unwrapped with {laxer:?}");
         }
@@ -324,7 +335,7 @@ fn a_signing_key_of_a_lower_level_can_be_copied_but_not_read() {
                 session.get_attributes(copy, &[AttributeType::Value])
             });
             assert!(read.expect("it may be copied").is_empty(), "a copy was read");
-            attempt(&token, &id, |session, handle| wrap_with_own_key(&token, session, handle))
+            attempt(&token, &id, |session, handle| wrap_with_own_key(token.pkcs11(), session, handle))
                 .expect_err("it was wrapped with a foreign key");
         }
     }

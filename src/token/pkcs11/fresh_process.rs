@@ -1,5 +1,5 @@
-//! Checks in a new process what this process' module may report wrongly: PIN states, and whether
-//! objects were stored. Also checks the storage of the module's tokens.
+//! Asks a new process what this process' module may report wrongly, above all PIN states. Also
+//! checks the storage of the module's tokens.
 //!
 //! - A module with card readers reads the PIN state from the card each time, and stores objects on
 //!   the card.
@@ -8,15 +8,14 @@
 //! - Other software modules (Kryoptic, NSS) are assumed to keep the PIN state of their
 //!   initialization, and to store objects like `SoftHSM`.
 
-use std::path::Path;
-
 use cryptoki::error::{Error, RvError};
 
+use super::module::Module;
 use super::return_values;
-use crate::token::check::{self, CheckOutcome, CheckQuestion, CheckRequest, StoredObject, TokenCheckReport};
+use crate::token::check::{self, CheckOutcome, CheckQuestion, CheckRequest, TokenCheckReport};
 use crate::token::module_storage::ModuleStorage;
 use crate::token::{
-    Module, Pin, PinState, PinStates, Token, TokenError, TokenFlags, TokenId, TokenInfo, TokenName, WhichPin,
+    Pin, PinState, PinStates, TokenError, TokenFlags, TokenId, TokenInfo, TokenName, UnreadTokens, WhichPin,
 };
 
 /// The manufacturer ID of the library that is known to read its files each time.
@@ -24,9 +23,6 @@ const READS_AGAIN: &str = "SoftHSM";
 
 /// The reason for a token that the new process did not find.
 pub(super) const NOT_SEEN_AFRESH: &str = "a new process does not find the token";
-
-/// Tokens that the new process did not find, and the error of each.
-pub type NotSeen = Vec<(TokenId, TokenError)>;
 
 impl Module {
     /// The PIN states that a new process reads. `None` if this process reads them
@@ -47,7 +43,7 @@ impl Module {
 
     /// Updates the PIN states of the tokens of this module. `tokens` may include tokens of other
     /// modules. Returns the tokens whose states could not be read and are unchanged.
-    pub fn refresh_pin_states<'a>(&self, tokens: impl Iterator<Item = &'a mut TokenInfo>) -> NotSeen {
+    pub fn refresh_pin_states<'a>(&self, tokens: impl Iterator<Item = &'a mut TokenInfo>) -> UnreadTokens {
         let own = |info: &&mut TokenInfo| info.module == self.path();
         self.refresh_flags(tokens.filter(own).map(|info| (info, None)))
     }
@@ -56,7 +52,7 @@ impl Module {
     pub fn refresh_flags<'a>(
         &self,
         tokens: impl Iterator<Item = (&'a mut TokenInfo, Option<&'a mut TokenFlags>)>,
-    ) -> NotSeen {
+    ) -> UnreadTokens {
         let mut tokens = tokens.peekable();
         if tokens.peek().is_none() {
             return Vec::new();
@@ -98,15 +94,7 @@ impl Module {
         Some(self.has_readers().ok()? || library.manufacturer_id().trim_end() == READS_AGAIN)
     }
 
-    pub(super) fn start_error(&self, error: &Error) -> TokenError {
-        TokenError::Module {
-            path: self.path().to_owned(),
-            reason: error.to_string(),
-            remedy: start_remedy(self.path()),
-        }
-    }
-
-    fn ask_afresh(&self, question: CheckQuestion, pin: Option<&Pin>) -> Option<CheckOutcome> {
+    pub(super) fn ask_afresh(&self, question: CheckQuestion, pin: Option<&Pin>) -> Option<CheckOutcome> {
         check::ask(&CheckRequest { module: self.path().to_owned(), question }, pin)
     }
 
@@ -156,54 +144,6 @@ impl Module {
     }
 }
 
-impl Token {
-    /// Like [`Module::check_free_space`], for this token's module.
-    pub(super) fn check_free_space(&self, operation: &'static str) -> Result<(), TokenError> {
-        self.module().check_free_space(operation, &self.info().name())
-    }
-
-    /// Checks in a new process that all `objects` are stored. `pin` is the PIN that this process is
-    /// logged in with. A module with card readers is not checked: it stores on the card, and a
-    /// second process would take the card away. If the process could not check, the result is the
-    /// reason.
-    ///
-    /// # Errors
-    /// [`TokenError::NotStored`] with the missing objects.
-    pub fn verify_stored(
-        &self,
-        operation: &'static str,
-        objects: Vec<StoredObject>,
-        pin: Option<&Pin>,
-    ) -> Result<Option<String>, TokenError> {
-        let module = self.module();
-        if module.has_readers()? {
-            return Ok(None);
-        }
-        // No other thread may log in or out, or write, during the check.
-        let _alone = self.exclusive();
-        let token = self.info().id();
-        let missing = match module.ask_afresh(CheckQuestion::Stored { token, objects }, pin) {
-            Some(CheckOutcome::Answered(TokenCheckReport::Missing(missing))) => missing.join(", "),
-            Some(CheckOutcome::Answered(TokenCheckReport::TokenFailed(reason))) => reason,
-            Some(outcome @ CheckOutcome::Died(_)) => outcome.why_unknown(),
-            Some(CheckOutcome::Answered(TokenCheckReport::Well {})) | None => return Ok(None),
-            // The module was usable by itself before. The preceding login has shown that it is
-            // usable beside this process, or it is SoftHSM. So the failure is new: a full disk, for
-            // example.
-            Some(CheckOutcome::Answered(TokenCheckReport::ModuleFailed(reason)))
-                if check::has_been_well(module.path()) =>
-            {
-                reason
-            }
-            // Not an error: some modules cannot be loaded twice, or not in a sandbox.
-            Some(outcome) => return Ok(Some(outcome.why_unknown())),
-        };
-        let condition =
-            ModuleStorage::of(module.path()).describe_storage().unwrap_or_else(|| "the disk may be full".to_owned());
-        Err(TokenError::NotStored { operation, token: self.info().name(), missing, condition })
-    }
-}
-
 /// Copies the read states to the tokens. Returns the tokens that were not found.
 fn take<'a>(
     reported: &[(TokenId, PinStates)],
@@ -238,16 +178,6 @@ fn states_by(ask: impl Fn() -> Option<CheckOutcome>) -> Result<Option<Vec<(Token
         }
     }
     Err(reason)
-}
-
-/// The next step when a module cannot be initialized.
-pub(super) fn start_remedy(path: &Path) -> String {
-    if path.to_string_lossy().contains("softhsm") {
-        "check that SOFTHSM2_CONF names a configuration that you can read, and that its token directory exists"
-            .to_owned()
-    } else {
-        "see the module's own documentation for its configuration".to_owned()
-    }
 }
 
 #[cfg(test)]

@@ -6,24 +6,35 @@ use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
 use cryptoki::object::{Attribute, AttributeType};
 use zeroize::Zeroizing;
 
-use super::keys::TokenKey;
-use super::log_in::{KeyAuthorization, context_specific};
+use super::key_handles::ObjectClassKey;
+use super::key_lookup::KeyLookup;
+use super::log_in::context_specific;
 use super::mechanisms::{key_transport, oaep_padding};
 use super::return_values;
 use super::templates;
-use super::token::ObjectClassKey;
+use super::token::Pkcs11Token;
+use crate::token::authorization::KeyAuthorization;
 use crate::token::oaep::OaepPadding;
 use crate::token::public_key::ecdsa_signature;
 use crate::token::signature::SignatureInput;
 use crate::token::{
-    KeyAlgorithm, KeyTransport, OaepHash, Pin, Signature, SignatureHash, SubjectPublicKey, Token, TokenError,
+    KeyAlgorithm, KeyDescription, KeyTransport, OaepHash, Pin, Signature, SignatureHash, SubjectPublicKey, TokenError,
 };
 
-impl Token {
+/// The uses of a token's private keys.
+pub(in crate::token) struct KeyUse<'a> {
+    token: &'a Pkcs11Token,
+}
+
+impl<'a> KeyUse<'a> {
+    pub(in crate::token) fn of(token: &'a Pkcs11Token) -> Self {
+        Self { token }
+    }
+
     /// Signs. The hash is computed here, so that one mechanism works on every token and card.
-    pub(in crate::token) fn sign_with_key(
+    pub(in crate::token) fn sign(
         &self,
-        key: &TokenKey,
+        key: &KeyDescription,
         hash: SignatureHash,
         message: &[u8],
         authorization: KeyAuthorization<'_>,
@@ -31,12 +42,17 @@ impl Token {
         let operation = "sign";
         let (mechanism, input) = self.signing_input(operation, key.algorithm(), hash, message)?;
         let pin = self.pin_for(operation, key, authorization)?;
-        let bytes =
-            self.with_key_under(authorization, operation, ObjectClassKey::Private, key.id(), |session, handle| {
+        let bytes = KeyLookup::on(self.token).use_key_under(
+            authorization,
+            operation,
+            ObjectClassKey::Private,
+            key.id(),
+            |session, handle| {
                 session.sign_init(&mechanism, handle)?;
                 context_specific(session, pin)?;
-                self.raw().sign(session, input.as_bytes())
-            })?;
+                self.token.raw().sign(session, input.as_bytes())
+            },
+        )?;
         if key.algorithm().is_elliptic_curve() { ecdsa_signature(&bytes) } else { Ok(Signature::from_bytes(bytes)) }
     }
 
@@ -51,7 +67,7 @@ impl Token {
     ) -> Result<(Mechanism<'static>, SignatureInput), TokenError> {
         if !hash.fits(algorithm) {
             let what = format!("{hash} in signatures with {algorithm} keys");
-            return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
+            return Err(TokenError::Unsupported { operation, token: self.token.info().name(), what });
         }
         let mechanism = if algorithm.is_elliptic_curve() { Mechanism::Ecdsa } else { Mechanism::RsaPkcs };
         Ok((mechanism, SignatureInput::of(algorithm, hash, message)))
@@ -60,24 +76,24 @@ impl Token {
     /// The PIN for the token's context-specific login. A key of level High is refused during an
     /// active session, which has no PIN, even if the token does not require one: the login for a
     /// single operation then takes its place.
-    fn pin_for<'a>(
+    fn pin_for<'p>(
         &self,
         operation: &'static str,
-        key: &TokenKey,
-        authorization: KeyAuthorization<'a>,
-    ) -> Result<Option<&'a Pin>, TokenError> {
+        key: &KeyDescription,
+        authorization: KeyAuthorization<'p>,
+    ) -> Result<Option<&'p Pin>, TokenError> {
         match authorization {
             KeyAuthorization::ActiveSession(_) if key.requires_pin_per_use() => {
-                Err(TokenError::PinEachUse { operation, token: self.info().name() })
+                Err(TokenError::PinEachUse { operation, token: self.token.info().name() })
             }
             _ => Ok(authorization.pin().filter(|_| key.requires_pin_each_use())),
         }
     }
 
     /// Decrypts with an RSA key.
-    pub(in crate::token) fn decrypt_with_key(
+    pub(in crate::token) fn decrypt(
         &self,
-        key: &TokenKey,
+        key: &KeyDescription,
         transport: &KeyTransport,
         ciphertext: &[u8],
         authorization: KeyAuthorization<'_>,
@@ -85,27 +101,32 @@ impl Token {
         let operation = "decrypt";
         if key.algorithm().is_elliptic_curve() {
             let what = "decryption with an elliptic-curve key".to_owned();
-            return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
+            return Err(TokenError::Unsupported { operation, token: self.token.info().name(), what });
         }
         let in_software = self.oaep_in_software(transport)?;
         let mechanism = if in_software.is_some() { Mechanism::RsaX509 } else { key_transport(transport) };
         let is_unusual = matches!(transport, KeyTransport::OaepWith { .. });
         let pin = self.pin_for(operation, key, authorization)?;
-        let decrypted =
-            self.with_key_under(authorization, operation, ObjectClassKey::Private, key.id(), |session, handle| {
+        let decrypted = KeyLookup::on(self.token).use_key_under(
+            authorization,
+            operation,
+            ObjectClassKey::Private,
+            key.id(),
+            |session, handle| {
                 match session.decrypt_init(&mechanism, handle) {
                     Err(error) if is_unusual && return_values::is_parameter_error(&error) => return Ok(None),
                     begun => begun?,
                 }
                 context_specific(session, pin)?;
-                match self.raw().decrypt(session, ciphertext) {
+                match self.token.raw().decrypt(session, ciphertext) {
                     Err(error) if return_values::is_ciphertext_error(&error) => Ok(Some(None)),
                     decrypted => decrypted.map(|decrypted| Some(Some(decrypted))),
                 }
-            })?;
+            },
+        )?;
         let Some(decrypted) = decrypted else {
             let what = "RSA-OAEP with a label or with a different mask hash".to_owned();
-            return Err(TokenError::Unsupported { operation, token: self.info().name(), what });
+            return Err(TokenError::Unsupported { operation, token: self.token.info().name(), what });
         };
         let opened = match (decrypted, in_software) {
             (Some(block), Some(padding)) => padding.remove(&block, ciphertext.len()),
@@ -113,7 +134,7 @@ impl Token {
         };
         opened.ok_or_else(|| TokenError::BadData {
             operation,
-            token: self.info().name(),
+            token: self.token.info().name(),
             reason: "it does not open with this key".to_owned(),
         })
     }
@@ -124,19 +145,19 @@ impl Token {
     fn oaep_in_software<'t>(&self, transport: &'t KeyTransport) -> Result<Option<OaepPadding<'t>>, TokenError> {
         let unusual = oaep_padding(transport).filter(|_| *transport != KeyTransport::Oaep(OaepHash::Sha1));
         let Some(padding) = unusual else { return Ok(None) };
-        Ok((self.oaep_hash()? == Some(OaepHash::Sha1)).then_some(padding))
+        Ok((self.token.capabilities()?.oaep_for_unwrapping() == Some(OaepHash::Sha1)).then_some(padding))
     }
 
     /// Derives a shared secret with the owner of another key on the same curve (ECDH). No token
     /// requires a PIN here (`C_DeriveKey` has no init call): only the login protects it.
-    pub(in crate::token) fn agree_with_key(
+    pub(in crate::token) fn agree(
         &self,
-        key: &TokenKey,
+        key: &KeyDescription,
         peer_spki_der: &[u8],
         authorization: KeyAuthorization<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         let operation = "agree on a key";
-        let token = self.info().name();
+        let token = self.token.info().name();
         let peer = SubjectPublicKey::from_der(peer_spki_der)?;
         let (Some(point), Some(length)) = (peer.point(), key.algorithm().field_bytes()) else {
             let what = "key agreement with RSA".to_owned();
@@ -149,8 +170,12 @@ impl Token {
         self.pin_for(operation, key, authorization)?;
         let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &point));
         let template = templates::agreed_secret(length);
-        let secret =
-            self.with_key_under(authorization, operation, ObjectClassKey::Private, key.id(), |session, handle| {
+        let secret = KeyLookup::on(self.token).use_key_under(
+            authorization,
+            operation,
+            ObjectClassKey::Private,
+            key.id(),
+            |session, handle| {
                 let secret = session.derive_key(&mechanism, handle, &template)?;
                 let read = session.get_attributes(secret, &[AttributeType::Value]);
                 session.destroy_object(secret)?;
@@ -158,7 +183,8 @@ impl Token {
                     Attribute::Value(value) => Some(Zeroizing::new(value)),
                     _ => None,
                 }))
-            })?;
+            },
+        )?;
         secret.filter(|secret| secret.len() == length).ok_or_else(|| TokenError::Fault {
             operation,
             token,

@@ -9,72 +9,53 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 
 use super::objects::put_mark;
-use super::provisioning::PROVISIONING_MARK;
 use super::return_values;
+use super::token::Pkcs11Token;
+use crate::token::authorization::LoginMode;
 use crate::token::wrong_pins::WrongPinCounter;
-use crate::token::{Pin, PinState, Token, TokenError, WhichPin};
+use crate::token::{Pin, PinState, TokenError, WhichPin};
 
-/// The authorization of an operation's key uses.
+/// The mark of a token that is being made: a public data object.
 #[derive(Clone, Copy)]
-pub(in crate::token) enum KeyAuthorization<'a> {
-    /// The token is logged in, as the authority's is.
-    LoggedIn,
-    /// The PIN that was typed for this operation.
-    WithPin(&'a Pin),
-    /// The active session with this number.
-    ActiveSession(u64),
-}
-
-impl<'a> KeyAuthorization<'a> {
-    /// The PIN, for a key that requires it for each use.
-    pub(in crate::token) fn pin(self) -> Option<&'a Pin> {
-        match self {
-            Self::WithPin(pin) => Some(pin),
-            Self::LoggedIn | Self::ActiveSession(_) => None,
-        }
-    }
-}
-
-/// The purpose of a login.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum LoginMode {
-    /// Stay logged in, as the authority does.
-    Persistent,
-    /// One operation; an active session continues.
-    SingleOperation,
-    /// A session, active until logout.
-    ActiveSession,
+pub(super) struct ProvisioningMark<'a> {
+    pub(super) application: &'static str,
+    pub(super) purpose: &'a str,
 }
 
 /// The next session number, for all tokens.
 static NEXT_SESSION_NUMBER: AtomicU64 = AtomicU64::new(1);
 
-impl Token {
-    /// Really verifies the PIN: waits for running operations, logs out and logs in. (During a login
-    /// a module answers `CKR_USER_ALREADY_LOGGED_IN` to any PIN.) A call spends at most one try,
-    /// and none if the PIN is locked, not set, or has a length that the token does not accept.
-    pub fn log_in(&self, pin: &Pin) -> Result<(), TokenError> {
-        self.log_in_for(LoginMode::Persistent, pin).map(|_| ())
+/// The logins and PIN changes of a token.
+pub(in crate::token) struct LogIn<'a> {
+    token: &'a Pkcs11Token,
+}
+
+impl<'a> LogIn<'a> {
+    pub(in crate::token) fn to(token: &'a Pkcs11Token) -> Self {
+        Self { token }
     }
 
-    /// Logs in for any purpose. Returns the number of the session that is active then (0: none).
-    pub(super) fn log_in_for(&self, purpose: LoginMode, pin: &Pin) -> Result<u64, TokenError> {
+    /// Logs in. It really verifies the PIN: waits for running operations, logs out and logs in.
+    /// (During a login a module answers `CKR_USER_ALREADY_LOGGED_IN` to any PIN.) A call spends at
+    /// most one try, and none if the PIN is locked, not set, or has a length that the token does not
+    /// accept. Returns the number of the session that is active then (0: none).
+    pub(in crate::token) fn log_in_for(&self, purpose: LoginMode, pin: &Pin) -> Result<u64, TokenError> {
         let operation = "log in";
         self.check_length(operation, pin)?;
-        let _alone = self.exclusive();
+        let _alone = self.token.exclusive();
         self.check_pin_can_be_tried(WhichPin::User, operation, pin)?;
-        let previous_session = self.active_session();
-        let result = self.sessions().in_login_session(|login_session| {
+        let previous_session = self.token.login().active_session();
+        let result = self.token.sessions().in_login_session(|login_session| {
             self.log_out_session(login_session);
-            self.note_new_pin(false);
+            self.token.login().note_new_pin(false);
             login_session.login(UserType::User, Some(&auth_pin(pin)))
         });
-        let result = result.map_err(|error| self.explain(operation, &error));
+        let result = result.map_err(|error| self.token.explain(operation, &error));
         self.wrong_pins(WhichPin::User).note(pin, &result);
         if let Err(error) = result {
             return Err(if previous_session.is_some() { error.with_session_ended() } else { error });
         }
-        self.note_logged_in();
+        self.token.login().note_logged_in();
         let active_session = match purpose {
             LoginMode::Persistent => None,
             LoginMode::SingleOperation => previous_session,
@@ -82,45 +63,46 @@ impl Token {
                 previous_session.or_else(|| Some(NEXT_SESSION_NUMBER.fetch_add(1, Ordering::Relaxed)))
             }
         };
-        self.set_active_session(active_session);
+        self.token.login().set_active_session(active_session);
         Ok(active_session.unwrap_or(0))
     }
 
     /// Logs out and ends an active session. It is not an error if the token is not logged in.
-    pub fn log_out(&self) -> Result<(), TokenError> {
-        let _alone = self.exclusive();
+    pub(in crate::token) fn log_out(&self) {
+        let _alone = self.token.exclusive();
         self.log_out_exclusively();
-        Ok(())
     }
 
     /// Verifies the PIN and leaves the token as it was. It spends one try, as every login, and an
     /// active session continues.
-    pub fn verify_pin(&self, pin: &Pin) -> Result<(), TokenError> {
+    pub(in crate::token) fn verify_pin(&self, pin: &Pin) -> Result<(), TokenError> {
         self.log_in_for(LoginMode::SingleOperation, pin)?;
         self.end_operation();
         Ok(())
     }
 
     /// Verifies the SO PIN with one try. Logs the user out.
-    pub(super) fn verify_as_so(&self, so_pin: &Pin) -> Result<(), TokenError> {
+    pub(in crate::token) fn verify_so_pin(&self, so_pin: &Pin) -> Result<(), TokenError> {
         self.as_security_officer("set a new PIN", so_pin, |_| Ok(()))
     }
 
     /// Changes the user PIN. It spends one try of the old PIN.
-    pub fn change_pin(&self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
+    pub(in crate::token) fn change_pin(&self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
         let operation = "change the PIN";
         self.check_length(operation, old)?;
         self.check_length(operation, new)?;
-        let _alone = self.exclusive();
+        let _alone = self.token.exclusive();
         let before = self.check_pin_can_be_tried(WhichPin::User, operation, old)?;
-        self.check_free_space(operation)?;
-        self.note_new_pin(false);
-        let result =
-            self.sessions().in_login_session(|login_session| login_session.set_pin(&auth_pin(old), &auth_pin(new)));
+        self.token.check_free_space(operation)?;
+        self.token.login().note_new_pin(false);
+        let result = self
+            .token
+            .sessions()
+            .in_login_session(|login_session| login_session.set_pin(&auth_pin(old), &auth_pin(new)));
         let result = result.map_err(|error| {
             let now = Cell::new(None);
-            let explained = self.explain_with(operation, &error, || {
-                now.set(self.read_pin_states().ok().map(|states| states.pin));
+            let explained = self.token.explain_with(operation, &error, || {
+                now.set(self.token.read_pin_states().ok().map(|states| states.pin));
                 now.get().unwrap_or(PinState::CountLow)
             });
             match explained {
@@ -139,7 +121,7 @@ impl Token {
     }
 
     /// Changes the SO PIN. It spends one try of the old SO PIN. Logs the user out.
-    pub fn set_so_pin(&self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
+    pub(in crate::token) fn set_so_pin(&self, old: &Pin, new: &Pin) -> Result<(), TokenError> {
         let operation = "change the SO PIN";
         self.check_length(operation, new)?;
         self.as_security_officer(operation, old, |session| session.set_pin(&auth_pin(old), &auth_pin(new)))
@@ -147,19 +129,24 @@ impl Token {
 
     /// Sets a new user PIN as security officer, regardless of the old one. It spends one try of the
     /// SO PIN. Logs the user out.
-    pub fn init_pin_as_so(&self, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
+    pub(in crate::token) fn init_pin_as_so(&self, so_pin: &Pin, pin: &Pin) -> Result<(), TokenError> {
         self.init_pin_and_mark(so_pin, pin, None)
     }
 
     /// Like `init_pin_as_so`; sets this mark on the token before the PIN.
-    pub(super) fn init_pin_and_mark(&self, so_pin: &Pin, pin: &Pin, mark: Option<&str>) -> Result<(), TokenError> {
+    pub(super) fn init_pin_and_mark(
+        &self,
+        so_pin: &Pin,
+        pin: &Pin,
+        mark: Option<ProvisioningMark<'_>>,
+    ) -> Result<(), TokenError> {
         let operation = "set a new PIN";
         self.check_length(operation, pin)?;
         self.as_security_officer(operation, so_pin, |session| {
-            mark.map_or(Ok(()), |purpose| put_mark(session, PROVISIONING_MARK, purpose))?;
+            mark.map_or(Ok(()), |mark| put_mark(session, mark.application, mark.purpose))?;
             session.init_pin(&auth_pin(pin))
         })?;
-        self.note_new_pin(true);
+        self.token.login().note_new_pin(true);
         self.wrong_pins(WhichPin::User).forget();
         Ok(())
     }
@@ -171,10 +158,10 @@ impl Token {
         action: impl FnOnce(&Session) -> cryptoki::error::Result<()>,
     ) -> Result<(), TokenError> {
         self.check_length(operation, so_pin)?;
-        let _alone = self.exclusive();
+        let _alone = self.token.exclusive();
         self.check_pin_can_be_tried(WhichPin::SecurityOfficer, operation, so_pin)?;
         let is_right = Cell::new(false);
-        let result = self.sessions().in_login_session(|login_session| {
+        let result = self.token.sessions().in_login_session(|login_session| {
             self.log_out_session(login_session);
             let result = login_session.login(UserType::So, Some(&auth_pin(so_pin))).and_then(|()| {
                 is_right.set(true);
@@ -183,7 +170,7 @@ impl Token {
             self.log_out_session(login_session);
             result
         });
-        let result = result.map_err(|error| match self.explain(operation, &error) {
+        let result = result.map_err(|error| match self.token.explain(operation, &error) {
             // The SO login succeeded: the token refuses the new PIN.
             TokenError::PinIncorrect { operation, token, .. } if is_right.get() => {
                 return_values::new_pin_refused(operation, token, &error)
@@ -192,7 +179,7 @@ impl Token {
                 TokenError::Fault { operation, token, code: return_values::code_of(&error) }
             }
             TokenError::PinIncorrect { operation, token, .. } => {
-                let so_pin_state = self.read_pin_states().map_or(PinState::CountLow, |states| states.so_pin);
+                let so_pin_state = self.token.read_pin_states().map_or(PinState::CountLow, |states| states.so_pin);
                 TokenError::SoPinIncorrect { operation, token, so_pin_state }
             }
             TokenError::PinLocked { operation, token } => TokenError::SoPinLocked { operation, token },
@@ -209,15 +196,15 @@ impl Token {
 
     /// Ends an operation that unlocked the token with a PIN: logs out unless a session is active.
     pub(in crate::token) fn end_operation(&self) {
-        let _alone = self.exclusive();
-        if !self.has_active_session() {
+        let _alone = self.token.exclusive();
+        if self.token.login().active_session().is_none() {
             self.log_out_exclusively();
         }
     }
 
     /// Logs out. The caller holds the token exclusively.
     fn log_out_exclusively(&self) {
-        let _ = self.sessions().in_login_session(|login_session| {
+        let _ = self.token.sessions().in_login_session(|login_session| {
             self.log_out_session(login_session);
             Ok(())
         });
@@ -225,12 +212,12 @@ impl Token {
 
     /// Refuses a PIN that is too short or too long before a try.
     fn check_length(&self, operation: &'static str, pin: &Pin) -> Result<(), TokenError> {
-        let allowed = self.pin_length_range();
+        let allowed = self.token.pin_length_range();
         if allowed.contains(&pin.as_str().len()) {
             return Ok(());
         }
         let (min, max) = (*allowed.start(), *allowed.end());
-        Err(TokenError::PinLength { operation, token: self.info().name(), min, max })
+        Err(TokenError::PinLength { operation, token: self.token.info().name(), min, max })
     }
 
     /// Reads the PIN state right before the try: another program may have spent tries since the
@@ -241,8 +228,8 @@ impl Token {
         operation: &'static str,
         pin: &Pin,
     ) -> Result<PinState, TokenError> {
-        let token = self.info().name();
-        let state = self.pin_state_now(operation, which)?;
+        let token = self.token.info().name();
+        let state = self.token.pin_state_now(operation, which)?;
         match (state, which) {
             (PinState::Locked, WhichPin::User) => return Err(TokenError::PinLocked { operation, token }),
             (PinState::Locked, WhichPin::SecurityOfficer) => return Err(TokenError::SoPinLocked { operation, token }),
@@ -252,28 +239,28 @@ impl Token {
             }
             _ => {}
         }
-        self.wrong_pins(which).refuse_unattended(pin, operation, self.info())?;
+        self.wrong_pins(which).refuse_unattended(pin, operation, self.token.info())?;
         Ok(state)
     }
 
     fn wrong_pins(&self, which: WhichPin) -> WrongPinCounter {
-        WrongPinCounter::of(which, self.info())
+        WrongPinCounter::of(which, self.token.info())
     }
 
     /// Number of wrong PINs in a row, given by any process of this user, since the last correct one
     /// or the last start of an agent.
-    pub fn wrong_pins_in_a_row(&self) -> u32 {
+    pub(in crate::token) fn wrong_pins_in_a_row(&self) -> u32 {
         self.wrong_pins(WhichPin::User).in_a_row()
     }
 
     fn log_out_session(&self, session: &Session) {
-        self.drop_copies();
+        self.token.drop_copies();
         if let Err(error) = session.logout()
             && !return_values::is(&error, RvError::UserNotLoggedIn)
         {
-            tracing::debug!(token = %self.info().name(), %error, "logout failed");
+            tracing::debug!(token = %self.token.info().name(), %error, "logout failed");
         }
-        self.note_logged_out();
+        self.token.note_logged_out();
     }
 }
 

@@ -2,19 +2,21 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `module` | loads a module, lists and opens tokens |
+//! | `source`, `provisioning` | lists and opens the tokens behind a module; makes and empties them |
+//! | `token`, `sessions`, `login_state`, `key_handles` | an open token: lock, sessions, and what is known of it |
+//! | `log_in` | logins and PIN changes of user and security officer |
+//! | `presence` | detects removed tokens |
+//! | `objects`, `marks`, `stored_objects` | data objects and certificates; the mark of an unfinished token; whether objects were really stored |
+//! | `keys`, `key_attributes`, `always_authenticate` | find and make keys, also of level High |
+//! | `key_lookup`, `key_use` | use keys |
+//! | `pooled_signer`, `signing_pool` | sign repeatedly |
+//! | `archive`, `transfer`, `key_wrap` | wrap on the authority's side, install on the user's |
+//! | `module`, `module_state`, `slots`, `slot_info` | a loaded module, and what its slots tell |
 //! | `responsiveness` | handles modules that respond slowly |
 //! | `call_counts` | counts calls in progress, to name the module after a crash |
-//! | `provisioning` | makes and empties tokens |
-//! | `token`, `token_info`, `sessions` | share a token and its sessions among operations |
-//! | `log_in`, `so_pin`, `pin_queue` | login of user and security officer, and the queue for PINs |
-//! | `fresh_process` | asks a new process what this one's module may report wrongly |
-//! | `keys`, `always_authenticate` | find and make keys, also of level High |
-//! | `key_use`, `fast_signer`, `signing_pool` | use keys, once or repeatedly |
-//! | `presence` | detects removed tokens |
-//! | `archive`, `transfer` | wrap on the authority's side, install on the user's |
-//! | `objects` | data objects and certificates |
-//! | `templates`, `mechanisms` | the permissions of each kind of key; what a token supports |
+//! | `fresh_process`, `check_child` | asks a new process what this one's module may report wrongly; the answer there |
+//! | `templates`, `mechanisms` | the permissions of each kind of key; parameters |
+//! | `probe` | probes what a token can do |
 //! | `return_values` | interprets `CKR_…` |
 //! | `raw` | the only unsafe code |
 //!
@@ -26,38 +28,50 @@ mod archive;
 #[cfg(test)]
 mod bypass_tests;
 mod call_counts;
-mod fast_signer;
+mod check_child;
 mod fresh_process;
+mod key_attributes;
+mod key_handles;
+mod key_lookup;
 mod key_use;
+mod key_wrap;
 mod keys;
 mod log_in;
+mod login_state;
+mod marks;
 mod mechanisms;
 mod module;
+mod module_state;
 mod objects;
-mod pin_queue;
+mod pooled_signer;
 mod presence;
+mod probe;
 mod provisioning;
 mod raw;
 mod responsiveness;
 mod return_values;
 mod sessions;
 mod signing_pool;
-mod so_pin;
+mod slot_info;
+mod slots;
+mod source;
+mod stored_objects;
 mod templates;
 mod token;
-mod token_info;
 mod transfer;
 
+pub(super) use archive::KeyArchive;
 pub use archive::{DeliverableKey, SecretKey};
 pub use call_counts::{CallCounts, count_calls_in};
-pub use fast_signer::FastSigner;
-pub use keys::{PublicKeyObject, TokenKey};
-pub(super) use log_in::KeyAuthorization;
-pub use module::Module;
-pub use objects::{AUTHORITY_MARK, DataObject, StoredCertificate};
-pub use pin_queue::PinLease;
-pub(super) use pin_queue::QueueSlot;
-pub use so_pin::{SlotCount, TokenFlags};
-pub use token::Token;
-pub use token_info::{NonUtf8Name, TokenInfo};
-pub(super) use transfer::Installation;
+pub use check_child::{answer as answer_check, take_request as take_check_request};
+pub(super) use key_use::KeyUse;
+pub(super) use keys::KeyPairs;
+pub(super) use log_in::LogIn;
+pub(super) use marks::TokenMarks;
+pub(super) use objects::Objects;
+pub(super) use pooled_signer::PooledSigner;
+pub(super) use presence::Presence;
+pub use source::Pkcs11Source;
+pub(super) use stored_objects::StoredObjects;
+pub use token::Pkcs11Token;
+pub(super) use transfer::KeyInstaller;

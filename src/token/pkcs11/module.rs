@@ -1,35 +1,28 @@
-//! A loaded PKCS#11 module and the tokens in its slots.
+//! A loaded PKCS#11 module and its slots.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, Result as CkResult, RvError};
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
 use super::call_counts::{CallCount, Calling};
-use super::fresh_process::start_remedy;
+use super::module_state::ModuleState;
 use super::raw::RawFunctions;
-use super::responsiveness::ModuleState;
 use super::return_values;
-use super::so_pin::pin_states_of;
-use super::token::OpenToken;
-use super::token_info::{NonUtf8Name, TokenInfo, pin_length_range};
+use super::slot_info::pin_states_of;
 use crate::token::check;
-use crate::token::owner_lock::{OWNER_TIMEOUT, OwnerLock};
-use crate::token::{
-    SoftHsmConfiguration, SoftHsmProblem, Token, TokenError, TokenId, TokenName, untrusted_file_reason,
-};
+use crate::token::{NonUtf8Name, SoftHsmConfiguration, SoftHsmProblem, TokenError, TokenInfo, TokenName};
 
-/// The label of an emptied token: one that [`Module::discard_token`] initialized again, without a
+/// The label of an emptied token: one that [`TokenSource::discard_token`] initialized again, without a
 /// PIN or objects. The next new token reuses it.
+///
+/// [`TokenSource::discard_token`]: crate::token::TokenSource::discard_token
 pub(super) const EMPTY_LABEL: &str = "tokenkeep empty";
 
-/// A loaded PKCS#11 module. It stays loaded until the process exits; loading the same file again
-/// returns the same module.
+/// A loaded PKCS#11 module. It stays loaded until the process exits.
 #[derive(Clone, Debug)]
 pub struct Module {
     inner: Arc<LoadedModule>,
@@ -40,8 +33,6 @@ struct LoadedModule {
     path: PathBuf,
     pkcs11: Pkcs11,
     raw: RawFunctions,
-    // A token is opened once in a process.
-    open: Mutex<HashMap<TokenId, WeakOpenToken>>,
     // Held shared by calls without an open token, exclusively while the module is restarted.
     running: RwLock<()>,
     // SoftHSM adds a free slot during a slot list call after the last one became a token. Two
@@ -53,75 +44,34 @@ struct LoadedModule {
     module_state: ModuleState,
 }
 
-/// A token that this process has opened, as long as something uses it.
-#[derive(Debug)]
-struct WeakOpenToken {
-    token: Weak<OpenToken>,
-    // Alive until the sessions are closed. `token` ends before that.
-    in_use: Weak<()>,
-}
-
-impl WeakOpenToken {
-    fn of(token: &Token) -> Self {
-        Self { token: Arc::downgrade(token.share()), in_use: Arc::downgrade(token.in_use()) }
-    }
-
-    fn token(&self) -> Option<Token> {
-        self.token.upgrade().map(Token::from_shared)
-    }
-
-    /// Whether sessions of the token may be open or closing.
-    fn has_sessions(&self) -> bool {
-        self.token().map_or(self.in_use.strong_count() > 0, |token| !token.is_closed())
-    }
-}
-
 /// A slot and the information of its token.
 type SlotWithToken = (Slot, CkTokenInfo);
 
-/// All loaded modules. A process may call `C_Initialize` of a module only once.
-static LOADED: Mutex<Vec<Module>> = Mutex::new(Vec::new());
-
 impl Module {
-    /// Loads and initializes the module, once per process.
-    pub fn load(path: &Path) -> Result<Self, TokenError> {
-        let unusable = |reason: String, remedy: String| TokenError::Module { path: path.to_owned(), reason, remedy };
-        let canonical = path
-            .canonicalize()
-            .map_err(|error| unusable(error.to_string(), "name another one with --module, or install it".to_owned()))?;
-        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = loaded.iter().find(|module| module.inner.path == canonical) {
-            return Ok(module.clone());
-        }
-        if let Some(reason) = untrusted_file_reason(&canonical) {
-            let (reason, remedy) = reason.rsplit_once("; ").unwrap_or((&reason, "leave it out"));
-            return Err(unusable(reason.to_owned(), remedy.to_owned()));
-        }
-        check::refuse_crashing_module(&canonical)?;
+    /// Loads and initializes this file, which no other [`Module`] of this process may have loaded.
+    pub(super) fn initialized(path: PathBuf) -> Result<Self, TokenError> {
+        let unusable = |reason: String, remedy: String| TokenError::Module { path: path.clone(), reason, remedy };
         let not_a_module =
             |error: Error| unusable(error.to_string(), "it must be the shared library of a PKCS#11 module".to_owned());
-        let calls = CallCount::of(&canonical);
+        let calls = CallCount::of(&path);
         let _loading = calls.begin();
-        let pkcs11 = Pkcs11::new(&canonical).map_err(not_a_module)?;
-        let raw = RawFunctions::load(&canonical).map_err(not_a_module)?;
-        initialize(&pkcs11).map_err(|error| match softhsm_problem(&canonical) {
+        let pkcs11 = Pkcs11::new(&path).map_err(not_a_module)?;
+        let raw = RawFunctions::load(&path).map_err(not_a_module)?;
+        initialize(&pkcs11).map_err(|error| match softhsm_problem(&path) {
             Some(SoftHsmProblem { what, remedy }) => unusable(what, remedy),
-            None => unusable(error.to_string(), start_remedy(&canonical)),
+            None => unusable(error.to_string(), start_remedy(&path)),
         })?;
         let inner = LoadedModule {
-            path: canonical,
+            path,
             pkcs11,
             raw,
-            open: Mutex::default(),
             running: RwLock::new(()),
             listing: Mutex::default(),
             calls,
             stopped: AtomicBool::new(false),
             module_state: ModuleState::default(),
         };
-        let module = Self { inner: Arc::new(inner) };
-        loaded.push(module.clone());
-        Ok(module)
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The file of the module.
@@ -141,7 +91,9 @@ impl Module {
 
     /// Whether the module has card readers, and so notices insertions and removals itself. A module
     /// with software slots only (SoftHSM, Kryoptic) sees tokens of other processes only after
-    /// [`Module::rescan`].
+    /// [`TokenSource::rescan`].
+    ///
+    /// [`TokenSource::rescan`]: crate::token::TokenSource::rescan
     pub fn has_readers(&self) -> Result<bool, TokenError> {
         if self.module_state().has_readers() {
             return Ok(true);
@@ -157,16 +109,17 @@ impl Module {
         Ok(has)
     }
 
-    /// Restarts the module (`C_Finalize`, `C_Initialize`), so that it sees tokens made by other
-    /// processes. Does nothing while this process has a token of the module open, because that
-    /// would end its sessions. Returns whether it restarted the module.
-    pub fn rescan(&self) -> Result<bool, TokenError> {
-        let mut open = self.open_tokens();
+    /// Whether [`TokenSource::rescan`] finalized the module and could not initialize it again. The
+    /// missing part (its configuration, its token directory) may be back by now.
+    ///
+    /// [`TokenSource::rescan`]: crate::token::TokenSource::rescan
+    pub fn is_stopped(&self) -> bool {
+        self.inner.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Finalizes the module and initializes it again. No session may be open.
+    pub(super) fn restart(&self) -> Result<(), TokenError> {
         let _stopped = self.stopping();
-        open.retain(|_, opened| opened.has_sessions());
-        if !open.is_empty() {
-            return Ok(false);
-        }
         // A changed configuration may make the module end the process that initializes it.
         check::refuse_crashing_module(self.path())?;
         // A module that failed to initialize before cannot be finalized either: initialize it
@@ -178,82 +131,21 @@ impl Module {
             started => started,
         };
         self.inner.stopped.store(result.is_err(), Ordering::SeqCst);
-        result.map_err(|error| self.start_error(&error))?;
-        Ok(true)
+        result.map_err(|error| self.start_error(&error))
     }
 
-    /// Whether [`Module::rescan`] finalized the module and could not initialize it again. The
-    /// missing part (its configuration, its token directory) may be back by now.
-    pub fn is_stopped(&self) -> bool {
-        self.inner.stopped.load(Ordering::SeqCst)
+    fn start_error(&self, error: &Error) -> TokenError {
+        TokenError::Module {
+            path: self.path().to_owned(),
+            reason: error.to_string(),
+            remedy: start_remedy(self.path()),
+        }
     }
 
     /// Finalizes the module in a process that no longer needs it.
     pub(in crate::token) fn stop(&self) -> Result<(), TokenError> {
         let _stopped = self.stopping();
         self.inner.pkcs11.clone().finalize().map_err(|error| self.start_error(&error))
-    }
-
-    /// Opens the token and takes ownership. Waits up to 5 s while another process owns it; the
-    /// error then names that owner. A token that is already open in this process is returned again.
-    /// If it was removed or initialized again since, it is opened again and is not logged in.
-    pub fn open(&self, token: &TokenInfo) -> Result<Token, TokenError> {
-        self.open_within(token, OWNER_TIMEOUT)
-    }
-
-    /// Like [`Module::open`], with this timeout: for listing all tokens, some of which other
-    /// processes own.
-    pub fn open_within(&self, token: &TokenInfo, timeout: Duration) -> Result<Token, TokenError> {
-        let operation = "open the token";
-        let (mut open, owner) = loop {
-            let open = self.open_tokens();
-            let Some(opened) = open.get(&token.id()).and_then(WeakOpenToken::token) else {
-                // A lock file is named for a serial number. Another token with the same one (the
-                // token before it was initialized again, for example) shares the lock.
-                let others = open.values().filter_map(WeakOpenToken::token);
-                let owner = others.map(|other| other.owner()).find(|owner| owner.is_of(self.path(), &token.name()));
-                let acquire = || OwnerLock::acquire_within(self.path(), &token.name(), timeout).map(Arc::new);
-                break (open, owner.map_or_else(acquire, Ok)?);
-            };
-            // This process holds the lock already.
-            if opened.is_gone() {
-                break (open, opened.owner());
-            }
-            // This may wait for an operation to end; let other threads open other tokens meanwhile.
-            drop(open);
-            if opened.is_present() {
-                return Ok(opened);
-            }
-        };
-        let opened = self.open_owned(operation, token, owner)?;
-        open.insert(opened.info().id(), WeakOpenToken::of(&opened));
-        Ok(opened)
-    }
-
-    /// Opens the token in a child of its owner, which waits for the child.
-    pub(in crate::token) fn open_in_child(&self, token: &TokenInfo) -> Result<Token, TokenError> {
-        self.open_owned("open the token", token, Arc::new(OwnerLock::held_by_parent()))
-    }
-
-    fn open_owned(
-        &self,
-        operation: &'static str,
-        token: &TokenInfo,
-        owner: Arc<OwnerLock>,
-    ) -> Result<Token, TokenError> {
-        let (slot, info) = self.slot_of(operation, token)?;
-        let _call = self.calls().begin();
-        Token::new(self.clone(), slot, self.token_info(slot, &info), pin_length_range(&info), owner)
-            .map_err(|error| self.explain(operation, &token.name(), &error, || token.pin_state))
-    }
-
-    /// Whether this process has the token open.
-    pub(super) fn has_open(&self, token: &TokenInfo) -> bool {
-        self.open_tokens().get(&token.id()).is_some_and(|opened| opened.token.strong_count() > 0)
-    }
-
-    fn open_tokens(&self) -> MutexGuard<'_, HashMap<TokenId, WeakOpenToken>> {
-        self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn token_info(&self, slot: Slot, info: &CkTokenInfo) -> TokenInfo {
@@ -395,20 +287,12 @@ fn softhsm_problem(path: &Path) -> Option<SoftHsmProblem> {
     is_softhsm.then(|| SoftHsmConfiguration::of_this_process().err()).flatten()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::token::test_support::{open_token, softhsm};
-
-    #[test]
-    fn a_module_restarts_only_after_dropped_tokens_close_sessions() {
-        let token = open_token(&softhsm());
-        let opened = WeakOpenToken::of(&token);
-        let being_closed = Arc::clone(token.in_use());
-        assert!(opened.has_sessions());
-        drop(token);
-        assert!(opened.token().is_none() && opened.has_sessions());
-        drop(being_closed);
-        assert!(!opened.has_sessions());
+/// The next step when a module cannot be initialized.
+fn start_remedy(path: &Path) -> String {
+    if path.to_string_lossy().contains("softhsm") {
+        "check that SOFTHSM2_CONF names a configuration that you can read, and that its token directory exists"
+            .to_owned()
+    } else {
+        "see the module's own documentation for its configuration".to_owned()
     }
 }

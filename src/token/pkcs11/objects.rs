@@ -5,34 +5,10 @@ use cryptoki::object::{Attribute, AttributeType, CertificateType, ObjectClass, O
 use cryptoki::session::Session;
 use der::asn1::ObjectIdentifier;
 use der::{Decode, Encode};
-use serde::{Deserialize, Serialize};
 use x509_cert::Certificate;
 
-use crate::token::{KeyId, Token, TokenError};
-
-/// A data object (`CKO_DATA`).
-#[derive(Clone, PartialEq, Eq)]
-pub struct DataObject {
-    pub label: String,
-    pub value: Vec<u8>,
-}
-
-impl std::fmt::Debug for DataObject {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "DataObject({:?}, {} bytes)", self.label, self.value.len())
-    }
-}
-
-/// A certificate object (`CKO_CERTIFICATE`, X.509).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredCertificate {
-    /// the `CKA_ID` of its key
-    pub id: KeyId,
-    pub label: String,
-    /// the certificate
-    #[serde(with = "crate::base64_bytes")]
-    pub der: Vec<u8>,
-}
+use super::token::Pkcs11Token;
+use crate::token::{AUTHORITY_MARK, DataObject, KeyId, StoredCertificate, TokenError};
 
 /// A data object, its handle, and its edition number.
 struct Edition {
@@ -41,19 +17,28 @@ struct Edition {
     object: DataObject,
 }
 
-/// `CKA_APPLICATION` of the public data object that marks the token of an authority. Users'
-/// commands never choose such a token.
-pub const AUTHORITY_MARK: &str = "tokenkeep-authority";
+/// The certificates and data objects of a token.
+pub(in crate::token) struct Objects<'a> {
+    token: &'a Pkcs11Token,
+}
 
-impl Token {
+impl<'a> Objects<'a> {
+    pub(in crate::token) fn on(token: &'a Pkcs11Token) -> Self {
+        Self { token }
+    }
+
     /// The data objects with this `CKA_APPLICATION`: the private ones (after login) or the public
     /// ones. If a kill left two editions with the same label, only the newer one.
-    pub fn data_objects(&self, application: &str, private: bool) -> Result<Vec<DataObject>, TokenError> {
+    pub(in crate::token) fn data_objects(
+        &self,
+        application: &str,
+        private: bool,
+    ) -> Result<Vec<DataObject>, TokenError> {
         let operation = "read the data objects";
         if private {
-            self.require_login(operation)?;
+            self.token.require_login(operation)?;
         }
-        let mut editions = self.exclusively(operation, |session| editions(session, application, private))?;
+        let mut editions = self.token.exclusively(operation, |session| editions(session, application, private))?;
         editions.sort_by(|one, other| (&one.object.label, other.number).cmp(&(&other.object.label, one.number)));
         editions.dedup_by(|later, first| later.object.label == first.object.label);
         Ok(editions.into_iter().map(|edition| edition.object).collect())
@@ -61,7 +46,7 @@ impl Token {
 
     /// Whether the token carries an authority's mark ([`AUTHORITY_MARK`]). It then holds no
     /// keysets.
-    pub fn is_authority_token(&self) -> Result<bool, TokenError> {
+    pub(in crate::token) fn is_authority_token(&self) -> Result<bool, TokenError> {
         Ok(!self.data_objects(AUTHORITY_MARK, false)?.is_empty())
     }
 
@@ -69,11 +54,17 @@ impl Token {
     /// PKCS#11 has no transactions: the new object is written before the old ones are destroyed,
     /// and it is numbered (`CKA_OBJECT_ID`). After a kill in between both exist and the newer one
     /// counts.
-    pub fn put_data(&self, application: &str, label: &str, value: &[u8], private: bool) -> Result<(), TokenError> {
+    pub(in crate::token) fn put_data(
+        &self,
+        application: &str,
+        label: &str,
+        value: &[u8],
+        private: bool,
+    ) -> Result<(), TokenError> {
         let operation = "write a data object";
-        self.require_login(operation)?;
-        self.check_free_space(operation)?;
-        self.exclusively(operation, |session| {
+        self.token.require_login(operation)?;
+        self.token.check_free_space(operation)?;
+        self.token.exclusively(operation, |session| {
             let mut old = editions(session, application, private)?;
             old.retain(|edition| edition.object.label == label);
             let newest = old.iter().map(|edition| edition.number).max();
@@ -96,10 +87,15 @@ impl Token {
 
     /// Destroys the data objects with this application, label and privacy. Returns whether there
     /// was one.
-    pub fn delete_data(&self, application: &str, label: &str, private: bool) -> Result<bool, TokenError> {
+    pub(in crate::token) fn delete_data(
+        &self,
+        application: &str,
+        label: &str,
+        private: bool,
+    ) -> Result<bool, TokenError> {
         let operation = "delete a data object";
-        self.require_login(operation)?;
-        self.exclusively(operation, |session| {
+        self.token.require_login(operation)?;
+        self.token.exclusively(operation, |session| {
             let mut found = editions(session, application, private)?;
             found.retain(|edition| edition.object.label == label);
             for edition in &found {
@@ -110,16 +106,16 @@ impl Token {
     }
 
     /// All X.509 certificates; needs no login.
-    pub fn certificates(&self) -> Result<Vec<StoredCertificate>, TokenError> {
-        let found = self.exclusively("read the certificates", certificates)?;
+    pub(in crate::token) fn certificates(&self) -> Result<Vec<StoredCertificate>, TokenError> {
+        let found = self.token.exclusively("read the certificates", certificates)?;
         Ok(found.into_iter().map(|(_, certificate)| certificate).collect())
     }
 
     /// Writes a certificate, unless the same one exists with the same `CKA_ID`.
-    pub fn put_certificate(&self, id: &KeyId, label: &str, der: &[u8]) -> Result<(), TokenError> {
+    pub(in crate::token) fn put_certificate(&self, id: &KeyId, label: &str, der: &[u8]) -> Result<(), TokenError> {
         let operation = "write a certificate";
-        self.require_login(operation)?;
-        self.check_free_space(operation)?;
+        self.token.require_login(operation)?;
+        self.token.check_free_space(operation)?;
         let parsed = Certificate::from_der(der).map_err(encoding)?;
         let certificate = parsed.tbs_certificate();
         let template = [
@@ -134,7 +130,7 @@ impl Token {
             Attribute::SerialNumber(certificate.serial_number().to_der().map_err(encoding)?),
             Attribute::Value(der.to_vec()),
         ];
-        self.exclusively(operation, |session| {
+        self.token.exclusively(operation, |session| {
             let mut stored = certificates(session)?.into_iter().map(|(_, certificate)| certificate);
             if !stored.any(|certificate| certificate.id == *id && certificate.der == der) {
                 session.create_object(&template)?;
@@ -144,10 +140,10 @@ impl Token {
     }
 
     /// Destroys this certificate. It is not an error if it is gone.
-    pub fn delete_certificate(&self, certificate: &StoredCertificate) -> Result<(), TokenError> {
+    pub(in crate::token) fn delete_certificate(&self, certificate: &StoredCertificate) -> Result<(), TokenError> {
         let operation = "delete a certificate";
-        self.require_login(operation)?;
-        self.exclusively(operation, |session| {
+        self.token.require_login(operation)?;
+        self.token.exclusively(operation, |session| {
             for (handle, found) in certificates(session)? {
                 if found == *certificate {
                     session.destroy_object(handle)?;
@@ -158,15 +154,15 @@ impl Token {
     }
 
     /// Whether the token holds no visible object (private ones are visible only after login).
-    pub fn is_empty(&self) -> Result<bool, TokenError> {
+    pub(in crate::token) fn is_empty(&self) -> Result<bool, TokenError> {
         let template = [Attribute::Token(true)];
-        Ok(self.exclusively("look for objects", |session| session.find_objects(&template))?.is_empty())
+        Ok(self.token.exclusively("look for objects", |session| session.find_objects(&template))?.is_empty())
     }
 
     /// Whether it holds exactly this number of visible objects.
     pub(super) fn has_object_count(&self, count: usize) -> Result<bool, TokenError> {
         let template = [Attribute::Token(true)];
-        Ok(self.exclusively("look for objects", |session| session.find_objects(&template))?.len() == count)
+        Ok(self.token.exclusively("look for objects", |session| session.find_objects(&template))?.len() == count)
     }
 }
 
@@ -252,12 +248,15 @@ fn encoding(error: impl std::fmt::Display) -> TokenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::test_support::{authority_token, modules};
+    use crate::token::test_support::{PIN, modules, open_token, pin};
 
     #[test]
     fn of_two_editions_after_a_kill_the_newer_one_counts() {
         for module in modules() {
-            let token = authority_token(&module);
+            let owner = open_token(&module);
+            owner.log_in(&pin(PIN)).unwrap();
+            let open = owner.pkcs11();
+            let token = Objects::on(open);
             token.put_data("t", "label", b"first", true).unwrap();
             let newer = |number| {
                 [
@@ -271,13 +270,13 @@ mod tests {
                 ]
             };
             for number in [3, 2] {
-                token.exclusively("test", |session| session.create_object(&newer(number))).unwrap();
+                open.exclusively("test", |session| session.create_object(&newer(number))).unwrap();
             }
             let found = token.data_objects("t", true).unwrap();
             assert_eq!(found, [DataObject { label: "label".into(), value: b"edition 3".to_vec() }]);
             token.put_data("t", "label", b"last", true).unwrap();
             assert_eq!(token.data_objects("t", true).unwrap()[0].value, b"last");
-            assert_eq!(token.exclusively("test", |session| editions(session, "t", true)).unwrap().len(), 1);
+            assert_eq!(open.exclusively("test", |session| editions(session, "t", true)).unwrap().len(), 1);
         }
     }
 

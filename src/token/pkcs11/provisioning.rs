@@ -1,17 +1,20 @@
 //! Makes a token in a free slot, and empties a token, because PKCS#11 cannot delete one.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
 use super::fresh_process::NOT_SEEN_AFRESH;
-use super::log_in::auth_pin;
+use super::log_in::{LogIn, auth_pin};
+use super::marks::{TokenMarks, provisioning_mark};
 use super::module::EMPTY_LABEL;
-use super::so_pin::pin_states_of;
-use super::token_info::pin_length_range;
+use super::objects::Objects;
+use super::slot_info::{pin_length_range, pin_states_of};
+use super::source::Pkcs11Source;
+use super::token::Pkcs11Token;
 use crate::token::owner_lock::OwnerLock;
 use crate::token::wrong_pins::WrongPinCounter;
-use crate::token::{Module, Pin, PinState, Token, TokenError, TokenInfo, TokenName, WhichPin};
+use crate::token::{Pin, PinState, TokenError, TokenInfo, TokenName, WhichPin};
 
 /// The SO PIN of an emptied token. It is not secret and protects nothing: it lets the next caller
 /// use the token.
@@ -24,32 +27,28 @@ const MAKE: &str = "create the token";
 /// one.
 const LABEL_BYTES: usize = 32;
 
-/// `CKA_APPLICATION` of the public data object that marks an unfinished token. Its label is the
-/// purpose of the token.
-pub(super) const PROVISIONING_MARK: &str = "tokenkeep token in the making";
-
 /// Two threads that make tokens concurrently destroy each other's tokens (SoftHSM): only one may
 /// run at a time.
 static PROVISIONING_LOCK: Mutex<()> = Mutex::new(());
 
-impl Module {
+impl Pkcs11Source {
     /// Whether the module has a slot for a new token. An emptied token counts.
-    pub fn can_create_tokens(&self) -> Result<bool, TokenError> {
+    pub(in crate::token) fn can_create_tokens(&self) -> Result<bool, TokenError> {
         let is_room = |info: &CkTokenInfo| !info.token_initialized() || (is_discarded(info) && spares_a_try(info));
-        let has_free_slot = || Ok(self.slots()?.iter().any(|(_, info)| is_room(info)));
+        let has_free_slot = || Ok(self.module().slots()?.iter().any(|(_, info)| is_room(info)));
         // Checked twice: another thread may just have taken the free slot (SoftHSM then adds a new
         // one).
         Ok(has_free_slot()? || has_free_slot()?)
     }
 
-    /// Refuses a label of an existing token that [`Module::create_token`] would not resume. It
+    /// Refuses a label of an existing token that [`Pkcs11Source::create_token`] would not resume. It
     /// tries no PIN. Does not see a token that another process makes meanwhile; `create_token`
     /// does.
     ///
     /// # Errors
     /// [`TokenError::LabelTaken`].
-    pub fn refuse_taken_label(&self, label: &str) -> Result<(), TokenError> {
-        match self.tokens()?.iter().find(|token| token.label == label) {
+    pub(in crate::token) fn refuse_taken_label(&self, label: &str) -> Result<(), TokenError> {
+        match self.module().tokens()?.iter().find(|token| token.label == label) {
             Some(existing) => self.find_unfinished(existing, None).map(|_| ()),
             None => Ok(()),
         }
@@ -59,17 +58,17 @@ impl Module {
     ///
     /// Resumes an interrupted earlier call with the same label and SO PIN: a token with that label
     /// that has no user PIN, or no object, is finished with one try of the SO PIN. Any other token
-    /// with that label is [`TokenError::LabelTaken`]. A token emptied by [`Module::discard_token`]
+    /// with that label is [`TokenError::LabelTaken`]. A token emptied by [`Pkcs11Source::discard_token`]
     /// is used before a free slot.
-    pub fn create_token(&self, label: &str, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
+    pub(in crate::token) fn create_token(&self, label: &str, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
         self.create(label, so_pin, pin, None)
     }
 
-    /// Like [`Module::create_token`], with a mark on the token that tells its purpose until
-    /// [`Token::finish_provisioning`]. A token of an earlier call that has a user PIN is resumed
+    /// Like [`Pkcs11Source::create_token`], with a mark on the token that tells its purpose until
+    /// [`TokenMarks::finish`]. A token of an earlier call that has a user PIN is resumed
     /// only if it carries exactly this mark and nothing else, so that an emptied token with an
     /// unknown SO PIN loses no try.
-    pub fn create_token_for(
+    pub(in crate::token) fn create_token_for(
         &self,
         purpose: &str,
         label: &str,
@@ -89,44 +88,44 @@ impl Module {
             return Err(TokenError::LabelUnfit { label: label.to_owned() });
         }
         let new = TokenName { label: label.to_owned(), serial: "new".to_owned() };
-        self.check_free_space("make a token", &new)?;
+        self.module().check_free_space("make a token", &new)?;
         let _making = PROVISIONING_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = TokenName { label: "its free slots".to_owned(), serial: "slots".to_owned() };
-        let _one_process = OwnerLock::acquire(self.path(), &slots)?;
+        let _one_process = OwnerLock::acquire(self.module().path(), &slots)?;
         self.rescan()?;
-        if let Some(existing) = self.tokens()?.iter().find(|token| token.label == label) {
+        if let Some(existing) = self.module().tokens()?.iter().find(|token| token.label == label) {
             return self.resume(existing, so_pin, pin, mark);
         }
-        let slots = self.slots()?;
+        let slots = self.module().slots()?;
         for (slot, info) in slots.iter().filter(|(_, info)| is_discarded(info)) {
             if let Some(token) = self.reuse((*slot, info), label, so_pin, pin, mark)? {
                 return Ok(token);
             }
         }
         let free = slots.iter().find(|(_, info)| !info.token_initialized());
-        let (slot, info) = free.ok_or_else(|| TokenError::NoFreeSlot { module: self.path().to_owned() })?;
+        let (slot, info) = free.ok_or_else(|| TokenError::NoFreeSlot { module: self.module().path().to_owned() })?;
         Self::check_lengths(info, label, so_pin, pin)?;
         self.initialize_token(MAKE, &new, *slot, so_pin, label)?;
         self.finish(*slot, so_pin, pin, mark)
     }
 
-    /// Empties the token, so that the next [`Module::create_token`] uses it first. All its objects
+    /// Empties the token, so that the next [`Pkcs11Source::create_token`] uses it first. All its objects
     /// are lost. No clone of it may be open in this process ([`TokenError::Busy`]), because a token
     /// with sessions cannot be initialized. It spends one try of the SO PIN, and never the last
     /// one.
-    pub fn discard_token(&self, token: &TokenInfo, so_pin: &Pin) -> Result<(), TokenError> {
+    pub(in crate::token) fn discard_token(&self, token: &TokenInfo, so_pin: &Pin) -> Result<(), TokenError> {
         let operation = "empty the token";
         if self.has_open(token) {
             return Err(TokenError::Busy { token: token.name() });
         }
         let _making = PROVISIONING_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-        let owner = OwnerLock::acquire(self.path(), &token.name())?;
-        let (slot, _) = self.slot_of(operation, token)?;
+        let owner = OwnerLock::acquire(self.module().path(), &token.name())?;
+        let (slot, _) = self.module().slot_of(operation, token)?;
         self.initialize_again(operation, token, slot, so_pin, EMPTY_LABEL)?;
         drop(owner);
         // Kryoptic assigns a new serial number here.
-        let empty = self.token_in(slot)?;
-        self.open(&empty)?.set_so_pin(so_pin, &empty_so_pin()?)
+        let empty = self.module().token_in(slot)?;
+        LogIn::to(&*self.open(&empty)?).set_so_pin(so_pin, &empty_so_pin()?)
     }
 
     /// Finishes a token with the wanted label that an earlier call left unfinished.
@@ -139,11 +138,11 @@ impl Module {
     ) -> Result<TokenInfo, TokenError> {
         let refusal = || label_taken(existing);
         let (token, without_pin) = self.find_unfinished(existing, mark)?;
-        match token.init_pin_and_mark(so_pin, pin, mark) {
+        match LogIn::to(&token).init_pin_and_mark(so_pin, pin, mark.map(provisioning_mark)) {
             // Made from an emptied token, and interrupted before it had its own SO PIN.
             Err(TokenError::SoPinIncorrect { .. }) if without_pin => {
-                token.set_so_pin(&empty_so_pin()?, so_pin).map_err(|_| refusal())?;
-                token.init_pin_and_mark(so_pin, pin, mark)?;
+                LogIn::to(&token).set_so_pin(&empty_so_pin()?, so_pin).map_err(|_| refusal())?;
+                LogIn::to(&token).init_pin_and_mark(so_pin, pin, mark.map(provisioning_mark))?;
             }
             Err(TokenError::SoPinIncorrect { .. }) => return Err(refusal()),
             result => result?,
@@ -153,15 +152,19 @@ impl Module {
 
     /// Opens an unfinished token with the wanted label, and returns whether it has no user PIN yet.
     /// [`TokenError::LabelTaken`] for a finished token. It tries no PIN.
-    fn find_unfinished(&self, existing: &TokenInfo, mark: Option<&str>) -> Result<(Token, bool), TokenError> {
+    fn find_unfinished(
+        &self,
+        existing: &TokenInfo,
+        mark: Option<&str>,
+    ) -> Result<(Arc<Pkcs11Token>, bool), TokenError> {
         let token = match self.open(existing) {
             Err(TokenError::Owned { .. }) => return Err(label_taken(existing)),
             result => result?,
         };
         let without_pin = token.refresh_pin_state()? == PinState::NotSet;
         let is_left_behind = match mark {
-            None => token.is_empty()?,
-            Some(purpose) => token.is_provisioned_for(purpose)?,
+            None => Objects::on(&token).is_empty()?,
+            Some(purpose) => TokenMarks::on(&token).is_provisioned_for(purpose)?,
         };
         if without_pin || is_left_behind { Ok((token, without_pin)) } else { Err(label_taken(existing)) }
     }
@@ -177,7 +180,7 @@ impl Module {
         mark: Option<&str>,
     ) -> Result<Option<TokenInfo>, TokenError> {
         Self::check_lengths(info, label, so_pin, pin)?;
-        let emptied = self.token_in(slot)?;
+        let emptied = self.module().token_in(slot)?;
         let initialize = |so_pin: &Pin| self.initialize_again(MAKE, &emptied, slot, so_pin, label);
         let old = empty_so_pin()?;
         let by_old = initialize(&old);
@@ -192,7 +195,7 @@ impl Module {
             return Ok(None);
         }
         if has_old {
-            self.open(&self.token_in(slot)?)?.set_so_pin(&old, so_pin)?;
+            LogIn::to(&*self.open(&self.module().token_in(slot)?)?).set_so_pin(&old, so_pin)?;
         }
         self.finish(slot, so_pin, pin, mark).map(Some)
     }
@@ -228,17 +231,17 @@ impl Module {
 
     /// The current SO PIN state of the token in this slot, or the reason why it is unknown.
     fn so_pin_state_in(&self, slot: Slot) -> Result<PinState, String> {
-        let info = self.read_token_info(slot).map_err(|error| error.to_string())?;
-        let Some(all) = self.pin_states_seen_afresh()? else { return Ok(pin_states_of(&info).so_pin) };
-        let token = self.token_info(slot, &info).id();
+        let info = self.module().read_token_info(slot).map_err(|error| error.to_string())?;
+        let Some(all) = self.module().pin_states_seen_afresh()? else { return Ok(pin_states_of(&info).so_pin) };
+        let token = self.module().token_info(slot, &info).id();
         let own = all.iter().find(|(other, _)| *other == token).map(|(_, states)| states.so_pin);
         own.ok_or_else(|| NOT_SEEN_AFRESH.to_owned())
     }
 
     fn finish(&self, slot: Slot, so_pin: &Pin, pin: &Pin, mark: Option<&str>) -> Result<TokenInfo, TokenError> {
-        let token = self.token_in(slot)?;
-        self.open(&token)?.init_pin_and_mark(so_pin, pin, mark)?;
-        self.token_in(slot)
+        let token = self.module().token_in(slot)?;
+        LogIn::to(&*self.open(&token)?).init_pin_and_mark(so_pin, pin, mark.map(provisioning_mark))?;
+        self.module().token_in(slot)
     }
 
     /// Calls `C_InitToken`. On an initialized token it spends one try of the SO PIN.
@@ -250,9 +253,9 @@ impl Module {
         so_pin: &Pin,
         label: &str,
     ) -> Result<(), TokenError> {
-        let _call = self.calls().begin();
-        let made = self.pkcs11().init_token(slot, &auth_pin(so_pin), label);
-        made.map_err(|error| match self.explain(operation, name, &error, || PinState::CountLow) {
+        let _call = self.module().calls().begin();
+        let made = self.module().pkcs11().init_token(slot, &auth_pin(so_pin), label);
+        made.map_err(|error| match self.module().explain(operation, name, &error, || PinState::CountLow) {
             TokenError::PinIncorrect { operation, token, .. } => {
                 let so_pin_state = self.so_pin_state_in(slot).unwrap_or(PinState::CountLow);
                 TokenError::SoPinIncorrect { operation, token, so_pin_state }
@@ -270,21 +273,6 @@ impl Module {
         let token = TokenName { label: label.to_owned(), serial: "new".to_owned() };
         let (min, max) = (*allowed.start(), *allowed.end());
         Err(TokenError::PinLength { operation: "create the token", token, min, max })
-    }
-}
-
-impl Token {
-    /// Whether the token is being made for this purpose ([`Module::create_token_for`]) and holds no
-    /// other visible object.
-    pub fn is_provisioned_for(&self, purpose: &str) -> Result<bool, TokenError> {
-        let marks = self.data_objects(PROVISIONING_MARK, false)?;
-        let is_marked = marks.iter().any(|mark| mark.label == purpose);
-        Ok(is_marked && self.has_object_count(marks.len())?)
-    }
-
-    /// Removes the mark of [`Module::create_token_for`]. The token must be unlocked.
-    pub fn finish_provisioning(&self, purpose: &str) -> Result<(), TokenError> {
-        self.delete_data(PROVISIONING_MARK, purpose, false).map(|_| ())
     }
 }
 
@@ -314,16 +302,18 @@ fn empty_so_pin() -> Result<Pin, TokenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::TokenSource;
     use crate::token::test_support::{PIN, SO_PIN, fresh_label, modules, pin};
 
     /// Leaves a token as a process that is killed before it sets the user PIN.
-    fn interrupted(module: &Module, so_pin: &str) -> String {
+    fn interrupted(module: &TokenSource, so_pin: &str) -> String {
         let _making = PROVISIONING_LOCK.lock().unwrap();
         let label = fresh_label("killed");
-        let slots = module.slots().unwrap();
+        let source = module.pkcs11();
+        let slots = source.module().slots().unwrap();
         let free = slots.iter().find(|(_, info)| !info.token_initialized()).unwrap();
         let name = TokenName { label: label.clone(), serial: "new".to_owned() };
-        module.initialize_token(MAKE, &name, free.0, &pin(so_pin), &label).unwrap();
+        source.initialize_token(MAKE, &name, free.0, &pin(so_pin), &label).unwrap();
         label
     }
 
@@ -341,7 +331,7 @@ mod tests {
                 assert_eq!((made.serial, made.pin_state), (before.serial.clone(), PinState::Ok));
                 let token = module.open(&before).unwrap();
                 token.log_in(&pin(PIN)).unwrap();
-                token.init_pin_as_so(&pin(SO_PIN), &pin("the so pin is ours")).unwrap();
+                token.unblock_pin(&pin(SO_PIN), &pin("the so pin is ours")).unwrap();
             }
         }
     }

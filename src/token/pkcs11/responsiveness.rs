@@ -9,16 +9,15 @@
 //! (`SCardBeginTransaction`), for an unknown time. So code that asks all modules asks each in a
 //! thread that can be abandoned ([`Module::ask`]).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cryptoki::slot::Slot;
 
 use super::module::Module;
-use super::token_info::TokenInfo;
-use crate::token::TokenError;
+use super::module_state::{PendingCall, lock};
+use crate::token::{TokenError, TokenInfo};
 
 /// Time limit for an answer. Reading a newly inserted card takes seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,57 +27,6 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Maximum number of slot events taken at once.
 const MAX_EVENTS: usize = 64;
-
-/// A module's state as known without calling it.
-#[derive(Debug, Default)]
-pub(super) struct ModuleState {
-    snapshot: Mutex<Option<SlotSnapshot>>,
-    readers: AtomicBool,
-    taken: AtomicBool,
-    pub(super) keeps_pin_state: OnceLock<bool>,
-    pending_calls: Mutex<Vec<PendingCall>>,
-    next: AtomicU64,
-}
-
-/// The content of the slots when they were last read.
-#[derive(Debug)]
-struct SlotSnapshot {
-    slots: Vec<Slot>,
-    tokens: Vec<TokenInfo>,
-}
-
-/// A call that has not returned yet.
-#[derive(Debug)]
-struct PendingCall {
-    number: u64,
-    since: Instant,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl ModuleState {
-    /// Readers that were seen once remain; a module without readers may get some later.
-    pub(super) fn has_readers(&self) -> bool {
-        self.readers.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn note_readers(&self, has: bool) {
-        self.readers.store(has, Ordering::Relaxed);
-    }
-
-    /// Records whether a card is present that cannot be accessed.
-    pub(super) fn note_blocked_card(&self, taken: bool) {
-        self.taken.store(taken, Ordering::Relaxed);
-    }
-
-    /// Records the content of the slots. `None` if a slot could not be read: the slots are then
-    /// read again.
-    pub(super) fn note_seen(&self, slots: Option<Vec<Slot>>, tokens: &[TokenInfo]) {
-        *lock(&self.snapshot) = slots.map(|slots| SlotSnapshot { slots, tokens: tokens.to_vec() });
-    }
-}
 
 impl Module {
     /// The present tokens, like [`Module::tokens`]. A module with readers reads them again only

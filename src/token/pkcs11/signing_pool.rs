@@ -11,7 +11,6 @@ use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 
 use super::call_counts::Calling;
-use crate::token::Token;
 
 /// Maximum number of sessions of one signer. It exceeds the number of cores so that a preempted
 /// signature delays no other. A token has only a limited number of sessions.
@@ -62,19 +61,14 @@ pub(super) struct SessionLease<'a> {
 #[derive(Debug, Default)]
 pub(super) struct SigningPools(Mutex<Vec<Weak<SigningPool>>>);
 
-impl Token {
-    /// Closes all signing sessions, and with them the copies of keys. The caller holds the token
-    /// exclusively.
-    pub(super) fn drop_copies(&self) {
-        for signing_pool in
-            self.signing_pool().0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade)
-        {
+impl SigningPools {
+    /// Closes the idle sessions of all pools.
+    pub(super) fn close_all(&self) {
+        for signing_pool in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
             signing_pool.close();
         }
     }
-}
 
-impl SigningPools {
     /// An empty pool for a new signer.
     pub(super) fn new_pool(&self) -> Arc<SigningPool> {
         let state = PoolState { idle: Vec::new(), count: 0, limit: MAX_SESSIONS };

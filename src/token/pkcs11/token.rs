@@ -1,60 +1,48 @@
-//! An open token: its login state, its lock, and the cache of object handles.
+//! An open token: its lock, its sessions, and what is known of it. The types that operate on it
+//! (objects, keys, logins and so on) borrow it.
 //!
 //! Operations that only use keys hold the lock shared. Operations that find, make or destroy
 //! objects, or change the login, hold it exclusively. (On SoftHSM a `C_FindObjects` in one thread
 //! makes a key generation in another fail.)
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use cryptoki::error::{Error, Result as CkResult};
-use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
-use cryptoki::session::Session;
+use cryptoki::session::{Session, SessionState};
 use cryptoki::slot::Slot;
 
 use super::call_counts::Calling;
 use super::fresh_process::NOT_SEEN_AFRESH;
-use super::log_in::KeyAuthorization;
-use super::mechanisms::Mechanisms;
+use super::key_handles::KeyHandles;
+use super::login_state::LoginState;
 use super::module::Module;
-use super::pin_queue::PinQueue;
-use super::presence::Presence;
+use super::probe::probe;
 use super::raw::RawFunctions;
 use super::return_values;
 use super::sessions::Sessions;
 use super::signing_pool::SigningPools;
-use super::so_pin::pin_states_of;
+use super::slot_info::pin_states_of;
 use crate::token::owner_lock::OwnerLock;
-use crate::token::{KeyId, PinState, PinStates, TokenError, TokenInfo, WhichPin};
+use crate::token::pin_queue::PinQueue;
+use crate::token::{Capabilities, PinRule, PinState, PinStates, TokenError, TokenInfo, WhichPin};
 
-/// An open token. This process owns it as long as a clone of it (or a key on it) lives.
-#[derive(Clone, Debug)]
-pub struct Token {
-    inner: Arc<OpenToken>,
-}
-
-/// The state shared by all clones of a [`Token`]. Fields drop in this order: sessions close before
-/// the owner lock is released.
+/// An open token. Fields drop in this order: sessions close before the owner lock is released.
 #[derive(Debug)]
-pub(super) struct OpenToken {
+pub struct Pkcs11Token {
     sessions: Sessions,
     module: Module,
     slot: Slot,
     info: TokenInfo,
     pin_length_range: std::ops::RangeInclusive<usize>,
     guard: RwLock<()>,
-    logged_in: AtomicBool,
-    // The number of the active session; 0 without one. It changes only under the exclusive lock.
-    active_session: AtomicU64,
+    login: LoginState,
     pin_queue: PinQueue,
-    presence: Presence,
+    // It was removed, or initialized again, and stays gone for this process.
+    gone: AtomicBool,
     signing_pool: SigningPools,
-    // The SO has set a new PIN that was not tried yet. Kryoptic still reports the old one as
-    // locked.
-    pin_is_new: AtomicBool,
-    handles: Mutex<HashMap<(ObjectClassKey, KeyId), ObjectHandle>>,
-    mechanisms: OnceLock<Mechanisms>,
+    handles: KeyHandles,
+    capabilities: OnceLock<Capabilities>,
     // Shared with the token that replaces this one after a removal.
     owner: Arc<OwnerLock>,
     // While it lives, sessions may be open or closing.
@@ -71,23 +59,7 @@ pub(super) enum NotRead {
     Unknown(String),
 }
 
-/// The object classes whose handles are cached, as a hash key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum ObjectClassKey {
-    Private,
-    Secret,
-}
-
-impl ObjectClassKey {
-    fn class(self) -> ObjectClass {
-        match self {
-            Self::Private => ObjectClass::PRIVATE_KEY,
-            Self::Secret => ObjectClass::SECRET_KEY,
-        }
-    }
-}
-
-impl Token {
+impl Pkcs11Token {
     pub(super) fn new(
         module: Module,
         slot: Slot,
@@ -97,43 +69,31 @@ impl Token {
     ) -> CkResult<Self> {
         let sessions = Sessions::open(module.pkcs11(), slot, info.write_protected)?;
         Ok(Self {
-            inner: Arc::new(OpenToken {
-                sessions,
-                module,
-                slot,
-                info,
-                pin_length_range,
-                guard: RwLock::new(()),
-                logged_in: AtomicBool::new(false),
-                active_session: AtomicU64::new(0),
-                pin_queue: PinQueue::default(),
-                presence: Presence::default(),
-                signing_pool: SigningPools::default(),
-                pin_is_new: AtomicBool::new(false),
-                handles: Mutex::default(),
-                mechanisms: OnceLock::new(),
-                owner,
-                in_use: Arc::default(),
-            }),
+            sessions,
+            module,
+            slot,
+            info,
+            pin_length_range,
+            guard: RwLock::new(()),
+            login: LoginState::default(),
+            pin_queue: PinQueue::default(),
+            gone: AtomicBool::new(false),
+            signing_pool: SigningPools::default(),
+            handles: KeyHandles::default(),
+            capabilities: OnceLock::new(),
+            owner,
+            in_use: Arc::default(),
         })
-    }
-
-    pub(super) fn from_shared(inner: Arc<OpenToken>) -> Self {
-        Self { inner }
-    }
-
-    pub(super) fn share(&self) -> &Arc<OpenToken> {
-        &self.inner
     }
 
     /// Outlives the last clone until the sessions are closed.
     pub(super) fn in_use(&self) -> &Arc<()> {
-        &self.inner.in_use
+        &self.in_use
     }
 
     /// The description of the token at its opening.
-    pub fn info(&self) -> &TokenInfo {
-        &self.inner.info
+    pub(in crate::token) fn info(&self) -> &TokenInfo {
+        &self.info
     }
 
     /// Reads the current state of the user PIN. It spends no try.
@@ -141,15 +101,15 @@ impl Token {
     /// # Errors
     /// [`TokenError::PinStateUnknown`] if the module does not know the state and no new process
     /// could read it.
-    pub fn refresh_pin_state(&self) -> Result<PinState, TokenError> {
+    pub(in crate::token) fn refresh_pin_state(&self) -> Result<PinState, TokenError> {
         self.pin_state_now("read the state of the PIN", WhichPin::User)
     }
 
     /// Reads the current state of the SO PIN. It spends no try.
     ///
     /// # Errors
-    /// Those of [`Token::refresh_pin_state`].
-    pub fn refresh_so_pin_state(&self) -> Result<PinState, TokenError> {
+    /// Those of [`Pkcs11Token::refresh_pin_state`].
+    pub(in crate::token) fn refresh_so_pin_state(&self) -> Result<PinState, TokenError> {
         self.pin_state_now("read the state of the SO PIN", WhichPin::SecurityOfficer)
     }
 
@@ -165,120 +125,144 @@ impl Token {
 
     /// The states that a new process reads take precedence over everything known here.
     pub(super) fn read_pin_states(&self) -> Result<PinStates, NotRead> {
-        if let Some(all) = self.inner.module.pin_states_seen_afresh().map_err(NotRead::Unknown)? {
-            let own = all.into_iter().find(|(token, _)| *token == self.inner.info.id());
+        if let Some(all) = self.module.pin_states_seen_afresh().map_err(NotRead::Unknown)? {
+            let own = all.into_iter().find(|(token, _)| *token == self.info.id());
             let unknown = || NotRead::Unknown(NOT_SEEN_AFRESH.to_owned());
             return own.map(|(_, states)| states).ok_or_else(unknown);
         }
-        let reported = pin_states_of(&self.inner.module.read_token_info(self.inner.slot).map_err(NotRead::Failed)?);
+        let reported = pin_states_of(&self.module.read_token_info(self.slot).map_err(NotRead::Failed)?);
         // Some modules report the old state after C_InitPIN until the next login. A warning is
         // never replaced: another program may have spent tries of the new PIN.
-        let is_lifted =
-            matches!(reported.pin, PinState::Locked | PinState::NotSet) && self.inner.pin_is_new.load(Ordering::SeqCst);
+        let is_lifted = matches!(reported.pin, PinState::Locked | PinState::NotSet) && self.login.is_pin_new();
         Ok(if is_lifted { PinStates { pin: PinState::Ok, ..reported } } else { reported })
     }
 
-    /// Records that the SO has set a new PIN, or that it was tried.
-    pub(super) fn note_new_pin(&self, new: bool) {
-        self.inner.pin_is_new.store(new, Ordering::SeqCst);
+    pub(in crate::token) fn pin_queue(&self) -> &PinQueue {
+        &self.pin_queue
     }
 
-    /// Whether this process has logged in the user.
-    pub fn is_logged_in(&self) -> bool {
-        self.inner.logged_in.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn note_logged_in(&self) {
-        self.inner.logged_in.store(true, Ordering::SeqCst);
-    }
-
-    /// Records a logout: it ends an active session, and handles of private objects become invalid.
-    pub(super) fn note_logged_out(&self) {
-        self.set_active_session(None);
-        self.inner.logged_in.store(false, Ordering::SeqCst);
-        self.handles().clear();
-    }
-
-    /// The number of the active session.
-    pub(super) fn active_session(&self) -> Option<u64> {
-        Some(self.inner.active_session.load(Ordering::SeqCst)).filter(|number| *number != 0)
-    }
-
-    pub(super) fn set_active_session(&self, active_session: Option<u64>) {
-        self.inner.active_session.store(active_session.unwrap_or(0), Ordering::SeqCst);
-    }
-
-    pub(super) fn pin_queue(&self) -> &PinQueue {
-        &self.inner.pin_queue
+    pub(in crate::token) fn pin_rule(&self) -> PinRule {
+        let allowed = self.pin_length_range();
+        PinRule { min: *allowed.start(), max: *allowed.end() }
     }
 
     /// The PIN lengths in bytes that this token accepts.
     pub(super) fn pin_length_range(&self) -> &std::ops::RangeInclusive<usize> {
-        &self.inner.pin_length_range
+        &self.pin_length_range
     }
 
     pub(super) fn raw(&self) -> &RawFunctions {
-        self.inner.module.raw()
+        self.module.raw()
     }
 
     pub(super) fn sessions(&self) -> &Sessions {
-        &self.inner.sessions
+        &self.sessions
     }
 
-    pub(super) fn mechanisms(&self) -> Result<&Mechanisms, TokenError> {
-        if let Some(known) = self.inner.mechanisms.get() {
+    /// What the token can do, probed once.
+    pub(in crate::token) fn capabilities(&self) -> Result<&Capabilities, TokenError> {
+        if let Some(known) = self.capabilities.get() {
             return Ok(known);
         }
-        let found = Mechanisms::probe(self.raw(), self.inner.slot, &self.inner.sessions)
-            .map_err(|error| self.explain("probe the token's mechanisms", &error))?;
-        Ok(self.inner.mechanisms.get_or_init(|| found))
+        let found = probe(&self.module, self.slot, &self.sessions, self.pin_rule())
+            .map_err(|error| self.explain("probe what the token can do", &error))?;
+        Ok(self.capabilities.get_or_init(|| found))
     }
 
     pub(super) fn shared(&self) -> Calling<RwLockReadGuard<'_, ()>> {
-        self.calling(self.inner.guard.read().unwrap_or_else(PoisonError::into_inner))
+        self.calling(self.guard.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Like `shared`; `None` while the lock is held exclusively.
-    pub(super) fn try_shared(&self) -> Option<Calling<RwLockReadGuard<'_, ()>>> {
-        match self.inner.guard.try_read() {
-            Ok(lock) => Some(self.calling(lock)),
-            Err(TryLockError::Poisoned(poisoned)) => Some(self.calling(poisoned.into_inner())),
-            Err(TryLockError::WouldBlock) => None,
+    /// Whether a session is active; `None` while another thread holds the token exclusively, perhaps
+    /// for a login.
+    pub(in crate::token) fn has_active_session_unless_busy(&self) -> Option<bool> {
+        let _shared = match self.guard.try_read() {
+            Ok(lock) => lock,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(self.login.active_session().is_some())
+    }
+
+    pub(in crate::token) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    /// Like `is_gone`, and closes the sessions of a gone token: the module may reuse their handles
+    /// for others.
+    pub(super) fn is_closed(&self) -> bool {
+        if self.is_gone() {
+            let _alone = self.exclusive();
+            self.drop_copies();
+            self.sessions.end();
+        }
+        self.is_gone()
+    }
+
+    /// Closes all signing sessions, and with them the copies of keys. The caller holds the token
+    /// exclusively.
+    pub(super) fn drop_copies(&self) {
+        self.signing_pool.close_all();
+    }
+
+    /// Refuses to write to a full token directory ([`Module::check_free_space`]).
+    pub(super) fn check_free_space(&self, operation: &'static str) -> Result<(), TokenError> {
+        self.module.check_free_space(operation, &self.info.name())
+    }
+
+    pub(super) fn require_login(&self, operation: &'static str) -> Result<(), TokenError> {
+        if self.login.is_logged_in() { Ok(()) } else { Err(self.not_logged_in_error(operation)) }
+    }
+
+    /// The error for a missing login. For a removed token it is `Absent`: a PIN could not help.
+    pub(super) fn not_logged_in_error(&self, operation: &'static str) -> TokenError {
+        let token = self.info.name();
+        if self.is_gone() {
+            TokenError::Absent { operation, token }
+        } else {
+            TokenError::NotLoggedIn { operation, token }
         }
     }
 
-    pub(super) fn presence(&self) -> &Presence {
-        &self.inner.presence
+    /// What is known of the login.
+    pub(in crate::token) fn login(&self) -> &LoginState {
+        &self.login
+    }
+
+    /// Records a logout: it ends an active session, and handles of private objects become invalid.
+    pub(super) fn note_logged_out(&self) {
+        self.login.note_logged_out();
+        self.handles.clear();
+    }
+
+    pub(super) fn handles(&self) -> &KeyHandles {
+        &self.handles
     }
 
     pub(super) fn slot(&self) -> Slot {
-        self.inner.slot
+        self.slot
     }
 
-    pub(super) fn module(&self) -> &Module {
-        &self.inner.module
+    pub(in crate::token) fn module(&self) -> &Module {
+        &self.module
     }
 
     /// The pools of the fast signers. Their content ends with the login.
     pub(super) fn signing_pool(&self) -> &SigningPools {
-        &self.inner.signing_pool
+        &self.signing_pool
     }
 
     pub(super) fn owner(&self) -> Arc<OwnerLock> {
-        Arc::clone(&self.inner.owner)
+        Arc::clone(&self.owner)
     }
 
     pub(super) fn exclusive(&self) -> Calling<RwLockWriteGuard<'_, ()>> {
-        self.calling(self.inner.guard.write().unwrap_or_else(PoisonError::into_inner))
+        self.calling(self.guard.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Counts a call to the module under this lock.
     fn calling<G>(&self, lock: G) -> Calling<G> {
-        Calling::under(lock, self.inner.module.calls())
-    }
-
-    fn handles(&self) -> std::sync::MutexGuard<'_, HashMap<(ObjectClassKey, KeyId), ObjectHandle>> {
-        self.inner.handles.lock().unwrap_or_else(PoisonError::into_inner)
+        Calling::under(lock, self.module.calls())
     }
 
     /// Runs a closure in a pooled session under the exclusive lock.
@@ -288,7 +272,7 @@ impl Token {
         action: impl FnOnce(&Session) -> CkResult<T>,
     ) -> Result<T, TokenError> {
         let _alone = self.exclusive();
-        self.inner.sessions.with(action).map_err(|error| self.explain(operation, &error))
+        self.sessions.with(action).map_err(|error| self.explain(operation, &error))
     }
 
     /// Runs a closure in a pooled session under the shared lock.
@@ -298,114 +282,7 @@ impl Token {
         action: impl FnOnce(&Session) -> CkResult<T>,
     ) -> Result<T, TokenError> {
         let _shared = self.shared();
-        self.inner.sessions.with(action).map_err(|error| self.explain(operation, &error))
-    }
-
-    /// Uses a key by its identifier: under the shared lock if its handle is cached, else looked up
-    /// and used under the exclusive lock.
-    pub(super) fn with_key<T>(
-        &self,
-        operation: &'static str,
-        class: ObjectClassKey,
-        id: &KeyId,
-        action: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
-    ) -> Result<T, TokenError> {
-        self.with_key_under(KeyAuthorization::LoggedIn, operation, class, id, action)
-    }
-
-    /// Like `with_key`, and checks this authorization under the lock.
-    pub(super) fn with_key_under<T>(
-        &self,
-        authorization: KeyAuthorization<'_>,
-        operation: &'static str,
-        class: ObjectClassKey,
-        id: &KeyId,
-        action: impl Fn(&Session, ObjectHandle) -> CkResult<T>,
-    ) -> Result<T, TokenError> {
-        let concurrently = || {
-            let _shared = self.shared();
-            self.check_authorization(operation, authorization)?;
-            let known = self.handles().get(&(class, id.clone())).copied();
-            Ok::<_, TokenError>(known.map(|handle| self.inner.sessions.with(|session| action(session, handle))))
-        };
-        let looked_up = || {
-            let with = |handle| self.inner.sessions.with(|session| action(session, handle));
-            self.looked_up(authorization, operation, class, id, with)
-        };
-        let first = match concurrently()? {
-            Some(used) => used,
-            None => looked_up()?,
-        };
-        match first {
-            // Do not repeat a call after a login with the PIN: that would be a second try.
-            Err(error) if authorization.pin().is_some() && return_values::is_after_init(&error) => Err(error),
-            Err(error) if return_values::is_stale_handle(&error) => looked_up()?,
-            // The pool has closed the session. If nothing else is gone, a new one works.
-            Err(error) if return_values::is_session_gone(&error) => {
-                self.note(&error);
-                looked_up()?
-            }
-            result => result,
-        }
-        .map_err(|error| self.explain(operation, &error))
-    }
-
-    /// Looks up a key's handle and uses it, both under the exclusive lock.
-    pub(super) fn looked_up<T>(
-        &self,
-        authorization: KeyAuthorization<'_>,
-        operation: &'static str,
-        class: ObjectClassKey,
-        id: &KeyId,
-        action: impl FnOnce(ObjectHandle) -> CkResult<T>,
-    ) -> Result<CkResult<T>, TokenError> {
-        let _alone = self.exclusive();
-        self.check_authorization(operation, authorization)?;
-        Ok(self.look_up(operation, class, id)?.and_then(action))
-    }
-
-    fn check_authorization(
-        &self,
-        operation: &'static str,
-        authorization: KeyAuthorization<'_>,
-    ) -> Result<(), TokenError> {
-        match authorization {
-            KeyAuthorization::ActiveSession(number) if self.active_session() != Some(number) => {
-                Err(self.not_logged_in_error(operation))
-            }
-            _ => self.require_login(operation),
-        }
-    }
-
-    /// Looks up the handle of a key. The caller holds the token exclusively until it has used the
-    /// handle: a logout in between would invalidate it. The caller handles errors of the search,
-    /// because only the session may be gone.
-    pub(super) fn look_up(
-        &self,
-        operation: &'static str,
-        class: ObjectClassKey,
-        id: &KeyId,
-    ) -> Result<CkResult<ObjectHandle>, TokenError> {
-        let template = [Attribute::Class(class.class()), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
-        let found = match self.inner.sessions.with(|session| session.find_objects(&template)) {
-            Ok(found) => found,
-            Err(error) => return Ok(Err(error)),
-        };
-        let Some(handle) = found.first() else {
-            self.forget(class, id);
-            self.require_login(operation)?;
-            return Err(TokenError::KeyAbsent { operation, token: self.info().name() });
-        };
-        self.remember(class, id, *handle);
-        Ok(Ok(*handle))
-    }
-
-    pub(super) fn remember(&self, class: ObjectClassKey, id: &KeyId, handle: ObjectHandle) {
-        self.handles().insert((class, id.clone()), handle);
-    }
-
-    pub(super) fn forget(&self, class: ObjectClassKey, id: &KeyId) {
-        self.handles().remove(&(class, id.clone()));
+        self.sessions.with(action).map_err(|error| self.explain(operation, &error))
     }
 
     /// Explains a module's error, and records what it says about the token's presence and login.
@@ -421,10 +298,47 @@ impl Token {
         pin_state: impl FnOnce() -> PinState,
     ) -> TokenError {
         self.note(error);
-        let name = self.inner.info.name();
-        if self.presence().is_gone() {
+        let name = self.info.name();
+        if self.is_gone() {
             return TokenError::Absent { operation, token: name };
         }
         self.module().explain(operation, &name, error, pin_state)
     }
+
+    /// Records what a module's return value says about the token's presence and login. A single
+    /// session may end; the login session decides for the token.
+    pub(super) fn note(&self, error: &Error) {
+        if return_values::is_removed(error) {
+            self.note_gone();
+        } else if return_values::is_session_gone(error) || return_values::is_not_logged_in(error) {
+            self.look_at_sessions();
+        }
+    }
+
+    /// Queries the login session, unless it is in use: its user notices a change first.
+    pub(super) fn look_at_sessions(&self) {
+        match self.sessions.in_free_login_session(Session::get_session_info) {
+            Some(Err(error)) if return_values::is_removed(&error) || return_values::is_session_gone(&error) => {
+                self.note_gone();
+            }
+            // The login may end without a removal: after a card reset, or a logout by another
+            // program.
+            Some(Ok(info)) if self.login.is_logged_in() && !is_users(info.session_state()) => {
+                tracing::info!(token = %self.info().name(), "the token logged out on its own");
+                self.note_logged_out();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn note_gone(&self) {
+        if !self.gone.swap(true, Ordering::SeqCst) {
+            tracing::info!(token = %self.info().name(), "the token is gone");
+            self.note_logged_out();
+        }
+    }
+}
+
+fn is_users(state: SessionState) -> bool {
+    matches!(state, SessionState::RoUser | SessionState::RwUser)
 }

@@ -3,12 +3,15 @@
 use rsa::pkcs8::DecodePublicKey;
 use signature::{Signer, Verifier};
 
+use crate::token::authorization::KeyAuthorization;
 use crate::token::test_support::{PIN, authority_token, modules, open_token, pin};
-use crate::token::{KeyAlgorithm, KeyId, RsaSize, SecurityLevel, Signature, SignatureHash, TokenError, TokenKey};
+use crate::token::{
+    KeyAlgorithm, KeyDescription, KeyId, RsaSize, SecurityLevel, Signature, SignatureHash, TokenError, TokenKey,
+};
 
 const KINDS: [KeyAlgorithm; 3] = [KeyAlgorithm::P256, KeyAlgorithm::P384, KeyAlgorithm::Rsa(RsaSize::Bits2048)];
 
-pub(in crate::token) fn verifies(key: &TokenKey, message: &[u8], signature: &Signature) -> bool {
+pub(in crate::token) fn verifies(key: &KeyDescription, message: &[u8], signature: &Signature) -> bool {
     let (spki, bytes) = (key.public_key_der(), signature.as_bytes());
     match key.algorithm() {
         KeyAlgorithm::P256 => p256::ecdsa::VerifyingKey::from_public_key_der(spki)
@@ -26,6 +29,12 @@ pub(in crate::token) fn verifies(key: &TokenKey, message: &[u8], signature: &Sig
                 .is_ok()
         }
     }
+}
+
+/// Around [`crate::token::PinSession`], which no caller outside this layer can avoid.
+fn sign_without_pin(key: &TokenKey) -> Result<Signature, TokenError> {
+    let hash = SignatureHash::usual_for(key.algorithm());
+    key.token().sign(key, hash, b"message", KeyAuthorization::LoggedIn)
 }
 
 #[test]
@@ -80,7 +89,7 @@ fn a_key_at_high_signs_once_a_pin() {
         for key in &keys {
             assert!(key.requires_pin_each_use());
             assert!(verifies(key, b"in the ceremony", &enrollment.sign(key, b"in the ceremony").unwrap()));
-            assert!(matches!(key.sign(b"without the PIN").unwrap_err(), TokenError::NotLoggedIn { .. }));
+            assert!(matches!(sign_without_pin(key).unwrap_err(), TokenError::NotLoggedIn { .. }));
         }
         drop(enrollment);
         for key in &keys {
@@ -107,7 +116,7 @@ fn keys_of_the_lower_levels_sign_until_logout() {
             assert!(!key.requires_pin_each_use());
             enrollment.sign(&key, b"one").unwrap();
             drop(enrollment);
-            assert!(matches!(key.sign(b"after").unwrap_err(), TokenError::NotLoggedIn { .. }));
+            assert!(matches!(sign_without_pin(&key).unwrap_err(), TokenError::NotLoggedIn { .. }));
         }
     }
 }
@@ -119,14 +128,16 @@ fn keys_are_listed_found_and_destroyed() {
         let made = KINDS.map(|algorithm| {
             token.generate_signing_key(&algorithm.to_string(), &KeyId::random().unwrap(), algorithm).unwrap()
         });
+        // The same token, as its user sees it.
+        let user = module.open(token.info()).unwrap();
         assert_eq!(token.keys().unwrap().len(), 3);
         for key in &made {
-            let found = token.find_key(key.id()).unwrap().unwrap();
+            let found = user.find_key(key.id()).unwrap().unwrap();
             assert_eq!((found.label(), found.public_key_der()), (key.label(), key.public_key_der()));
         }
-        token.log_out().unwrap();
+        user.log_out().unwrap();
         assert!(matches!(token.keys().unwrap_err(), TokenError::NotLoggedIn { .. }));
-        assert_eq!(token.public_keys().unwrap().len(), 3);
+        assert_eq!(user.public_keys().unwrap().len(), 3);
         token.log_in(&pin(PIN)).unwrap();
         // The logout invalidated the handles; the key looks up its object again.
         assert!(verifies(&made[0], b"again", &made[0].sign(b"again").unwrap()));
@@ -134,8 +145,8 @@ fn keys_are_listed_found_and_destroyed() {
             token.destroy(key).unwrap();
             assert!(matches!(key.sign(b"gone").unwrap_err(), TokenError::KeyAbsent { .. }));
         }
-        assert!(token.keys().unwrap().is_empty() && token.public_keys().unwrap().is_empty());
-        assert!(token.find_key(made[0].id()).unwrap().is_none());
+        assert!(token.keys().unwrap().is_empty() && user.public_keys().unwrap().is_empty());
+        assert!(user.find_key(made[0].id()).unwrap().is_none());
     }
 }
 
@@ -195,7 +206,7 @@ fn rsa_signs_with_each_hash_and_ec_with_the_curves_own() {
     }
 }
 
-fn rsa_verifies(key: &TokenKey, hash: SignatureHash, message: &[u8], signature: &Signature) -> bool {
+fn rsa_verifies(key: &KeyDescription, hash: SignatureHash, message: &[u8], signature: &Signature) -> bool {
     let spki = rsa::RsaPublicKey::from_public_key_der(key.public_key_der()).unwrap();
     let signature = rsa::pkcs1v15::Signature::try_from(signature.as_bytes()).unwrap();
     match hash {

@@ -39,7 +39,7 @@ fn a_wrong_pin_costs_exactly_one_try_and_nothing_else_does() {
     }
     let error = token.log_in(&pin(PIN)).unwrap_err();
     assert!(matches!(error, TokenError::PinLocked { .. }), "{error}");
-    token.init_pin_as_so(&pin(SO_PIN), &pin("a new pin")).unwrap();
+    token.unblock_pin(&pin(SO_PIN), &pin("a new pin")).unwrap();
     assert_eq!(token.refresh_pin_state().unwrap(), PinState::Ok);
     token.log_in(&pin("a new pin")).unwrap();
 }
@@ -147,9 +147,9 @@ fn the_security_officer_sets_a_new_pin_and_may_be_replaced() {
         token.log_in(&pin(PIN)).unwrap();
         token.set_so_pin(&pin(SO_PIN), &pin("another so pin")).unwrap();
         assert!(!token.is_logged_in());
-        token.init_pin_as_so(&pin(SO_PIN), &pin("a new pin")).unwrap_err();
+        token.unblock_pin(&pin(SO_PIN), &pin("a new pin")).unwrap_err();
         token.log_in(&pin(PIN)).unwrap();
-        token.init_pin_as_so(&pin("another so pin"), &pin("a new pin")).unwrap();
+        token.unblock_pin(&pin("another so pin"), &pin("a new pin")).unwrap();
         token.log_in(&pin("a new pin")).unwrap();
     }
 }

@@ -7,6 +7,7 @@ mod objects;
 mod pin_queue;
 mod presence;
 mod provisioning;
+mod so_pin;
 mod transfer;
 mod witnesses;
 

@@ -191,7 +191,7 @@ fn a_discarded_softhsm_token_is_used_again() {
     let opened = module.open(&made).unwrap();
     assert!(opened.is_empty().unwrap());
     opened.log_in(&pin("its own pin")).unwrap();
-    opened.init_pin_as_so(&pin("its own so pin"), &pin(PIN)).unwrap();
+    opened.unblock_pin(&pin("its own so pin"), &pin(PIN)).unwrap();
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn an_absent_token_is_reported_as_absent() {
 #[test]
 fn a_file_that_is_not_a_module_is_refused_with_a_remedy() {
     for path in ["/nonexistent/module.so", "/etc/passwd", "/usr/lib/x86_64-linux-gnu/libc.so.6"] {
-        let error = crate::token::Module::load(std::path::Path::new(path)).unwrap_err();
+        let error = crate::token::TokenSource::load(std::path::Path::new(path)).unwrap_err();
         assert!(matches!(error, TokenError::Module { .. }), "{error}");
     }
 }

@@ -11,7 +11,7 @@ use tokenkeep::pki::cms::{ContentToSign, SigningCertificate};
 use tokenkeep::pki::oid::ContentType;
 use tokenkeep::pki::{Certificate, cms};
 use tokenkeep::statement::{AdminOperation, Instance, SignedResponse, SignedStatement, Statement, StatementAnswer};
-use tokenkeep::token::{Module, Pin, Signature, TokenKey};
+use tokenkeep::token::{Pin, Signature, TokenSource};
 use tokenkeep::transport::{HttpTransport, Transport, TransportError};
 
 use crate::support::deployment::Deployment;
@@ -149,13 +149,13 @@ impl Fixture {
 /// In the signing process: signs every content with the token's signing key, with one PIN each.
 pub(super) fn run_as_signer() -> bool {
     ChildTask::run_in_child(|order| {
-        let module = Module::load(Path::new(&order.module)).unwrap();
+        let module = TokenSource::load(Path::new(&order.module)).unwrap();
         let info = module.tokens().unwrap().into_iter().find(|info| info.label == order.token).unwrap();
         let token = module.open(&info).unwrap();
         let contents: Vec<Content> = serde_json::from_value(order.input.clone()).unwrap();
         let sign = |(as_statement, content): &Content| {
             let unlock = token.unlock(Pin::new(order.pin.clone()).unwrap()).unwrap();
-            let key = token.keys().unwrap().into_iter().find(TokenKey::can_sign).unwrap();
+            let key = token.keys().unwrap().into_iter().find(|key| key.can_sign()).unwrap();
             let mut certificates = token.certificates().unwrap().into_iter();
             let certificate = certificates.find(|certificate| certificate.id == *key.id()).unwrap();
             let certificate = Certificate::from_der(&certificate.der).unwrap();

@@ -2,19 +2,21 @@
 //! never log in without the PIN that it was given, and never write to a token.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{CheckQuestion, CheckRequest, StoredObject, TokenCheckReport, one_line};
-use crate::token::{AUTHORITY_MARK, KeyId, Module, Pin, Token, TokenError, TokenInfo};
-
-/// Printed before the module is loaded: if the process ends after this word, the module ended it.
-const BEGUN: &str = "begun";
-
-/// Printed once the module is loaded and initialized.
-const LOADED: &str = "loaded";
+use super::archive::KeyArchive;
+use super::keys::KeyPairs;
+use super::log_in::LogIn;
+use super::objects::Objects;
+use super::source::Pkcs11Source;
+use super::token::Pkcs11Token;
+use crate::token::authorization::LoginMode;
+use crate::token::check::{BEGUN, CheckQuestion, CheckRequest, LOADED, StoredObject, TokenCheckReport, one_line};
+use crate::token::{AUTHORITY_MARK, KeyId, Pin, TokenError, TokenInfo};
 
 /// Maximum size of a question in bytes.
 const MAX_REQUEST_BYTES: u64 = 1024 * 1024;
@@ -44,11 +46,11 @@ pub fn take_request(stdin: &mut impl Read) -> std::io::Result<(CheckRequest, Opt
 pub fn answer(request: &CheckRequest, pin: Option<&Pin>, stdout: &mut impl Write) -> std::io::Result<()> {
     writeln!(stdout, "{BEGUN}")?;
     stdout.flush()?;
-    let report = match Module::load(&request.module) {
-        Ok(module) => {
+    let report = match Pkcs11Source::load(&request.module) {
+        Ok(source) => {
             writeln!(stdout, "\n{LOADED}")?;
             stdout.flush()?;
-            report(&module, request, pin)
+            report(&source, request, pin)
         }
         Err(error) => failed(&error),
     };
@@ -57,63 +59,13 @@ pub fn answer(request: &CheckRequest, pin: Option<&Pin>, stdout: &mut impl Write
     stdout.flush()
 }
 
-/// The child's answer, from the last line of its output.
-pub(super) fn read(output: &str) -> Option<TokenCheckReport> {
-    let last = output.lines().rev().find(|line| !line.trim().is_empty());
-    last.and_then(|line| serde_json::from_str(line).ok())
-}
-
-/// Follows the progress words in the child's output. A module may print much before and after them.
-#[derive(Debug, Default)]
-pub(super) struct Noted {
-    progress: Progress,
-    // The start of the unfinished line, up to one byte more than the longest progress word.
-    line: Vec<u8>,
-}
-
-impl Noted {
-    /// Processes the next part of the output.
-    pub fn take(&mut self, part: &[u8]) {
-        let limit = BEGUN.len().max(LOADED.len()) + 1;
-        let mut pieces = part.split(|byte| *byte == b'\n').peekable();
-        while let Some(piece) = pieces.next() {
-            let remaining = limit.saturating_sub(self.line.len());
-            self.line.extend(piece.iter().take(remaining));
-            if pieces.peek().is_some() {
-                self.progress = match self.progress {
-                    _ if self.line == LOADED.as_bytes() => Progress::Loaded,
-                    Progress::None if self.line == BEGUN.as_bytes() => Progress::Begun,
-                    progress => progress,
-                };
-                self.line.clear();
-            }
-        }
-    }
-
-    /// The progress so far.
-    pub fn progress(&self) -> Progress {
-        self.progress
-    }
-}
-
-/// The progress of a child.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// It has not reached the module.
-    #[default]
-    None,
-    /// It has begun to load the module.
-    Begun,
-    /// The module is loaded and initialized.
-    Loaded,
-}
-
 fn failed(error: &TokenError) -> TokenCheckReport {
     TokenCheckReport::ModuleFailed(one_line(&error.to_string(), 1000))
 }
 
-fn report(module: &Module, request: &CheckRequest, pin: Option<&Pin>) -> TokenCheckReport {
+fn report(source: &Pkcs11Source, request: &CheckRequest, pin: Option<&Pin>) -> TokenCheckReport {
     let failed = |error: TokenError| failed(&error);
+    let module = source.module();
     let tokens = match module.tokens() {
         Ok(tokens) => tokens,
         Err(error) => return failed(error),
@@ -124,7 +76,7 @@ fn report(module: &Module, request: &CheckRequest, pin: Option<&Pin>) -> TokenCh
         CheckQuestion::PinStates {} => module.pin_states().map_or_else(failed, TokenCheckReport::PinStates),
         CheckQuestion::Stored { token, objects } => {
             tokens.iter().find(|info| info.id() == *token).map_or_else(absent, |info| {
-                missing(module, info, objects, pin)
+                missing(source, info, objects, pin)
                     .unwrap_or_else(|error| TokenCheckReport::TokenFailed(one_line(&error.to_string(), 1000)))
             })
         }
@@ -132,12 +84,12 @@ fn report(module: &Module, request: &CheckRequest, pin: Option<&Pin>) -> TokenCh
 }
 
 fn missing(
-    module: &Module,
+    source: &Pkcs11Source,
     info: &TokenInfo,
     objects: &[StoredObject],
     pin: Option<&Pin>,
 ) -> Result<TokenCheckReport, TokenError> {
-    let token = module.open_in_child(info)?;
+    let token = source.open_in_child(info)?;
     if let Some(pin) = pin {
         log_in(&token, pin)?;
     }
@@ -151,10 +103,10 @@ fn missing(
 }
 
 /// Logs in with the PIN that the parent has logged in with.
-fn log_in(token: &Token, pin: &Pin) -> Result<(), TokenError> {
+fn log_in(token: &Arc<Pkcs11Token>, pin: &Pin) -> Result<(), TokenError> {
     let mut round = 1;
     loop {
-        match token.log_in(pin) {
+        match LogIn::to(token).log_in_for(LoginMode::Persistent, pin).map(|_| ()) {
             Err(TokenError::Fault { .. }) if round < ROUNDS => std::thread::sleep(RETRY_DELAY),
             result => return result,
         }
@@ -162,23 +114,23 @@ fn log_in(token: &Token, pin: &Pin) -> Result<(), TokenError> {
     }
 }
 
-fn exists(token: &Token, object: &StoredObject) -> Result<bool, TokenError> {
+fn exists(token: &Arc<Pkcs11Token>, object: &StoredObject) -> Result<bool, TokenError> {
     Ok(match object {
         StoredObject::Key { id, sha256 } => {
-            let key = token.find_key(&key_id(id))?;
+            let key = KeyPairs::on(token).find_key(&key_id(id))?;
             key.is_some_and(|key| sha256.as_ref().is_none_or(|known| *known == digest(key.public_key_der())))
         }
         StoredObject::SecretKey { id } => {
             let id = key_id(id);
-            token.secret_keys()?.iter().any(|key| *key.id() == id)
+            KeyArchive::on(token).secret_keys()?.iter().any(|key| *key.id() == id)
         }
         StoredObject::Certificate { id, sha256 } => {
             let id = key_id(id);
             let is_same_certificate = |der: &[u8]| sha256.as_ref().is_none_or(|known| *known == digest(der));
-            token.certificates()?.iter().any(|found| found.id == id && is_same_certificate(&found.der))
+            Objects::on(token).certificates()?.iter().any(|found| found.id == id && is_same_certificate(&found.der))
         }
         StoredObject::Data { application, label, private, sha256 } => {
-            let found = token.data_objects(application, *private)?;
+            let found = Objects::on(token).data_objects(application, *private)?;
             found.iter().any(|found| found.label == *label && digest(&found.value) == *sha256)
         }
     })
@@ -209,7 +161,6 @@ fn digest(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::CheckQuestion;
     use super::*;
     use crate::token::test_support::{PIN, authority_token, modules, pin};
     use crate::token::{KeyAlgorithm, PinState, PinStates};
@@ -246,12 +197,14 @@ mod tests {
                 },
             ];
             let ask = |objects: &[StoredObject]| {
-                let found: Vec<_> = objects.iter().filter(|object| !exists(&token, object).unwrap()).collect();
+                let found: Vec<_> = objects.iter().filter(|object| !exists(token.pkcs11(), object).unwrap()).collect();
                 found.len()
             };
             assert_eq!((ask(&there), ask(&not_there)), (0, 4));
             let request = CheckRequest { module: module.path().to_owned(), question: CheckQuestion::PinStates {} };
-            let TokenCheckReport::PinStates(all) = report(&module, &request, None) else { panic!("no PIN states") };
+            let TokenCheckReport::PinStates(all) = report(module.pkcs11(), &request, None) else {
+                panic!("no PIN states")
+            };
             let ok = PinStates { pin: PinState::Ok, so_pin: PinState::Ok };
             assert!(all.contains(&(token.info().id(), ok)), "{all:?}");
         }

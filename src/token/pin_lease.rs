@@ -1,7 +1,6 @@
-//! The queue for PINs: an operation that needs a PIN waits for the earlier ones, first come, first
-//! served.
+//! The lease of a PIN: an operation that needs a PIN waits for the earlier ones.
 //!
-//! A lease of the queue covers the prompt as well as the try: two programs that ask at the same
+//! A lease covers the prompt as well as the try: two programs that ask at the same
 //! time show two prompts in order, each for its own use. The session of [`PinLease::open_session`]
 //! is used without a lease ([`Token::under_active_session`]).
 //!
@@ -16,11 +15,12 @@
 //! is kept to restore it. Between logout and login the token is held exclusively: other operations
 //! wait.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::log_in::LoginMode;
-use crate::token::{Pin, PinSession, Token, TokenError};
+use super::authorization::LoginMode;
+use super::pin_queue::QueueHistory;
+use super::pin_session::QueueSlot;
+use super::{Pin, PinSession, Token, TokenError};
 
 /// Polling interval while a login is being verified.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
@@ -29,38 +29,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub struct PinLease {
     slot: QueueSlot,
-    failures_seen: u64,
-    declined_seen: u64,
-}
-
-/// The head position in a token's queue. Dropping it releases the position.
-#[derive(Debug)]
-pub(in crate::token) struct QueueSlot {
-    token: Token,
-}
-
-/// A token's queue for the use of PINs.
-#[derive(Debug, Default)]
-pub(super) struct PinQueue {
-    queue: Mutex<QueueState>,
-    moved: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct QueueState {
-    // Tickets: the next one to issue, and the one being served.
-    next: u64,
-    serving: u64,
-    // Number of failed session logins, and the last failure.
-    failures: u64,
-    last_failure: Option<TokenError>,
-    declined: u64,
-}
-
-impl PinQueue {
-    fn queue(&self) -> MutexGuard<'_, QueueState> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    history: QueueHistory,
 }
 
 impl Token {
@@ -68,27 +37,16 @@ impl Token {
     /// or a [`PinSession`] that was made with a PIN. First come, first served; other tokens do not
     /// delay it.
     pub fn acquire_pin_lease(&self) -> PinLease {
-        let pin_queue = self.pin_queue();
-        let mut queue = pin_queue.queue();
-        let ticket = queue.next;
-        queue.next += 1;
-        let (failures_seen, declined_seen) = (queue.failures, queue.declined);
-        while queue.serving != ticket {
-            queue = pin_queue.moved.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        PinLease { slot: QueueSlot { token: self.clone() }, failures_seen, declined_seen }
+        let history = self.pin_queue().enter();
+        PinLease { slot: QueueSlot::held_on(self.clone()), history }
     }
 
     /// Like [`Token::acquire_pin_lease`] without waiting: [`TokenError::Busy`] if another caller
     /// has the right.
     fn try_pin_lease(&self) -> Result<PinLease, TokenError> {
-        let mut queue = self.pin_queue().queue();
-        if queue.next != queue.serving {
-            return Err(TokenError::Busy { token: self.info().name() });
-        }
-        queue.next += 1;
-        let (failures_seen, declined_seen) = (queue.failures, queue.declined);
-        Ok(PinLease { slot: QueueSlot { token: self.clone() }, failures_seen, declined_seen })
+        let busy = || TokenError::Busy { token: self.info().name() };
+        let history = self.pin_queue().try_enter().ok_or_else(busy)?;
+        Ok(PinLease { slot: QueueSlot::held_on(self.clone()), history })
     }
 
     /// Logs in for one operation, like [`PinLease::unlock`]. [`TokenError::Busy`] if another caller
@@ -97,21 +55,16 @@ impl Token {
         self.try_pin_lease()?.unlock(pin)
     }
 
-    /// Whether a session is active, so that [`Token::under_active_session`] succeeds.
-    pub fn has_active_session(&self) -> bool {
-        self.active_session().is_some()
-    }
-
     /// Like [`Token::has_active_session`], but waits for a running login. During one the token is
     /// logged out, and an active session continues afterwards. Code that ends sessions must use
     /// this function, or it would miss such a session.
     ///
-    /// Does not wait for a module that does not respond.
+    /// Does not wait for a token that does not respond.
     pub fn has_active_session_settled(&self) -> bool {
         loop {
-            match self.try_shared() {
-                Some(_shared) => return self.has_active_session(),
-                None if self.module().unresponsive_for().is_some() => return self.has_active_session(),
+            match self.has_active_session_unless_busy() {
+                Some(has) => return has,
+                None if self.is_unresponsive() => return self.has_active_session(),
                 None => std::thread::sleep(POLL_INTERVAL),
             }
         }
@@ -130,15 +83,14 @@ impl Token {
 impl Token {
     /// Number of callers waiting for the current one.
     pub(in crate::token) fn waiting(&self) -> usize {
-        let queue = self.pin_queue().queue();
-        usize::try_from((queue.next - queue.serving).saturating_sub(1)).unwrap()
+        self.pin_queue().waiting()
     }
 }
 
 impl PinLease {
     /// The token of this lease.
     pub fn token(&self) -> &Token {
-        &self.slot.token
+        self.slot.token()
     }
 
     /// Logs in for one operation. It really verifies the PIN by logging out and in. It spends one
@@ -159,9 +111,7 @@ impl PinLease {
         match self.token().log_in_for(LoginMode::ActiveSession, &pin) {
             Ok(active_session) => Ok(PinSession::active_session(self.token().clone(), active_session)),
             Err(error) => {
-                let mut queue = self.token().pin_queue().queue();
-                queue.failures += 1;
-                queue.last_failure = Some(error.clone());
+                self.token().pin_queue().note_failure(&error);
                 Err(error)
             }
         }
@@ -170,32 +120,17 @@ impl PinLease {
     /// The failure of a session login that occurred while this caller waited. Callers that wait
     /// behind one wrong PIN share its failure and do not each try again.
     pub fn failed_meanwhile(&self) -> Option<TokenError> {
-        let queue = self.token().pin_queue().queue();
-        queue.last_failure.clone().filter(|_| queue.failures > self.failures_seen)
+        self.token().pin_queue().failure_since(self.history)
     }
 
     /// Ends the lease because the person declined to enter a PIN for a session. Waiting callers see
     /// that in [`PinLease::declined_meanwhile`] and need not ask again.
     pub fn decline(self) {
-        self.token().pin_queue().queue().declined += 1;
+        self.token().pin_queue().note_declined();
     }
 
     /// Whether a person declined a session login while this caller waited.
     pub fn declined_meanwhile(&self) -> bool {
-        self.token().pin_queue().queue().declined > self.declined_seen
-    }
-}
-
-impl QueueSlot {
-    pub(in crate::token) fn token(&self) -> &Token {
-        &self.token
-    }
-}
-
-impl Drop for QueueSlot {
-    fn drop(&mut self) {
-        let pin_queue = self.token.pin_queue();
-        pin_queue.queue().serving += 1;
-        pin_queue.moved.notify_all();
+        self.token().pin_queue().has_declined_since(self.history)
     }
 }
