@@ -1,5 +1,5 @@
-//! The architecture rules: imports go down only, files and lines stay short, every file says what
-//! it is for, and a type's name has one meaning.
+//! The architecture rules: imports go down only, between modules and inside them (`sub_layers`),
+//! files and lines stay short, every file says what it is for, and a type's name has one meaning.
 //!
 //! A single crate does not prevent import cycles, so this test reads the source: every path that
 //! begins with `crate::` or `tokenkeep::`, in `use` lines and elsewhere, in tests too.
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "architecture/line_width.rs"]
 mod line_width;
+#[path = "architecture/sub_layers.rs"]
+mod sub_layers;
 
 /// The layer of each module. A module may use modules of lower layers, and itself.
 const LAYERS: &[(&str, i8)] = &[
@@ -204,15 +206,7 @@ struct Import {
 
 /// Every module that the text names by a path from the crate's root.
 fn imports(text: &str) -> Vec<Import> {
-    let code: String = text
-        .lines()
-        .map(|line| match line.find("//") {
-            // A `//` inside a string, as in a URL, hides nothing: no path follows it.
-            Some(comment) => &line[..comment],
-            None => line,
-        })
-        .collect::<Vec<_>>()
-        .join("\n");
+    let code = without_comments(text);
     let mut found = Vec::new();
     for root in ["crate::", "tokenkeep::", "super::super::"] {
         for (at, _) in code.match_indices(root) {
@@ -231,6 +225,15 @@ fn imports(text: &str) -> Vec<Import> {
         }
     }
     found
+}
+
+fn without_comments(text: &str) -> String {
+    let code = text.lines().map(|line| match line.find("//") {
+        // A `//` inside a string, as in a URL, hides nothing: no path follows it.
+        Some(comment) => &line[..comment],
+        None => line,
+    });
+    code.collect::<Vec<_>>().join("\n")
 }
 
 /// The first name of each path in `a::b` or `{a::{b, c}, d::e}`.

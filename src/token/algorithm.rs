@@ -64,11 +64,6 @@ impl KeyAlgorithm {
         matches!(self, Self::P256 | Self::P384)
     }
 
-    /// The algorithm of a DER `SubjectPublicKeyInfo`; `None` for an unsupported one.
-    pub fn of_public_key(spki_der: &[u8]) -> Option<Self> {
-        super::SubjectPublicKey::from_der(spki_der).ok().map(|key| key.algorithm())
-    }
-
     /// The signature algorithm that tokenkeep uses with such a key: ecdsa-with-SHA256 (P-256) or
     /// ecdsa-with-SHA384 (P-384) with absent parameters (RFC 5758 §3.2), or sha256WithRSAEncryption
     /// with NULL parameters (RFC 4055 §5).

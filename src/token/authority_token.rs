@@ -7,7 +7,7 @@ use signature::Error as SignatureError;
 
 use super::authorization::{KeyAuthorization, LoginMode};
 use super::check::StoredObject;
-use super::pkcs11::{KeyArchive, KeyPairs, KeyUse, LogIn, Objects, Pkcs11Token, StoredObjects};
+use super::pkcs11::{KeyArchive, KeyOperations, KeyPairs, LogIn, Objects, Pkcs11Token, StoredObjects};
 use super::{
     DataObject, DeliverableKey, Delivery, KeyAlgorithm, KeyDescription, KeyId, OaepHash, Pin, SecretKey, Signature,
     SignatureHash, SubjectPublicKey, TokenError, TokenInfo, WrappedKey,
@@ -46,7 +46,7 @@ impl AuthorityKey {
     /// Signs with the given hash. [`TokenError::Unsupported`] if the curve of the key requires
     /// another.
     pub fn sign_hashed(&self, hash: SignatureHash, message: &[u8]) -> Result<Signature, TokenError> {
-        KeyUse::of(&self.token).sign(self, hash, message, KeyAuthorization::LoggedIn)
+        KeyOperations::of(&self.token).sign(self, hash, message, KeyAuthorization::LoggedIn)
     }
 }
 

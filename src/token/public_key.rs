@@ -29,6 +29,13 @@ struct EcdsaSignature<'a> {
     s: UintRef<'a>,
 }
 
+impl KeyAlgorithm {
+    /// The algorithm of a DER `SubjectPublicKeyInfo`; `None` for an unsupported one.
+    pub fn of_public_key(spki_der: &[u8]) -> Option<Self> {
+        SubjectPublicKey::from_der(spki_der).ok().map(|key| key.algorithm())
+    }
+}
+
 impl SubjectPublicKey {
     /// Reads a DER `SubjectPublicKeyInfo`. [`TokenError::Encoding`] if it is malformed or its
     /// algorithm is not supported.

@@ -9,7 +9,9 @@ use super::authorization::{KeyAuthorization, LoginMode};
 use super::check::StoredObject;
 use super::delivery::Installation;
 use super::pin_queue::PinQueue;
-use super::pkcs11::{KeyInstaller, KeyPairs, KeyUse, LogIn, Objects, Pkcs11Token, Presence, StoredObjects, TokenMarks};
+use super::pkcs11::{
+    KeyInstaller, KeyOperations, KeyPairs, LogIn, Objects, Pkcs11Token, Presence, StoredObjects, TokenMarks,
+};
 use super::{
     Capabilities, DataObject, Delivery, KeyAlgorithm, KeyDescription, KeyId, KeyTransport, OaepHash, Pin, PinRule,
     PinState, PublicKeyObject, SecurityLevel, Signature, SignatureHash, StoredCertificate, SubjectPublicKey,
@@ -307,7 +309,7 @@ impl Token {
         authorization: KeyAuthorization<'_>,
     ) -> Result<Signature, TokenError> {
         let Self::Pkcs11(token) = self;
-        KeyUse::of(token).sign(key, hash, message, authorization)
+        KeyOperations::of(token).sign(key, hash, message, authorization)
     }
 
     pub(super) fn decrypt(
@@ -318,7 +320,7 @@ impl Token {
         authorization: KeyAuthorization<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         let Self::Pkcs11(token) = self;
-        KeyUse::of(token).decrypt(key, transport, ciphertext, authorization)
+        KeyOperations::of(token).decrypt(key, transport, ciphertext, authorization)
     }
 
     pub(super) fn agree(
@@ -328,7 +330,7 @@ impl Token {
         authorization: KeyAuthorization<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         let Self::Pkcs11(token) = self;
-        KeyUse::of(token).agree(key, peer_spki_der, authorization)
+        KeyOperations::of(token).agree(key, peer_spki_der, authorization)
     }
 
     pub(super) fn generate_signing_key(

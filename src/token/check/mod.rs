@@ -4,9 +4,10 @@
 //! A module that crashes takes its process with it. Many modules keep what a token reported at
 //! `C_Initialize`. SoftHSM on a full disk shows new objects only to the process that wrote them.
 //! Therefore each question goes to a child process, which loads the module, answers and exits
-//! ([`super::answer_check`]). Each process sets once how children are started ([`run_checks_by`]): a command
-//! starts them itself ([`CheckProcess`]); the agent's worker, which cannot start programs, asks the
-//! supervisor. Without a setting (in unit tests and in the child itself) no check runs.
+//! ([`super::answer_check`]). Each process sets once how children are started ([`run_checks_by`]):
+//! a command starts them itself ([`CheckProcess`]); the agent's worker, which cannot start
+//! programs, asks the supervisor. Without a setting (in unit tests and in the child itself) no
+//! check runs.
 //!
 //! The child gets a PIN over a descriptor, and only a PIN that was just verified: a check spends no
 //! try.

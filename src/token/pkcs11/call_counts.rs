@@ -18,10 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
-use super::raw;
-
-/// Size of the part with the counts, in bytes.
-pub(super) const COUNT_BYTES: usize = 4096;
+use super::raw::{self, COUNT_BYTES};
 
 /// Size of the file in bytes.
 const FILE_BYTES: usize = 64 * 1024;

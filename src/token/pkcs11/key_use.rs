@@ -22,11 +22,11 @@ use crate::token::{
 };
 
 /// The uses of a token's private keys.
-pub(in crate::token) struct KeyUse<'a> {
+pub(in crate::token) struct KeyOperations<'a> {
     token: &'a Pkcs11Token,
 }
 
-impl<'a> KeyUse<'a> {
+impl<'a> KeyOperations<'a> {
     pub(in crate::token) fn of(token: &'a Pkcs11Token) -> Self {
         Self { token }
     }

@@ -132,7 +132,8 @@ impl<'a> KeyPairs<'a> {
             Err(error) => error,
         };
         if let Err(left) = self.destroy_key_pair(operation, id) {
-            tracing::warn!(token = %self.token.info().name(), error = %left, "cannot clean up after a failed operation");
+            let token = self.token.info().name();
+            tracing::warn!(%token, error = %left, "cannot clean up after a failed operation");
         }
         Err(error)
     }

@@ -37,8 +37,8 @@ impl<'a> LogIn<'a> {
 
     /// Logs in. It really verifies the PIN: waits for running operations, logs out and logs in.
     /// (During a login a module answers `CKR_USER_ALREADY_LOGGED_IN` to any PIN.) A call spends at
-    /// most one try, and none if the PIN is locked, not set, or has a length that the token does not
-    /// accept. Returns the number of the session that is active then (0: none).
+    /// most one try, and none if the PIN is locked, not set, or has a length that the token does
+    /// not accept. Returns the number of the session that is active then (0: none).
     pub(in crate::token) fn log_in_for(&self, purpose: LoginMode, pin: &Pin) -> Result<u64, TokenError> {
         let operation = "log in";
         self.check_length(operation, pin)?;

@@ -64,7 +64,7 @@ pub(super) use archive::KeyArchive;
 pub use archive::{DeliverableKey, SecretKey};
 pub use call_counts::{CallCounts, count_calls_in};
 pub use check_child::{answer as answer_check, take_request as take_check_request};
-pub(super) use key_use::KeyUse;
+pub(super) use key_use::KeyOperations;
 pub(super) use keys::KeyPairs;
 pub(super) use log_in::LogIn;
 pub(super) use marks::TokenMarks;

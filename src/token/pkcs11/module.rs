@@ -16,8 +16,8 @@ use super::slot_info::pin_states_of;
 use crate::token::check;
 use crate::token::{NonUtf8Name, SoftHsmConfiguration, SoftHsmProblem, TokenError, TokenInfo, TokenName};
 
-/// The label of an emptied token: one that [`TokenSource::discard_token`] initialized again, without a
-/// PIN or objects. The next new token reuses it.
+/// The label of an emptied token: one that [`TokenSource::discard_token`] initialized again,
+/// without a PIN or objects. The next new token reuses it.
 ///
 /// [`TokenSource::discard_token`]: crate::token::TokenSource::discard_token
 pub(super) const EMPTY_LABEL: &str = "tokenkeep empty";

@@ -19,7 +19,7 @@ use cryptoki::session::Session;
 
 use super::key_handles::ObjectClassKey;
 use super::key_lookup::KeyLookup;
-use super::key_use::KeyUse;
+use super::key_use::KeyOperations;
 use super::return_values;
 use super::signing_pool::{Checkout, SessionLease, SigningPool, SigningSession};
 use super::token::Pkcs11Token;
@@ -60,7 +60,8 @@ impl PooledSigner {
         if self.key.requires_pin_per_use() {
             return Err(TokenError::PinEachUse { operation: OPERATION, token: token.info().name() });
         }
-        let (mechanism, input) = KeyUse::of(token).signing_input(OPERATION, self.key.algorithm(), hash, message)?;
+        let (mechanism, input) =
+            KeyOperations::of(token).signing_input(OPERATION, self.key.algorithm(), hash, message)?;
         let mut output = [0; LONGEST_SIGNATURE];
         let mut signed = self.sign_in_session(&mechanism, input.as_bytes(), &mut output)?;
         if let Err(error) = &signed

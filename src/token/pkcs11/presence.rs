@@ -1,9 +1,9 @@
 //! Detects whether an open token is still present and still the one that was opened.
 //!
 //! A removed token stays gone for this process, even if it is inserted again: its sessions and its
-//! login ended with the removal. [`crate::token::TokenSource::open`] then opens it again. The same holds
-//! for a token that was reinitialized by another program, which shows in another [`TokenId`] in its
-//! slot, or in a user PIN that is no longer set.
+//! login ended with the removal. [`crate::token::TokenSource::open`] then opens it again. The same
+//! holds for a token that was reinitialized by another program, which shows in another [`TokenId`]
+//! in its slot, or in a user PIN that is no longer set.
 //!
 //! [`TokenId`]: crate::token::TokenId
 

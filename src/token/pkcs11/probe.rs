@@ -10,16 +10,7 @@ use super::mechanisms::oaep;
 use super::module::Module;
 use super::return_values;
 use super::sessions::Sessions;
-use crate::token::{Capabilities, KeyAlgorithm, KeyWrapMechanism, OaepHash, PinRule, RsaSize};
-
-/// All algorithms of users' keys.
-const ALGORITHMS: [KeyAlgorithm; 5] = [
-    KeyAlgorithm::P256,
-    KeyAlgorithm::P384,
-    KeyAlgorithm::Rsa(RsaSize::Bits2048),
-    KeyAlgorithm::Rsa(RsaSize::Bits3072),
-    KeyAlgorithm::Rsa(RsaSize::Bits4096),
-];
+use crate::token::{Capabilities, KeyAlgorithm, KeyWrapMechanism, OaepHash, PinRule};
 
 /// Needs no login.
 pub(super) fn probe(module: &Module, slot: Slot, sessions: &Sessions, pin: PinRule) -> CkResult<Capabilities> {
@@ -51,8 +42,8 @@ pub(super) fn probe(module: &Module, slot: Slot, sessions: &Sessions, pin: PinRu
         }
     }
     Ok(Capabilities {
-        signing: ALGORITHMS.into_iter().filter(signs).collect(),
-        decryption: ALGORITHMS.into_iter().filter(decrypts).collect(),
+        signing: KeyAlgorithm::ALL.into_iter().filter(signs).collect(),
+        decryption: KeyAlgorithm::ALL.into_iter().filter(decrypts).collect(),
         oaep: hashes,
         key_wrap: key_wrap.into_iter().find(|kind| module.raw().can_wrap(slot, *kind)),
         pin,

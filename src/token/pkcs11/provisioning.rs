@@ -41,8 +41,8 @@ impl Pkcs11Source {
         Ok(has_free_slot()? || has_free_slot()?)
     }
 
-    /// Refuses a label of an existing token that [`Pkcs11Source::create_token`] would not resume. It
-    /// tries no PIN. Does not see a token that another process makes meanwhile; `create_token`
+    /// Refuses a label of an existing token that [`Pkcs11Source::create_token`] would not resume.
+    /// It tries no PIN. Does not see a token that another process makes meanwhile; `create_token`
     /// does.
     ///
     /// # Errors
@@ -58,8 +58,8 @@ impl Pkcs11Source {
     ///
     /// Resumes an interrupted earlier call with the same label and SO PIN: a token with that label
     /// that has no user PIN, or no object, is finished with one try of the SO PIN. Any other token
-    /// with that label is [`TokenError::LabelTaken`]. A token emptied by [`Pkcs11Source::discard_token`]
-    /// is used before a free slot.
+    /// with that label is [`TokenError::LabelTaken`]. A token emptied by
+    /// [`Pkcs11Source::discard_token`] is used before a free slot.
     pub(in crate::token) fn create_token(&self, label: &str, so_pin: &Pin, pin: &Pin) -> Result<TokenInfo, TokenError> {
         self.create(label, so_pin, pin, None)
     }
@@ -109,10 +109,10 @@ impl Pkcs11Source {
         self.finish(*slot, so_pin, pin, mark)
     }
 
-    /// Empties the token, so that the next [`Pkcs11Source::create_token`] uses it first. All its objects
-    /// are lost. No clone of it may be open in this process ([`TokenError::Busy`]), because a token
-    /// with sessions cannot be initialized. It spends one try of the SO PIN, and never the last
-    /// one.
+    /// Empties the token, so that the next [`Pkcs11Source::create_token`] uses it first. All its
+    /// objects are lost. No clone of it may be open in this process ([`TokenError::Busy`]), because
+    /// a token with sessions cannot be initialized. It spends one try of the SO PIN, and never the
+    /// last one.
     pub(in crate::token) fn discard_token(&self, token: &TokenInfo, so_pin: &Pin) -> Result<(), TokenError> {
         let operation = "empty the token";
         if self.has_open(token) {

@@ -34,7 +34,6 @@ use cryptoki_sys::{
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use zeroize::Zeroizing;
 
-use super::call_counts::COUNT_BYTES;
 use crate::token::KeyWrapMechanism;
 
 /// Exceeds every signature, decrypted block and wrapped key used here, in bytes (RSA-4096 in
@@ -262,6 +261,9 @@ impl RawFunctions {
         Ok(unsafe { (ObjectHandle::new_from_raw(public_handle), ObjectHandle::new_from_raw(private_handle)) })
     }
 }
+
+/// Size in bytes of the part of the file of `call_counts` that has the counts.
+pub(super) const COUNT_BYTES: usize = 4096;
 
 /// Maps the first [`COUNT_BYTES`] bytes of a file of at least that size, for the life of the
 /// process.

@@ -1,5 +1,5 @@
-//! Checks in a new process that objects were stored: `SoftHSM` on a full disk shows new objects only
-//! to the process that wrote them.
+//! Checks in a new process that objects were stored: `SoftHSM` on a full disk shows new objects
+//! only to the process that wrote them.
 
 use super::token::Pkcs11Token;
 use crate::token::check::{self, CheckOutcome, CheckQuestion, StoredObject, TokenCheckReport};

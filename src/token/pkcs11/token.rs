@@ -173,8 +173,8 @@ impl Pkcs11Token {
         self.calling(self.guard.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether a session is active; `None` while another thread holds the token exclusively, perhaps
-    /// for a login.
+    /// Whether a session is active; `None` while another thread holds the token exclusively,
+    /// perhaps for a login.
     pub(in crate::token) fn has_active_session_unless_busy(&self) -> Option<bool> {
         let _shared = match self.guard.try_read() {
             Ok(lock) => lock,

@@ -1,0 +1,227 @@
+//! The layers inside the larger modules: a directory's files and subdirectories (its *units*)
+//! import units of lower layers only, so no circle is possible.
+//!
+//! A unit's own files are free among themselves. The directory's `mod.rs` is above all units, and
+//! tests are outside. A module whose layers are not listed here is not checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use super::{rust_files_under, source_directory, without_comments, without_tests};
+
+/// The layers of each checked directory under `src`, from the bottom up.
+const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
+    (
+        "token",
+        &[
+            // What tokens and keys are, without a token.
+            &["keyset_name", "pin", "private_file", "softhsm", "token_id"],
+            &["authorization", "error", "module_storage", "algorithm"],
+            &["key_id", "owner_lock", "pin_queue", "signature", "token_info"],
+            &["check", "objects", "public_key", "uri", "wrong_pins"],
+            &["delivery", "key_description"],
+            &["capabilities", "oaep"],
+            // The kinds of tokens.
+            &["pkcs11"],
+            // The two parties' tokens, and what they do with them.
+            &["authority_token", "user_token"],
+            &["fast_signer", "pin_session", "source"],
+            &["enrollment", "pin_lease"],
+        ],
+    ),
+    (
+        "token/pkcs11",
+        &[
+            &["key_attributes", "key_handles", "login_state", "mechanisms"],
+            &["module_state", "return_values", "slot_info", "templates"],
+            &["always_authenticate", "raw", "sessions"],
+            &["call_counts"],
+            // A loaded module.
+            &["module", "signing_pool"],
+            &["fresh_process", "probe", "responsiveness", "slots"],
+            // An open token, and its operations.
+            &["token"],
+            &["key_lookup", "key_wrap", "keys", "objects", "presence", "stored_objects"],
+            &["archive", "log_in", "transfer"],
+            &["key_use", "marks"],
+            &["pooled_signer"],
+            // The tokens behind a module.
+            &["source"],
+            &["check_child", "provisioning"],
+        ],
+    ),
+];
+
+#[test]
+fn imports_inside_a_module_go_down_only() {
+    let mut wrong = Vec::new();
+    for (directory, layers) in SUB_LAYERS {
+        let code = ModuleCode::read(directory);
+        let listed: BTreeSet<&str> = layers.iter().flat_map(|units| units.iter().copied()).collect();
+        assert_eq!(listed, code.units.iter().map(String::as_str).collect(), "the units of src/{directory}");
+        for (path, text) in &code.files {
+            wrong.extend(code.complaints(layers, path, text));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_planted_import_inside_a_module_is_found() {
+    let layers: &[&[&str]] = &[&["error", "pin"], &["pkcs11"], &["user_token"]];
+    let code = ModuleCode {
+        directory: vec!["token".to_owned()],
+        units: ["error", "pin", "pkcs11", "user_token"].map(str::to_owned).into(),
+        exported: exports("pub use error::{TokenError};\npub(super) use user_token::{Token, Key as TokenKey};\n"),
+        files: Vec::new(),
+    };
+    let found = |file: &str, text: &str| code.complaints(layers, &file.split('/').collect::<Vec<_>>(), text).join("; ");
+    assert_eq!(found("token/user_token", "use super::{TokenError, pkcs11::{self, Objects}};\n"), "");
+    assert_eq!(found("token/pkcs11/log_in", "use super::keys::Keys;\nuse crate::token::TokenError;\n"), "");
+    assert_eq!(found("token/pkcs11", "use crate::{pki::name, token::pin::Pin};\n"), "", "other modules");
+    assert!(found("token/pkcs11/log_in", "use crate::token::{TokenError, Token};\n").contains("up to user_token"));
+    assert!(found("token/pkcs11/log_in", "use super::super::TokenKey;\n").contains("up to user_token"));
+    assert!(found("token/pin", "fn f() -> super::TokenError {}\n").contains("sideways to error"));
+    assert!(
+        found("token/pin", "use crate::{pki::name, token::{\n    error::x,\n    pkcs11::y,\n}};\n")
+            .contains("up to pkcs11")
+    );
+}
+
+/// The code of one directory.
+struct ModuleCode {
+    /// the module's path in the crate
+    directory: Vec<String>,
+    units: BTreeSet<String>,
+    /// the unit of each name that the directory's `mod.rs` exports
+    exported: BTreeMap<String, String>,
+    /// the module path of each file, and its code
+    files: Vec<(Vec<String>, String)>,
+}
+
+impl ModuleCode {
+    fn read(directory: &str) -> Self {
+        let root = source_directory().join(directory);
+        let mod_rs = fs::read_to_string(root.join("mod.rs")).unwrap();
+        let tests = without_tests(&mod_rs).1;
+        let names = fs::read_dir(&root).unwrap().map(|entry| unit_name(&entry.unwrap().path()));
+        let units = names.filter(|name| name != "mod" && !tests.contains(name)).collect();
+        let mut files = Vec::new();
+        for (path, text) in rust_files_under(&root) {
+            let inside = path.strip_prefix(source_directory()).unwrap().with_extension("");
+            let module: Vec<String> =
+                inside.iter().map(|part| part.to_string_lossy().into_owned()).filter(|part| part != "mod").collect();
+            let depth = directory.split('/').count();
+            let is_test = module.iter().skip(depth).any(|part| part.ends_with("tests") || tests.contains(part));
+            if module.len() > depth && !is_test {
+                files.push((module, without_comments(&without_tests(&text).0.join("\n"))));
+            }
+        }
+        let directory = directory.split('/').map(str::to_owned).collect();
+        Self { directory, units, exported: exports(&without_comments(&without_tests(&mod_rs).0.join("\n"))), files }
+    }
+
+    fn complaints<S: AsRef<str>>(&self, layers: &[&[&str]], file: &[S], text: &str) -> Vec<String> {
+        let file: Vec<&str> = file.iter().map(AsRef::as_ref).collect();
+        let own = file[self.directory.len()];
+        let layer = |unit: &str| layers.iter().position(|units| units.contains(&unit));
+        let mut found = Vec::new();
+        for path in paths_in(text, &file) {
+            let Some(name) = path.strip_prefix(&self.directory[..]).and_then(|rest| rest.first()) else { continue };
+            let unit = if self.units.contains(name) { Some(name) } else { self.exported.get(name) };
+            let Some(unit) = unit.filter(|unit| *unit != own) else { continue };
+            let way = match layer(unit).cmp(&layer(own)) {
+                std::cmp::Ordering::Less => continue,
+                std::cmp::Ordering::Equal => "sideways",
+                std::cmp::Ordering::Greater => "up",
+            };
+            found.push(format!("src/{}.rs: {own} reaches {way} to {unit} ({})", file.join("/"), path.join("::")));
+        }
+        found
+    }
+}
+
+fn unit_name(path: &Path) -> String {
+    path.file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+/// The names that a `mod.rs` exports, with the unit of each.
+fn exports(mod_rs: &str) -> BTreeMap<String, String> {
+    let mut exported = BTreeMap::new();
+    for (at, _) in mod_rs.match_indices("use ") {
+        for (path, name) in tree(&mod_rs[at + "use ".len()..]) {
+            exported.insert(name, path[0].clone());
+        }
+    }
+    exported
+}
+
+/// Every path from the crate's root that the text of this file names, `super` and `self` resolved.
+fn paths_in(text: &str, file: &[&str]) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for root in ["crate::", "super::", "self::"] {
+        for (at, _) in text.match_indices(root) {
+            // A path begins here, and is not continued.
+            if text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
+                continue;
+            }
+            for (path, _) in tree(&text[at..]) {
+                let mut resolved: Vec<String> =
+                    if root == "crate::" { Vec::new() } else { file.iter().map(|part| (*part).to_owned()).collect() };
+                for part in path {
+                    match part.as_str() {
+                        "crate" | "self" => {}
+                        "super" => drop(resolved.pop()),
+                        _ => resolved.push(part),
+                    }
+                }
+                found.push(resolved);
+            }
+        }
+    }
+    found
+}
+
+/// The paths of `a::b`, `a::{b, c::d}` or `a::b as c`, each with the name by which it is known.
+fn tree(text: &str) -> Vec<(Vec<String>, String)> {
+    let mut found = Vec::new();
+    // The paths before each open brace.
+    let mut open: Vec<Vec<String>> = Vec::new();
+    let mut path: Vec<String> = Vec::new();
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start();
+        let length = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '*')).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(length);
+        rest = after;
+        if !word.is_empty() {
+            path.push(word.to_owned());
+            if let Some(deeper) = rest.strip_prefix("::").filter(|deeper| !deeper.starts_with('<')) {
+                rest = deeper;
+                continue;
+            }
+            let mut name = word.to_owned();
+            if let Some(renamed) = rest.trim_start().strip_prefix("as ") {
+                let length = renamed.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(renamed.len());
+                name = renamed[..length].to_owned();
+                rest = &renamed[length..];
+            }
+            found.push((path.clone(), name));
+            path = open.last().cloned().unwrap_or_default();
+        }
+        rest = rest.trim_start();
+        match rest.chars().next() {
+            Some('{') if word.is_empty() => {
+                open.push(path.clone());
+            }
+            Some(',') if !open.is_empty() => path = open.last().cloned().unwrap_or_default(),
+            Some('}') if open.len() > 1 => {
+                open.pop();
+                path = open.last().cloned().unwrap_or_default();
+            }
+            _ => return found,
+        }
+        rest = &rest[1..];
+    }
+}
