@@ -47,6 +47,7 @@ mod table;
 mod terminal_prompter;
 mod token;
 mod token_check;
+mod token_show;
 mod verify;
 
 use std::panic::{self, AssertUnwindSafe};

@@ -43,6 +43,7 @@ fn the_documented_commands_parse() {
         "tokenkeep keyset delete --keyset second --yes --pin-source file:pin3",
         "tokenkeep tokens --json",
         "tokenkeep token list",
+        "tokenkeep token show default --json",
         "tokenkeep demo",
         "tokenkeep demo --keep kept",
         "tokenkeep completions bash",

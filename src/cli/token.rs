@@ -1,4 +1,5 @@
-//! `tokenkeep token` and `tokenkeep tokens`: list tokens without a PIN, and erase soft tokens.
+//! `tokenkeep token` and `tokenkeep tokens`: list and show tokens without a PIN, and erase soft
+//! tokens.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,6 +15,7 @@ use super::hidden_keysets::HiddenKeysets;
 use super::interrupt;
 use super::table::TableColumn;
 use super::terminal_prompter::{pin_state, pin_state_text};
+use super::token_show::{self, TokenShowArguments};
 use crate::keyset::{Erasure, TokenSelector, UnreadableToken};
 use crate::prompter::showable;
 use crate::token::{self, SoftHsmConfiguration, TokenInfo, TokenUri, UnreadableTokenDirectory};
@@ -23,6 +25,8 @@ use crate::token::{self, SoftHsmConfiguration, TokenInfo, TokenUri, UnreadableTo
 pub enum TokenCommand {
     /// List the present tokens and their keysets
     List(TokenListArguments),
+    /// Show a token, the states of its PINs, and what it can do
+    Show(TokenShowArguments),
     /// Permanently remove a soft token and everything on it
     Erase(EraseArguments),
 }
@@ -49,6 +53,7 @@ pub struct EraseArguments {
 pub fn run(command: TokenCommand, cx: &Context<'_>) -> Result<Exit, Failure> {
     match command {
         TokenCommand::List(arguments) => list(&arguments, cx),
+        TokenCommand::Show(arguments) => token_show::run(arguments, cx),
         TokenCommand::Erase(arguments) => erase(&arguments, cx),
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{KeyAlgorithm, KeyWrapMechanism, OaepHash, PinRule};
 
 /// What a token can do, found by probing it and not by its name. Whoever needs to know asks this
 /// value, and it is shown to the user (`tokenkeep token show`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// algorithms of the keys that it generates and signs with
     pub signing: Vec<KeyAlgorithm>,

@@ -204,7 +204,8 @@ fn tree(text: &str) -> Vec<(Vec<String>, String)> {
             let mut name = word.to_owned();
             if let Some(renamed) = rest.trim_start().strip_prefix("as ") {
                 let length = renamed.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(renamed.len());
-                name = renamed[..length].to_owned();
+                name.clear();
+                name.push_str(&renamed[..length]);
                 rest = &renamed[length..];
             }
             found.push((path.clone(), name));

@@ -184,6 +184,7 @@ fn json_answers_and_their_description_have_the_same_members() {
     person.run("keyset show", "keyset show default");
     person.run("tokens", "tokens");
     person.run("token list", "token list");
+    person.run("token show", "token show default");
     person.run("pin status", "pin status");
     person.run("pin change", &format!("pin change {own} --new-pin-source file:new.pin"));
     person.run("pin unblock", "pin unblock default --so-pin-source file:so.pin --new-pin-source file:pin");

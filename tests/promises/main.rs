@@ -80,6 +80,7 @@ mod statement_files;
 mod statements;
 mod test_support;
 mod through_the_agent;
+mod token_capabilities;
 mod token_choice;
 mod upgrade;
 mod walkthrough;

@@ -210,6 +210,7 @@ pub const PAGES: &[Page] = &[
         files: &[AGENT_TOML, API_SOCKET, LOCKS, SOFTHSM_CONF],
         examples: &[
             ("List the tokens:", &["tokenkeep token list"]),
+            ("Show what a token can do:", &["tokenkeep token show default"]),
             ("Remove a soft token for good:", &["tokenkeep token erase default"]),
         ],
         see_also: &["tokenkeep-tokens", "tokenkeep-pin", "pkcs11-tool(1)", "softhsm2-util(1)"],
@@ -219,6 +220,16 @@ pub const PAGES: &[Page] = &[
         name: "tokenkeep-tokens",
         see_also: &["tokenkeep-token-list", "tokenkeep-keysets", "pkcs11-tool(1)", "softhsm2-util(1)"],
         ..TOKEN_LIST
+    },
+    Page {
+        name: "tokenkeep-token-show",
+        exits: CHOOSES,
+        files: &[AGENT_TOML, API_SOCKET, LOCKS, SOFTHSM_CONF],
+        examples: &[
+            ("Show what a token can do:", &["tokenkeep token show default"]),
+            ("Its algorithms, for a script:", &["tokenkeep --json token show default | jq .capabilities.signing"]),
+        ],
+        see_also: &["tokenkeep-tokens", "tokenkeep-pin-status", "pkcs11-tool(1)"],
     },
     Page {
         name: "tokenkeep-token-erase",

@@ -13,6 +13,7 @@ mod list_keysets;
 mod list_tokens;
 mod open_response;
 mod pin_status;
+mod show_token;
 mod sign;
 mod unblock_pin;
 
@@ -22,6 +23,7 @@ use super::{Operation, OperationName};
 
 pub use decrypt::{Decrypted, DecryptedBy, decrypt, open_recipient};
 pub use pin_status::TokenPins;
+pub use show_token::TokenDetails;
 
 #[cfg(test)]
 pub(super) use self::{
@@ -82,6 +84,7 @@ register! {
     list_tokens::ListTokens,
     open_response::OpenResponse,
     pin_status::PinStatus,
+    show_token::ShowToken,
     sign::SignContent,
     unblock_pin::UnblockPin,
 }

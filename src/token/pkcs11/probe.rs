@@ -87,3 +87,30 @@ fn can_begin_oaep(sessions: &Sessions, hash: OaepHash) -> CkResult<bool> {
         begun => Ok(begun.is_ok()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::test_support::{kryoptic, modules, open_token, softhsm};
+
+    #[test]
+    fn both_modules_make_every_kind_of_key_and_take_delivered_ones() {
+        for module in modules() {
+            let token = open_token(&module);
+            let found = token.capabilities().unwrap();
+            assert_eq!((&found.signing[..], &found.decryption[..]), (&KeyAlgorithm::ALL[..], &KeyAlgorithm::ALL[..]));
+            assert_eq!(found.pin, token.pin_rule());
+            found.key_arrival().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_modules_differ_in_how_they_unwrap() {
+        let softhsm = open_token(&softhsm()).capabilities().unwrap().clone();
+        assert_eq!((&softhsm.oaep[..], softhsm.key_wrap), (&[OaepHash::Sha1][..], Some(KeyWrapMechanism::Pad)));
+        if let Some(kryoptic) = kryoptic() {
+            let kryoptic = open_token(&kryoptic).capabilities().unwrap().clone();
+            assert_eq!((kryoptic.oaep.len(), kryoptic.key_wrap), (4, Some(KeyWrapMechanism::Kwp)));
+        }
+    }
+}
