@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 mod line_width;
 #[path = "architecture/sub_layers.rs"]
 mod sub_layers;
+#[path = "architecture/token_kinds.rs"]
+mod token_kinds;
 
 /// The layer of each module. A module may use modules of lower layers, and itself.
 const LAYERS: &[(&str, i8)] = &[

@@ -8,7 +8,7 @@ use super::token_keys::TokenKeys;
 use crate::cmp::TransportPublicKey;
 use crate::pki::Certificate;
 use crate::store::{ArchiveRecord, CertificateRecord};
-use crate::token::{DeliverableKey, Delivery, KeyAlgorithm, KeyWrapMechanism, WrappedKey};
+use crate::token::{DeliverableKey, Delivery, KeyAlgorithm, KeyWrap, WrappedKey};
 use jiff::Timestamp;
 
 /// An archived key whose seal was verified, unwrapped on the authority's token.
@@ -54,9 +54,9 @@ pub(super) fn new_archive_record(
         certificate_sha256: *issued.certificate().fingerprint().as_bytes(),
         user_id: user_id.to_owned(),
         algorithm: key.algorithm().to_string(),
-        mechanism: match wrapped.mechanism {
-            KeyWrapMechanism::Kwp => "kwp".into(),
-            KeyWrapMechanism::Pad => "pad".into(),
+        key_wrap: match wrapped.key_wrap {
+            KeyWrap::Kwp => "kwp".into(),
+            KeyWrap::Pad => "pad".into(),
         },
         wrapped: wrapped.blob,
         archived_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
@@ -87,12 +87,12 @@ pub(super) fn unwrap_archived_key(
     }
     let algorithm: KeyAlgorithm =
         record.algorithm.parse().map_err(|_| tampered("an archived key with an unknown algorithm"))?;
-    let mechanism = match record.mechanism.as_str() {
-        "kwp" => KeyWrapMechanism::Kwp,
-        "pad" => KeyWrapMechanism::Pad,
+    let key_wrap = match record.key_wrap.as_str() {
+        "kwp" => KeyWrap::Kwp,
+        "pad" => KeyWrap::Pad,
         _ => return Err(tampered("an archived key with an unknown wrapping mechanism")),
     };
-    let wrapped = WrappedKey { mechanism, blob: record.wrapped };
+    let wrapped = WrappedKey { key_wrap, blob: record.wrapped };
     let key = keys.token.unwrap_from_archive(&keys.archive, &wrapped, algorithm)?;
     Ok(ArchivedKey { certificate: parsed, key })
 }

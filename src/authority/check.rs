@@ -19,9 +19,7 @@ use super::audit_state::AuditState;
 use super::log_verifier::LogVerifier;
 use super::seal::Sealer;
 use super::token_keys::TokenKeys;
-use super::{
-    Authority, AuthorityError, Configuration, check_identity, choose_token, expiry, load_module, service_certificates,
-};
+use super::{Authority, AuthorityError, Configuration, check_identity, choose_token, expiry, service_certificates};
 use crate::pki::Certificate;
 use crate::store::{
     CertificateKind, CertificateRecord, CertificateState, ListedRow, Role, Store, StoreError, TemporaryKeyRecord,
@@ -104,8 +102,8 @@ impl Authority {
     pub fn check_stopped(configuration: &Configuration, pin: &Pin) -> Result<DatabaseCheckReport, AuthorityError> {
         let store = Store::open_to_read(&configuration.database())?;
         let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
-        let module = load_module(configuration)?;
-        let token = module.open_for_authority(&choose_token(configuration, &module, &identity)?)?;
+        let source = configuration.token_source()?;
+        let token = source.open_for_authority(&choose_token(configuration, &source, &identity)?)?;
         token.log_in(pin).map_err(|error| error.with_operation("check the authority"))?;
         let keys = TokenKeys::find(&token)?;
         let ca = service_certificates::ca(&store)?;

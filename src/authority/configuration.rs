@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 
-use crate::token::{KeyAlgorithm, SecurityLevel, untrusted_file_reason};
+use super::AuthorityError;
+use crate::token::{KeyAlgorithm, SecurityLevel, TokenSource, untrusted_file_reason};
 
 pub use self::networks::Networks;
 
@@ -109,7 +110,24 @@ pub struct ConfigurationError {
     pub reason: String,
 }
 
+/// The usual locations of `SoftHSM`.
+const SOFTHSM_PATHS: [&str; 5] = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/softhsm/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+];
+
 impl Configuration {
+    /// The source of the authority's token: the configured PKCS#11 module, else `SoftHSM`.
+    pub(super) fn token_source(&self) -> Result<TokenSource, AuthorityError> {
+        let usual = || SOFTHSM_PATHS.iter().map(Path::new).find(|path| path.exists()).map(Path::to_path_buf);
+        let path = self.token.module.clone().or_else(usual);
+        let path = path.ok_or_else(|| AuthorityError::NoTokenSource(self.file.clone()))?;
+        Ok(TokenSource::load(&path)?)
+    }
+
     /// Reads the file. Relative paths in it start at its directory. The default of `state` is
     /// `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/tokenkeep/authority`, else
     /// `~/.local/state/tokenkeep/authority`.

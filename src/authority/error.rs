@@ -35,8 +35,8 @@ pub enum AuthorityError {
     State { path: PathBuf, source: std::io::Error },
     /// No token has the configured label.
     #[error("cannot find a token labeled {label:?} in {}; run `tokenkeep authority init`, or correct `label` or \
-             `module`", module.display())]
-    TokenAbsent { label: String, module: PathBuf },
+             `module`", searched.display())]
+    TokenAbsent { label: String, searched: PathBuf },
     /// A CMP message could not be built.
     #[error(transparent)]
     Cmp(#[from] CmpError),
@@ -49,7 +49,7 @@ pub enum AuthorityError {
     /// No PKCS#11 module is configured and none was found.
     #[error("cannot find SoftHSM's PKCS#11 module in its usual locations; install softhsm2, or set `module` in \
              {}", .0.display())]
-    NoModule(PathBuf),
+    NoTokenSource(PathBuf),
     /// An `init` was interrupted earlier.
     #[error(
         "cannot start the authority: its `authority init` was interrupted; run `tokenkeep authority init` again with \

@@ -23,7 +23,7 @@ use super::seal::Sealer;
 use super::service_certificates::{self, AuthorityCertificateSpec};
 use super::temporary_key::{self, TemporaryKeySpec};
 use super::token_keys::TokenKeys;
-use super::{Authority, AuthorityError, Configuration, audit, crash_point, load_module, user_record};
+use super::{Authority, AuthorityError, Configuration, audit, crash_point, user_record};
 use crate::letter::Letter;
 use crate::pki::{Certificate, EmailAddress, PkiError};
 use crate::store::{AuthorityIdentity, CertificateKind, FirstRecords, GrantRecord, Role, Store, TemporaryKeyPurpose};
@@ -58,7 +58,7 @@ pub fn init(
 pub struct PreparedInit<'a> {
     configuration: &'a Configuration,
     policy: Policy,
-    module: TokenSource,
+    source: TokenSource,
     email: EmailAddress,
     now: Timestamp,
 }
@@ -81,19 +81,19 @@ impl<'a> PreparedInit<'a> {
         let policy = Policy::read(&configuration.enrollment)?;
         policy.check_own_keys(configuration)?;
         let begun_with = StateDirectory::find_started_init(configuration)?;
-        let module = load_module(configuration)?;
+        let source = configuration.token_source()?;
         let exists =
-            |serial: &String| Ok::<_, TokenError>(module.tokens()?.iter().any(|token| token.serial == *serial));
+            |serial: &String| Ok::<_, TokenError>(source.tokens()?.iter().any(|token| token.serial == *serial));
         if !begun_with.as_ref().map(exists).transpose()?.unwrap_or(false) {
-            module.refuse_taken_label(&configuration.token.label)?;
+            source.refuse_taken_label(&configuration.token.label)?;
         }
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        Ok(Self { configuration, policy, module, email, now })
+        Ok(Self { configuration, policy, source, email, now })
     }
 
-    /// The module's rule for new PINs, if it has one.
+    /// The source's rule for new PINs, if it has one.
     pub fn rule_for_new_pins(&self) -> Option<PinRule> {
-        self.module.rule_for_new_pins()
+        self.source.rule_for_new_pins()
     }
 
     /// Makes an authority: token, keys, certificates, database, and the first administrator, whose
@@ -129,9 +129,9 @@ impl<'a> PreparedInit<'a> {
         }
 
         let passing_so_pin = derived_so_pin(self.configuration, new_pin)?;
-        let info = state.token(self.configuration, &self.module, so_pin.unwrap_or(&passing_so_pin), new_pin)?;
+        let info = state.token(self.configuration, &self.source, so_pin.unwrap_or(&passing_so_pin), new_pin)?;
         crash_point("authority.init.after_token");
-        let token = self.module.open_for_authority(&info)?;
+        let token = self.source.open_for_authority(&info)?;
         token.log_in(new_pin)?;
         token.put_data(AUTHORITY_MARK, MARK_LABEL, self.configuration.name.as_bytes(), false)?;
         crash_point("authority.init.after_mark");
@@ -298,18 +298,18 @@ impl StateDirectory {
     fn token(
         &self,
         configuration: &Configuration,
-        module: &TokenSource,
+        source: &TokenSource,
         so_pin: &Pin,
         pin: &Pin,
     ) -> Result<TokenInfo, AuthorityError> {
         let fault = |source| AuthorityError::State { path: self.directory.clone(), source };
         let serial = fs::read_to_string(self.directory.join(MARKER)).map_err(fault)?;
         if !serial.is_empty()
-            && let Some(token) = module.tokens()?.into_iter().find(|token| token.serial == serial)
+            && let Some(token) = source.tokens()?.into_iter().find(|token| token.serial == serial)
         {
             return Ok(token);
         }
-        let token = module.create_token(&configuration.token.label, so_pin, pin)?;
+        let token = source.create_token(&configuration.token.label, so_pin, pin)?;
         crash_point("authority.init.before_marker_names_token");
         self.write_marker(&token.serial).map_err(fault)?;
         Ok(token)

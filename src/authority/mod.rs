@@ -3,7 +3,7 @@
 //!
 //! Each file is one step, in this order: [`temporary_key`] → [`authenticate`] → [`verify`] →
 //! [`decide`] → [`certify`] → [`archive`] → [`reply`]. The steps are pure or use only the token;
-//! the modules that drive them ([`enroll`], [`administer`], [`init`]) call the store in between.
+//! the sources that drive them ([`enroll`], [`administer`], [`init`]) call the store in between.
 //! Each step takes the result of the previous one by value, so skipping or repeating a step does
 //! not compile.
 //!
@@ -40,7 +40,6 @@ mod tests;
 mod token_keys;
 pub mod verify;
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -102,15 +101,6 @@ pub const CRASH_POINTS: &[&str] = &[
     "authority.confirm.before_end",
     "authority.confirm.after_end",
     "authority.sweep.after_end",
-];
-
-/// The usual locations of `SoftHSM`.
-const SOFTHSM_PATHS: [&str; 5] = [
-    "/usr/lib/softhsm/libsofthsm2.so",
-    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
-    "/usr/lib64/softhsm/libsofthsm2.so",
-    "/usr/local/lib/softhsm/libsofthsm2.so",
 ];
 
 /// A running authority. Several threads may call its methods at once. All methods block (on the
@@ -178,8 +168,8 @@ impl Authority {
         let policy = Policy::read(&configuration.enrollment)?;
         let store = Store::open(&configuration.database())?;
         let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
-        let module = load_module(&configuration)?;
-        let token = module.open_for_authority(&choose_token(&configuration, &module, &identity)?)?;
+        let source = configuration.token_source()?;
+        let token = source.open_for_authority(&choose_token(&configuration, &source, &identity)?)?;
         token.log_in(pin).map_err(|error| error.with_operation("start the authority"))?;
         let keys = TokenKeys::find(&token)?;
         let ca = service_certificates::ca(&store)?;
@@ -338,20 +328,13 @@ fn user_record(
     Ok(user)
 }
 
-fn load_module(configuration: &Configuration) -> Result<TokenSource, AuthorityError> {
-    let usual = || SOFTHSM_PATHS.iter().map(Path::new).find(|path| path.exists()).map(Path::to_path_buf);
-    let path = configuration.token.module.clone().or_else(usual);
-    let path = path.ok_or_else(|| AuthorityError::NoModule(configuration.file.clone()))?;
-    Ok(TokenSource::load(&path)?)
-}
-
 /// Chooses the database's token, by label and serial number.
 fn choose_token(
     configuration: &Configuration,
-    module: &TokenSource,
+    source: &TokenSource,
     identity: &AuthorityIdentity,
 ) -> Result<TokenInfo, AuthorityError> {
-    let tokens = module.tokens()?;
+    let tokens = source.tokens()?;
     let same_label = tokens.iter().filter(|token| token.label == configuration.token.label);
     if let Some(token) = same_label.clone().find(|token| token.serial == identity.token_serial) {
         return Ok(token.clone());
@@ -359,7 +342,7 @@ fn choose_token(
     match same_label.count() {
         0 => Err(AuthorityError::TokenAbsent {
             label: configuration.token.label.clone(),
-            module: module.path().to_path_buf(),
+            searched: source.path().to_path_buf(),
         }),
         _ => Err(AuthorityError::Mismatch(format!(
             "the database belongs to the token {:?} with the serial number {}, which is not present",

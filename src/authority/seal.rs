@@ -74,7 +74,7 @@ impl Sealer {
                 .text(&record.user_id)?
                 .bytes(&record.certificate_sha256)?
                 .text(&record.algorithm)?
-                .text(&record.mechanism)?
+                .text(&record.key_wrap)?
                 .bytes(&record.wrapped)?
                 .time(record.archived_at)?,
         )

@@ -7,7 +7,7 @@ use crate::token::{
     AuthorityKey, AuthorityToken, KeyAlgorithm, KeyId, PinState, SecretKey, TokenError, TokenInfo, TokenName,
 };
 
-use super::{AuthorityError, Configuration, load_module};
+use super::{AuthorityError, Configuration};
 
 const CA: &str = "CA signing key";
 const RESPONSE: &str = "CMP response key";
@@ -129,7 +129,7 @@ fn only<'a, K: Clone + 'a>(label: &str, mut found: impl Iterator<Item = &'a K>) 
 /// the PIN prompt. Errors are left to the opening of the
 /// authority.
 pub fn token_at_last_pin_try(configuration: &Configuration) -> Option<TokenName> {
-    let tokens = load_module(configuration).and_then(|module| Ok(module.tokens()?)).unwrap_or_default();
+    let tokens = configuration.token_source().and_then(|source| Ok(source.tokens()?)).unwrap_or_default();
     let is_ours_at_last_try = |label: &str, state| label == configuration.token.label && state == PinState::FinalTry;
     tokens.iter().find(|token| is_ours_at_last_try(&token.label, token.pin_state)).map(TokenInfo::name)
 }

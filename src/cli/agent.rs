@@ -207,10 +207,10 @@ fn load(modules: &ModuleFiles, arguments: &WorkerArguments, cx: &Context<'_>) ->
     for error in &errors {
         cx.output.warning(error);
     }
-    let tokens = Tokens::new(loaded).with_unusable_modules(errors);
+    let tokens = Tokens::new(loaded).with_unusable_sources(errors);
     // Of the modules that are only registered with the system, some may never have worked.
-    let tokens = if modules.are_named() { tokens.with_lost_modules() } else { tokens };
-    Ok(tokens.without_crashed_modules(&arguments.without))
+    let tokens = if modules.are_named() { tokens.with_lost_sources() } else { tokens };
+    Ok(tokens.without_crashed_sources(&arguments.without))
 }
 
 /// Reports the supervisor, not the worker, as the owner of the tokens: the user started the

@@ -72,7 +72,7 @@ impl<'a> Context<'a> {
             self.output.warning(error);
             left_out.push(error.clone());
         })?;
-        Ok(Tokens::new(modules).with_unusable_modules(left_out))
+        Ok(Tokens::new(modules).with_unusable_sources(left_out))
     }
 
     /// Loads the modules to search and returns their tokens.

@@ -87,8 +87,8 @@ pub fn run(arguments: &EnrollArguments, cx: &Context<'_>) -> Result<Exit, Failur
     let options = EnrollOptions {
         keyset: arguments.keyset.clone(),
         level: arguments.level,
-        new_token: arguments.new_token.clone().map(|module| match module {
-            Some(path) => keyset::NewToken::Module(path),
+        new_token: arguments.new_token.clone().map(|place| match place {
+            Some(path) => keyset::NewToken::In(path),
             None => keyset::NewToken::Anywhere,
         }),
         token: arguments.token.clone(),

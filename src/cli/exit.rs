@@ -242,7 +242,7 @@ impl From<AuthorityError> for Failure {
             | AuthorityError::Pki(PkiError::ProfileFile { .. } | PkiError::ProfileUnreadable { .. }) => Exit::Usage,
             AuthorityError::StateNotEmpty(_) | AuthorityError::NotAdded(_) => Exit::Refused,
             AuthorityError::Log { .. } | AuthorityError::Store(StoreError::LogChanged { .. }) => Exit::LogBroken,
-            AuthorityError::TokenAbsent { .. } | AuthorityError::NoModule(_) => Exit::Absent,
+            AuthorityError::TokenAbsent { .. } | AuthorityError::NoTokenSource(_) => Exit::Absent,
             _ => Exit::Fault,
         };
         Self::new(exit, error.to_string())

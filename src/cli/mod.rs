@@ -141,7 +141,7 @@ struct Worker {
     #[command(flatten)]
     common: arguments::CommonArguments,
     #[command(flatten)]
-    modules: agent::WorkerArguments,
+    worker: agent::WorkerArguments,
 }
 
 impl Cli {
@@ -151,8 +151,8 @@ impl Cli {
             return Ok(Self { common: arguments::CommonArguments::default(), command: Command::TokenCheck });
         }
         if arguments().nth(1).is_some_and(|verb| verb == agent::WORKER) {
-            let Worker { common, modules } = Worker::try_parse_from(arguments().skip(1))?;
-            return Ok(Self { common, command: Command::AgentWorker(modules) });
+            let Worker { common, worker } = Worker::try_parse_from(arguments().skip(1))?;
+            return Ok(Self { common, command: Command::AgentWorker(worker) });
         }
         Self::try_parse_from(git_sign::with_verb(arguments()))
     }
@@ -227,7 +227,7 @@ fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Token(command) => token::run(command, &cx),
         Command::Tokens(arguments) => token::list(&arguments, &cx),
         Command::Agent(arguments) => agent::run(&arguments, &cx),
-        Command::AgentWorker(modules) => agent::run_worker(&modules, &cx),
+        Command::AgentWorker(arguments) => agent::run_worker(&arguments, &cx),
         Command::TokenCheck => token_check::run(&cx),
         Command::Doctor(arguments) => doctor::run(&arguments, &cx),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -96,7 +96,7 @@ fn status(arguments: &PinStatusArguments, cx: &Context<'_>) -> Result<Exit, Fail
                 token.serial.clone(),
                 pin_state_text(token.pin_state).to_owned(),
                 pin_state_text(flags.so_pin_state).to_owned(),
-                super::token::module_name(&token.module),
+                super::token::source_name(&token.source),
             ]
         })
         .collect();
@@ -106,7 +106,7 @@ fn status(arguments: &PinStatusArguments, cx: &Context<'_>) -> Result<Exit, Fail
             json!({
                 "label": token.label,
                 "serial": token.serial,
-                "module": token.module.display().to_string(),
+                "module": token.source.display().to_string(),
                 "pin_state": pin_state(token.pin_state),
                 "so_pin_state": pin_state(flags.so_pin_state),
                 "pin_to_be_changed": flags.pin_to_be_changed,

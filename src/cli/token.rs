@@ -127,7 +127,7 @@ pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, F
                 token.model.clone(),
                 pin_state_text(token.pin_state).to_owned(),
                 on(token).join(", "),
-                module_name(&token.module),
+                source_name(&token.source),
             ]
         })
         .collect();
@@ -142,7 +142,7 @@ pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, F
                 "pin_state": pin_state(token.pin_state),
                 "write_protected": token.write_protected,
                 "keysets": on(token),
-                "module": token.module.display().to_string(),
+                "module": token.source.display().to_string(),
                 "uri": TokenUri::of(token).to_string(),
             })
         })
@@ -176,9 +176,9 @@ fn warn_about_storage(cx: &Context<'_>, backend: &Backend) -> Result<(), Failure
     Ok(())
 }
 
-/// The module's file name; `--json` has the full path.
-pub fn module_name(module: &Path) -> String {
-    module.file_name().unwrap_or(module.as_os_str()).to_string_lossy().into_owned()
+/// The name of a token's source, without its directory; `--json` has all of it.
+pub fn source_name(source: &Path) -> String {
+    source.file_name().unwrap_or(source.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// Warns about tokens that could not be read.

@@ -11,7 +11,7 @@ use der::{Any, Choice, Decode, Encode, Sequence};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
 use super::{CertRequest, CmpError, oid};
-use crate::token::{Delivery, KeyWrapMechanism, OaepHash};
+use crate::token::{Delivery, KeyWrap, OaepHash};
 
 /// The transport public key that the user's token generated for one enrollment, and the OAEP hash
 /// that this token supports.
@@ -74,7 +74,7 @@ impl EncryptedValue {
         Ok(Delivery {
             oaep: oaep_hash(self.key_alg.as_ref().ok_or(PARTIAL)?)?,
             encrypted_key: encrypted_key.to_vec(),
-            mechanism: KeyWrapMechanism::Kwp,
+            key_wrap: KeyWrap::Kwp,
             wrapped: wrapped.to_vec(),
         })
     }
@@ -205,8 +205,8 @@ mod tests {
     }
 
     fn delivery(oaep: OaepHash) -> Delivery {
-        let mechanism = KeyWrapMechanism::Kwp;
-        Delivery { oaep, encrypted_key: vec![1; 256], mechanism, wrapped: vec![2; 1224] }
+        let key_wrap = KeyWrap::Kwp;
+        Delivery { oaep, encrypted_key: vec![1; 256], key_wrap, wrapped: vec![2; 1224] }
     }
 
     #[test]

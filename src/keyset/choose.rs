@@ -118,7 +118,7 @@ impl Tokens {
     /// all belong to one person at one authority. Refuses any other case with a list.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, KeysetError> {
         if choice.name.is_none() && choice.token.is_none() {
-            self.require_all_modules()?;
+            self.require_all_sources()?;
         }
         let (keysets, unreadable_tokens) = self.look(choice)?;
         pick(keysets, choice, &unreadable_tokens)
@@ -142,7 +142,7 @@ impl Tokens {
         if let Some(selector) = selector {
             return self.token(selector);
         }
-        self.require_all_modules()?;
+        self.require_all_sources()?;
         let mut tokens = self.list()?;
         match (tokens.pop(), tokens.is_empty()) {
             (Some(token), true) => Ok(token),
@@ -191,7 +191,7 @@ pub(super) fn one_token(tokens: Vec<TokenInfo>, selector: &TokenSelector) -> Res
             fitting.push(token);
             Err(KeysetError::Ambiguous {
                 what: "token",
-                candidates: list_or(&fitting, |token| format!("{} of {}", token.name(), token.module.display()), ""),
+                candidates: list_or(&fitting, |token| format!("{} of {}", token.name(), token.source.display()), ""),
                 remedy: "name it by its serial number, `--token SERIAL`".to_owned(),
             })
         }

@@ -4,9 +4,7 @@
 //! stored. SoftHSM stores each token in a directory: the directory is removed while this process
 //! owns the token.
 
-use std::fs;
-
-use crate::token::{SoftHsmConfiguration, Token, TokenInfo};
+use crate::token::{Token, TokenInfo, remove_soft_token};
 
 use super::{FoundKeyset, KeysetError, Tokens};
 
@@ -28,7 +26,7 @@ impl Erasure {
                 "cannot erase {}: only SoftHSM tokens are files that can be removed; with its SO PIN (PUK), initialize \
                  this one again, using its vendor's tool or `pkcs11-tool --module {} --init-token`",
                 info.name(),
-                info.module.display()
+                info.source.display()
             )));
         }
         let token = tokens.open(info)?;
@@ -49,12 +47,7 @@ impl Erasure {
     /// Removes the token and everything on it. This cannot be undone.
     pub fn erase(self) -> Result<(), KeysetError> {
         let failed = |reason: String| KeysetError::Refused(format!("cannot erase {}: {reason}", self.info.name()));
-        let configuration = SoftHsmConfiguration::of_this_process()
-            .map_err(|problem| failed(format!("{}; {}", problem.what, problem.remedy)))?;
-        let directory = configuration.directory_of(&self.info.serial).map_err(&failed)?;
-        fs::remove_dir_all(&directory).map_err(|error| {
-            failed(format!("cannot remove {}: {error}; the rest is not a complete token", directory.display()))
-        })?;
+        remove_soft_token(&self.info.serial).map_err(failed)?;
         drop(self.token);
         Ok(())
     }

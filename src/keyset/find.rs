@@ -1,4 +1,4 @@
-//! Discovers tokens and keysets without a PIN: modules → tokens → public indexes.
+//! Discovers tokens and keysets without a PIN: sources → tokens → public indexes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,40 +9,40 @@ use crate::token::{KeysetName, Token, TokenError, TokenInfo, TokenSource};
 
 use super::index;
 use super::token_cache::TokenCache;
-use super::unusable_modules::UnusableModule;
+use super::unusable_sources::UnusableSource;
 use super::{FoundKeyset, KeysetError};
 
 /// Time limit of a listing of all tokens for a token that another program uses.
 const BUSY_TOKEN_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// The PKCS#11 modules that are searched.
+/// The PKCS#11 sources that are searched.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    modules: Vec<TokenSource>,
-    /// Configured modules that cannot be used.
-    pub(super) unusable_modules: Vec<UnusableModule>,
+    sources: Vec<TokenSource>,
+    /// Configured sources that cannot be used.
+    pub(super) unusable_sources: Vec<UnusableSource>,
     /// State kept between operations; only the agent has it.
     pub(super) token_cache: Option<Arc<TokenCache>>,
-    /// Tests that share a module see only the tokens with this label prefix.
+    /// Tests that share a source see only the tokens with this label prefix.
     #[cfg(test)]
     prefix: String,
 }
 
-/// A token or module that could not be read.
+/// A token or source that could not be read.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct UnreadableToken {
-    /// label and serial number of the token, or the path of the module
+    /// label and serial number of the token, or the path of the source
     pub place: String,
     /// the reason
     pub error: KeysetError,
 }
 
 impl Tokens {
-    /// Searches these modules.
-    pub fn new(modules: Vec<TokenSource>) -> Self {
+    /// Searches these sources.
+    pub fn new(sources: Vec<TokenSource>) -> Self {
         Self {
-            modules,
-            unusable_modules: Vec::new(),
+            sources,
+            unusable_sources: Vec::new(),
             token_cache: None,
             #[cfg(test)]
             prefix: String::new(),
@@ -55,13 +55,13 @@ impl Tokens {
         self
     }
 
-    /// The modules.
-    pub fn modules(&self) -> &[TokenSource] {
-        &self.modules
+    /// The sources.
+    pub fn sources(&self) -> &[TokenSource] {
+        &self.sources
     }
 
-    /// Lists all initialized tokens present, in the order of the modules. A token shown by two
-    /// modules is listed once.
+    /// Lists all initialized tokens present, in the order of the sources. A token shown by two
+    /// sources is listed once.
     pub fn list(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         self.list_by(TokenSource::tokens)
     }
@@ -75,22 +75,22 @@ impl Tokens {
     fn list_by(&self, look: TokenLister) -> Result<Vec<TokenInfo>, KeysetError> {
         let (tokens, unreadable_tokens) = self.list_each(look);
         match unreadable_tokens.into_iter().next() {
-            // The agent continues with the modules that work.
+            // The agent continues with the sources that work.
             Some(unreadable_tokens) if self.token_cache.is_none() || tokens.is_empty() => Err(unreadable_tokens.error),
             _ => Ok(tokens),
         }
     }
 
-    /// Lists the tokens of each module, and the modules that failed.
+    /// Lists the tokens of each source, and the sources that failed.
     pub(super) fn list_each(&self, look: TokenLister) -> Listing<TokenInfo> {
         let mut tokens: Vec<TokenInfo> = Vec::new();
         let mut unreadable_tokens = Vec::new();
-        for module in &self.modules {
-            let listed = self.query(module, look).unwrap_or_else(|error| {
-                let place = module.path().display().to_string();
+        for source in &self.sources {
+            let listed = self.query(source, look).unwrap_or_else(|error| {
+                let place = source.path().display().to_string();
                 unreadable_tokens.push(UnreadableToken { place, error: error.into() });
-                // A module that only does not respond still has its tokens.
-                if module.unresponsive_for().is_some() { module.last_seen() } else { Vec::new() }
+                // A source that only does not respond still has its tokens.
+                if source.unresponsive_for().is_some() { source.last_seen() } else { Vec::new() }
             });
             for token in listed {
                 #[cfg(test)]
@@ -105,18 +105,18 @@ impl Tokens {
         (tokens, unreadable_tokens)
     }
 
-    /// Queries a module. In the agent the query has a time limit, because other requests must not
-    /// wait for one module.
+    /// Queries a source. In the agent the query has a time limit, because other requests must not
+    /// wait for one source.
     pub(super) fn query<T: Send + 'static>(
         &self,
-        module: &TokenSource,
+        source: &TokenSource,
         ask: impl FnOnce(&TokenSource) -> Result<T, TokenError> + Send + 'static,
     ) -> Result<T, TokenError> {
         if self.token_cache.is_none() {
-            return ask(module);
+            return ask(source);
         }
-        let of_thread = module.clone();
-        module.ask(move || ask(&of_thread))?
+        let of_thread = source.clone();
+        source.ask(move || ask(&of_thread))?
     }
 
     /// Reads all keysets on all tokens. Returns also the tokens that could not be read, among them
@@ -137,11 +137,11 @@ impl Tokens {
             return Err(unreadable_tokens.swap_remove(0).error);
         }
         let taken = self
-            .modules
+            .sources
             .iter()
-            .filter_map(|module| Some((module.path().display().to_string(), module.blocked_card()?)));
+            .filter_map(|source| Some((source.path().display().to_string(), source.blocked_card()?)));
         unreadable_tokens.extend(taken.map(|(place, error)| UnreadableToken { place, error: error.into() }));
-        unreadable_tokens.extend(self.unusable_module_errors());
+        unreadable_tokens.extend(self.unusable_source_errors());
         for token in tokens {
             let wanted = name.is_some_and(|name| token.label == name.as_str());
             let looked = if wanted { self.read_keysets_on(&token, None) } else { self.read_keysets_briefly(&token) };
@@ -154,7 +154,7 @@ impl Tokens {
                 // This error concerns every token.
                 Err(error @ KeysetError::Token(TokenError::LockDirectory { .. })) => return Err(error),
                 Err(error) => {
-                    // Report an unresponsive module once, not for each of its tokens.
+                    // Report an unresponsive source once, not for each of its tokens.
                     let text = error.to_string();
                     if !unreadable_tokens.iter().any(|unreadable_tokens| unreadable_tokens.error.to_string() == text) {
                         unreadable_tokens.push(UnreadableToken { place: token.name().to_string(), error });
@@ -182,23 +182,23 @@ impl Tokens {
             if token_cache.is_authority_token(info) {
                 return Err(authority_token_error(info));
             }
-            self.module_of(info)?.check_responsive()?;
+            self.source_of(info)?.check_responsive()?;
             if let Some(token) = token_cache.open(info) {
                 return Ok(token);
             }
         }
-        let module = self.module_of(info)?;
-        if module.is_used_by_authority(info) {
+        let source = self.source_of(info)?;
+        if source.is_used_by_authority(info) {
             return Err(authority_token_error(info));
         }
         let opened = match (timeout, &self.token_cache) {
             (Some(timeout), Some(token_cache)) => {
-                let opened = module.open_within(info, token_cache.timeout(info, timeout));
+                let opened = source.open_within(info, token_cache.timeout(info, timeout));
                 token_cache.note_held(info, &opened);
                 opened
             }
-            (Some(timeout), None) => module.open_within(info, timeout),
-            (None, _) => module.open(info),
+            (Some(timeout), None) => source.open_within(info, timeout),
+            (None, _) => source.open(info),
         };
         let token = opened?;
         if !token.is_authority_token()? {
@@ -218,7 +218,7 @@ impl Tokens {
             return Ok((keysets, Vec::new()));
         }
         let (tokens, of_thread) = (self.clone(), info.clone());
-        self.module_of(info)?.ask(move || tokens.read_keysets_on(&of_thread, Some(BUSY_TOKEN_TIMEOUT)))?
+        self.source_of(info)?.ask(move || tokens.read_keysets_on(&of_thread, Some(BUSY_TOKEN_TIMEOUT)))?
     }
 
     /// Returns a token's keysets from the cache, or reads its public indexes.
@@ -245,16 +245,16 @@ impl Tokens {
         Ok((keysets, unreadable_tokens))
     }
 
-    /// The module through which the token was found.
-    pub fn module_of(&self, info: &TokenInfo) -> Result<&TokenSource, KeysetError> {
-        self.modules.iter().find(|module| module.path() == info.module).ok_or_else(|| KeysetError::NoSuchToken {
+    /// The source through which the token was found.
+    pub fn source_of(&self, info: &TokenInfo) -> Result<&TokenSource, KeysetError> {
+        self.sources.iter().find(|source| source.path() == info.source).ok_or_else(|| KeysetError::NoSuchToken {
             selector: info.name().to_string(),
-            found: format!("its module {} is not loaded", info.module.display()),
+            found: format!("its module {} is not loaded", info.source.display()),
         })
     }
 }
 
-/// Lists the tokens of a module.
+/// Lists the tokens of a source.
 pub(super) type TokenLister = fn(&TokenSource) -> Result<Vec<TokenInfo>, TokenError>;
 
 /// The items found, and the tokens that could not be read.

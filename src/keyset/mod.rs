@@ -32,7 +32,7 @@ mod subject;
 mod token_cache;
 mod trust;
 mod unlock;
-mod unusable_modules;
+mod unusable_sources;
 mod user_prompter;
 
 pub use checkpoint::{CommandResult, LogMismatch, LogMismatchKind, LogPolicy, OpenedResponse};

@@ -111,7 +111,7 @@ impl TokenCache {
     }
 
     pub fn forget(&self, info: &TokenInfo) {
-        // Dropped outside the lock: closing a token calls its module.
+        // Dropped outside the lock: closing a token calls its source.
         let cached = lock(&self.tokens).remove(&info.id());
         drop(cached);
     }
@@ -120,19 +120,19 @@ impl TokenCache {
         lock(&self.tokens).values().filter_map(|cached| cached.open.clone()).collect()
     }
 
-    /// The open tokens of this module, with the keysets found on them.
-    fn read_tokens(&self, module: &Path) -> Vec<(Token, Vec<FoundKeyset>)> {
+    /// The open tokens of this source, with the keysets found on them.
+    fn read_tokens(&self, source: &Path) -> Vec<(Token, Vec<FoundKeyset>)> {
         let tokens = lock(&self.tokens);
         let read = tokens.values().filter_map(|cached| Some((cached.open.clone()?, cached.keysets.clone()?)));
-        read.filter(|(token, _)| token.info().module == module).collect()
+        read.filter(|(token, _)| token.info().source == source).collect()
     }
 
-    /// Releases every token of this module that has no active session.
-    fn release_idle_tokens(&self, module: &Path) {
+    /// Releases every token of this source that has no active session.
+    fn release_idle_tokens(&self, source: &Path) {
         let mut idle = Vec::new();
         lock(&self.tokens).retain(|_, cached| {
             // Authority tokens stay recorded, so that they are not opened again for inspection.
-            let is_idle = |token: &Token| token.info().module == module && !token.has_active_session();
+            let is_idle = |token: &Token| token.info().source == source && !token.has_active_session();
             let stays = !cached.open.as_ref().is_some_and(is_idle);
             if !stays {
                 idle.extend(cached.open.take());
@@ -184,14 +184,14 @@ impl Tokens {
         self.token_cache.iter().flat_map(|cache| cache.tokens()).filter(Token::has_active_session_settled).collect()
     }
 
-    /// Lists all tokens as [`Tokens::list`] does, with a fresh PIN state: modules of an agent may
+    /// Lists all tokens as [`Tokens::list`] does, with a fresh PIN state: sources of an agent may
     /// cache what tokens reported at its start. If a state cannot be refreshed, the cached one is
     /// returned and a warning is logged.
     pub fn list_as_of_now(&self) -> Result<Vec<TokenInfo>, KeysetError> {
         let mut tokens = self.list()?;
-        let modules = self.modules().iter().filter(|module| module.unresponsive_for().is_none());
-        for module in modules.filter(|_| self.token_cache.is_some()) {
-            for (_, error) in module.refresh_pin_states(tokens.iter_mut()) {
+        let sources = self.sources().iter().filter(|source| source.unresponsive_for().is_none());
+        for source in sources.filter(|_| self.token_cache.is_some()) {
+            for (_, error) in source.refresh_pin_states(tokens.iter_mut()) {
                 tracing::warn!("{error}");
             }
         }
@@ -219,19 +219,19 @@ impl Tokens {
         }
     }
 
-    /// Restarts modules, so that they show tokens created by other processes. Without
-    /// `with_readers`, only modules without card readers are restarted: a reader reports insertions
-    /// itself, and restarting its module is slow. Tokens without an active session are released
-    /// first; a module with a token in use is not restarted.
+    /// Restarts sources, so that they show tokens created by other processes. Without
+    /// `with_readers`, only sources without card readers are restarted: a reader reports insertions
+    /// itself, and restarting its source is slow. Tokens without an active session are released
+    /// first; a source with a token in use is not restarted.
     pub fn rescan(&self, with_readers: bool) -> Result<(), KeysetError> {
         let mut failed = None;
-        for module in self.modules() {
-            // A stopped module cannot report its readers, and owns no card that other programs
+        for source in self.sources() {
+            // A stopped source cannot report its readers, and owns no card that other programs
             // need.
-            if !module.is_stopped() {
-                // Skip an unresponsive module: listing its tokens reports the error.
-                let queried = module.clone();
-                let Ok(has_readers) = module.ask(move || queried.has_readers()) else { continue };
+            if !source.is_stopped() {
+                // Skip an unresponsive source: listing its tokens reports the error.
+                let queried = source.clone();
+                let Ok(has_readers) = source.ask(move || queried.has_readers()) else { continue };
                 let is_left_alone = match has_readers {
                     Ok(has_readers) => !with_readers && has_readers,
                     Err(error) => {
@@ -244,10 +244,10 @@ impl Tokens {
                 }
             }
             if let Some(token_cache) = &self.token_cache {
-                token_cache.release_idle_tokens(module.path());
+                token_cache.release_idle_tokens(source.path());
             }
-            // Continue with the other modules.
-            if let Err(error) = module.rescan() {
+            // Continue with the other sources.
+            if let Err(error) = source.rescan() {
                 failed.get_or_insert(error);
             }
         }
@@ -255,20 +255,20 @@ impl Tokens {
     }
 
     /// The open tokens whose keysets were changed by another program, which may even have
-    /// reinitialized the token with the same serial number and label. Modules with readers are
+    /// reinitialized the token with the same serial number and label. Sources with readers are
     /// skipped: they report a replaced card themselves.
     pub fn externally_changed(&self) -> Vec<TokenInfo> {
         let mut changed = Vec::new();
-        for module in self.modules() {
-            let Some(token_cache) = self.token_cache.as_ref().filter(|_| module.unresponsive_for().is_none()) else {
+        for source in self.sources() {
+            let Some(token_cache) = self.token_cache.as_ref().filter(|_| source.unresponsive_for().is_none()) else {
                 continue;
             };
-            if module.has_readers().unwrap_or(true) {
+            if source.has_readers().unwrap_or(true) {
                 continue;
             }
-            for (token, before) in token_cache.read_tokens(module.path()) {
+            for (token, before) in token_cache.read_tokens(source.path()) {
                 let info = token.info().clone();
-                let now = self.query(module, move |_| Ok(keysets_of(&token, token.info())));
+                let now = self.query(source, move |_| Ok(keysets_of(&token, token.info())));
                 // Other code reports unreadable tokens.
                 if let Ok(Ok((now, unreadable_tokens))) = now
                     && (now != before || !unreadable_tokens.is_empty())

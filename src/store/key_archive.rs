@@ -14,8 +14,8 @@ pub struct ArchiveRecord {
     pub user_id: String,
     /// The key's algorithm, such as `rsa-3072`.
     pub algorithm: String,
-    /// The wrapping mechanism.
-    pub mechanism: String,
+    /// The kind of the AES key wrap.
+    pub key_wrap: String,
     /// The wrapped `PrivateKeyInfo`.
     pub wrapped: Vec<u8>,
     /// The time of archival.
@@ -37,7 +37,7 @@ impl Store {
                 .bind(record.certificate_sha256.to_vec())
                 .bind(record.user_id.clone())
                 .bind(record.algorithm.clone())
-                .bind(record.mechanism.clone())
+                .bind(record.key_wrap.clone())
                 .bind(record.wrapped.clone())
                 .bind(record.archived_at.as_second())
                 .bind(record.mac.to_vec()),
@@ -65,7 +65,7 @@ impl ArchiveRecord {
             certificate_sha256: row.any_digest("certificate_sha256"),
             user_id: row.get("user_id")?,
             algorithm: row.get("algorithm")?,
-            mechanism: row.get("mechanism")?,
+            key_wrap: row.get("mechanism")?,
             wrapped: row.get("wrapped")?,
             archived_at: row.time("archived_at")?,
             mac: row.any_digest("mac"),

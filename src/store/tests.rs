@@ -311,7 +311,7 @@ fn archived(certificate_sha256: [u8; 32]) -> ArchiveRecord {
         certificate_sha256,
         user_id: "u1".into(),
         algorithm: "rsa-3072".into(),
-        mechanism: "pad".into(),
+        key_wrap: "pad".into(),
         wrapped: vec![1],
         archived_at: now(),
         mac: [1; 32],

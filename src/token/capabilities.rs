@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KeyAlgorithm, KeyWrapMechanism, OaepHash, PinRule};
+use super::{KeyAlgorithm, KeyWrap, OaepHash, PinRule};
 
 /// What a token can do, found by probing it and not by its name. Whoever needs to know asks this
 /// value, and it is shown to the user (`tokenkeep token show`).
@@ -17,7 +17,7 @@ pub struct Capabilities {
     /// hashes with which it removes the padding of RSA-OAEP
     pub oaep: Vec<OaepHash>,
     /// the AES key wrap of delivered keys
-    pub(super) key_wrap: Option<KeyWrapMechanism>,
+    pub(super) key_wrap: Option<KeyWrap>,
     /// lengths of its PINs
     pub pin: PinRule,
 }
@@ -26,15 +26,15 @@ pub struct Capabilities {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyArrival {
     /// The token unwraps it: the key is never in clear outside a token.
-    Unwrap { oaep: OaepHash, key_wrap: KeyWrapMechanism },
+    Unwrap { oaep: OaepHash, key_wrap: KeyWrap },
 }
 
 impl fmt::Display for KeyArrival {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Unwrap { oaep, key_wrap } = self;
         let key_wrap = match key_wrap {
-            KeyWrapMechanism::Kwp => "AES key wrap with padding",
-            KeyWrapMechanism::Pad => "AES key wrap after PKCS #7 padding",
+            KeyWrap::Kwp => "AES key wrap with padding",
+            KeyWrap::Pad => "AES key wrap after PKCS #7 padding",
         };
         write!(formatter, "unwrapped by RSA-OAEP with {oaep} and {key_wrap}")
     }
@@ -64,7 +64,7 @@ mod tests {
             signing: Vec::new(),
             decryption: Vec::new(),
             oaep: vec![OaepHash::Sha1, OaepHash::Sha256],
-            key_wrap: Some(KeyWrapMechanism::Kwp),
+            key_wrap: Some(KeyWrap::Kwp),
             pin: PinRule { min: 4, max: 8 },
         };
         let arrival = all.key_arrival().unwrap();

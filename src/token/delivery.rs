@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{KeyAlgorithm, KeyId, SecurityLevel};
 
-/// The AES key wrap mechanism for private keys. Both detect any change of the wrapped bytes. Both
+/// The AES key wrap of private keys. Both detect any change of the wrapped bytes. Both
 /// give the same bytes for private keys (RFC 5649), except for the padding that SoftHSM adds before
 /// it wraps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum KeyWrapMechanism {
+pub enum KeyWrap {
     /// `CKM_AES_KEY_WRAP_KWP` (0x210B), preferred
     Kwp,
     /// `CKM_AES_KEY_WRAP_PAD` (0x210A), the only one that `SoftHSM` supports
@@ -66,8 +66,8 @@ pub enum KeyTransport {
 /// A private key wrapped by the authority's archive key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrappedKey {
-    /// the mechanism that wrapped the key, needed to unwrap it
-    pub mechanism: KeyWrapMechanism,
+    /// what wrapped the key, needed to unwrap it
+    pub key_wrap: KeyWrap,
     /// the wrapped `PrivateKeyInfo`
     pub blob: Vec<u8>,
 }
@@ -80,8 +80,8 @@ pub struct Delivery {
     pub oaep: OaepHash,
     /// the AES-256 key under RSA-OAEP, as long as the transport key's modulus
     pub encrypted_key: Vec<u8>,
-    /// the mechanism that made `wrapped`
-    pub mechanism: KeyWrapMechanism,
+    /// what made `wrapped`
+    pub key_wrap: KeyWrap,
     /// the wrapped `PrivateKeyInfo`
     pub wrapped: Vec<u8>,
 }

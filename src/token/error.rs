@@ -15,9 +15,9 @@ pub(super) const LOG_IN: &str = "log in";
 /// A failed operation on a token.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
-    /// The PKCS#11 module cannot be loaded or initialized.
+    /// A source of tokens cannot be used: its PKCS#11 module cannot be loaded or initialized.
     #[error("cannot use the PKCS#11 module {}: {reason}; {remedy}", path.display())]
-    Module {
+    Source {
         path: PathBuf,
         /// what the module reported
         reason: String,

@@ -55,7 +55,7 @@ mod wrong_pins;
 pub use algorithm::{KeyAlgorithm, RsaSize, SecurityLevel, UnknownName};
 pub use authority_token::{AuthorityKey, AuthorityToken};
 pub use capabilities::{Capabilities, KeyArrival};
-pub use delivery::{Delivery, KeyTransport, KeyWrapMechanism, OaepHash, WrappedKey};
+pub use delivery::{Delivery, KeyTransport, KeyWrap, OaepHash, WrappedKey};
 pub use enrollment::{EnrollmentSigner, TokenEnrollment, TransportKeyPair};
 pub use error::{TokenError, TokenErrorKind, TokenName};
 pub use fast_signer::FastSigner;
@@ -72,7 +72,9 @@ pub use pkcs11::{CallCounts, DeliverableKey, SecretKey, answer_check, count_call
 pub use private_file::{lock_directory, untrusted_file_reason};
 pub use public_key::SubjectPublicKey;
 pub use signature::{Signature, SignatureHash};
-pub use softhsm::{SoftHsmConfiguration, SoftHsmProblem, UnreadableTokenDirectory, softhsm_token_directory};
+pub use softhsm::{
+    SoftHsmConfiguration, SoftHsmProblem, UnreadableTokenDirectory, remove_soft_token, softhsm_token_directory,
+};
 pub use source::TokenSource;
 pub use token_id::{NonUtf8Name, TokenId};
 pub use token_info::{SlotCount, TokenFlags, TokenInfo, UnreadTokens};

@@ -262,6 +262,19 @@ fn is_named_as_a_token(directory: &Path) -> bool {
     parts == [8, 4, 4, 4, 12] && name.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
+/// Removes the token with this serial number from the disk of this process's `SoftHSM`, with
+/// everything on it.
+///
+/// # Errors
+/// The reason why it is still there, or not completely.
+pub fn remove_soft_token(serial: &str) -> Result<(), String> {
+    let configuration =
+        SoftHsmConfiguration::of_this_process().map_err(|problem| format!("{}; {}", problem.what, problem.remedy))?;
+    let directory = configuration.directory_of(serial)?;
+    fs::remove_dir_all(&directory)
+        .map_err(|error| format!("cannot remove {}: {error}; the rest is not a complete token", directory.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;

@@ -34,7 +34,7 @@ impl TokenSource {
 
     /// Whether this token was found here.
     pub fn has(&self, token: &TokenInfo) -> bool {
-        self.path() == token.module
+        self.path() == token.source
     }
 
     /// All present initialized tokens, except emptied ones.

@@ -37,7 +37,7 @@ pub(crate) fn a_card() -> TokenInfo {
         serial: "4711".into(),
         manufacturer: String::new(),
         model: String::new(),
-        module: "/m.so".into(),
+        source: "/m.so".into(),
         pin_state: PinState::Ok,
         write_protected: false,
         non_utf8_names: Vec::new(),

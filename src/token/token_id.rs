@@ -68,7 +68,7 @@ mod tests {
         ] {
             assert_ne!(token.id(), other.id(), "{other:?}");
         }
-        let elsewhere = TokenInfo { module: "/other.so".into(), write_protected: true, ..a_card() };
+        let elsewhere = TokenInfo { source: "/other.so".into(), write_protected: true, ..a_card() };
         assert_eq!(token.id(), elsewhere.id());
         assert_eq!(token.id().to_string(), token.name().to_string());
     }

@@ -16,8 +16,9 @@ pub struct TokenInfo {
     pub serial: String,
     pub manufacturer: String,
     pub model: String,
-    /// the module through which it was found
-    pub module: PathBuf,
+    /// the name of the source where it was found ([`super::TokenSource`])
+    #[serde(rename = "module")]
+    pub source: PathBuf,
     /// state of the user PIN
     pub pin_state: PinState,
     /// whether it is write-protected

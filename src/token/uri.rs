@@ -62,8 +62,8 @@ impl TokenUri {
             None => {
                 wanted.as_ref().is_none_or(|wanted| wanted == is && bytes_of(&info.non_utf8_names, attribute).is_none())
             }
-        }) && self.module_path.as_deref().is_none_or(|path| info.module.as_os_str() == path)
-            && self.module_name.as_deref().is_none_or(|name| is_module_name(&info.module, name))
+        }) && self.module_path.as_deref().is_none_or(|path| info.source.as_os_str() == path)
+            && self.module_name.as_deref().is_none_or(|name| is_module_name(&info.source, name))
     }
 
     /// The URI that names exactly this token.

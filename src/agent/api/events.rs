@@ -108,7 +108,7 @@ mod tests {
             serial: "0011".to_owned(),
             manufacturer: String::new(),
             model: String::new(),
-            module: "/module.so".into(),
+            source: "/module.so".into(),
             pin_state: PinState::Ok,
             write_protected: false,
             non_utf8_names: Vec::new(),

@@ -20,7 +20,7 @@ pub fn tokens(keystore: &Keystore) -> Result<ApiResponse, ApiError> {
                 "serial": token.info.serial,
                 "manufacturer": token.info.manufacturer,
                 "model": token.info.model,
-                "module": token.info.module.display().to_string(),
+                "module": token.info.source.display().to_string(),
                 "uri": TokenUri::of(&token.info).to_string(),
                 "pin_state": token.info.pin_state,
                 "write_protected": token.info.write_protected,

@@ -23,7 +23,7 @@ mod key_use;
 mod listing;
 mod pass_phrase;
 mod presence;
-mod recovered_module;
+mod recovered_source;
 mod rescan;
 mod sessions;
 
@@ -97,7 +97,7 @@ struct Inner {
     operations: AtomicUsize,
     // Logins, signatures, listings and operations.
     uses: AtomicUsize,
-    // The last warning about modules that cannot be restarted.
+    // The last warning about sources that cannot be restarted.
     last_warning: Mutex<String>,
     hidden: HiddenKeysetCache,
 }

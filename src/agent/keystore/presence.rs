@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::key_cache::has_lost_its_pin;
-use super::recovered_module::Trial;
+use super::recovered_source::Trial;
 use super::{Inner, LogOffReason};
 use crate::token::{PinState, TokenInfo, TokenSource};
 
@@ -19,7 +19,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const THOROUGH_POLL_EVERY: u32 = 5;
 /// The machine slept if the difference between the clocks grew by more than this.
 const SLEEP_THRESHOLD: Duration = Duration::from_secs(2);
-/// A module call without a return for this long makes the module count as hung.
+/// A source call without a return for this long makes the source count as hung.
 const HUNG_AFTER: Duration = Duration::from_secs(15);
 /// After this time a running operation counts as hung, too. A card may generate a key for minutes
 /// and return from no other call meanwhile.
@@ -66,9 +66,9 @@ fn watch(inner: &Weak<Inner>, ended: &(Mutex<bool>, Condvar)) {
         let Some(inner) = inner.upgrade() else { return };
         let thorough = poll_number % THOROUGH_POLL_EVERY == 0;
         inner.poll(thorough);
-        inner.restart_for_hung_module();
+        inner.restart_for_hung_source();
         if thorough {
-            inner.restart_for_recovered_module(&mut trial);
+            inner.restart_for_recovered_source(&mut trial);
         }
     }
 }
@@ -80,7 +80,7 @@ impl Inner {
         self.end_idle_sessions();
         let now = match self.tokens.poll_tokens() {
             Ok(now) => now,
-            // No module works: all tokens count as absent until one does.
+            // No source works: all tokens count as absent until one does.
             Err(error) => {
                 tracing::debug!(%error, "cannot list the tokens");
                 Vec::new()
@@ -94,8 +94,8 @@ impl Inner {
             tracing::debug!(%error, "cannot read the tokens");
         }
         if thorough {
-            if self.tokens.modules().iter().any(TokenSource::is_stopped) {
-                self.rescan_modules(false);
+            if self.tokens.sources().iter().any(TokenSource::is_stopped) {
+                self.rescan_sources(false);
             }
             self.forget_externally_changed();
         }
@@ -131,21 +131,21 @@ impl Inner {
         }
     }
 
-    /// A hung module (OpenSC 0.23 hangs if a card is pulled out during a call) can be recovered
+    /// A hung source (OpenSC 0.23 hangs if a card is pulled out during a call) can be recovered
     /// only by restarting the process, which the supervisor does. Not while a session or operation
-    /// would be lost. A module that has never returned in this process does not count: another
+    /// would be lost. A source that has never returned in this process does not count: another
     /// program may block it, and a restart does not change that.
-    fn restart_for_hung_module(&self) {
-        let Some(module) = self.tokens.modules().iter().find(|module| module.is_hung(HUNG_AFTER)) else { return };
-        let is_operation_running = self.operations.load(Ordering::SeqCst) > 0 && !module.is_hung(OPERATION_HUNG_AFTER);
+    fn restart_for_hung_source(&self) {
+        let Some(source) = self.tokens.sources().iter().find(|source| source.is_hung(HUNG_AFTER)) else { return };
+        let is_operation_running = self.operations.load(Ordering::SeqCst) > 0 && !source.is_hung(OPERATION_HUNG_AFTER);
         if is_operation_running || !self.tokens.active_sessions().is_empty() {
             return;
         }
         tracing::warn!(
-            module = %module.path().display(),
+            source = %source.path().display(),
             "the module no longer responds: restarting the worker to reload it"
         );
-        // Kill at once: exit handlers would wait for the module.
+        // Kill at once: exit handlers would wait for the source.
         let _ = kill_process(getpid(), Signal::KILL);
     }
 

@@ -1,8 +1,8 @@
-//! Finds tokens that another process created. Some modules (SoftHSM, Kryoptic) see them only after
+//! Finds tokens that another process created. Some sources (SoftHSM, Kryoptic) see them only after
 //! a restart, which ends every session on their tokens.
 //!
-//! Without an active session such a module is restarted for any listing or search. With one, only
-//! if a keyset or token is requested by name and missing, and no operation is running. Modules with
+//! Without an active session such a source is restarted for any listing or search. With one, only
+//! if a keyset or token is requested by name and missing, and no operation is running. Sources with
 //! readers report insertions and removals themselves; they are restarted only to find a named
 //! object that is missing.
 
@@ -41,7 +41,7 @@ impl TokenSearch for Inner {
 impl Inner {
     /// Reads the tokens; without an active session also those that other processes created.
     pub fn scan_tokens(&self) {
-        self.rescan_modules(false);
+        self.rescan_sources(false);
     }
 
     /// Reads the tokens unless the last reading is fresh.
@@ -52,7 +52,7 @@ impl Inner {
     }
 
     /// Searches for tokens that other processes created, unless a session or operation is active.
-    pub fn rescan_modules(&self, with_readers: bool) {
+    pub fn rescan_sources(&self, with_readers: bool) {
         if !self.is_in_use()
             && let Err(error) = self.tokens.rescan(with_readers)
         {
@@ -80,16 +80,16 @@ impl Inner {
         if !self.is_missing(choice) {
             return;
         }
-        self.rescan_modules(true);
-        // It may be in a lost module, which no search finds: do not end sessions for it.
-        let is_lost = self.tokens.require_all_modules().is_err();
+        self.rescan_sources(true);
+        // It may be in a lost source, which no search finds: do not end sessions for it.
+        let is_lost = self.tokens.require_all_sources().is_err();
         if is_lost || !self.is_missing(choice) || self.operations.load(Ordering::SeqCst) > 0 {
             return;
         }
         if !self.tokens.active_sessions().is_empty() {
             tracing::info!("restarting the modules to look for a missing keyset; sessions end");
             self.end_all_sessions(LogOffReason::Rescan);
-            self.rescan_modules(true);
+            self.rescan_sources(true);
         }
     }
 

@@ -174,7 +174,7 @@ fn find_keyset<'i>(identities: &'i [Arc<SigningIdentity>], provider: &str) -> Re
         let token = &identity.keyset.token;
         match &uri {
             Some(uri) => uri.matches(token),
-            None if provider.contains('/') => is_same_file(Path::new(provider), &token.module),
+            None if provider.contains('/') => is_same_file(Path::new(provider), &token.source),
             None => identity.keyset.name.as_str() == provider || token.label == provider || token.serial == provider,
         }
     };

@@ -105,7 +105,7 @@ struct TokenContext {
 }
 
 fn check_token(tokens: &Tokens, token: &TokenInfo, context: TokenContext) -> Vec<DoctorFinding> {
-    let flags = match tokens.module_of(token).and_then(|module| Ok(module.flags(token)?)) {
+    let flags = match tokens.source_of(token).and_then(|source| Ok(source.flags(token)?)) {
         Ok(flags) => flags,
         Err(error) => return vec![DoctorFinding::of_error(CONCERN, &error.to_string())],
     };
@@ -269,7 +269,7 @@ mod tests {
             serial: "a1b2".into(),
             manufacturer: "m".into(),
             model: "m".into(),
-            module: "/m.so".into(),
+            source: "/m.so".into(),
             pin_state,
             write_protected: false,
             non_utf8_names: Vec::new(),

@@ -7,7 +7,7 @@ use x509_cert::name::Name;
 
 use super::{REFERENCE, SECRET, assert_openssl, corpus, ecdsa_with_sha256, now, part};
 use crate::cmp::*;
-use crate::token::{Delivery, KeyWrapMechanism, OaepHash};
+use crate::token::{Delivery, KeyWrap, OaepHash};
 
 /// The header of a client's first message.
 pub(super) fn header(pvno: Pvno) -> PkiHeader {
@@ -35,12 +35,7 @@ pub(super) fn both_keys(public_key: &[u8], sign: impl FnOnce(&[u8]) -> Vec<u8>) 
 }
 
 pub(super) fn delivery() -> Delivery {
-    Delivery {
-        oaep: OaepHash::Sha256,
-        encrypted_key: vec![7; 256],
-        mechanism: KeyWrapMechanism::Kwp,
-        wrapped: vec![9; 1232],
-    }
+    Delivery { oaep: OaepHash::Sha256, encrypted_key: vec![7; 256], key_wrap: KeyWrap::Kwp, wrapped: vec![9; 1232] }
 }
 
 pub(super) fn encrypted_key() -> EncryptedKey {

@@ -12,7 +12,7 @@ fn token(label: &str, serial: &str) -> TokenInfo {
         serial: serial.into(),
         manufacturer: "SoftHSM project".into(),
         model: "SoftHSM v2".into(),
-        module: PathBuf::from("/usr/lib/softhsm/libsofthsm2.so"),
+        source: PathBuf::from("/usr/lib/softhsm/libsofthsm2.so"),
         pin_state: PinState::Ok,
         write_protected: false,
         non_utf8_names: Vec::new(),

@@ -78,7 +78,7 @@ pub enum NewToken {
     /// in the only module that can create tokens
     Anywhere,
     /// in the module at this path
-    Module(PathBuf),
+    In(PathBuf),
 }
 
 /// The user's choices.

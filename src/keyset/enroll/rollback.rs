@@ -74,14 +74,14 @@ fn notify_authority(request: &Base64, rejection: &RejectionNotice<'_>) {
 /// Empties a token that was created for the keyset. The next enrollment uses it first.
 pub(super) fn rollback_token(
     session: EnrollmentSession,
-    module: &TokenSource,
+    source: &TokenSource,
     letter: &Letter,
     person: &mut dyn UserPrompter,
 ) -> Result<(), KeysetError> {
     let info = session.token().info().clone();
     drop(session);
     // Marked as unattended, because no user typed it.
-    if let Err(error) = module.discard_token(&info, &so_pin::of_letter(letter)?) {
+    if let Err(error) = source.discard_token(&info, &so_pin::of_letter(letter)?) {
         person.notice(Notice::TokenLeft { token: info.name().to_string(), reason: error.to_string() });
     }
     Ok(())

@@ -32,7 +32,7 @@ pub(super) struct EnrollmentRun<'a> {
 
 /// The token's properties that its indexes do not contain.
 struct TargetToken {
-    module: TokenSource,
+    source: TokenSource,
     info: TokenInfo,
     pins: Option<NewTokenPins>,
     resumed: bool,
@@ -43,7 +43,7 @@ struct TargetToken {
 impl EnrollmentRun<'_> {
     pub fn run(&mut self, target: EnrollmentTarget) -> Result<Enrolled, EnrollError> {
         match target {
-            EnrollmentTarget::New { module } => self.enroll_on_new_token(module),
+            EnrollmentTarget::New { source } => self.enroll_on_new_token(source),
             EnrollmentTarget::Existing { token, keyset } => {
                 let is_enrolled = keyset.is_some_and(|keyset| keyset.is_usable());
                 self.enroll_on_token(token, is_enrolled)
@@ -52,21 +52,21 @@ impl EnrollmentRun<'_> {
         }
     }
 
-    fn enroll_on_new_token(&mut self, module: TokenSource) -> Result<Enrolled, EnrollError> {
+    fn enroll_on_new_token(&mut self, source: TokenSource) -> Result<Enrolled, EnrollError> {
         let label = self.options.keyset.as_str();
-        let rule = module.rule_for_new_pins();
+        let rule = source.rule_for_new_pins();
         let pin = self.ask(&Prompt::NewPin { label: label.to_owned(), serial: None, rule })?;
         let so_pin = self.ask_so_pin(label)?;
         let checked = self.check_letter()?;
         self.person.progress(Step::CreatingToken);
         let reference = self.letter.reference.as_str();
         let provisional_so_pin = so_pin::of_letter(self.letter)?;
-        let info = module.create_token_for(reference, label, &provisional_so_pin, &pin).map_err(not_made)?;
+        let info = source.create_token_for(reference, label, &provisional_so_pin, &pin).map_err(not_made)?;
         crate::crash_point::reached("keyset.token_made");
         let pins = Some(NewTokenPins { pin: copy(&pin)?, so_pin });
-        let token_enrollment = module.open(&info)?.unlock(pin)?.begin_enrollment();
+        let token_enrollment = source.open(&info)?.unlock(pin)?.begin_enrollment();
         let session = EnrollmentSession { token_enrollment, index: self.new_index() };
-        let target_token = TargetToken { module, info, pins, resumed: false, new_token: true };
+        let target_token = TargetToken { source, info, pins, resumed: false, new_token: true };
         self.request(session, target_token, &checked)
     }
 
@@ -89,8 +89,8 @@ impl EnrollmentRun<'_> {
             rollback::rollback(&mut session, None)?;
             session.index = self.renewed_index(session.index);
         }
-        let module = self.tokens.module_of(&info)?.clone();
-        self.request(session, TargetToken { module, info, pins: None, resumed: false, new_token: false }, &checked)
+        let source = self.tokens.source_of(&info)?.clone();
+        self.request(session, TargetToken { source, info, pins: None, resumed: false, new_token: false }, &checked)
     }
 
     /// Continues an enrollment with this letter.
@@ -113,13 +113,13 @@ impl EnrollmentRun<'_> {
         self.index_allows(&session)?;
         self.person.notice(Notice::Resuming { keyset: self.options.keyset.clone() });
         let pins = Some(NewTokenPins { pin, so_pin });
-        let module = self.tokens.module_of(&info)?.clone();
+        let source = self.tokens.source_of(&info)?.clone();
         let pending =
             session.index.pending.clone().filter(|pending| pending.reference == self.letter.reference.as_str());
         // Never empty a token with an enrolled keyset, whatever its public index claims.
         let new_token =
             session.index.keyset.keys.is_none() && pending.as_ref().map_or(new_token, |pending| pending.new_token);
-        let target_token = TargetToken { module, info, pins, resumed: true, new_token };
+        let target_token = TargetToken { source, info, pins, resumed: true, new_token };
         match pending.map(|pending| pending.stage) {
             Some(EnrollmentStage::Requested { request }) => self.send(session, target_token, &request.0),
             Some(EnrollmentStage::Installing { request, made, .. }) => {
@@ -260,7 +260,7 @@ impl EnrollmentRun<'_> {
 
     fn rollback_token(&mut self, session: EnrollmentSession, target_token: &TargetToken) -> Result<(), EnrollError> {
         if target_token.new_token {
-            rollback::rollback_token(session, &target_token.module, self.letter, self.person)?;
+            rollback::rollback_token(session, &target_token.source, self.letter, self.person)?;
         }
         Ok(())
     }

@@ -12,8 +12,8 @@ pub(super) enum EnrollmentTarget {
     /// A token that is still to be created, or whose creation was interrupted: its new PIN is
     /// requested.
     New {
-        /// the module that creates it
-        module: TokenSource,
+        /// the source that creates it
+        source: TokenSource,
     },
     /// An existing token: its PIN is requested.
     Existing {
@@ -61,8 +61,8 @@ pub(super) fn choose(
         let allowed = list_or(&letter.levels, ToString::to_string, "none");
         return Err(refused(format!("cannot enroll at the level {level}: the letter allows {allowed}")));
     }
-    if options.token.is_none() && !matches!(options.new_token, Some(NewToken::Module(_))) {
-        tokens.require_all_modules()?;
+    if options.token.is_none() && !matches!(options.new_token, Some(NewToken::In(_))) {
+        tokens.require_all_sources()?;
     }
     let all = tokens.list()?;
     let (named_token, (keysets, unreadable_tokens)) = match &options.token {
@@ -116,9 +116,9 @@ pub(super) fn choose(
     Ok(target)
 }
 
-/// Selects a module for a new token, whose label will be the keyset's name. An existing token with
+/// Selects a source for a new token, whose label will be the keyset's name. An existing token with
 /// this label may be the rest of an enrollment interrupted before it had an index: it is reused if
-/// it has no PIN or carries the mark of this letter, which the module verifies with the SO PIN. Any
+/// it has no PIN or carries the mark of this letter, which the source verifies with the SO PIN. Any
 /// other token, even an empty one, is refused without a try.
 fn new_place(
     tokens: &Tokens,
@@ -136,25 +136,25 @@ fn new_place(
             return Err(TokenError::LabelTaken { label: label.to_owned(), serial: token.serial.clone() }.into());
         }
     }
-    let mut modules = Vec::new();
-    for module in tokens.modules() {
+    let mut sources = Vec::new();
+    for source in tokens.sources() {
         let wanted = match new_token {
-            NewToken::Anywhere => same_label.first().is_none_or(|token| token.module == module.path()),
-            NewToken::Module(path) => path.canonicalize().is_ok_and(|path| module.path() == path),
+            NewToken::Anywhere => same_label.first().is_none_or(|token| token.source == source.path()),
+            NewToken::In(path) => path.canonicalize().is_ok_and(|path| source.path() == path),
         };
-        if wanted && (same_label.iter().any(|token| token.module == module.path()) || module.can_create_tokens()?) {
-            modules.push(module);
+        if wanted && (same_label.iter().any(|token| token.source == source.path()) || source.can_create_tokens()?) {
+            sources.push(source);
         }
     }
-    match modules.as_slice() {
-        [module] => Ok(EnrollmentTarget::New { module: (*module).clone() }),
+    match sources.as_slice() {
+        [source] => Ok(EnrollmentTarget::New { source: (*source).clone() }),
         [] => Err(refused(format!(
             "cannot create a token: no free slot in {}; select an existing token with `--token`",
-            list_or(tokens.modules(), |module| module.path().display().to_string(), "any module")
+            list_or(tokens.sources(), |source| source.path().display().to_string(), "any module")
         ))),
         several => Err(KeysetError::Ambiguous {
             what: "module",
-            candidates: list_or(several, |module| module.path().display().to_string(), ""),
+            candidates: list_or(several, |source| source.path().display().to_string(), ""),
             remedy: "select the module for the token with `--new-token=MODULE`".to_owned(),
         }),
     }

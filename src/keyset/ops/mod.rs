@@ -43,9 +43,9 @@ pub trait OperationVisitor {
 
 /// Declares the operations.
 macro_rules! register {
-    ($($module:ident::$operation:ident),+ $(,)?) => {
+    ($($file:ident::$operation:ident),+ $(,)?) => {
         $(
-            pub use $module::$operation;
+            pub use $file::$operation;
 
             impl OperationName for $operation {
                 const ID: &'static str = stringify!($operation);

@@ -62,7 +62,7 @@ impl Tokens {
     /// Like [`Tokens::pins`], but an empty result is not an error.
     ///
     /// # Errors
-    /// The selected token does not exist. Without a selector, and outside the agent: a module
+    /// The selected token does not exist. Without a selector, and outside the agent: a source
     /// cannot list its tokens.
     pub fn pin_states(
         &self,
@@ -76,21 +76,21 @@ impl Tokens {
             return Err(unreadable.swap_remove(0).error);
         }
         if selector.is_none() {
-            unreadable.extend(self.unusable_module_errors());
+            unreadable.extend(self.unusable_source_errors());
         }
         let mut pins = Vec::new();
         for token in tokens {
             let of_thread = token.clone();
-            match self.query(self.module_of(&token)?, move |module| module.flags(&of_thread)) {
+            match self.query(self.source_of(&token)?, move |source| source.flags(&of_thread)) {
                 Ok(flags) => pins.push((token, flags)),
                 Err(error) => unreadable.push(unreadable_token(&token, &error.into())),
             }
         }
-        // A command loads its modules just before; the modules of an agent may cache what tokens
+        // A command loads its sources just before; the sources of an agent may cache what tokens
         // reported at its start.
-        for module in self.modules().iter().filter(|_| self.has_persistent_sessions()) {
-            let own = pins.iter_mut().filter(|(token, _)| token.module == module.path());
-            let not_seen = module.refresh_flags(own.map(|(token, flags)| (token, Some(flags))));
+        for source in self.sources().iter().filter(|_| self.has_persistent_sessions()) {
+            let own = pins.iter_mut().filter(|(token, _)| token.source == source.path());
+            let not_seen = source.refresh_flags(own.map(|(token, flags)| (token, Some(flags))));
             let of_each: HashMap<TokenId, KeysetError> =
                 not_seen.into_iter().map(|(token, error)| (token, error.into())).collect();
             pins.retain(|(token, _)| {

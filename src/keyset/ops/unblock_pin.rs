@@ -36,7 +36,7 @@ const OPERATION: &str = "set a new PIN";
 pub fn unblock_pin(tokens: &Tokens, info: &TokenInfo, person: &mut dyn UserPrompter) -> Result<(), KeysetError> {
     let name = info.name();
     let no_pin = |reason| KeysetError::NoPin { operation: OPERATION, token: Some(name.clone()), reason };
-    let token = tokens.module_of(info)?.open(info)?;
+    let token = tokens.source_of(info)?.open(info)?;
     let state = token.refresh_so_pin_state()?;
     match state {
         PinState::Locked => return Err(TokenError::SoPinLocked { operation: OPERATION, token: name }.into()),

@@ -184,8 +184,8 @@ impl RecipientInfo {
         let mut parts = parts.required(SEQUENCE)?.inside(WHAT);
         parts.required(INTEGER)?;
         let id = CertificateId::from_element(parts.any()?, WHAT)?;
-        let mechanism = read_algorithm(parts.required(SEQUENCE)?)?.oid;
-        Ok(Self::unsupported(Some(id), format!("the key encapsulation {}", described(mechanism))))
+        let encapsulation = read_algorithm(parts.required(SEQUENCE)?)?.oid;
+        Ok(Self::unsupported(Some(id), format!("the key encapsulation {}", described(encapsulation))))
     }
 
     /// Parses `KeyTransRecipientInfo` (RFC 5652 §6.2.1).

@@ -237,7 +237,7 @@ fn identity_of(path: &Path) -> String {
 }
 
 fn refused(module: &Path, reason: String, remedy: String) -> TokenError {
-    TokenError::Module { path: module.to_owned(), reason, remedy }
+    TokenError::Source { path: module.to_owned(), reason, remedy }
 }
 
 fn remedy(first: &str, after: &str) -> String {

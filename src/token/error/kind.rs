@@ -18,7 +18,7 @@ impl TokenError {
     /// The exit code category of this error.
     pub fn kind(&self) -> TokenErrorKind {
         match self {
-            Self::Module { .. } | Self::Absent { .. } | Self::KeyAbsent { .. } => TokenErrorKind::Absent,
+            Self::Source { .. } | Self::Absent { .. } | Self::KeyAbsent { .. } => TokenErrorKind::Absent,
             Self::PinIncorrect { .. }
             | Self::PinLocked { .. }
             | Self::LastTry { .. }

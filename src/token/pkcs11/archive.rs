@@ -189,7 +189,7 @@ impl<'a> KeyArchive<'a> {
             KeyLookup::on(self.token).use_key(operation, ObjectClassKey::Secret, &archive.id, |session, handle| {
                 self.token.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), handle, key.handle)
             })?;
-        Ok(WrappedKey { mechanism, blob })
+        Ok(WrappedKey { key_wrap: mechanism, blob })
     }
 
     /// Unwraps a key from the archive for delivery. [`TokenError::BadDelivery`] if the blob was
@@ -202,7 +202,7 @@ impl<'a> KeyArchive<'a> {
     ) -> Result<DeliverableKey, TokenError> {
         let operation = "take a key out of the archive";
         let template = templates::archived_key(algorithm);
-        let mechanism = WrapMechanism::KeyWrap(can_unwrap(self.token, wrapped.mechanism));
+        let mechanism = WrapMechanism::KeyWrap(can_unwrap(self.token, wrapped.key_wrap));
         let unwrap = || {
             KeyLookup::on(self.token).look_up_and_use(
                 KeyAuthorization::LoggedIn,
@@ -264,7 +264,7 @@ impl<'a> KeyArchive<'a> {
             let wrapped = self.token.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), aes, key.handle)?;
             session.destroy_object(aes)?;
             session.destroy_object(transport)?;
-            Ok(Delivery { oaep: oaep_hash, encrypted_key, mechanism, wrapped })
+            Ok(Delivery { oaep: oaep_hash, encrypted_key, key_wrap: mechanism, wrapped })
         })
     }
 

@@ -16,8 +16,8 @@ use super::token::Pkcs11Token;
 use crate::token::test_support::{PIN, authority_token, modules, open_token, pin};
 use crate::token::tests::verifies;
 use crate::token::{
-    AuthorityToken, KeyAlgorithm, KeyId, KeyWrapMechanism, RsaSize, SecurityLevel, SignatureHash, Token,
-    TokenEnrollment, TokenError, TokenKey, TransportKeyPair,
+    AuthorityToken, KeyAlgorithm, KeyId, KeyWrap, RsaSize, SecurityLevel, SignatureHash, Token, TokenEnrollment,
+    TokenError, TokenKey, TransportKeyPair,
 };
 
 const RSA_2048: KeyAlgorithm = KeyAlgorithm::Rsa(RsaSize::Bits2048);
@@ -281,7 +281,7 @@ fn wrap_with_own_key(token: &Pkcs11Token, session: &Session, key: ObjectHandle) 
     let template =
         [Attribute::Token(false), Attribute::Wrap(true), Attribute::Decrypt(true), Attribute::ValueLen(32.into())];
     let own = session.generate_key(&Mechanism::AesKeyGen, &template)?;
-    let mechanism = token.capabilities().unwrap().key_wrap.unwrap_or(KeyWrapMechanism::Pad);
+    let mechanism = token.capabilities().unwrap().key_wrap.unwrap_or(KeyWrap::Pad);
     token.raw().wrap_key(session, &WrapMechanism::KeyWrap(mechanism), own, key)
 }
 

@@ -44,7 +44,7 @@ impl Module {
     /// Updates the PIN states of the tokens of this module. `tokens` may include tokens of other
     /// modules. Returns the tokens whose states could not be read and are unchanged.
     pub fn refresh_pin_states<'a>(&self, tokens: impl Iterator<Item = &'a mut TokenInfo>) -> UnreadTokens {
-        let own = |info: &&mut TokenInfo| info.module == self.path();
+        let own = |info: &&mut TokenInfo| info.source == self.path();
         self.refresh_flags(tokens.filter(own).map(|info| (info, None)))
     }
 

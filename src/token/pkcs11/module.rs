@@ -50,7 +50,7 @@ type SlotWithToken = (Slot, CkTokenInfo);
 impl Module {
     /// Loads and initializes this file, which no other [`Module`] of this process may have loaded.
     pub(super) fn initialized(path: PathBuf) -> Result<Self, TokenError> {
-        let unusable = |reason: String, remedy: String| TokenError::Module { path: path.clone(), reason, remedy };
+        let unusable = |reason: String, remedy: String| TokenError::Source { path: path.clone(), reason, remedy };
         let not_a_module =
             |error: Error| unusable(error.to_string(), "it must be the shared library of a PKCS#11 module".to_owned());
         let calls = CallCount::of(&path);
@@ -135,7 +135,7 @@ impl Module {
     }
 
     fn start_error(&self, error: &Error) -> TokenError {
-        TokenError::Module {
+        TokenError::Source {
             path: self.path().to_owned(),
             reason: error.to_string(),
             remedy: start_remedy(self.path()),
@@ -165,7 +165,7 @@ impl Module {
             serial,
             manufacturer,
             model,
-            module: self.path().to_owned(),
+            source: self.path().to_owned(),
             pin_state: pin_states_of(info).pin,
             write_protected: info.write_protected(),
             non_utf8_names,
@@ -212,7 +212,7 @@ impl Module {
     }
 
     pub(super) fn list_slots(&self) -> Result<Vec<Slot>, TokenError> {
-        let failed = |error: Error| TokenError::Module {
+        let failed = |error: Error| TokenError::Source {
             path: self.path().to_owned(),
             reason: error.to_string(),
             remedy: "check that its configuration still exists".to_owned(),

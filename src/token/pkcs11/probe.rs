@@ -10,7 +10,7 @@ use super::mechanisms::oaep;
 use super::module::Module;
 use super::return_values;
 use super::sessions::Sessions;
-use crate::token::{Capabilities, KeyAlgorithm, KeyWrapMechanism, OaepHash, PinRule};
+use crate::token::{Capabilities, KeyAlgorithm, KeyWrap, OaepHash, PinRule};
 
 /// Needs no login.
 pub(super) fn probe(module: &Module, slot: Slot, sessions: &Sessions, pin: PinRule) -> CkResult<Capabilities> {
@@ -34,7 +34,7 @@ pub(super) fn probe(module: &Module, slot: Slot, sessions: &Sessions, pin: PinRu
             supports(*algorithm, MechanismType::RSA_PKCS, MechanismInfo::decrypt)
         }
     };
-    let key_wrap = [KeyWrapMechanism::Kwp, KeyWrapMechanism::Pad];
+    let key_wrap = [KeyWrap::Kwp, KeyWrap::Pad];
     let mut hashes = Vec::new();
     for hash in [OaepHash::Sha1, OaepHash::Sha256, OaepHash::Sha384, OaepHash::Sha512] {
         if can_begin_oaep(sessions, hash)? {
@@ -107,10 +107,10 @@ mod tests {
     #[test]
     fn the_modules_differ_in_how_they_unwrap() {
         let softhsm = open_token(&softhsm()).capabilities().unwrap().clone();
-        assert_eq!((&softhsm.oaep[..], softhsm.key_wrap), (&[OaepHash::Sha1][..], Some(KeyWrapMechanism::Pad)));
+        assert_eq!((&softhsm.oaep[..], softhsm.key_wrap), (&[OaepHash::Sha1][..], Some(KeyWrap::Pad)));
         if let Some(kryoptic) = kryoptic() {
             let kryoptic = open_token(&kryoptic).capabilities().unwrap().clone();
-            assert_eq!((kryoptic.oaep.len(), kryoptic.key_wrap), (4, Some(KeyWrapMechanism::Kwp)));
+            assert_eq!((kryoptic.oaep.len(), kryoptic.key_wrap), (4, Some(KeyWrap::Kwp)));
         }
     }
 }

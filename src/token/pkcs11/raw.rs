@@ -34,7 +34,7 @@ use cryptoki_sys::{
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use zeroize::Zeroizing;
 
-use crate::token::KeyWrapMechanism;
+use crate::token::KeyWrap;
 
 /// Exceeds every signature, decrypted block and wrapped key used here, in bytes (RSA-4096 in
 /// PKCS#8: about 2,400).
@@ -43,7 +43,7 @@ const LONGEST_OUTPUT: usize = 8192;
 /// A mechanism for wrapping and unwrapping.
 pub(super) enum WrapMechanism<'a> {
     /// An AES key wrap, which has no parameter.
-    KeyWrap(KeyWrapMechanism),
+    KeyWrap(KeyWrap),
     /// A mechanism that cryptoki can express.
     Other(Mechanism<'a>),
 }
@@ -51,8 +51,8 @@ pub(super) enum WrapMechanism<'a> {
 impl WrapMechanism<'_> {
     fn to_c(&self) -> CK_MECHANISM {
         let mechanism = match self {
-            Self::KeyWrap(KeyWrapMechanism::Kwp) => CKM_AES_KEY_WRAP_KWP,
-            Self::KeyWrap(KeyWrapMechanism::Pad) => CKM_AES_KEY_WRAP_PAD,
+            Self::KeyWrap(KeyWrap::Kwp) => CKM_AES_KEY_WRAP_KWP,
+            Self::KeyWrap(KeyWrap::Pad) => CKM_AES_KEY_WRAP_PAD,
             Self::Other(mechanism) => return mechanism.into(),
         };
         CK_MECHANISM { mechanism, pParameter: std::ptr::null_mut(), ulParameterLen: 0 }
@@ -107,7 +107,7 @@ impl RawFunctions {
     }
 
     /// Whether the token in this slot can wrap and unwrap with this mechanism.
-    pub(super) fn can_wrap(&self, slot: Slot, mechanism: KeyWrapMechanism) -> bool {
+    pub(super) fn can_wrap(&self, slot: Slot, mechanism: KeyWrap) -> bool {
         let Some(get_mechanism_info) = self.functions.C_GetMechanismInfo else { return false };
         let mut info = CK_MECHANISM_INFO::default();
         let kind = WrapMechanism::KeyWrap(mechanism).to_c().mechanism;

@@ -62,7 +62,7 @@ impl Module {
 
     /// The reason why the last listing of the tokens skipped a present card.
     pub fn blocked_card(&self) -> Option<TokenError> {
-        self.module_state().taken.load(Ordering::Relaxed).then(|| TokenError::Module {
+        self.module_state().taken.load(Ordering::Relaxed).then(|| TokenError::Source {
             path: self.path().to_owned(),
             reason: "a card in one of its readers cannot be accessed: another program has exclusive access".to_owned(),
             remedy: "end that program (GnuPG: `gpgconf --kill scdaemon`), or remove the card and insert it again"
@@ -134,7 +134,7 @@ impl Module {
             "wait until that program is done, or end it; if that does not help, log off (`tokenkeep agent log-off`), \
              and the agent reloads the module"
                 .to_owned();
-        TokenError::Module { path: self.path().to_owned(), reason, remedy }
+        TokenError::Source { path: self.path().to_owned(), reason, remedy }
     }
 
     fn end_call(&self, number: u64) {

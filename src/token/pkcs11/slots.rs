@@ -41,7 +41,7 @@ impl Module {
 }
 
 fn unusable(path: &Path, error: &cryptoki::error::Error) -> TokenError {
-    TokenError::Module {
+    TokenError::Source {
         path: path.to_owned(),
         reason: error.to_string(),
         remedy: "check that its configuration still exists".to_owned(),

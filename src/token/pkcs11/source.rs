@@ -51,7 +51,7 @@ static LOADED: Mutex<Vec<Pkcs11Source>> = Mutex::new(Vec::new());
 impl Pkcs11Source {
     /// Loads and initializes the module, once per process.
     pub(in crate::token) fn load(path: &Path) -> Result<Self, TokenError> {
-        let unusable = |reason: String, remedy: String| TokenError::Module { path: path.to_owned(), reason, remedy };
+        let unusable = |reason: String, remedy: String| TokenError::Source { path: path.to_owned(), reason, remedy };
         let canonical = path
             .canonicalize()
             .map_err(|error| unusable(error.to_string(), "name another one with --module, or install it".to_owned()))?;

@@ -114,7 +114,7 @@ impl<'a> KeyInstaller<'a> {
             &templates::delivered_aes_key(),
         )?;
         let template = templates::delivered_key(key.label, key.id, key.algorithm, key.level);
-        let mechanism = WrapMechanism::KeyWrap(can_unwrap(self.token, delivery.mechanism));
+        let mechanism = WrapMechanism::KeyWrap(can_unwrap(self.token, delivery.key_wrap));
         let private = with_always_authenticate(session, key.id, &template, |template| {
             self.token.raw().unwrap_key(session, &mechanism, aes, &delivery.wrapped, template)
         });

@@ -234,6 +234,6 @@ fn an_absent_token_is_reported_as_absent() {
 fn a_file_that_is_not_a_module_is_refused_with_a_remedy() {
     for path in ["/nonexistent/module.so", "/etc/passwd", "/usr/lib/x86_64-linux-gnu/libc.so.6"] {
         let error = crate::token::TokenSource::load(std::path::Path::new(path)).unwrap_err();
-        assert!(matches!(error, TokenError::Module { .. }), "{error}");
+        assert!(matches!(error, TokenError::Source { .. }), "{error}");
     }
 }

@@ -11,7 +11,7 @@ fn info() -> TokenInfo {
         serial: "a1b2".into(),
         manufacturer: "Snake Oil, Inc.".into(),
         model: "1.0".into(),
-        module: "/usr/lib/softhsm/libsofthsm2.so".into(),
+        source: "/usr/lib/softhsm/libsofthsm2.so".into(),
         pin_state: PinState::Ok,
         write_protected: false,
         non_utf8_names: Vec::new(),

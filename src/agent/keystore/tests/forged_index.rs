@@ -11,7 +11,7 @@ fn forge(fixture: &Fixture, name: &str, from: &str, to: &str) {
     let tokens = fixture.wallet.tokens.list().unwrap();
     let label = fixture.wallet.name(name);
     let info = tokens.iter().find(|token| token.label == label.as_str()).unwrap();
-    let pin_session = fixture.wallet.tokens.modules()[0].open(info).unwrap().unlock(pin(PIN)).unwrap();
+    let pin_session = fixture.wallet.tokens.sources()[0].open(info).unwrap().unlock(pin(PIN)).unwrap();
     let token = pin_session.token();
     let index = token.data_objects(APPLICATION, false).unwrap().remove(0);
     let text = String::from_utf8(index.value).unwrap();
@@ -45,7 +45,7 @@ fn a_keyset_only_in_the_public_index_signs_nothing() {
     let real = fixture.wallet.name("x");
     let forged = fixture.wallet.name("f");
     let tokens = fixture.wallet.tokens.list().unwrap();
-    let pin_session = fixture.wallet.tokens.modules()[0].open(&tokens[0]).unwrap().unlock(pin(PIN)).unwrap();
+    let pin_session = fixture.wallet.tokens.sources()[0].open(&tokens[0]).unwrap().unlock(pin(PIN)).unwrap();
     let token = pin_session.token();
     let index = token.data_objects(APPLICATION, false).unwrap().remove(0);
     let text = String::from_utf8(index.value).unwrap().replace(real.as_str(), forged.as_str());

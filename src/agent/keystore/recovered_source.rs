@@ -1,4 +1,4 @@
-//! Retries modules that failed to load. If one can be loaded now, the worker is restarted to load
+//! Retries sources that failed to load. If one can be loaded now, the worker is restarted to load
 //! it.
 
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use rustix::process::{Signal, getpid, kill_process};
 use super::Inner;
 use crate::token::check;
 
-/// Tries the modules in a thread of its own, one trial at a time: a hung module takes half a
+/// Tries the sources in a thread of its own, one trial at a time: a hung source takes half a
 /// minute, and nothing waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Trial(Option<JoinHandle<Option<PathBuf>>>);
 
 impl Trial {
-    /// Returns the module that the last trial found loadable. Starts a trial if none is running.
-    fn of(&mut self, modules: Vec<PathBuf>, is_refused: impl Fn(&Path) -> bool + Send + 'static) -> Option<PathBuf> {
+    /// Returns the source that the last trial found loadable. Starts a trial if none is running.
+    fn of(&mut self, sources: Vec<PathBuf>, is_refused: impl Fn(&Path) -> bool + Send + 'static) -> Option<PathBuf> {
         match self.0.take_if(|trial| trial.is_finished()) {
             Some(ended) => return ended.join().ok().flatten(),
-            None if self.0.is_some() || modules.is_empty() => return None,
+            None if self.0.is_some() || sources.is_empty() => return None,
             None => {}
         }
-        let run = move || modules.into_iter().find(|module| !is_refused(module));
+        let run = move || sources.into_iter().find(|source| !is_refused(source));
         let thread = std::thread::Builder::new().name("trial".to_owned()).stack_size(256 * 1024).spawn(run);
         // If no thread can be started, the next poll tries again.
         self.0 = thread.inspect_err(|error| tracing::debug!(%error, "cannot retry the excluded modules")).ok();
@@ -32,16 +32,16 @@ impl Trial {
 }
 
 impl Inner {
-    /// Restarts the worker if an excluded module can be loaded now, unless a session or operation
+    /// Restarts the worker if an excluded source can be loaded now, unless a session or operation
     /// would be lost.
-    pub fn restart_for_recovered_module(&self, trial: &mut Trial) {
-        let modules = if self.is_busy() { Vec::new() } else { self.tokens.refused_modules() };
-        let Some(module) = trial.of(modules, check::is_refused) else { return };
+    pub fn restart_for_recovered_source(&self, trial: &mut Trial) {
+        let sources = if self.is_busy() { Vec::new() } else { self.tokens.refused_sources() };
+        let Some(source) = trial.of(sources, check::is_refused) else { return };
         // Check again: something may have started during the trial.
         if self.is_busy() {
             return;
         }
-        tracing::warn!(module = %module.display(), "the module can be loaded again: restarting the worker to load it");
+        tracing::warn!(source = %source.display(), "the module can be loaded again: restarting the worker to load it");
         let _ = kill_process(getpid(), Signal::KILL);
     }
 
@@ -66,23 +66,23 @@ mod tests {
         assert!(trial.0.is_none(), "a thread for nothing");
         let (go_on, wait) = channel::<()>();
         let wait = Mutex::new(wait);
-        let modules = || vec![PathBuf::from("/hangs.so"), PathBuf::from("/well.so")];
-        let is_refused = move |module: &Path| {
-            let hangs = module == Path::new("/hangs.so");
+        let sources = || vec![PathBuf::from("/hangs.so"), PathBuf::from("/well.so")];
+        let is_refused = move |source: &Path| {
+            let hangs = source == Path::new("/hangs.so");
             if hangs {
                 let _ = wait.lock().unwrap_or_else(PoisonError::into_inner).recv();
             }
             hangs
         };
-        assert_eq!(trial.of(modules(), is_refused), None);
-        assert_eq!(trial.of(modules(), |_| panic!("a second trial beside the first")), None);
+        assert_eq!(trial.of(sources(), is_refused), None);
+        assert_eq!(trial.of(sources(), |_| panic!("a second trial beside the first")), None);
         go_on.send(()).unwrap();
         let since = Instant::now();
         while !trial.0.as_ref().unwrap().is_finished() {
             assert!(since.elapsed() < Duration::from_secs(20));
             std::thread::sleep(Duration::from_millis(2));
         }
-        assert_eq!(trial.of(modules(), |_| true), Some("/well.so".into()));
+        assert_eq!(trial.of(sources(), |_| true), Some("/well.so".into()));
         assert!(trial.0.is_none());
     }
 }
