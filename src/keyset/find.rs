@@ -247,7 +247,7 @@ impl Tokens {
 
     /// The source through which the token was found.
     pub fn source_of(&self, info: &TokenInfo) -> Result<&TokenSource, KeysetError> {
-        self.sources.iter().find(|source| source.path() == info.source).ok_or_else(|| KeysetError::NoSuchToken {
+        self.sources.iter().find(|source| source.has(info)).ok_or_else(|| KeysetError::NoSuchToken {
             selector: info.name().to_string(),
             found: format!("its module {} is not loaded", info.source.display()),
         })

@@ -4,11 +4,10 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::token::{Pin, PinLease, PinSession, PinState, Token, TokenError, TokenId, TokenInfo};
+use crate::token::{Pin, PinLease, PinSession, PinState, Token, TokenError, TokenId, TokenInfo, TokenSource};
 
 use super::find::keysets_of;
 use super::{FoundKeyset, KeysetError, Tokens};
@@ -121,18 +120,18 @@ impl TokenCache {
     }
 
     /// The open tokens of this source, with the keysets found on them.
-    fn read_tokens(&self, source: &Path) -> Vec<(Token, Vec<FoundKeyset>)> {
+    fn read_tokens(&self, source: &TokenSource) -> Vec<(Token, Vec<FoundKeyset>)> {
         let tokens = lock(&self.tokens);
         let read = tokens.values().filter_map(|cached| Some((cached.open.clone()?, cached.keysets.clone()?)));
-        read.filter(|(token, _)| token.info().source == source).collect()
+        read.filter(|(token, _)| source.has(token.info())).collect()
     }
 
     /// Releases every token of this source that has no active session.
-    fn release_idle_tokens(&self, source: &Path) {
+    fn release_idle_tokens(&self, source: &TokenSource) {
         let mut idle = Vec::new();
         lock(&self.tokens).retain(|_, cached| {
             // Authority tokens stay recorded, so that they are not opened again for inspection.
-            let is_idle = |token: &Token| token.info().source == source && !token.has_active_session();
+            let is_idle = |token: &Token| source.has(token.info()) && !token.has_active_session();
             let stays = !cached.open.as_ref().is_some_and(is_idle);
             if !stays {
                 idle.extend(cached.open.take());
@@ -244,7 +243,7 @@ impl Tokens {
                 }
             }
             if let Some(token_cache) = &self.token_cache {
-                token_cache.release_idle_tokens(source.path());
+                token_cache.release_idle_tokens(source);
             }
             // Continue with the other sources.
             if let Err(error) = source.rescan() {
@@ -266,7 +265,7 @@ impl Tokens {
             if source.has_readers().unwrap_or(true) {
                 continue;
             }
-            for (token, before) in token_cache.read_tokens(source.path()) {
+            for (token, before) in token_cache.read_tokens(source) {
                 let info = token.info().clone();
                 let now = self.query(source, move |_| Ok(keysets_of(&token, token.info())));
                 // Other code reports unreadable tokens.

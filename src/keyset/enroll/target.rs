@@ -139,10 +139,10 @@ fn new_place(
     let mut sources = Vec::new();
     for source in tokens.sources() {
         let wanted = match new_token {
-            NewToken::Anywhere => same_label.first().is_none_or(|token| token.source == source.path()),
+            NewToken::Anywhere => same_label.first().is_none_or(|token| source.has(token)),
             NewToken::In(path) => path.canonicalize().is_ok_and(|path| source.path() == path),
         };
-        if wanted && (same_label.iter().any(|token| token.source == source.path()) || source.can_create_tokens()?) {
+        if wanted && (same_label.iter().any(|token| source.has(token)) || source.can_create_tokens()?) {
             sources.push(source);
         }
     }

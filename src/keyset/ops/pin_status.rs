@@ -89,7 +89,7 @@ impl Tokens {
         // A command loads its sources just before; the sources of an agent may cache what tokens
         // reported at its start.
         for source in self.sources().iter().filter(|_| self.has_persistent_sessions()) {
-            let own = pins.iter_mut().filter(|(token, _)| token.source == source.path());
+            let own = pins.iter_mut().filter(|(token, _)| source.has(token));
             let not_seen = source.refresh_flags(own.map(|(token, flags)| (token, Some(flags))));
             let of_each: HashMap<TokenId, KeysetError> =
                 not_seen.into_iter().map(|(token, error)| (token, error.into())).collect();
