@@ -43,8 +43,9 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
             // An open token, and its operations.
             &["token"],
             &["key_lookup", "key_wrap", "keys", "objects", "presence", "stored_objects"],
-            &["archive", "log_in", "transfer"],
-            &["key_use", "marks"],
+            &["archive", "marks", "transfer"],
+            &["log_in"],
+            &["key_use"],
             &["pooled_signer"],
             // The tokens behind a module.
             &["source"],

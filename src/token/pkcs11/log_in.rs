@@ -8,19 +8,12 @@ use cryptoki::error::RvError;
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 
-use super::objects::put_mark;
+use super::marks::put_provisioning_mark;
 use super::return_values;
 use super::token::Pkcs11Token;
 use crate::token::authorization::LoginMode;
 use crate::token::wrong_pins::WrongPinCounter;
 use crate::token::{Pin, PinState, TokenError, WhichPin};
-
-/// The mark of a token that is being made: a public data object.
-#[derive(Clone, Copy)]
-pub(super) struct ProvisioningMark<'a> {
-    pub(super) application: &'static str,
-    pub(super) purpose: &'a str,
-}
 
 /// The next session number, for all tokens.
 static NEXT_SESSION_NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -134,16 +127,11 @@ impl<'a> LogIn<'a> {
     }
 
     /// Like `init_pin_as_so`; sets this mark on the token before the PIN.
-    pub(super) fn init_pin_and_mark(
-        &self,
-        so_pin: &Pin,
-        pin: &Pin,
-        mark: Option<ProvisioningMark<'_>>,
-    ) -> Result<(), TokenError> {
+    pub(super) fn init_pin_and_mark(&self, so_pin: &Pin, pin: &Pin, mark: Option<&str>) -> Result<(), TokenError> {
         let operation = "set a new PIN";
         self.check_length(operation, pin)?;
         self.as_security_officer(operation, so_pin, |session| {
-            mark.map_or(Ok(()), |mark| put_mark(session, mark.application, mark.purpose))?;
+            mark.map_or(Ok(()), |purpose| put_provisioning_mark(session, purpose))?;
             session.init_pin(&auth_pin(pin))
         })?;
         self.token.login().note_new_pin(true);

@@ -1,7 +1,9 @@
 //! The mark of a token that is being made, until it is finished.
 
-use super::log_in::ProvisioningMark;
-use super::objects::Objects;
+use cryptoki::error::Result as CkResult;
+use cryptoki::session::Session;
+
+use super::objects::{Objects, put_mark};
 use super::token::Pkcs11Token;
 use crate::token::TokenError;
 
@@ -9,9 +11,9 @@ use crate::token::TokenError;
 /// purpose of the token.
 const PROVISIONING_MARK: &str = "tokenkeep token in the making";
 
-/// The mark of a token for this purpose.
-pub(super) fn provisioning_mark(purpose: &str) -> ProvisioningMark<'_> {
-    ProvisioningMark { application: PROVISIONING_MARK, purpose }
+/// Marks a token as being made for this purpose.
+pub(super) fn put_provisioning_mark(session: &Session, purpose: &str) -> CkResult<()> {
+    put_mark(session, PROVISIONING_MARK, purpose)
 }
 
 /// The marks of a token that is being made.

@@ -6,7 +6,7 @@ use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
 use super::fresh_process::NOT_SEEN_AFRESH;
 use super::log_in::{LogIn, auth_pin};
-use super::marks::{TokenMarks, provisioning_mark};
+use super::marks::TokenMarks;
 use super::module::EMPTY_LABEL;
 use super::objects::Objects;
 use super::slot_info::{pin_length_range, pin_states_of};
@@ -138,11 +138,11 @@ impl Pkcs11Source {
     ) -> Result<TokenInfo, TokenError> {
         let refusal = || label_taken(existing);
         let (token, without_pin) = self.find_unfinished(existing, mark)?;
-        match LogIn::to(&token).init_pin_and_mark(so_pin, pin, mark.map(provisioning_mark)) {
+        match LogIn::to(&token).init_pin_and_mark(so_pin, pin, mark) {
             // Made from an emptied token, and interrupted before it had its own SO PIN.
             Err(TokenError::SoPinIncorrect { .. }) if without_pin => {
                 LogIn::to(&token).set_so_pin(&empty_so_pin()?, so_pin).map_err(|_| refusal())?;
-                LogIn::to(&token).init_pin_and_mark(so_pin, pin, mark.map(provisioning_mark))?;
+                LogIn::to(&token).init_pin_and_mark(so_pin, pin, mark)?;
             }
             Err(TokenError::SoPinIncorrect { .. }) => return Err(refusal()),
             result => result?,
@@ -240,7 +240,7 @@ impl Pkcs11Source {
 
     fn finish(&self, slot: Slot, so_pin: &Pin, pin: &Pin, mark: Option<&str>) -> Result<TokenInfo, TokenError> {
         let token = self.module().token_in(slot)?;
-        LogIn::to(&*self.open(&token)?).init_pin_and_mark(so_pin, pin, mark.map(provisioning_mark))?;
+        LogIn::to(&*self.open(&token)?).init_pin_and_mark(so_pin, pin, mark)?;
         self.module().token_in(slot)
     }
 
