@@ -227,7 +227,7 @@ pub const PAGES: &[Page] = &[
         files: &[AGENT_TOML, API_SOCKET, LOCKS, SOFTHSM_CONF],
         examples: &[
             ("Show what a token can do:", &["tokenkeep token show default"]),
-            ("Its algorithms, for a script:", &["tokenkeep --json token show default | jq .capabilities.signing"]),
+            ("In a script:", &["tokenkeep token show default --json"]),
         ],
         see_also: &["tokenkeep-tokens", "tokenkeep-pin-status", "pkcs11-tool(1)"],
     },
