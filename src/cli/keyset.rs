@@ -8,6 +8,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
+use super::man::page::{CHOOSES, KEYSET_FILES, Page, USES_KEY};
 use super::output::line_of;
 use super::table::TableColumn;
 use super::terminal_prompter::TerminalPrompter;
@@ -19,6 +20,43 @@ use crate::keyset::{
 use crate::pki::Fingerprint;
 use crate::prompter::{PrompterError, showable};
 use crate::token::KeysetName;
+
+/// The manual pages of the subcommands.
+pub const PAGES: &[Page] = &[
+    Page {
+        name: "tokenkeep-keyset-show",
+        exits: CHOOSES,
+        files: KEYSET_FILES,
+        examples: &[
+            ("The only keyset, or the default one:", &["tokenkeep keyset show"]),
+            (
+                "One of several with the same name, for a script:",
+                &["tokenkeep keyset show --keyset second --token second --json"],
+            ),
+        ],
+        see_also: &["tokenkeep-keyset-list", "tokenkeep-enroll", "pkcs11-tool(1)"],
+    },
+    Page {
+        name: "tokenkeep-keyset-delete",
+        exits: USES_KEY,
+        files: KEYSET_FILES,
+        examples: &[
+            ("Ask first:", &["tokenkeep keyset delete second"]),
+            ("In a script:", &["tokenkeep keyset delete second --yes --pin-source file:pin3"]),
+        ],
+        see_also: &["tokenkeep-keyset-forget", "tokenkeep-token-erase"],
+    },
+    Page {
+        name: "tokenkeep-keyset-forget",
+        exits: CHOOSES,
+        files: KEYSET_FILES,
+        examples: &[
+            ("Hide a keyset on this machine:", &["tokenkeep keyset forget default"]),
+            ("Show it again:", &["tokenkeep keyset forget --undo default"]),
+        ],
+        see_also: &["tokenkeep-keyset-list", "tokenkeep-keyset-delete", "tokenkeep-token-erase"],
+    },
+];
 
 /// Subcommands of `tokenkeep keyset`.
 #[derive(Debug, Subcommand)]

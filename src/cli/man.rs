@@ -1,10 +1,11 @@
 //! `tokenkeep man`: manual pages. NAME to SUBCOMMANDS come from the definitions that parse the
-//! command line; EXIT STATUS, FILES, EXAMPLES and SEE ALSO from the table of [`page`]s.
+//! command line; EXIT STATUS, FILES, EXAMPLES and SEE ALSO from the [`page`]s: in a table, or beside
+//! their command.
 
 mod account_pages;
 mod authority_pages;
 mod keyset_pages;
-mod page;
+pub mod page;
 
 use std::fs;
 use std::io;
@@ -18,7 +19,7 @@ use super::exit::{Exit, Failure};
 use super::output;
 
 /// All pages.
-const PAGES: [&[Page]; 3] = [account_pages::PAGES, authority_pages::PAGES, keyset_pages::PAGES];
+const PAGES: [&[Page]; 4] = [account_pages::PAGES, authority_pages::PAGES, keyset_pages::PAGES, super::keyset::PAGES];
 
 /// Arguments of `tokenkeep man`.
 #[derive(Debug, clap::Args)]

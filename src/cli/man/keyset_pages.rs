@@ -172,39 +172,6 @@ pub const PAGES: &[Page] = &[
     KEYSET_LIST,
     Page { name: "tokenkeep-keysets", see_also: &["tokenkeep-keyset-list", "tokenkeep-tokens"], ..KEYSET_LIST },
     Page {
-        name: "tokenkeep-keyset-show",
-        exits: CHOOSES,
-        files: KEYSET_FILES,
-        examples: &[
-            ("The only keyset, or the default one:", &["tokenkeep keyset show"]),
-            (
-                "One of several with the same name, for a script:",
-                &["tokenkeep keyset show --keyset second --token second --json"],
-            ),
-        ],
-        see_also: &["tokenkeep-keyset-list", "tokenkeep-enroll", "pkcs11-tool(1)"],
-    },
-    Page {
-        name: "tokenkeep-keyset-delete",
-        exits: USES_KEY,
-        files: KEYSET_FILES,
-        examples: &[
-            ("Ask first:", &["tokenkeep keyset delete second"]),
-            ("In a script:", &["tokenkeep keyset delete second --yes --pin-source file:pin3"]),
-        ],
-        see_also: &["tokenkeep-keyset-forget", "tokenkeep-token-erase"],
-    },
-    Page {
-        name: "tokenkeep-keyset-forget",
-        exits: CHOOSES,
-        files: KEYSET_FILES,
-        examples: &[
-            ("Hide a keyset on this machine:", &["tokenkeep keyset forget default"]),
-            ("Show it again:", &["tokenkeep keyset forget --undo default"]),
-        ],
-        see_also: &["tokenkeep-keyset-list", "tokenkeep-keyset-delete", "tokenkeep-token-erase"],
-    },
-    Page {
         name: "tokenkeep-token",
         exits: CHOOSES,
         files: &[AGENT_TOML, API_SOCKET, LOCKS, SOFTHSM_CONF],
