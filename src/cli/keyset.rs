@@ -1,5 +1,7 @@
 //! `tokenkeep keyset` and `tokenkeep keysets`: list, show, delete and hide keysets.
 
+mod export;
+
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -23,6 +25,7 @@ use crate::token::KeysetName;
 
 /// The manual pages of the subcommands.
 pub const PAGES: &[Page] = &[
+    export::PAGE,
     Page {
         name: "tokenkeep-keyset-show",
         exits: CHOOSES,
@@ -65,6 +68,8 @@ pub enum KeysetCommand {
     List(KeysetListArguments),
     /// Show a keyset's keys and certificates
     Show(KeysetShowArguments),
+    /// Export a keyset's certificates, or its SSH public key; needs no PIN
+    Export(export::ExportArguments),
     /// Delete a keyset: its keys, certificates and records
     Delete(DeleteArguments),
     /// Hide a keyset on this machine, without changing its token
@@ -140,6 +145,7 @@ pub fn run(command: KeysetCommand, cx: &Context<'_>) -> Result<Exit, Failure> {
     match command {
         KeysetCommand::List(arguments) => list(&arguments, cx),
         KeysetCommand::Show(arguments) => show(arguments, cx),
+        KeysetCommand::Export(arguments) => export::run(arguments, cx),
         KeysetCommand::Delete(arguments) => delete(arguments, cx),
         KeysetCommand::Forget(arguments) => forget(arguments, cx),
     }
@@ -340,12 +346,7 @@ fn field(heading: &str, value: &str) -> String {
 
 fn certificate(summary: &CertificateSummary) -> Value {
     json!({
-        "use": match summary.certificate_use {
-            CertificateUse::Signing => "signing",
-            CertificateUse::Encryption => "encryption",
-            CertificateUse::OlderEncryption => "older-encryption",
-            CertificateUse::Authority => "authority",
-        },
+        "use": summary.certificate_use,
         "algorithm": summary.algorithm.map(|algorithm| algorithm.to_string()),
         "id": summary.id.to_string(),
         "subject": summary.subject,

@@ -1,6 +1,6 @@
 //! `tokenkeep man`: manual pages. NAME to SUBCOMMANDS come from the definitions that parse the
-//! command line; EXIT STATUS, FILES, EXAMPLES and SEE ALSO from the [`page`]s: in a table, or beside
-//! their command.
+//! command line; EXIT STATUS, FILES, EXAMPLES and SEE ALSO from the [`page`]s, which are in a table
+//! or beside their command.
 
 mod account_pages;
 mod authority_pages;

@@ -1,6 +1,7 @@
 //! The content of a keyset, readable without a PIN.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::pki::{Certificate, PkiError};
 use crate::token::{KeyAlgorithm, KeyId, StoredCertificate};
@@ -8,7 +9,8 @@ use crate::token::{KeyAlgorithm, KeyId, StoredCertificate};
 use super::{FoundKeyset, KeysetError};
 
 /// The purpose of a certificate in a keyset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CertificateUse {
     Signing,
     /// encryption; senders encrypt to this key

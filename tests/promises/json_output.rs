@@ -182,6 +182,9 @@ fn json_answers_and_their_description_have_the_same_members() {
     person.run("keyset forget", "keyset forget default");
     person.run("keyset forget", "keyset forget default --undo");
     person.run("keyset show", "keyset show default");
+    for out in ["", "--out certificates.pem"] {
+        person.run("keyset export", &format!("keyset export default --chain {out}"));
+    }
     person.run("tokens", "tokens");
     person.run("token list", "token list");
     person.run("token show", "token show default");

@@ -40,6 +40,7 @@ mod display_names;
 mod doctor;
 mod documents;
 mod erased_tokens;
+mod exported_keysets;
 mod failed_enrollments;
 mod faults;
 mod faulty_tokens;

@@ -7,7 +7,7 @@ use super::bytes::Bytes;
 use super::error::ApiError;
 use super::http::{ApiResponse, Query};
 use crate::agent::Keystore;
-use crate::keyset::{self, CertificateSummary, CertificateUse, FoundKeyset, KeysetStatus, UnreadableToken};
+use crate::keyset::{self, CertificateSummary, FoundKeyset, KeysetStatus, UnreadableToken};
 use crate::token::{KeysetName, TokenInfo, TokenUri};
 
 pub fn tokens(keystore: &Keystore) -> Result<ApiResponse, ApiError> {
@@ -108,12 +108,7 @@ fn summary(keyset: &FoundKeyset) -> Value {
 
 fn certificate(summary: &CertificateSummary) -> Value {
     json!({
-        "use": match summary.certificate_use {
-            CertificateUse::Signing => "signing",
-            CertificateUse::Encryption => "encryption",
-            CertificateUse::OlderEncryption => "older-encryption",
-            CertificateUse::Authority => "authority",
-        },
+        "use": summary.certificate_use,
         "algorithm": summary.algorithm.map(|algorithm| algorithm.to_string()),
         "id": summary.id.to_string(),
         "subject": summary.subject,

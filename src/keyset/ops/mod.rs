@@ -9,6 +9,7 @@ mod choose_keyset;
 mod decrypt;
 mod delete;
 mod enroll;
+mod export;
 mod list_keysets;
 mod list_tokens;
 mod open_response;
@@ -22,6 +23,7 @@ use serde_json::value::RawValue;
 use super::{Operation, OperationName};
 
 pub use decrypt::{Decrypted, DecryptedBy, decrypt, open_recipient};
+pub use export::{CertificateExport, ExportedCertificates};
 pub use pin_status::TokenPins;
 pub use show_token::TokenDetails;
 
@@ -80,6 +82,7 @@ register! {
     decrypt::DecryptContent,
     delete::DeleteKeyset,
     enroll::Enroll,
+    export::ExportKeyset,
     list_keysets::ListKeysets,
     list_tokens::ListTokens,
     open_response::OpenResponse,
