@@ -18,10 +18,10 @@ use super::interrupt;
 use crate::keyset::{LogPolicy, OpenedResponse};
 use crate::letter::{Letter, Reference};
 use crate::pki::EmailAddress;
-use crate::statement::{AdminOperation, MAX_USERS_PER_PAGE, StatementAnswer};
+use crate::statement::{AdminOperation, MAX_USERS_PER_PAGE};
 use crate::token::SecurityLevel;
 
-use self::render::{list, show};
+use self::render::render_answer;
 use self::sending::{answer, send_operation};
 
 /// Subcommands of `tokenkeep admin`.
@@ -233,28 +233,10 @@ fn request_answer(operation: AdminOperation, identity: &AdminIdentity, cx: &Cont
     if let Some(file) = &identity.statement_out {
         return statement_files::state(operation, file, identity, cx);
     }
-    answer(send_operation(operation.clone(), identity, cx)?, |answer| match (&operation, answer) {
-        (
-            AdminOperation::List | AdminOperation::ListPage { .. },
-            OpenedResponse::Other(StatementAnswer::Users(users)),
-        ) => list(&users, operation.after(), None, cx),
-        (
-            AdminOperation::List | AdminOperation::ListPage { .. },
-            OpenedResponse::Other(StatementAnswer::UserPage { users, next }),
-        ) => list(&users, operation.after(), Some(&next), cx),
-        (AdminOperation::Show { .. }, OpenedResponse::Other(StatementAnswer::User(user))) => show(&user, cx),
-        (AdminOperation::Acknowledge { .. }, OpenedResponse::Other(StatementAnswer::Acknowledged(entry))) => {
-            acknowledged(entry, cx)
-        }
-        (_, other) => Err(unexpected(&other)),
+    answer(send_operation(operation.clone(), identity, cx)?, |answer| match answer {
+        OpenedResponse::Other(answer) => render_answer(&operation, answer, cx),
+        letter @ OpenedResponse::Letter(_) => Err(unexpected(&letter)),
     })
-}
-
-fn acknowledged(entry: u64, cx: &Context<'_>) -> Result<Exit, Failure> {
-    cx.output.answer(
-        format!("Acknowledged: the authority no longer reports entry {entry} of its log to you."),
-        &json!({ "entry": entry }),
-    )
 }
 
 /// Parses a reference in any spelling.

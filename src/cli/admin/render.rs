@@ -1,23 +1,45 @@
-//! The output of `admin list` and `admin show`, as text or JSON.
+//! The output of commands whose answer is not a letter, as text or JSON.
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::unexpected;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::table::TableColumn;
+use crate::keyset::OpenedResponse;
 use crate::prompter::showable;
-use crate::statement::{CertificateEntry, UserDetails, UserSummary};
+use crate::statement::{AdminOperation, CertificateEntry, StatementAnswer, UserDetails, UserSummary};
+
+/// Prints the answer to a command.
+///
+/// # Errors
+/// The authority answered another command than this one.
+pub(super) fn render_answer(
+    operation: &AdminOperation,
+    answer: StatementAnswer,
+    cx: &Context<'_>,
+) -> Result<Exit, Failure> {
+    match (operation, answer) {
+        (AdminOperation::List | AdminOperation::ListPage { .. }, StatementAnswer::Users(users)) => {
+            list(&users, operation.after(), None, cx)
+        }
+        (AdminOperation::List | AdminOperation::ListPage { .. }, StatementAnswer::UserPage { users, next }) => {
+            list(&users, operation.after(), Some(&next), cx)
+        }
+        (AdminOperation::Show { .. }, StatementAnswer::User(user)) => show(&user, cx),
+        (AdminOperation::Acknowledge { .. }, StatementAnswer::Acknowledged(entry)) => cx.output.answer(
+            format!("Acknowledged: the authority no longer reports entry {entry} of its log to you."),
+            &json!({ "entry": entry }),
+        ),
+        (_, other) => Err(unexpected(&OpenedResponse::Other(other))),
+    }
+}
 
 /// Prints a page of users, which begins after the address `after`. More users follow after the
 /// address `next`.
-pub(super) fn list(
-    users: &[UserSummary],
-    after: Option<&str>,
-    next: Option<&str>,
-    cx: &Context<'_>,
-) -> Result<Exit, Failure> {
+fn list(users: &[UserSummary], after: Option<&str>, next: Option<&str>, cx: &Context<'_>) -> Result<Exit, Failure> {
     let rows = users
         .iter()
         .map(|user| {
@@ -77,7 +99,7 @@ fn date(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
 }
 
-pub(super) fn show(user: &UserDetails, cx: &Context<'_>) -> Result<Exit, Failure> {
+fn show(user: &UserDetails, cx: &Context<'_>) -> Result<Exit, Failure> {
     let mut lines = vec![
         format!("Name           {}", user.name),
         format!("E-mail         {}", user.email),

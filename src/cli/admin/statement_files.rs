@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::ValueHint;
 use serde_json::json;
 
+use super::render::render_answer;
 use super::sending::{answer, with_letter};
-use super::{AdminIdentity, AuditLogArguments, acknowledged, list, new_file, show, unexpected, write_letter};
+use super::{AdminIdentity, AuditLogArguments, new_file, write_letter};
 use crate::cli::arguments::{KeysetArguments, PinArguments};
 use crate::cli::backend::NoTransport;
 use crate::cli::context::Context;
@@ -16,7 +17,7 @@ use crate::cli::file_io;
 use crate::cli::terminal_prompter::TerminalPrompter;
 use crate::keyset::ops::{OpenResponse, SignStatement};
 use crate::keyset::{Attachments, KeysetChoice, OpenedResponse};
-use crate::statement::{AdminOperation, SignedStatement, StatementAnswer};
+use crate::statement::{AdminOperation, SignedStatement};
 
 /// Arguments of `admin open`.
 #[derive(Debug, clap::Args)]
@@ -85,7 +86,6 @@ pub(super) fn open(arguments: &OpenResponseArguments, cx: &Context<'_>) -> Resul
     let out = new_file(arguments.letter_out.as_deref())?;
     let statement = SignedStatement::parse(&file_io::read(Some(&arguments.statement))?)?;
     let stated = statement.claimed_statement()?.operation;
-    let after = stated.after();
     let response = file_io::read(Some(&arguments.response))?;
     let backend = cx.backend()?;
     let keyset = cx.keyset(&backend, &arguments.which)?;
@@ -101,10 +101,6 @@ pub(super) fn open(arguments: &OpenResponseArguments, cx: &Context<'_>) -> Resul
             "the response still contains the letter: name another file and run the command again",
             cx,
         ),
-        OpenedResponse::Other(StatementAnswer::Users(users)) => list(&users, after, None, cx),
-        OpenedResponse::Other(StatementAnswer::UserPage { users, next }) => list(&users, after, Some(&next), cx),
-        OpenedResponse::Other(StatementAnswer::User(user)) => show(&user, cx),
-        OpenedResponse::Other(StatementAnswer::Acknowledged(entry)) => acknowledged(entry, cx),
-        other @ OpenedResponse::Other(_) => Err(unexpected(&other)),
+        OpenedResponse::Other(answer) => render_answer(&stated, answer, cx),
     })
 }
