@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::client_connection::POLL_INTERVAL;
-use super::supervisor::AgentProcessError;
+use super::process_error::AgentProcessError;
 use super::{ClientConnection, PeerProcess, Question};
 use crate::ipc::{self, Frame, IpcMessage};
 use crate::keyset::{KeysetRef, NoPin, PromptReply};

@@ -20,6 +20,7 @@ mod error;
 mod keystore;
 mod link;
 pub mod operations;
+mod process_error;
 mod prompt_text;
 mod question;
 mod requester;
@@ -37,9 +38,10 @@ pub use keystore::{
     SigningIdentity, SystemClock, TokenState, TokenWatcher,
 };
 pub use link::Link;
+pub use process_error::AgentProcessError;
 pub use question::Question;
 pub use requester::Requester;
 pub use sandbox::{SandboxConfig, enter as enter_sandbox};
 pub use sockets::{Endpoint, SocketDirectory, SocketProblem, SocketState};
-pub use supervisor::{AgentProcessError, PromptConfig, StartupReport, SupervisorConfig, run as run_supervisor};
+pub use supervisor::{PromptConfig, StartupReport, SupervisorConfig, run as run_supervisor};
 pub use worker::run as run_worker;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::supervisor::AgentProcessError;
+use super::process_error::AgentProcessError;
 use crate::token;
 
 /// `sun_path` has 108 bytes on Linux, including the final NUL.

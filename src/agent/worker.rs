@@ -14,8 +14,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, Signal, geteuid, getpid, getrlimit, kill_process, setrlimit};
 
 use super::link::Link;
+use super::process_error::AgentProcessError;
 use super::sockets::Endpoint;
-use super::supervisor::AgentProcessError;
 use super::{Keystore, PeerProcess};
 use crate::ipc;
 

@@ -7,9 +7,9 @@ pub enum CmpError {
     /// The bytes do not match RFC 9810 or RFC 4211, or a value cannot be encoded.
     #[error("cannot read or write the CMP message: {0}")]
     Encoding(#[from] der::Error),
-    /// The message is longer than [`super::MAX_MESSAGE_BYTES`].
-    #[error("cannot read a CMP message of {0} bytes: the limit is {max} bytes", max = super::MAX_MESSAGE_BYTES)]
-    TooLong(usize),
+    /// The message is longer than the limit.
+    #[error("cannot read a CMP message of {length} bytes: the limit is {max} bytes")]
+    TooLong { length: usize, max: usize },
     /// A mandatory part of this kind of message is missing or has an unexpected form; the text
     /// names the part.
     #[error("cannot use the CMP message: {0}")]

@@ -1,6 +1,8 @@
 //! `InfoTypeAndValue` (RFC 9810 §5.1.1, §5.3.19) in headers and in genm/genp, and
 //! `ErrorMsgContent` (§5.3.21).
 
+use std::time::Duration;
+
 use der::asn1::{GeneralizedTime, Null, ObjectIdentifier};
 use der::{Any, Decode, Encode, Sequence};
 use spki::AlgorithmIdentifierOwned;
@@ -36,7 +38,7 @@ impl InfoTypeAndValue {
 
     /// confirmWaitTime: the time until which the authority waits for certConf.
     pub fn confirm_wait_time(until: jiff::Timestamp) -> Result<Self, CmpError> {
-        let time = super::header::generalized_time(until)?;
+        let time = generalized_time(until)?;
         Ok(Self { info_type: oid::IT_CONFIRM_WAIT_TIME, info_value: Some(Any::encode_from(&time)?) })
     }
 
@@ -147,6 +149,12 @@ impl From<PkiStatusInfo> for ErrorMsgContent {
     fn from(status: PkiStatusInfo) -> Self {
         Self { status, error_code: None, error_details: None }
     }
+}
+
+/// A time in whole seconds, as DER requires.
+pub(super) fn generalized_time(at: jiff::Timestamp) -> Result<GeneralizedTime, CmpError> {
+    let seconds = u64::try_from(at.as_second()).map_err(|_| CmpError::Time(at))?;
+    GeneralizedTime::from_unix_duration(Duration::from_secs(seconds)).map_err(|_| CmpError::Time(at))
 }
 
 #[cfg(test)]

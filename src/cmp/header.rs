@@ -1,16 +1,14 @@
 //! `PKIHeader` (RFC 9810 §5.1.1).
 
-use std::time::Duration;
-
 use der::asn1::{GeneralizedTime, OctetString};
 use der::{Decode, DecodeValue, Encode, EncodeValue, FixedTag, Header, Length, Reader, Sequence, Tag, Writer};
 use spki::AlgorithmIdentifierOwned;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::{Name, RdnSequence};
 
-use super::general::GeneralInfo;
+use super::CmpError;
+use super::general::{GeneralInfo, generalized_time};
 use super::status::PkiFreeText;
-use super::{CmpError, PkiMessage};
 
 /// The version of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,19 +119,18 @@ impl PkiHeader {
 
     /// The header of the client's next message in a transaction, which replies to `reply` and
     /// continues from the client's own `request`.
-    pub fn following(request: &PkiMessage, reply: &PkiMessage, now: jiff::Timestamp) -> Result<Self, CmpError> {
-        let first = request.header();
+    pub fn following(request: &Self, reply: &Self, now: jiff::Timestamp) -> Result<Self, CmpError> {
         Ok(Self {
-            pvno: first.pvno,
-            sender: first.sender.clone(),
-            recipient: reply.header().sender.clone(),
+            pvno: request.pvno,
+            sender: request.sender.clone(),
+            recipient: reply.sender.clone(),
             message_time: Some(generalized_time(now)?),
             protection_alg: None,
-            sender_kid: first.sender_kid.clone(),
+            sender_kid: request.sender_kid.clone(),
             recip_kid: None,
-            transaction_id: first.transaction_id.clone(),
+            transaction_id: request.transaction_id.clone(),
             sender_nonce: Some(fresh_nonce()?),
-            recip_nonce: reply.header().sender_nonce.clone(),
+            recip_nonce: reply.sender_nonce.clone(),
             free_text: None,
             general_info: None,
         })
@@ -191,10 +188,4 @@ pub(super) fn fresh_nonce() -> Result<OctetString, CmpError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(OctetString::new(bytes.to_vec())?)
-}
-
-/// A time in whole seconds, as DER requires.
-pub(super) fn generalized_time(at: jiff::Timestamp) -> Result<GeneralizedTime, CmpError> {
-    let seconds = u64::try_from(at.as_second()).map_err(|_| CmpError::Time(at))?;
-    GeneralizedTime::from_unix_duration(Duration::from_secs(seconds)).map_err(|_| CmpError::Time(at))
 }

@@ -4,6 +4,7 @@ use der::asn1::{BitString, Null, OctetString};
 use der::{Any, Choice, Decode, Encode, Sequence};
 use sha2::{Digest, Sha256};
 
+use super::CmpError;
 use super::certificate::CertificateDer;
 use super::certificate_request::CertReqMessages;
 use super::certificate_response::CertRepMessage;
@@ -12,7 +13,6 @@ use super::general::{ErrorMsgContent, GeneralInfo};
 use super::header::PkiHeader;
 use super::key_recovery::KeyRecRepContent;
 use super::with_der::WithDer;
-use super::{CmpError, protection};
 
 /// The maximum size of a message: 4 MiB, enough for a history of more than a thousand RSA-4096
 /// keys. The endpoints limit requests to much less.
@@ -166,7 +166,7 @@ impl PkiMessage {
     /// Parses exactly one message, without trailing bytes. It does *not* verify the protection.
     pub fn from_der(der: &[u8]) -> Result<Self, CmpError> {
         if der.len() > MAX_MESSAGE_BYTES {
-            return Err(CmpError::TooLong(der.len()));
+            return Err(CmpError::TooLong { length: der.len(), max: MAX_MESSAGE_BYTES });
         }
         Ok(Self { wire: Wire::from_der(der)?, der: der.to_vec() })
     }
@@ -241,12 +241,6 @@ impl Draft {
     /// A message without extraCerts.
     pub fn new(header: PkiHeader, body: PkiBody) -> Self {
         Self { header, body, extra_certs: Vec::new() }
-    }
-
-    /// Encodes the message, protected by a MAC under `secret` with a fresh salt. See
-    /// [`protection::protect_with_mac`].
-    pub fn protect_with_mac(self, secret: &[u8], how: &protection::MacProtection) -> Result<Vec<u8>, CmpError> {
-        protection::protect_with_mac(self, secret, how)
     }
 
     /// Encodes the message without protection. Use it only for an error to a client that could not

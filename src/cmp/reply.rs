@@ -4,7 +4,8 @@
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
-use super::header::{fresh_nonce, generalized_time};
+use super::general::generalized_time;
+use super::header::fresh_nonce;
 use super::status::PkiStatusInfo;
 use super::{CmpError, Draft, ErrorMsgContent, PkiBody, PkiHeader, PkiMessage, ProtectionError, Pvno, verify_mac};
 

@@ -120,7 +120,7 @@ pub fn confirm(
     statuses: Vec<CertStatus>,
     now: jiff::Timestamp,
 ) -> Result<Draft, CmpError> {
-    Ok(Draft::new(PkiHeader::following(request, reply, now)?, PkiBody::CertConf(statuses)))
+    Ok(Draft::new(PkiHeader::following(request.header(), reply.header(), now)?, PkiBody::CertConf(statuses)))
 }
 
 /// An `error` in the transaction of `request`: the client could not use the reply and gives the
@@ -132,7 +132,7 @@ pub fn reject(
     why: PkiStatusInfo,
     now: jiff::Timestamp,
 ) -> Result<Draft, CmpError> {
-    let mut header = PkiHeader::following(request, reply.unwrap_or(request), now)?;
+    let mut header = PkiHeader::following(request.header(), reply.unwrap_or(request).header(), now)?;
     if reply.is_none() {
         header.recipient = request.header().recipient.clone();
         header.recip_nonce = None;

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::token::{KeysetName, Token, TokenError, TokenInfo, TokenSource};
 
 use super::index;
 use super::token_cache::TokenCache;
 use super::unusable_sources::UnusableSource;
-use super::{FoundKeyset, KeysetError};
+use super::{FoundKeyset, KeysetError, UnreadableToken};
 
 /// Time limit of a listing of all tokens for a token that another program uses.
 const BUSY_TOKEN_TIMEOUT: Duration = Duration::from_millis(300);
@@ -26,15 +24,6 @@ pub struct Tokens {
     /// Tests that share a source see only the tokens with this label prefix.
     #[cfg(test)]
     prefix: String,
-}
-
-/// A token or source that could not be read.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct UnreadableToken {
-    /// label and serial number of the token, or the path of the source
-    pub place: String,
-    /// the reason
-    pub error: KeysetError,
 }
 
 impl Tokens {

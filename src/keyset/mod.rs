@@ -21,6 +21,7 @@ mod find;
 mod found_keyset;
 mod holder;
 mod index;
+mod no_pin;
 mod operation;
 pub mod ops;
 mod purpose;
@@ -32,6 +33,7 @@ mod subject;
 mod token_cache;
 mod trust;
 mod unlock;
+mod unreadable_token;
 mod unusable_sources;
 mod user_prompter;
 
@@ -40,20 +42,23 @@ pub use choose::{KeysetChoice, KeysetRef, TokenSelector};
 pub use enroll::{EnrollOptions, Enrolled, Enrollment, NewToken, NotEnrolled, NotEnrolledReason, enroll};
 pub use erase::Erasure;
 pub use error::{ErrorKind, KeysetError};
-pub use find::{Tokens, UnreadableToken};
+pub use find::Tokens;
 pub use found_keyset::{FoundKeyset, KeysetStatus};
 pub use holder::{KeysetHolder, newest_of_one_person};
 pub use index::AuthorityAddress;
+pub use no_pin::NoPin;
 pub use operation::{
     Attachments, Inventory, Operation, OperationContext, OperationName, Outcome, Refusal, TokenSearch,
 };
-pub use purpose::{Purpose, Subject};
+pub use purpose::Purpose;
 pub use removal::Deleted;
 pub use show::{CertificateSummary, CertificateUse, KeysetDetails, show};
 pub use signing::{SigningUse, UNLESS_THE_CLOCK_IS_WRONG, refuse_expired, use_signing_key};
+pub use subject::Subject;
 pub use trust::{Trust, trust};
 pub use unlock::log_in;
-pub use user_prompter::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};
+pub use unreadable_token::UnreadableToken;
+pub use user_prompter::{Notice, Prompt, PromptReply, Step, UserPrompter};
 
 /// The crash points between two steps of an operation with lasting effects; tests kill the program
 /// at each (see [`crate::crash_point`]). Order: a successful enrollment, a rolled-back one, a

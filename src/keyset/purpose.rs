@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::subject;
+use super::subject::{self, Subject};
 
 /// The purpose of a prompt. Only the code that has parsed and understood the bytes creates it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,17 +56,6 @@ pub enum Purpose {
     ChangePin,
     UnblockPin,
     DeleteKeyset,
-}
-
-/// The subject of content, from its own bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Subject {
-    /// a mail: its subject
-    Mail(String),
-    /// a git commit: the first line of its message
-    Commit(String),
-    /// a git tag: its name
-    Tag(String),
 }
 
 impl Purpose {

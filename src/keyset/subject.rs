@@ -1,7 +1,18 @@
 //! The subject of content, for the person who decides whether to sign it: a mail's subject, or a
 //! git commit or tag. It is parsed from the bytes that are signed.
 
-use super::purpose::Subject;
+use serde::{Deserialize, Serialize};
+
+/// The subject of content, from its own bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// a mail: its subject
+    Mail(String),
+    /// a git commit: the first line of its message
+    Commit(String),
+    /// a git tag: its name
+    Tag(String),
+}
 
 /// Number of bytes of content that are parsed.
 const MAX_READ_BYTES: usize = 16 * 1024;

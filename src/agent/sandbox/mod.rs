@@ -18,7 +18,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
 };
 
-use super::supervisor::AgentProcessError;
+use super::process_error::AgentProcessError;
 use path_rules::PathRules;
 
 /// The newest Landlock ABI that was tested.

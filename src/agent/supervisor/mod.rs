@@ -5,7 +5,6 @@
 //! goes from the prompt straight into the link. It exits on SIGTERM, SIGINT and SIGHUP; the worker
 //! logs off first and exits with it.
 
-mod error;
 mod module_crashes;
 mod programs;
 mod prompt_queue;
@@ -23,9 +22,9 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-pub use error::AgentProcessError;
 pub use prompt_queue::PromptConfig;
 
+use super::process_error::AgentProcessError;
 use super::sockets::{Endpoint, InstanceLock, Socket, SocketDirectory};
 use crate::token;
 use module_crashes::ModuleCrashes;

@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::Zeroizing;
 
-use super::{AgentProcessError, broken_pipe, programs, spawn};
+use super::{broken_pipe, programs, spawn};
 use crate::agent::link::{SupervisorMessage, SupervisorReply, WorkerCall};
+use crate::agent::process_error::AgentProcessError;
 use crate::agent::prompt_text::PromptText;
 use crate::ipc;
 use crate::keyset::{KeysetRef, Prompt};

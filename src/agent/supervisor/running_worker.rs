@@ -13,8 +13,9 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::prompt_queue::PromptQueue;
-use super::{AgentProcessError, spawn};
+use super::spawn;
 use crate::agent::link::{SupervisorCall, SupervisorMessage, WorkerCall, WorkerMessage};
+use crate::agent::process_error::AgentProcessError;
 use crate::ipc::{self, Frame, IpcMessage};
 use crate::token::check::this_program;
 

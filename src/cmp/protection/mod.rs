@@ -16,6 +16,14 @@ use spki::DynSignatureAlgorithmIdentifier;
 
 use super::{CertificateDer, CmpError, Draft, PkiMessage, ProtectionError};
 
+impl Draft {
+    /// Encodes the message, protected by a MAC under `secret` with a fresh salt. See
+    /// [`protect_with_mac`].
+    pub fn protect_with_mac(self, secret: &[u8], how: &MacProtection) -> Result<Vec<u8>, CmpError> {
+        protect_with_mac(self, secret, how)
+    }
+}
+
 /// Encodes a message signed by `signer`. Its certificate becomes the first of extraCerts, before
 /// those of the draft.
 pub fn protect_with_signature<K, S>(draft: Draft, signer: &K, certificate: CertificateDer) -> Result<Vec<u8>, CmpError>
