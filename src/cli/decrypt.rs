@@ -1,6 +1,8 @@
 //! `tokenkeep decrypt`: decrypts a message with one PIN. A signature inside the encryption is
 //! verified and reported; the content is written as it was encrypted, for any program to read.
 
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::path::PathBuf;
 
 use clap::ValueHint;
@@ -19,7 +21,9 @@ use super::verify::{ca_anchors, malformed_message, report, sentence, with_known_
 use crate::keyset::ops::DecryptContent;
 use crate::keyset::{Attachments, KeysetChoice};
 use crate::pki::Certificate;
-use crate::smime::{self, Message, MessageFormat, MessageKind, SignatureVerdict, SmimeError, VerifiedMessage};
+use crate::smime::{
+    self, Message, MessageFile, MessageFormat, MessageKind, SignatureVerdict, SmimeError, VerifiedMessage,
+};
 
 /// Arguments of `tokenkeep decrypt`.
 #[derive(Debug, clap::Args)]
@@ -43,27 +47,26 @@ pub struct DecryptArguments {
 pub fn run(arguments: &DecryptArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     file_io::check_message(cx.output, arguments.files.out(), Content::Decrypted)?;
     let ca_certificates = ca_anchors(&arguments.ca, cx)?;
-    let message = Message::read(&file_io::read(arguments.files.input())?)?;
+    let mut input = file_io::open_content(arguments.files.input())?;
+    // Before a PIN is asked for: what it is, and whether it is a message at all.
+    let message = MessageFile::open(&mut input)?.about().clone();
+    input.rewind().map_err(|error| Failure::fault(format!("cannot read the message: {error}")))?;
     let backend = cx.backend()?;
     let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
     let keyset = cx.choice(&arguments.which)?;
-    let mut attachments = Attachments {
-        input: Some(file_io::content_file(&message.cms)?),
-        output: Some(file_io::unnamed_file(arguments.files.out())?),
-        ..Attachments::default()
-    };
+    let out = arguments.files.out();
+    let mut attachments =
+        Attachments { input: Some(input), output: Some(file_io::unnamed_file(out)?), ..Attachments::default() };
     let operation = DecryptContent { keyset: keyset.clone() };
     let by = backend.call_with(operation, &mut attachments, &mut person, &NoTransport)?;
     if let Ok(keyset) = backend.choose(&KeysetChoice { name: Some(by.keyset.clone()), ..keyset }) {
         expiry::warn(&keyset, cx.output, cx.now());
     }
-    let decrypted = file_io::read_back(attachments.take_output()?)?;
-    let unpacked = match message.format {
-        MessageFormat::Smime => smime::from_entity(&decrypted).map(Zeroizing::new),
-        MessageFormat::Der | MessageFormat::Pem => None,
+    let decrypted = DecryptedContent::of(attachments.take_output()?, &message)?;
+    let inside = match &decrypted {
+        DecryptedContent::InMemory(content) => InnerSignature::read(&message, content, ca_certificates, cx),
+        DecryptedContent::InFile(_) => InnerSignature::None,
     };
-    let content = unpacked.as_ref().unwrap_or(&decrypted);
-    let inside = InnerSignature::read(&message, &decrypted, ca_certificates, cx);
     let mut facts = vec![format!("Decrypted with keyset {:?}.", by.keyset.as_str())];
     if !by.integrity_protected && !inside.is_good() {
         facts.push("Not integrity-protected: only a signature inside can prove the sender and the content.".to_owned());
@@ -71,15 +74,49 @@ pub fn run(arguments: &DecryptArguments, cx: &Context<'_>) -> Result<Exit, Failu
     facts.extend(inside.facts(&message));
     let mut value = json!({ "keyset": by.keyset.as_str(), "integrity_protected": by.integrity_protected });
     inside.add_member(&mut value);
-    let done = file_io::deliver_message(
-        cx.output,
-        arguments.files.out(),
-        content,
-        Content::Decrypted,
-        &facts.join("\n"),
-        value,
-    )?;
+    let facts = facts.join("\n");
+    let done = match decrypted {
+        DecryptedContent::InFile(file) => {
+            file_io::deliver_file(cx.output, out, file, Content::Decrypted, &facts, value)?
+        }
+        DecryptedContent::InMemory(content) => {
+            let unpacked = match message.format {
+                MessageFormat::Smime => smime::from_entity(&content).map(Zeroizing::new),
+                MessageFormat::Der | MessageFormat::Pem => None,
+            };
+            let content = unpacked.as_ref().unwrap_or(&content);
+            file_io::deliver_message(cx.output, out, content, Content::Decrypted, &facts, value)?
+        }
+    };
     inside.check(arguments.sender).map(|()| done)
+}
+
+/// The decrypted content. A long one stays in its file, unless it is signed or a mail.
+enum DecryptedContent {
+    InMemory(Zeroizing<Vec<u8>>),
+    InFile(File),
+}
+
+impl DecryptedContent {
+    /// Contents up to this length in bytes are read into memory.
+    const MAX_IN_MEMORY: u64 = 8 * 1024 * 1024;
+
+    /// Number of bytes that tell whether a content is a mail.
+    const BEGINNING_BYTES: u64 = 64 * 1024;
+
+    fn of(mut file: File, outer: &Message) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::fault(format!("cannot read the decrypted content: {error}"));
+        let length = file.metadata().map_err(failed)?.len();
+        file.rewind().map_err(failed)?;
+        let mut beginning = Zeroizing::new(Vec::new());
+        file.by_ref().take(Self::BEGINNING_BYTES).read_to_end(&mut beginning).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        // To verify a signature inside, and to unpack a mail, all of it is needed.
+        let is_whole_needed = length <= Self::MAX_IN_MEMORY
+            || (outer.format == MessageFormat::Smime && smime::from_entity(&beginning).is_some())
+            || !matches!(MessageFile::open(&mut file), Err(SmimeError::NoMessage(_)));
+        if is_whole_needed { file_io::read_back(file).map(Self::InMemory) } else { Ok(Self::InFile(file)) }
+    }
 }
 
 /// The verdict for a signature that cannot be read.

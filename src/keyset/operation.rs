@@ -155,12 +155,12 @@ impl Attachments {
         Self { secret: Zeroizing::new(secret.to_vec()), ..Self::default() }
     }
 
-    /// The file with the content.
+    /// The files with the content and for the result.
     ///
     /// # Errors
     /// The caller attached none.
-    pub fn input(&mut self, operation: &'static str) -> Result<&mut File, KeysetError> {
-        self.input.as_mut().ok_or_else(|| no_file(operation))
+    pub fn files(&mut self, operation: &'static str) -> Result<(&mut File, &mut File), KeysetError> {
+        self.input.as_mut().zip(self.output.as_mut()).ok_or_else(|| no_file(operation))
     }
 
     /// Takes the file with the result back.
@@ -169,14 +169,6 @@ impl Attachments {
     /// The caller attached none.
     pub fn take_output(self) -> Result<File, KeysetError> {
         self.output.ok_or_else(|| no_file("read the result"))
-    }
-
-    /// The file for the result.
-    ///
-    /// # Errors
-    /// The caller attached none.
-    pub fn output(&mut self, operation: &'static str) -> Result<&mut File, KeysetError> {
-        self.output.as_mut().ok_or_else(|| no_file(operation))
     }
 }
 

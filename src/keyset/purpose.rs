@@ -1,7 +1,6 @@
 //! The purpose of a use of a key or of a PIN, as a prompt shows it.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::subject::{self, Subject};
 
@@ -59,9 +58,12 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// A CMS signature over this content.
-    pub fn of_content(content: &[u8]) -> Self {
-        Self::SignContent { sha256: Sha256::digest(content).into(), subject: subject::of(content) }
+    /// Number of bytes of content in which its subject is looked for.
+    pub const BEGINNING_BYTES: u64 = subject::MAX_READ_BYTES as u64;
+
+    /// A CMS signature over the content with this SHA-256 digest and beginning.
+    pub fn of_digest(sha256: [u8; 32], beginning: &[u8]) -> Self {
+        Self::SignContent { sha256, subject: subject::of(beginning) }
     }
 
     /// The operation, completing "cannot …" and "to …".

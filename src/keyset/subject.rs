@@ -15,7 +15,7 @@ pub enum Subject {
 }
 
 /// Number of bytes of content that are parsed.
-const MAX_READ_BYTES: usize = 16 * 1024;
+pub(super) const MAX_READ_BYTES: usize = 16 * 1024;
 
 /// The subject; `None` if the content is neither a mail nor a git object.
 pub fn of(content: &[u8]) -> Option<Subject> {

@@ -55,6 +55,7 @@ mod json_output;
 mod key_kinds;
 mod keyset_names;
 mod keyset_person;
+mod large_files;
 mod letters;
 mod level_high;
 mod level_high_without_support;

@@ -80,7 +80,7 @@ impl ApiSession<'_> {
             identity: &signatory.identity,
             hash,
             data: prepared.signed_attributes(),
-            purpose: &Purpose::of_content(content),
+            purpose: &Purpose::of_digest(digest.sha256(), content),
         };
         let signature = self.keystore.use_key(key_use, &self.requester)?;
         // Verify once for each key and connection that the key matches the certificate and that the

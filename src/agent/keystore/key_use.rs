@@ -7,7 +7,7 @@ use super::identity::SigningIdentity;
 use super::rescan::OperationGuard;
 use super::{AgentPrompter, Inner, Keystore};
 use crate::agent::{AgentError, Requester};
-use crate::keyset::ops::{Decrypted, decrypt, open_recipient};
+use crate::keyset::ops::{Decrypted, decrypt_in_memory, open_recipient};
 use crate::keyset::{KeysetChoice, KeysetError, Purpose, use_signing_key};
 use crate::token::{KeysetName, SecurityLevel, Signature, SignatureHash, TokenError, TokenErrorKind};
 
@@ -89,7 +89,7 @@ impl KeyUse for DecryptMessage<'_> {
         let keystore = &keystore.inner;
         let keysets = keystore.with_hidden(&self.keysets);
         keystore.ensure_present(&keysets);
-        keystore.with_prompter(requester, |person| decrypt(&keystore.tokens, &keysets, self.message, person))
+        keystore.with_prompter(requester, |person| decrypt_in_memory(&keystore.tokens, &keysets, self.message, person))
     }
 }
 

@@ -2,17 +2,17 @@
 //! history.
 
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{Cursor, Read, Seek, Write};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::keyset::recipient::{RecipientMatch, find_recipient, key_of, key_result, not_opened, open_with, unreadable};
+use crate::keyset::recipient::{RecipientMatch, find_recipient, key_of, key_result, not_opened, unreadable};
 use crate::keyset::unlock::{read_private_index_for_use, unlock_for_use};
 use crate::keyset::{
     Inventory, KeysetChoice, KeysetError, Operation, OperationContext, Outcome, Purpose, Tokens, UserPrompter,
 };
-use crate::smime::{EncryptedContentKey, EncryptedMessage, KeyOperation, Message};
+use crate::smime::{EncryptedContentKey, EncryptedFile, KeyOperation, MessageFile};
 use crate::token::{KeysetName, PinSession, TokenError, TokenKey};
 
 /// Decrypts the attached message: CMS, as DER, PEM or S/MIME.
@@ -42,11 +42,8 @@ impl Operation for DecryptContent {
     }
 
     fn run(self, choice: KeysetChoice, cx: &mut OperationContext<'_>) -> Result<Outcome<DecryptedBy>, KeysetError> {
-        let mut message = Vec::new();
-        let failed = |error: std::io::Error| KeysetError::Message { operation: Self::NAME, reason: error.to_string() };
-        cx.attachments.input(Self::NAME)?.read_to_end(&mut message).map_err(failed)?;
-        let Decrypted { content, by } = decrypt(cx.tokens, &choice, &message, cx.person)?;
-        cx.attachments.output(Self::NAME)?.write_all(&content).map_err(failed)?;
+        let (input, output) = cx.attachments.files(Self::NAME)?;
+        let by = decrypt(cx.tokens, &choice, input, output, cx.person)?;
         Ok(Outcome::Done(by))
     }
 }
@@ -64,25 +61,41 @@ impl fmt::Debug for Decrypted {
     }
 }
 
-/// Decrypts a CMS message (DER, PEM or S/MIME) with `EnvelopedData` or `AuthEnvelopedData`, with
-/// one PIN. `choice` narrows the keysets; the message's recipients select keyset and key among the
-/// rest.
+/// Decrypts a CMS message of any length (DER, PEM or S/MIME) with `EnvelopedData` or
+/// `AuthEnvelopedData`, with one PIN. `choice` narrows the keysets; the message's recipients select
+/// keyset and key among the rest. Nothing is written before the whole message is verified; after an
+/// error, what was written is not the content.
 ///
 /// Token errors are returned unchanged, except those about the ciphertext: the error must not
 /// reveal why a message does not decrypt.
 pub fn decrypt(
     tokens: &Tokens,
     choice: &KeysetChoice,
+    message: impl Read + Seek,
+    output: impl Write,
+    person: &mut dyn UserPrompter,
+) -> Result<DecryptedBy, KeysetError> {
+    let file = MessageFile::open(message).and_then(EncryptedFile::parse);
+    let mut file = file.map_err(|error| unreadable(&error))?;
+    let recipient_match = find_recipient(tokens, choice, file.recipients())?;
+    let purpose = Purpose::Decrypt { recipients: file.recipients().len() };
+    let (pin_session, key) = unlock_key(tokens, &recipient_match, &purpose, person)?;
+    let operation = |operation: KeyOperation<'_>| key_result(operate(pin_session, &key, &operation));
+    let opened = file.open(recipient_match.recipient, operation, output).map_err(not_opened)?;
+    Ok(DecryptedBy { keyset: recipient_match.keyset.name, integrity_protected: opened.authenticated })
+}
+
+/// Decrypts a message in memory, like [`decrypt()`].
+pub fn decrypt_in_memory(
+    tokens: &Tokens,
+    choice: &KeysetChoice,
     message: &[u8],
     person: &mut dyn UserPrompter,
 ) -> Result<Decrypted, KeysetError> {
-    let message = encrypted(message)?;
-    let recipient_match = find_recipient(tokens, choice, message.recipients())?;
-    let purpose = Purpose::Decrypt { recipients: message.recipients().len() };
-    let (pin_session, key) = unlock_key(tokens, &recipient_match, &purpose, person)?;
-    let opened = open_with(&recipient_match, &message, |operation| operate(pin_session, &key, &operation))?;
-    let by = DecryptedBy { keyset: recipient_match.keyset.name, integrity_protected: opened.authenticated };
-    Ok(Decrypted { content: opened.content, by })
+    // A content is no longer than its message: the buffer does not grow, and leaves no copies.
+    let mut content = Zeroizing::new(Vec::with_capacity(message.len()));
+    let by = decrypt(tokens, choice, Cursor::new(message), &mut *content, person)?;
+    Ok(Decrypted { content, by })
 }
 
 /// Decrypts the content key of one recipient, `length` bytes long, with one PIN. `recipient_info`
@@ -105,11 +118,6 @@ pub fn open_recipient(
     let opened =
         encrypted.open(recipient_match.recipient, |operation| key_result(operate(pin_session, &key, &operation)));
     Ok((opened.map_err(not_opened)?, recipient_match.keyset.name))
-}
-
-fn encrypted(message: &[u8]) -> Result<EncryptedMessage, KeysetError> {
-    let read = Message::read(message).and_then(|message| EncryptedMessage::parse(&message));
-    read.map_err(|error| unreadable(&error))
 }
 
 /// Logs in with one PIN and returns the selected key.

@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 
 use super::{Operation, OperationName};
 
-pub use decrypt::{Decrypted, DecryptedBy, decrypt, open_recipient};
+pub use decrypt::{Decrypted, DecryptedBy, decrypt_in_memory, open_recipient};
 pub use export::{CertificateExport, ExportedCertificates};
 pub use pin_status::TokenPins;
 pub use show_token::TokenDetails;

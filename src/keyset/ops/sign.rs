@@ -1,6 +1,6 @@
 //! Signs content with a keyset's signing key: one use, one PIN.
 
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,8 @@ use crate::keyset::{
 };
 use crate::pki::Certificate;
 use crate::pki::oid::ContentType;
-use crate::smime::{self, Placement, SigningOptions};
+use crate::pki::signature::Hash;
+use crate::smime::{self, ContentDigest, ContentSignature, Placement, SigningCertificate, SigningOptions};
 
 /// Signs the attached content; the result is the CMS `ContentInfo` with `SignedData` in DER.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,38 +34,47 @@ impl Operation for SignContent {
     }
 
     fn run(self, keyset: FoundKeyset, cx: &mut OperationContext<'_>) -> Result<Outcome<()>, KeysetError> {
-        let mut content = Vec::new();
-        cx.attachments.input(Self::NAME)?.read_to_end(&mut content).map_err(message)?;
         let placement = if self.detached { Placement::Detached } else { Placement::Attached };
-        let cms = sign(cx.tokens, &keyset, &content, placement, cx.person, cx.now)?;
-        cx.attachments.output(Self::NAME)?.write_all(&cms).map_err(message)?;
+        let (input, output) = cx.attachments.files(Self::NAME)?;
+        sign(cx.tokens, &keyset, input, output, placement, cx.person, cx.now)?;
         Ok(Outcome::Done(()))
     }
 }
 
-/// Signs `content` with the keyset's signing key. Returns a CMS `ContentInfo` with `SignedData` in
-/// DER, including the certificates of the signer and the authority.
+/// Signs a content of any length with the keyset's signing key. Writes a CMS `ContentInfo` with
+/// `SignedData` in DER, including the certificates of the signer and the authority. The content is
+/// read twice, or once for a detached signature.
 ///
 /// The content always has the content type *data*, whatever it contains; administrators' statements
-/// have their own type, which only [`super::administer`] signs. At level Medium, a PIN typed for
-/// this use also counts as its confirmation.
+/// have their own type, which only [`super::Administer`] and [`super::SignStatement`] sign. At level
+/// Medium, a PIN typed for this use also counts as its confirmation.
 pub fn sign(
     tokens: &Tokens,
     keyset: &FoundKeyset,
-    content: &[u8],
+    mut content: impl Read + Seek,
+    output: impl Write,
     placement: Placement,
     person: &mut dyn UserPrompter,
     now: Timestamp,
-) -> Result<Vec<u8>, KeysetError> {
+) -> Result<(), KeysetError> {
     require_usable(keyset)?;
     refuse_expired(keyset, now)?;
 
-    let pin_session = unlock_for_use(tokens, keyset, &Purpose::of_content(content), person)?;
+    let mut beginning = Vec::new();
+    content.by_ref().take(Purpose::BEGINNING_BYTES).read_to_end(&mut beginning).map_err(message)?;
+    let mut digest = digest_of(&mut content, public_hash(keyset))?;
+    let purpose = Purpose::of_digest(digest.sha256(), &beginning);
+    let pin_session = unlock_for_use(tokens, keyset, &purpose, person)?;
     let (key, certificate, keys) = signing_key(tokens, &pin_session, keyset, person)?;
     let token = pin_session.token();
     let chain = authority_certificate(token.certificates()?, &keys.authority.key_id());
 
     let certificate = Certificate::from_der(&certificate.der).map_err(message)?;
+    let hash = SigningCertificate::new(&certificate, &[]).map_err(message)?.hash();
+    if hash != public_hash(keyset) {
+        // The public index named another certificate than the private one.
+        digest = digest_of(&mut content, hash)?;
+    }
     let signing = SigningOptions {
         certificate: &certificate,
         chain: &chain,
@@ -73,10 +83,41 @@ pub fn sign(
         content_type: ContentType::DATA,
     };
     let signer = pin_session.sign_with(&key);
-    smime::sign(content, &signing, &signer).map_err(|error| match signer.take_error() {
+    let signature = smime::sign_digest(&digest, &signing, &signer).map_err(|error| match signer.take_error() {
         Some(error) => error.into(),
         None => message(error),
-    })
+    })?;
+    // The PIN has done its work: others can use the token while the message is written.
+    drop(signer);
+    write(&signature, content, output, placement)
+}
+
+fn digest_of(mut content: impl Read + Seek, hash: Hash) -> Result<ContentDigest, KeysetError> {
+    content.rewind().map_err(message)?;
+    ContentDigest::read(content, hash).map_err(message)
+}
+
+/// The hash for the certificate that the public index names. A false one costs another reading.
+fn public_hash(keyset: &FoundKeyset) -> Hash {
+    let stored = keyset.signing.as_ref().and_then(|id| keyset.certificate_of(id));
+    let certificate = stored.and_then(|stored| Certificate::from_der(&stored.der).ok());
+    let signing = certificate.and_then(|certificate| SigningCertificate::new(&certificate, &[]).ok());
+    signing.map_or(Hash::Sha256, |signing| signing.hash())
+}
+
+fn write(
+    signature: &ContentSignature,
+    mut content: impl Read + Seek,
+    mut output: impl Write,
+    placement: Placement,
+) -> Result<(), KeysetError> {
+    match placement {
+        Placement::Detached => output.write_all(&signature.detached()).map_err(message),
+        Placement::Attached => {
+            content.rewind().map_err(message)?;
+            signature.write_attached(content, output).map_err(message)
+        }
+    }
 }
 
 fn message(error: impl std::fmt::Display) -> KeysetError {

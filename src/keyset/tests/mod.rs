@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::ops::{administer, change_pin, decrypt, delete, open_response, sign, sign_for_a_file};
+use super::ops::decrypt_in_memory as decrypt;
+use super::ops::{administer, change_pin, delete, open_response, sign_for_a_file};
 use super::*;
 use crate::letter::{Letter, LetterPurpose};
 use crate::smime::Placement;
@@ -160,6 +161,20 @@ pub fn not_enrolled(enrollment: Enrollment) -> NotEnrolled {
         Enrollment::Enrolled(enrolled) => panic!("enrolled: {enrolled:?}"),
         Enrollment::NotEnrolled(not) => not,
     }
+}
+
+/// Signs a content in memory.
+pub fn sign(
+    tokens: &Tokens,
+    keyset: &FoundKeyset,
+    content: &[u8],
+    placement: Placement,
+    person: &mut dyn UserPrompter,
+    now: Timestamp,
+) -> Result<Vec<u8>, KeysetError> {
+    let mut signed = Vec::new();
+    ops::sign(tokens, keyset, std::io::Cursor::new(content), &mut signed, placement, person, now)?;
+    Ok(signed)
 }
 
 /// A wallet with the keyset "a" on a new token, at level High.

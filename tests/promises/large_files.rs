@@ -1,0 +1,140 @@
+//! Files of any size are signed and decrypted through the agent, in constant memory.
+
+use std::fs::{self, File};
+use std::time::Duration;
+
+use crate::support::agent::Agent;
+use crate::support::machine::Machine;
+use crate::support::shared_authority::TestUser;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Maximum memory of a process, in bytes, whatever the size of the file.
+const MAX_MEMORY: u64 = 64 * MIB;
+
+/// A user's machine with an agent, the certificates in `ca.pem` and `encryption.pem`, and a PIN in a
+/// file.
+struct LargeFiles {
+    user: TestUser,
+    agent: Agent,
+}
+
+impl LargeFiles {
+    fn new() -> Self {
+        let user = TestUser::with_keyset();
+        for certificate in ["authority", "encryption"] {
+            let out = format!("{certificate}.pem");
+            user.machine.tokenkeep(&["keyset", "export", "--certificate", certificate, "-o", &out]).ok();
+        }
+        Agent::configure(&user.machine, "");
+        let agent = Agent::start(&user.machine, &[]);
+        Self { user, agent }
+    }
+
+    /// Runs a command with the PIN through the agent. Both processes stay within the limit.
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) {
+        let machine = &self.user.machine;
+        let line = [arguments, &["--keyset", "default", "--pin-source", "file:pin"]].concat();
+        let mut command = machine.start_tokenkeep(&line, "command.log", &[]);
+        let worker = self.agent.worker();
+        let (mut of_command, mut of_worker) = (0, 0);
+        let status = loop {
+            of_command = of_command.max(memory_of(command.id()).unwrap_or(0));
+            of_worker = of_worker.max(memory_of(worker).unwrap());
+            match command.try_wait().unwrap() {
+                Some(status) => break status,
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        };
+        assert!(status.success(), "{arguments:?}: {}", machine.read_text("command.log"));
+        assert!(of_command > 0, "{arguments:?}: it ended before its memory was read");
+        for (process, memory) in [("command", of_command), ("worker", of_worker)] {
+            assert!(memory <= MAX_MEMORY, "{arguments:?}: the {process} used {} KiB", memory / 1024);
+        }
+    }
+
+    fn encrypt(&self, file: &str, out: &str, more: &[&str]) {
+        let line = ["cms", "-encrypt", "-binary", "-stream", "-in", file, "-out", out];
+        self.user.machine.openssl(&[&line[..], more, &["encryption.pem"]].concat()).ok();
+    }
+
+    fn same(&self, one: &str, other: &str) {
+        self.user.machine.run("cmp", &[one, other], b"").ok();
+    }
+}
+
+/// The memory of a process that no file backs, in bytes; `None` if it has ended.
+fn memory_of(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let kilobytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
+    };
+    Some((kilobytes("RssAnon:")? + kilobytes("RssShmem:")?) * 1024)
+}
+
+/// A file of this size that takes no space on the disk. Its end differs from its beginning.
+fn make_file(machine: &Machine, name: &str, size: u64) {
+    use std::os::unix::fs::FileExt;
+    let file = File::create(machine.file(name)).unwrap();
+    file.set_len(size).unwrap();
+    file.write_all_at(b"the end\n", size - 8).unwrap();
+}
+
+#[test]
+fn eighty_mebibytes_are_signed_and_decrypted() {
+    let large = LargeFiles::new();
+    let machine = &large.user.machine;
+    make_file(machine, "big", 80 * MIB);
+    let verify = ["cms", "-verify", "-binary", "-inform", "der", "-CAfile", "authority.pem", "-out", "verified"];
+    large.run(&["sign", "big", "-o", "big.p7m"]);
+    machine.openssl(&[&verify[..], &["-in", "big.p7m"]].concat()).ok();
+    large.same("big", "verified");
+    large.run(&["sign", "--detached", "big", "-o", "big.p7s"]);
+    machine.openssl(&[&verify[..], &["-in", "big.p7s", "-content", "big"]].concat()).ok();
+    for (form, cipher) in [("DER", "-aes-256-cbc"), ("PEM", "-aes-128-gcm"), ("SMIME", "-aes-256-cbc")] {
+        large.encrypt("big", "big.enc", &["-outform", form, cipher]);
+        large.run(&["decrypt", "big.enc", "-o", "opened"]);
+        large.same("big", "opened");
+    }
+    assert!(!machine.listed_token("default").count_is_low());
+}
+
+#[test]
+fn a_gibibyte_takes_no_more_memory() {
+    let large = LargeFiles::new();
+    let machine = &large.user.machine;
+    make_file(machine, "big", 1024 * MIB);
+    large.run(&["sign", "--detached", "big", "-o", "big.p7s"]);
+    let verify = ["cms", "-verify", "-binary", "-inform", "der", "-CAfile", "authority.pem", "-out", "/dev/null"];
+    machine.openssl(&[&verify[..], &["-in", "big.p7s", "-content", "big"]].concat()).ok();
+    large.run(&["sign", "big", "-o", "big.p7m"]);
+    let written = fs::metadata(machine.file("big.p7m")).unwrap().len();
+    assert!(written > 1024 * MIB && written < 1025 * MIB, "{written}");
+    fs::remove_file(machine.file("big.p7m")).unwrap();
+    large.encrypt("big", "big.enc", &["-outform", "DER", "-aes-256-cbc"]);
+    large.run(&["decrypt", "big.enc", "-o", "opened"]);
+    large.same("big", "opened");
+}
+
+#[test]
+fn a_damaged_large_message_leaves_nothing() {
+    use std::os::unix::fs::FileExt;
+    let large = LargeFiles::new();
+    let machine = &large.user.machine;
+    make_file(machine, "big", 80 * MIB);
+    large.encrypt("big", "big.enc", &["-outform", "DER", "-aes-128-gcm"]);
+    let damaged = File::options().write(true).open(machine.file("big.enc")).unwrap();
+    damaged.write_all_at(b"other", 40 * MIB).unwrap();
+    let decrypt = ["decrypt", "--pin-source", "file:pin", "big.enc", "-o", "opened"];
+    machine.tokenkeep(&decrypt).fails_with(8);
+    assert!(!machine.file("opened").exists(), "a content that was changed was written");
+    fs::write(machine.file("opened"), "mine").unwrap();
+    machine.tokenkeep(&decrypt).fails_with(8);
+    assert_eq!(machine.read_text("opened"), "mine");
+    let hidden = fs::read_dir(machine.path()).unwrap().flatten();
+    let left: Vec<_> =
+        hidden.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().ends_with(".new")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
