@@ -12,8 +12,8 @@ const MIB: u64 = 1024 * 1024;
 /// Maximum memory of a process, in bytes, whatever the size of the file.
 const MAX_MEMORY: u64 = 64 * MIB;
 
-/// A user's machine with an agent, the certificates in `ca.pem` and `encryption.pem`, and a PIN in a
-/// file.
+/// A user's machine with an agent, the certificates in `authority.pem` and `encryption.pem`, and a
+/// PIN in a file.
 struct LargeFiles {
     user: TestUser,
     agent: Agent,

@@ -46,8 +46,8 @@ impl Operation for SignContent {
 /// read twice, or once for a detached signature.
 ///
 /// The content always has the content type *data*, whatever it contains; administrators' statements
-/// have their own type, which only [`super::Administer`] and [`super::SignStatement`] sign. At level
-/// Medium, a PIN typed for this use also counts as its confirmation.
+/// have their own type, which only [`super::Administer`] and [`super::SignStatement`] sign. At
+/// level Medium, a PIN typed for this use also counts as its confirmation.
 pub fn sign(
     tokens: &Tokens,
     keyset: &FoundKeyset,
