@@ -1,6 +1,5 @@
-//! A client's connection and the process at its other end. The connection is watched while a person
-//! is asked: a prompt closes when its answer cannot be delivered any more, even if the client
-//! program is still running.
+//! A client's connection, which is watched while a person is asked: a prompt closes when its answer
+//! cannot be delivered any more, even if the client program is still running.
 //!
 //! A client that has only shut down its sending side (`shutdown(SHUT_WR)`, as `nc -N` and some HTTP
 //! clients do) still reads the answer, so its prompt stays. A client that has closed the connection
@@ -12,7 +11,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -38,28 +36,6 @@ impl ClientConnection {
     /// Returns true if no answer can reach the client any more.
     pub fn has_hung_up(&self) -> bool {
         self.0.as_deref().is_some_and(|stream| is_closed(stream) || has_closed_read_side(stream))
-    }
-}
-
-/// A connected process, as the kernel reports it (`SO_PEERCRED`). Processes of other users are
-/// rejected earlier.
-///
-/// The process id dates from the connection. The program behind it may have changed since, or may
-/// have been chosen to deceive; so what is shown of it is advice to a person and decides nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerProcess {
-    /// its process id; 0 if it is in a PID namespace invisible to this process (in a container, or
-    /// outside of one)
-    pub pid: i32,
-    /// its effective user id
-    pub uid: u32,
-}
-
-impl PeerProcess {
-    /// The peer of this connection; `None` if the kernel does not report it.
-    pub(super) fn of(stream: &UnixStream) -> Option<Self> {
-        let credentials = getsockopt(stream, PeerCredentials).ok()?;
-        Some(Self { pid: credentials.pid(), uid: credentials.uid() })
     }
 }
 

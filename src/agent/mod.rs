@@ -31,7 +31,7 @@ pub mod ssh;
 mod supervisor;
 mod worker;
 
-pub use client_connection::{ClientConnection, PeerProcess};
+pub use client_connection::ClientConnection;
 pub use error::AgentError;
 pub use keystore::{
     Clock, DecryptMessage, Event, EventReceiver, KeyUse, Keystore, LogOffReason, OpenContentKey, Settings, SignData,
@@ -42,6 +42,8 @@ pub use process_error::AgentProcessError;
 pub use question::Question;
 pub use requester::Requester;
 pub use sandbox::{SandboxConfig, enter as enter_sandbox};
-pub use sockets::{Endpoint, SocketDirectory, SocketProblem, SocketState};
+pub use sockets::{Endpoint, SocketDirectory, SocketProblem};
 pub use supervisor::{PromptConfig, StartupReport, SupervisorConfig, run as run_supervisor};
 pub use worker::run as run_worker;
+
+use crate::ipc::PeerProcess;

@@ -1,26 +1,19 @@
 //! The agent's two sockets: their paths, their owner, and whether an agent listens.
 //!
-//! They are in a directory that only the user can access (0700, not a link), only the user can
-//! access them (0600), and they belong to one agent: the process that holds the lock on the file
-//! `lock` in that directory. A stale socket, left by a killed agent, is replaced; a live one never.
-//! Sockets passed by systemd remain systemd's.
+//! They are private sockets ([`PrivateSocket`]) in a directory that only the user can access (0700,
+//! not a link), and they belong to one agent: the process that holds the lock on the file `lock` in
+//! that directory. Sockets passed by systemd remain systemd's.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-
 use super::process_error::AgentProcessError;
+use crate::ipc::{PrivateSocket, SocketFile, SocketPathError, SocketState};
 use crate::token;
-
-/// `sun_path` has 108 bytes on Linux, including the final NUL.
-const MAX_PATH_BYTES: usize = 107;
 
 /// Time that the worker of a killed agent gets to exit.
 const INSTANCE_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,19 +56,6 @@ impl Endpoint {
     }
 }
 
-/// The state of a socket's path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SocketState {
-    /// nothing exists: no agent is running
-    Absent,
-    /// a process listens
-    Live,
-    /// no process listens; the next agent replaces the socket
-    Stale,
-    /// unusable
-    Wrong(SocketProblem),
-}
-
 /// The problem of an unusable socket or socket directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketProblem {
@@ -114,14 +94,18 @@ impl SocketDirectory {
 
     /// Checks the socket of an endpoint and connects to it. (With socket activation, connecting
     /// starts the agent.)
-    pub fn state(&self, endpoint: Endpoint) -> SocketState {
+    ///
+    /// # Errors
+    /// The problem if the directory or the socket cannot be used.
+    pub fn state(&self, endpoint: Endpoint) -> Result<SocketState, SocketProblem> {
         if fs::symlink_metadata(&self.0).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            return SocketState::Absent;
+            return Ok(SocketState::Absent);
         }
-        if let Err(SocketProblem { reason, remedy }) = check_private(&self.0) {
-            return SocketState::Wrong(SocketProblem::new(format!("{}: {reason}", self.0.display()), remedy));
-        }
-        state_of(&self.socket(endpoint))
+        check_private(&self.0).map_err(|SocketProblem { reason, remedy }| {
+            SocketProblem::new(format!("{}: {reason}", self.0.display()), remedy)
+        })?;
+        let path = self.socket(endpoint);
+        SocketState::of(&path).map_err(|error| problem_of(&error, &path))
     }
 
     /// Creates the directory if necessary.
@@ -190,38 +174,29 @@ impl InstanceLock {
     /// [`AgentProcessError::Socket`]
     pub(super) fn bind(&self, endpoint: Endpoint) -> Result<Socket, AgentProcessError> {
         let path = self.directory.socket(endpoint);
-        let refuse = |reason: String| AgentProcessError::Socket { path: path.clone(), reason };
-        let failed = |error: io::Error| refuse(error.to_string());
         let started = Instant::now();
-        loop {
-            match state_of(&path) {
-                SocketState::Absent | SocketState::Stale => break,
-                SocketState::Wrong(SocketProblem { reason, remedy }) => {
-                    return Err(refuse(format!("{reason}; {remedy}")));
-                }
+        let reason = loop {
+            match PrivateSocket::bind(&path) {
+                Ok(PrivateSocket { listener, file }) => return Ok(Socket { listener, file: Some(file) }),
                 // A killed agent leaves a worker that exits as soon as it notices.
-                SocketState::Live if started.elapsed() < INSTANCE_LOCK_TIMEOUT => std::thread::sleep(RETRY_DELAY),
-                SocketState::Live => {
-                    return Err(refuse("another program listens on it (systemd or a different agent)".into()));
+                Err(SocketPathError::InUse) if started.elapsed() < INSTANCE_LOCK_TIMEOUT => {
+                    std::thread::sleep(RETRY_DELAY);
+                }
+                Err(SocketPathError::InUse) => {
+                    break "another program listens on it (systemd or a different agent)".to_owned();
+                }
+                Err(SocketPathError::System(error)) => break error.to_string(),
+                Err(error) => {
+                    let SocketProblem { reason, remedy } = problem_of(&error, &path);
+                    break format!("{reason}; {remedy}");
                 }
             }
-        }
-        // Bind under a temporary name until the mode is set; then rename atomically over the old
-        // socket.
-        let new = path.with_extension("new");
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&new).map_err(failed)?;
-        fs::set_permissions(&new, Permissions::from_mode(0o600)).map_err(failed)?;
-        let inode = inode(&new).map_err(failed)?;
-        fs::rename(&new, &path).map_err(failed)?;
-        Ok(Socket { listener, file: Some(SocketFile { path, inode }) })
+        };
+        Err(AgentProcessError::Socket { path, reason })
     }
 }
 
-/// A listening socket.
+/// A listening socket: the agent's own, or systemd's.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) listener: UnixListener,
@@ -237,66 +212,20 @@ impl Socket {
     /// The socket's path; `None` if it has none.
     pub(super) fn path(&self) -> Option<PathBuf> {
         match &self.file {
-            Some(file) => Some(file.path.clone()),
+            Some(file) => Some(file.path().to_owned()),
             None => self.listener.local_addr().ok()?.as_pathname().map(Path::to_owned),
         }
     }
 }
 
-/// A socket's file. Its inode tells whether another process has replaced it since.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    inode: (u64, u64),
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
-            // If it cannot be removed, the next agent replaces it.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn inode(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
-}
-
-fn state_of(path: &Path) -> SocketState {
-    let wrong = |reason: String, remedy: &str| SocketState::Wrong(SocketProblem::new(reason, remedy));
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return SocketState::Absent,
-        Err(error) => return wrong(error.to_string(), REPLACE_REMEDY),
-        Ok(found) if !found.file_type().is_socket() => {
-            return wrong("it is not a socket".to_owned(), REPLACE_REMEDY);
-        }
-        Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => {
-            return wrong("the socket belongs to another user".to_owned(), REPLACE_REMEDY);
-        }
-        Ok(found) if found.mode() & 0o077 != 0 => {
-            let reason = format!("other users can access the socket (mode {:o})", found.mode() & 0o777);
-            return wrong(reason, &format!("chmod 600 {}", path.display()));
-        }
-        Ok(_) => {}
-    }
-    match probe(path) {
-        // A full queue means that a process listens, too.
-        Ok(()) | Err(Errno::AGAIN) => SocketState::Live,
-        Err(Errno::CONNREFUSED) => SocketState::Stale,
-        Err(Errno::NOENT) => SocketState::Absent,
-        Err(error) => wrong(error.to_string(), REPLACE_REMEDY),
-    }
-}
-
-/// Connects without blocking and closes the connection.
-fn probe(path: &Path) -> Result<(), Errno> {
-    if path.as_os_str().len() > MAX_PATH_BYTES {
-        return Err(Errno::NAMETOOLONG);
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::connect(socket.as_fd(), &SocketAddrUnix::new(path)?)
+/// A socket that cannot be used, with the remedy.
+fn problem_of(error: &SocketPathError, path: &Path) -> SocketProblem {
+    let remedy = match error {
+        SocketPathError::OpenToOthers(_) => format!("chmod 600 {}", path.display()),
+        SocketPathError::TooLong => "set XDG_RUNTIME_DIR to a shorter path".to_owned(),
+        _ => REPLACE_REMEDY.to_owned(),
+    };
+    SocketProblem::new(error.to_string(), remedy)
 }
 
 /// Creates the directory if necessary and checks that no other user can write to it.

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
@@ -24,8 +24,9 @@ use super::{output, startup};
 use crate::agent::operations::{AgentClient, AgentStatus};
 use crate::agent::{
     self, AgentProcessError, Endpoint, Keystore, Link, PromptConfig, SandboxConfig, Settings, SocketDirectory,
-    SocketProblem, SocketState, StartupReport, SupervisorConfig, SystemClock,
+    SocketProblem, StartupReport, SupervisorConfig, SystemClock,
 };
+use crate::ipc::{self, SocketState};
 use crate::keyset::Tokens;
 use crate::prompter::PromptEnvironment;
 use crate::token::check::run_checks_by;
@@ -228,11 +229,11 @@ fn set_lock_owner() {
 fn environment(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Failure> {
     let states = [Endpoint::Ssh, Endpoint::Api].map(|endpoint| directory.state(endpoint));
     for state in &states {
-        if let SocketState::Wrong(SocketProblem { reason, remedy }) = state {
+        if let Err(SocketProblem { reason, remedy }) = state {
             return Err(Failure::fault(format!("cannot use the agent's sockets: {reason}")).with_remedy(remedy));
         }
     }
-    if states.iter().any(|state| *state != SocketState::Live) {
+    if states.iter().any(|state| *state != Ok(SocketState::Live)) {
         start_in_background(directory, cx)?;
     }
     // Warn while this can still be fixed: every use that needs a person would be refused.
@@ -323,7 +324,7 @@ fn status(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Failure
         "prompter_problem": prompter_problem,
     });
     cx.output.answer(lines.join("\n"), &value)?;
-    let all_live = states.iter().all(|(_, _, state)| *state == SocketState::Live);
+    let all_live = states.iter().all(|(_, _, state)| *state == Ok(SocketState::Live));
     Ok(if all_live { Exit::Done } else { Exit::Absent })
 }
 
@@ -333,24 +334,20 @@ fn agent_status(directory: &SocketDirectory) -> Option<AgentStatus> {
     agent.status().inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 
-fn state_text(state: &SocketState) -> &str {
+fn state_text(state: &Result<SocketState, SocketProblem>) -> &str {
     match state {
-        SocketState::Absent => "absent",
-        SocketState::Live => "live",
-        SocketState::Stale => "stale",
-        SocketState::Wrong(problem) => &problem.reason,
+        Ok(SocketState::Absent) => "absent",
+        Ok(SocketState::Live) => "live",
+        Ok(SocketState::Stale) => "stale",
+        Err(problem) => &problem.reason,
     }
 }
 
 /// Logs off by the SSH agent protocol, which every version of the agent understands.
 fn log_off(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Failure> {
-    let mut stream = match UnixStream::connect(directory.socket(Endpoint::Ssh)) {
-        Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Err(AgentProcessError::NotRunning.into());
-        }
-        Err(error) => return Err(Failure::fault(format!("cannot reach the agent: {error}"))),
-    };
+    let connected = ipc::connect(&directory.socket(Endpoint::Ssh));
+    let connected = connected.map_err(|error| Failure::fault(format!("cannot reach the agent: {error}")))?;
+    let Some(mut stream) = connected else { return Err(AgentProcessError::NotRunning.into()) };
     let failed = |error: io::Error| Failure::fault(format!("cannot log off: the agent does not answer ({error})"));
     let mut answer = [0; 5];
     stream.set_read_timeout(Some(STOP_TIMEOUT)).map_err(failed)?;

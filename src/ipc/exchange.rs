@@ -8,11 +8,11 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::frame::{Frame, IpcError, receive, send};
+use super::frame::{Frame, IpcError, MAX_BYTES, receive_within, send};
 
 /// One message of a side whose calls are `C` and whose replies are `R`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,11 +42,18 @@ pub type ReplyWithPayload<R> = (R, Zeroizing<Vec<u8>>);
 pub struct Exchange {
     stream: Arc<UnixStream>,
     last_number: u64,
+    /// Maximum length of a received message, and of its payload, in bytes.
+    max_bytes: usize,
 }
 
 impl Exchange {
     pub fn new(stream: Arc<UnixStream>) -> Self {
-        Self { stream, last_number: 0 }
+        Self::with_limit(stream, MAX_BYTES)
+    }
+
+    /// Receives no message and no payload that is longer than this.
+    pub fn with_limit(stream: Arc<UnixStream>, max_bytes: usize) -> Self {
+        Self { stream, last_number: 0, max_bytes }
     }
 
     /// The connection. While the other side waits for a reply, only its end can arrive.
@@ -70,7 +77,8 @@ impl Exchange {
         let called = self.last_number;
         send(&self.stream, &IpcMessage::<C, OurReply>::Call { number: called, call }, payload, files)?;
         loop {
-            let Frame { message, payload, files } = receive::<IpcMessage<TheirCall, R>>(&self.stream)?;
+            let Frame { message, payload, files } =
+                receive_within::<IpcMessage<TheirCall, R>>(&self.stream, self.max_bytes)?;
             match message {
                 IpcMessage::Reply { number, reply } if number == called => {
                     return Ok(Frame { message: reply, payload, files });
@@ -88,6 +96,19 @@ impl Exchange {
         }
     }
 
+    /// Makes a call to a side that makes no calls before its reply.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn request<C: Serialize, R: DeserializeOwned>(
+        &mut self,
+        call: C,
+        payload: &[u8],
+    ) -> Result<Frame<R>, IpcError> {
+        let nobody = |_: &UnixStream, _: IgnoredAny, _| None::<ReplyWithPayload<()>>;
+        self.call(call, payload, &[], nobody)
+    }
+
     /// Makes a call without a reply.
     ///
     /// # Errors
@@ -101,7 +122,8 @@ impl Exchange {
     /// # Errors
     /// The connection failed or ended, or the message is not a call.
     pub fn receive_call<C: DeserializeOwned>(&self) -> Result<(u64, Frame<C>), IpcError> {
-        let Frame { message, payload, files } = receive::<IpcMessage<C, serde::de::IgnoredAny>>(&self.stream)?;
+        let received = receive_within::<IpcMessage<C, IgnoredAny>>(&self.stream, self.max_bytes)?;
+        let Frame { message, payload, files } = received;
         match message {
             IpcMessage::Call { number, call } => Ok((number, Frame { message: call, payload, files })),
             _ => Err(IpcError::Unexpected("not a call".to_owned())),
@@ -135,8 +157,7 @@ mod tests {
             let (number, frame) = server.receive_call::<String>().unwrap();
             assert_eq!((frame.message.as_str(), frame.payload.as_slice()), ("sign", &b"letter"[..]));
             server.tell("progress").unwrap();
-            let nobody = |_: &UnixStream, (): (), _| None::<ReplyWithPayload<()>>;
-            let pin = server.call::<_, bool, _, _>("pin?", b"", &[], nobody).unwrap();
+            let pin = server.request::<_, bool>("pin?", b"").unwrap();
             assert_eq!((pin.message, pin.payload.as_slice()), (true, &b"1234"[..]));
             server.reply(number, 5, b"done").unwrap();
         });
@@ -155,15 +176,13 @@ mod tests {
     fn a_hang_up_ends_the_call() {
         let (mut caller, server) = pair();
         drop(server);
-        let nobody = |_: &UnixStream, (): (), _| None::<ReplyWithPayload<()>>;
-        assert!(matches!(caller.call::<_, (), _, _>((), b"", &[], nobody), Err(IpcError::Closed)));
+        assert!(matches!(caller.request::<_, ()>((), b""), Err(IpcError::Closed)));
     }
 
     #[test]
     fn a_reply_to_another_call_is_refused() {
         let (mut caller, server) = pair();
         server.reply(9, (), b"").unwrap();
-        let nobody = |_: &UnixStream, (): (), _| None::<ReplyWithPayload<()>>;
-        assert!(matches!(caller.call::<_, (), _, _>((), b"", &[], nobody), Err(IpcError::Unexpected(_))));
+        assert!(matches!(caller.request::<_, ()>((), b""), Err(IpcError::Unexpected(_))));
     }
 }

@@ -11,7 +11,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{
@@ -27,7 +27,7 @@ const BUILD_ID: &str = env!("BUILD_ID");
 
 /// Maximum length of a message, and of a payload, in bytes: a listing of many keysets with their
 /// certificates, and the authority's longest reply.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The first byte of each frame.
 const FIRST_BYTE: u8 = 0;
@@ -132,15 +132,26 @@ fn send_with_files(mut stream: &UnixStream, bytes: &[u8], files: &[BorrowedFd<'_
 /// # Errors
 /// The connection failed or ended, the other process is another build, or the message is not the
 /// expected one.
-pub fn receive<T: DeserializeOwned>(mut stream: &UnixStream) -> Result<Frame<T>, IpcError> {
+pub fn receive<T: DeserializeOwned>(stream: &UnixStream) -> Result<Frame<T>, IpcError> {
+    receive_within(stream, MAX_BYTES)
+}
+
+/// Receives a frame whose message and payload have at most this many bytes each.
+///
+/// # Errors
+/// As [`receive`].
+pub(super) fn receive_within<T: DeserializeOwned>(
+    mut stream: &UnixStream,
+    max_bytes: usize,
+) -> Result<Frame<T>, IpcError> {
     let (head, files) = receive_head(stream)?;
     let (build, lengths) = head.split_at(8);
     if build != build_id() {
         return Err(IpcError::OtherBuild);
     }
     let (message_length, payload_length) = lengths.split_at(4);
-    let mut message = Zeroizing::new(vec![0; checked_length(message_length)?]);
-    let mut payload = Zeroizing::new(vec![0; checked_length(payload_length)?]);
+    let mut message = Zeroizing::new(vec![0; checked_length(message_length, max_bytes)?]);
+    let mut payload = Zeroizing::new(vec![0; checked_length(payload_length, max_bytes)?]);
     stream.read_exact(&mut message)?;
     stream.read_exact(&mut payload)?;
     let message = serde_json::from_slice(&message).map_err(|error| IpcError::Unexpected(error.to_string()))?;
@@ -170,9 +181,9 @@ fn receive_head(mut stream: &UnixStream) -> Result<([u8; HEAD_BYTES], Vec<OwnedF
     Ok((head, files))
 }
 
-fn checked_length(bytes: &[u8]) -> Result<usize, IpcError> {
+fn checked_length(bytes: &[u8], max_bytes: usize) -> Result<usize, IpcError> {
     let length = bytes.iter().fold(0, |length: u32, byte| (length << 8) | u32::from(*byte));
-    let checked = usize::try_from(length).ok().filter(|length| *length <= MAX_BYTES);
+    let checked = usize::try_from(length).ok().filter(|length| *length <= max_bytes);
     checked.ok_or_else(|| IpcError::Unexpected(format!("{length} bytes are too long")))
 }
 
@@ -190,7 +201,7 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 ///
 /// # Errors
 /// The connection failed.
-pub fn is_frame_next(stream: &UnixStream) -> io::Result<bool> {
+pub fn is_frame_next(stream: &impl AsFd) -> io::Result<bool> {
     let mut first = [1];
     let received = retry(|| Ok(rustix::net::recv(stream, &mut first, RecvFlags::PEEK)?.0))?;
     Ok(received > 0 && first == [FIRST_BYTE])
@@ -208,7 +219,6 @@ fn build_id() -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::os::fd::AsFd;
 
     use super::*;
 
@@ -251,6 +261,9 @@ mod tests {
             (&one).write_all(&[build_id().as_slice(), &lengths.concat()].concat()).unwrap();
             assert!(matches!(receive::<()>(&other), Err(IpcError::Unexpected(_))));
         }
+        let (one, other) = pair();
+        send(&one, &7, b"four", &[]).unwrap();
+        assert!(matches!(receive_within::<u8>(&other, 3), Err(IpcError::Unexpected(_))));
         let (one, _other) = pair();
         assert!(matches!(send(&one, &(), &vec![0; MAX_BYTES + 1], &[]), Err(IpcError::Unexpected(_))));
     }

@@ -4,7 +4,7 @@
 //! without the person, and never mistake an agent that exited for one that refused.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,7 @@ use super::client_error::ClientError;
 use super::protocol::{
     AgentCall, AgentStatus, CommandCall, CommandReply, FoundCertificate, NetworkRequest, OperationReply,
 };
-use crate::agent::PeerProcess;
-use crate::ipc::{Exchange, Frame, IpcError, ReplyWithPayload};
+use crate::ipc::{self, Exchange, Frame, IpcError, PeerProcess, ReplyWithPayload};
 use crate::keyset::{Attachments, Operation, Outcome, Prompt, PromptReply, UserPrompter};
 use crate::transport::Transport;
 
@@ -54,13 +53,8 @@ impl AgentClient {
         let agent = Self { socket: socket.to_owned() };
         let started = Instant::now();
         loop {
-            let stream = match UnixStream::connect(socket) {
-                Ok(stream) => stream,
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-                    return Ok(None);
-                }
-                Err(error) => return Err(agent.unusable(&error)),
-            };
+            let connected = ipc::connect(socket).map_err(|error| agent.unusable(&error))?;
+            let Some(stream) = connected else { return Ok(None) };
             same_user(&stream, socket)?;
             match status_over(stream) {
                 Ok(_) => return Ok(Some(agent)),
@@ -137,8 +131,7 @@ impl AgentClient {
 fn status_over(stream: UnixStream) -> Result<AgentStatus, IpcError> {
     stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
     stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
-    let nobody = |_: &UnixStream, _: serde::de::IgnoredAny, _| None::<ReplyWithPayload<()>>;
-    let reply = Exchange::new(Arc::new(stream)).call::<_, AgentStatus, _, _>(CommandCall::Status, b"", &[], nobody);
+    let reply = Exchange::new(Arc::new(stream)).request(CommandCall::Status, b"");
     reply.map(|frame| frame.message)
 }
 
@@ -157,11 +150,7 @@ fn same_user(stream: &UnixStream, socket: &Path) -> Result<(), ClientError> {
     let unusable = |reason: String| ClientError::Unusable { socket: socket.to_owned(), reason };
     let peer = PeerProcess::of(stream)
         .ok_or_else(|| unusable("the kernel does not report the owner of the peer process".to_owned()))?;
-    if peer.uid == rustix::process::geteuid().as_raw() {
-        Ok(())
-    } else {
-        Err(ClientError::AnotherUsers { socket: socket.to_owned() })
-    }
+    if peer.is_same_user() { Ok(()) } else { Err(ClientError::AnotherUsers { socket: socket.to_owned() }) }
 }
 
 /// Answers a call of the agent: with the person's answer, or with the authority's.

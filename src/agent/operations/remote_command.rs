@@ -1,13 +1,9 @@
 //! The command behind a running operation: it is asked for PINs and for the network.
 
 use std::cell::RefCell;
-use std::os::unix::net::UnixStream;
-
-use serde::de::IgnoredAny;
-use zeroize::Zeroizing;
 
 use super::protocol::{AgentCall, CommandReply, FoundCertificate, NetworkRequest};
-use crate::ipc::{Exchange, Frame, IpcError, ReplyWithPayload};
+use crate::ipc::{Exchange, Frame, IpcError};
 use crate::keyset::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};
 use crate::token::Pin;
 use crate::transport::{Transport, TransportError};
@@ -33,8 +29,7 @@ impl<'a> RemoteCommand<'a> {
         if let Some(reason) = &*self.ended.borrow() {
             return Err(reason.clone());
         }
-        let nobody = |_: &UnixStream, _: IgnoredAny, _: Zeroizing<Vec<u8>>| None::<ReplyWithPayload<()>>;
-        self.exchange.borrow_mut().call(call, payload, &[], nobody).map_err(|error| {
+        self.exchange.borrow_mut().request(call, payload).map_err(|error| {
             let reason = if matches!(error, IpcError::Timeout) { NoPin::Cancelled } else { NoPin::Withdrawn };
             self.ended.borrow_mut().insert(reason).clone()
         })

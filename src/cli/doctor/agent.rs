@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::finding::DoctorFinding;
 use crate::agent::operations::AgentStatus;
-use crate::agent::{Endpoint, SocketDirectory, SocketState};
+use crate::agent::{Endpoint, SocketDirectory, SocketProblem};
 use crate::cli::backend::Backend;
 use crate::cli::context::{Context, directory};
 use crate::cli::exit::Failure;
+use crate::ipc::SocketState;
 use crate::keyset::ops::PinStatus;
 use crate::keyset::{FoundKeyset, UnreadableToken};
 use crate::token::{TokenFlags, TokenInfo};
@@ -18,6 +19,9 @@ use crate::token::{TokenFlags, TokenInfo};
 const CONCERN: &str = "agent";
 
 const START: &str = "eval \"$(tokenkeep agent --env)\" starts one, and sets this shell's variables";
+
+/// The state of a socket, or its problem.
+type CheckedState = Result<SocketState, SocketProblem>;
 
 /// The agent's report about the tokens that it holds, which this process cannot open.
 #[derive(Debug, Default)]
@@ -78,11 +82,11 @@ pub fn check() -> Vec<DoctorFinding> {
         [Endpoint::Ssh, Endpoint::Api].map(|endpoint| (endpoint, place.socket(endpoint), place.state(endpoint)));
     let process = place.running();
     let mut findings = match &states {
-        [(_, _, SocketState::Absent), (_, _, SocketState::Absent)] if process.is_none() => {
+        [(_, _, Ok(SocketState::Absent)), (_, _, Ok(SocketState::Absent))] if process.is_none() => {
             vec![DoctorFinding::note(CONCERN, "none runs: commands open tokens themselves", START)]
         }
         // A problem of their directory affects both sockets: report it once.
-        [(_, _, SocketState::Wrong(one)), (_, _, SocketState::Wrong(other))] if one == other => {
+        [(_, _, Err(one)), (_, _, Err(other))] if one == other => {
             vec![DoctorFinding::wrong(
                 CONCERN,
                 format!("its sockets cannot be used: {}", one.reason),
@@ -95,11 +99,11 @@ pub fn check() -> Vec<DoctorFinding> {
     findings
 }
 
-fn socket(endpoint: Endpoint, path: &Path, state: &SocketState, process: Option<i32>) -> DoctorFinding {
+fn socket(endpoint: Endpoint, path: &Path, state: &CheckedState, process: Option<i32>) -> DoctorFinding {
     let shown = path.display();
     let endpoint = endpoint.name();
     match (state, process) {
-        (SocketState::Absent | SocketState::Stale, Some(process)) => DoctorFinding::wrong(
+        (Ok(SocketState::Absent | SocketState::Stale), Some(process)) => DoctorFinding::wrong(
             CONCERN,
             format!(
                 "the agent runs (process {process}), but its {endpoint} socket {shown} is gone: \
@@ -107,7 +111,7 @@ fn socket(endpoint: Endpoint, path: &Path, state: &SocketState, process: Option<
             ),
             format!("restart it: `tokenkeep agent stop`, then {START}"),
         ),
-        (SocketState::Live, _) => match fs::symlink_metadata(path).map(|found| found.mode() & 0o777) {
+        (Ok(SocketState::Live), _) => match fs::symlink_metadata(path).map(|found| found.mode() & 0o777) {
             Ok(mode) if mode & 0o077 != 0 => DoctorFinding::wrong(
                 CONCERN,
                 format!("the {endpoint} socket {shown} can be used by others (mode {mode:04o})"),
@@ -118,15 +122,15 @@ fn socket(endpoint: Endpoint, path: &Path, state: &SocketState, process: Option<
                 DoctorFinding::ok(CONCERN, format!("{endpoint} on {shown}{holder}"))
             }
         },
-        (SocketState::Absent, None) => {
+        (Ok(SocketState::Absent), None) => {
             DoctorFinding::note(CONCERN, format!("{endpoint} socket {shown} not found"), START)
         }
-        (SocketState::Stale, None) => DoctorFinding::note(
+        (Ok(SocketState::Stale), None) => DoctorFinding::note(
             CONCERN,
             format!("no process listens on the {endpoint} socket {shown}: its agent was killed"),
             START,
         ),
-        (SocketState::Wrong(problem), _) => DoctorFinding::wrong(
+        (Err(problem), _) => DoctorFinding::wrong(
             CONCERN,
             format!("its {endpoint} socket {shown} cannot be used: {}", problem.reason),
             problem.remedy.clone(),
@@ -135,14 +139,14 @@ fn socket(endpoint: Endpoint, path: &Path, state: &SocketState, process: Option<
 }
 
 /// Checks that the variables that programs use name these sockets.
-fn variables(states: &[(Endpoint, PathBuf, SocketState); 2]) -> Vec<DoctorFinding> {
+fn variables(states: &[(Endpoint, PathBuf, CheckedState); 2]) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     for (endpoint, path, state) in states {
         let name = match endpoint {
             Endpoint::Ssh => "SSH_AUTH_SOCK",
             Endpoint::Api => "TOKENKEEP_AGENT_API",
         };
-        findings.extend(variable(name, directory(name).as_deref(), path, *state == SocketState::Live));
+        findings.extend(variable(name, directory(name).as_deref(), path, *state == Ok(SocketState::Live)));
     }
     findings
 }
