@@ -33,10 +33,8 @@ pub(super) fn text_response(status: StatusCode, sentence: &str) -> Response {
 /// The response to a request that was not processed.
 pub(super) fn job_error_response(reason: JobError) -> Response {
     match reason {
-        JobError::Overloaded => try_again("too many concurrent requests; try again soon", Duration::from_secs(5)),
-        JobError::Panicked => {
-            text_response(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the authority's log")
-        }
+        JobError::Overloaded => try_again(&reason.to_string(), Duration::from_secs(5)),
+        JobError::Panicked => text_response(StatusCode::INTERNAL_SERVER_ERROR, &reason.to_string()),
     }
 }
 

@@ -60,11 +60,13 @@ struct JobSlot {
 }
 
 /// The reason why a request was not processed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum JobError {
     /// The queue is full, or the request has waited too long.
+    #[error("too many concurrent requests; try again soon")]
     Overloaded,
     /// The work panicked, which is a bug.
+    #[error("internal error; see the authority's log")]
     Panicked,
 }
 

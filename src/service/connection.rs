@@ -142,7 +142,7 @@ async fn handle_connection(
 }
 
 /// Serves HTTP/1.1 on a connection until it ends.
-pub(super) async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
+async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: ConnectionInfo,
     routes: Router,

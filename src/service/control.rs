@@ -1,40 +1,63 @@
 //! The control socket, through which other commands of the authority's own user reach a running
-//! `serve`. This file has its server and its client.
+//! `serve`. This file has the messages and the server; `client.rs` has the client.
 //!
-//! It is HTTP over a Unix socket with the listeners' limits and two requests: answer a statement
-//! from a file, and check the database. The modes of the socket (0600) and its directory (0700) and
-//! the kernel's peer credentials exclude other users; a statement must still be signed by an
+//! It is a private socket with one call for each connection, in frames of [`crate::ipc`]: answer a
+//! statement from a file, or check the database. A statement must still be signed by an
 //! administrator.
 
-use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as BlockingStream;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+mod client;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::app_state::{AppState, job_error_response, text_response};
-use super::blocking_pool::Job;
-use super::connection::ConnectionInfo;
-use super::connection_limit::TrackedConnection;
-use super::routes::{CONTROL_CHECK, CONTROL_STATEMENTS};
+use super::authority_api::AuthorityApi;
+use super::blocking_pool::{BlockingPool, Job, JobError};
 use super::shutdown::wait_for_close;
-use super::statements::FILE_SOURCE;
 use super::{ServiceError, connection, limits};
-use crate::authority::{Configuration, DatabaseCheckReport};
+use crate::authority::{DatabaseCheckReport, UnsignedError};
+use crate::ipc::{
+    Exchange, Frame, IpcError, PeerProcess, PrivateSocket, SocketFile, SocketPathError, announce_build, is_frame_next,
+};
+use crate::statement::StatementChannel;
 
-/// Linux's `sun_path` has 108 bytes, including a final 0.
-const MAX_SOCKET_PATH: usize = 107;
+#[cfg(test)]
+pub(super) use client::forward_to;
+pub use client::{forward_statement, is_running, request_check};
+
+/// The source of jobs from the control socket, which belong to no network address.
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// A call of a command.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum ControlCall {
+    /// Answer a statement from a file; the payload is the signed statement, DER.
+    Answer,
+    /// Check the whole database.
+    Check,
+}
+
+/// The reply to a [`ControlCall`].
+#[derive(Debug, Serialize, Deserialize)]
+enum ControlReply {
+    /// The payload is the signed response, DER.
+    Response,
+    Report(DatabaseCheckReport),
+    /// The statement is not verified as an administrator's. Nothing was done.
+    Unverified(String),
+    /// A fault, or too much work.
+    Failed(String),
+}
 
 /// The bound socket, whose file is removed on drop.
 #[derive(Debug)]
@@ -43,56 +66,38 @@ pub(super) struct ControlSocket {
     file: SocketFile,
 }
 
-/// A socket's file, identified by its inode: another process may have replaced it.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    inode: (u64, u64),
+/// The part of the service that serves the calls.
+#[derive(Clone)]
+pub(super) struct ControlServer {
+    pub(super) authority: Arc<dyn AuthorityApi>,
+    pub(super) workers: BlockingPool,
 }
 
 impl ControlSocket {
-    /// Creates the socket with mode 0600. Replaces a stale socket of a killed `serve`.
+    /// Creates the socket. Replaces a stale socket of a killed `serve`.
     ///
     /// # Errors
     /// [`ServiceError::Control`] if a process listens there, if the file is not a socket, or if the
     /// path is too long for a socket.
     pub(super) fn bind(path: &Path) -> Result<Self, ServiceError> {
         let refuse = |reason: String| ServiceError::Control { path: path.to_owned(), reason };
-        let failed = |error: io::Error| refuse(error.to_string());
-        if is_too_long(path) {
-            return Err(refuse(format!(
-                "its path is longer than the {MAX_SOCKET_PATH} bytes allowed for a socket; choose a shorter `state`"
-            )));
-        }
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-            Ok(metadata) if !metadata.file_type().is_socket() => {
-                return Err(refuse("the path is not a socket; remove that file".to_owned()));
-            }
-            Ok(_) => match BlockingStream::connect(path) {
-                Err(error) if is_not_listening(&error) => {}
-                Err(error) => return Err(failed(error)),
-                Ok(_) => return Err(refuse("another `authority serve` uses this state directory".to_owned())),
-            },
-        }
-        // Created under another name until its mode excludes other users, then renamed atomically
-        // over the old file.
-        let new = path.with_extension("new");
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&new).map_err(failed)?;
-        fs::set_permissions(&new, Permissions::from_mode(0o600)).map_err(failed)?;
-        let inode = inode(&new).map_err(failed)?;
-        fs::rename(&new, path).map_err(failed)?;
-        Ok(Self { listener, file: SocketFile { path: path.to_owned(), inode } })
+        let PrivateSocket { listener, file } = PrivateSocket::bind(path).map_err(|error| {
+            refuse(match error {
+                SocketPathError::InUse => "another `authority serve` uses this state directory".to_owned(),
+                SocketPathError::TooLong => format!("{error}; choose a shorter `state`"),
+                SocketPathError::NotASocket => format!("{error}; remove that file"),
+                SocketPathError::OpenToOthers(_) => format!("{error}; stop the `authority serve` that listens on it"),
+                SocketPathError::AnotherUsers => format!("{error}; run `serve` as that user, or remove the socket"),
+                SocketPathError::System(error) => error.to_string(),
+            })
+        })?;
+        let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+        Ok(Self { listener: listener.map_err(|error| refuse(error.to_string()))?, file })
     }
 
-    /// Accepts connections of the same user until `closed`; then removes the file and lets busy
-    /// connections finish.
-    pub(super) async fn accept(self, routes: Router, mut closed: watch::Receiver<bool>) {
+    /// Accepts connections of the same user until `closed`; then removes the file and lets running
+    /// calls finish.
+    pub(super) async fn accept(self, server: ControlServer, mut closed: watch::Receiver<bool>) {
         let Self { listener, file } = self;
         let permits = Arc::new(Semaphore::new(limits::MAX_CONTROL_CONNECTIONS));
         let mut connections = JoinSet::new();
@@ -102,11 +107,11 @@ impl ControlSocket {
                 () = wait_for_close(&mut closed) => break,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) if is_same_user(&stream) => {
+                    Ok((stream, _)) if PeerProcess::of(&stream).is_some_and(PeerProcess::is_same_user) => {
                         let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
-                        let (routes, state) = (routes.clone(), state.clone());
+                        let (server, state) = (server.clone(), state.clone());
                         connections.spawn(async move {
-                            connection::serve_http1(stream, local_peer(), routes, state).await;
+                            serve_connection(stream, server, state).await;
                             drop(permit);
                         });
                     }
@@ -124,159 +129,81 @@ impl ControlSocket {
     }
 }
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
-            // The next `serve` replaces a leftover file.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// The peer of the control socket: this machine, without a proxy.
-fn local_peer() -> ConnectionInfo {
-    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    ConnectionInfo { address, connection: Arc::new(TrackedConnection::default()), proxies: Arc::default() }
-}
-
-/// Whether the peer has the same user id, by the kernel (`SO_PEERCRED`). Not even root counts as
-/// the same user.
-fn is_same_user(stream: &UnixStream) -> bool {
-    stream.peer_cred().is_ok_and(|peer| is_own_uid(peer.uid()))
-}
-
-fn is_own_uid(user: u32) -> bool {
-    user == rustix::process::geteuid().as_raw()
-}
-
-/// Sends a statement from a file to the running `serve` of this configuration and returns its
-/// response; `None` if no `serve` is running.
-///
-/// # Errors
-/// [`ServiceError::Control`] if a `serve` is running and does not answer.
-pub fn forward_statement(configuration: &Configuration, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceError> {
-    forward_to(&configuration.control_socket(), statement)
-}
-
-/// Lets the running `serve` of this configuration check its database; `None` if no `serve` is
-/// running.
-///
-/// # Errors
-/// [`ServiceError::Control`] if a `serve` is running and does not answer.
-pub fn request_check(configuration: &Configuration) -> Result<Option<DatabaseCheckReport>, ServiceError> {
-    let path = configuration.control_socket();
-    let Some(report) = post(&path, CONTROL_CHECK, &[], limits::CONTROL_CHECK_TIMEOUT)? else { return Ok(None) };
-    let report = serde_json::from_slice(&report);
-    report.map(Some).map_err(|error| ServiceError::Control { path, reason: error.to_string() })
-}
-
-/// Whether a `serve` of this configuration is running. Sends nothing to it.
-///
-/// # Errors
-/// [`ServiceError::Control`] if the socket cannot be tried.
-pub fn is_running(configuration: &Configuration) -> Result<bool, ServiceError> {
-    let path = configuration.control_socket();
-    if is_too_long(&path) {
-        return Ok(false);
-    }
-    match BlockingStream::connect(&path) {
-        Ok(_) => Ok(true),
-        Err(error) if is_not_listening(&error) => Ok(false),
-        Err(error) => Err(ServiceError::Control {
-            path,
-            reason: format!("{error}; run this command as the user that runs `serve`"),
-        }),
-    }
-}
-
-fn forward_to(path: &Path, statement: &[u8]) -> Result<Option<Vec<u8>>, ServiceError> {
-    post(path, CONTROL_STATEMENTS, statement, limits::CONTROL_RESPONSE_TIMEOUT)
-}
-
-fn post(path: &Path, request: &str, body: &[u8], time: Duration) -> Result<Option<Vec<u8>>, ServiceError> {
-    let refuse = |reason: String| ServiceError::Control { path: path.to_owned(), reason };
-    // `serve` does not start with such a path.
-    if is_too_long(path) {
-        return Ok(None);
-    }
-    let stream = match BlockingStream::connect(path) {
-        Err(error) if is_not_listening(&error) => return Ok(None),
-        Err(error) => return Err(refuse(format!("{error}; run this command as the user that runs `serve`"))),
-        Ok(stream) => stream,
-    };
-    let answer = exchange(stream, request, body, time)
-        .map_err(|error| refuse(format!("{error}; `serve` may be stopping, or belong to another user; see its log")))?;
-    match split(&answer) {
-        Some((200, body)) if !body.is_empty() => Ok(Some(body.to_vec())),
-        Some((status, body)) => {
-            let message = String::from_utf8_lossy(body.get(..body.len().min(400)).unwrap_or(body));
-            let message = message.trim().escape_debug().to_string();
-            if status == 403 {
-                return Err(ServiceError::Unverified(message));
+/// Waits for a call, and serves it on a thread of its own. A connection without a call ends with
+/// the service.
+async fn serve_connection(stream: UnixStream, server: ControlServer, mut closed: watch::Receiver<bool>) {
+    let first_byte = stream.async_io(Interest::READABLE, || is_frame_next(&stream));
+    tokio::select! {
+        () = wait_for_close(&mut closed) => return,
+        begun = tokio::time::timeout(limits::HEAD_TIMEOUT, first_byte) => {
+            if !matches!(begun, Ok(Ok(_))) {
+                return;
             }
-            Err(refuse(format!("`serve` answered {status}: {message}")))
         }
-        None => Err(refuse("`serve` closed the connection without a response; see its log".to_owned())),
+    }
+    let serving = tokio::task::spawn_blocking(move || server.serve_call(stream.into_std()?));
+    match serving.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the control socket ended"),
+        Err(error) => tracing::error!(%error, "a call through the control socket panicked"),
     }
 }
 
-fn exchange(mut stream: BlockingStream, path: &str, body: &[u8], time: Duration) -> io::Result<Vec<u8>> {
-    stream.set_write_timeout(Some(limits::BODY_TIMEOUT))?;
-    stream.set_read_timeout(Some(time))?;
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: control\r\nconnection: close\r\ncontent-type: application/pkcs7-mime\r\n\
-         content-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body)?;
-    let mut answer = Vec::new();
-    stream.take(limits::MAX_CONTROL_RESPONSE_BYTES).read_to_end(&mut answer)?;
-    Ok(answer)
-}
+impl ControlServer {
+    /// Serves one call; the connection ends with it. Blocks.
+    fn serve_call(&self, stream: BlockingStream) -> Result<(), IpcError> {
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(limits::BODY_TIMEOUT))?;
+        stream.set_write_timeout(Some(limits::BODY_TIMEOUT))?;
+        let stream = Arc::new(stream);
+        let exchange = Exchange::with_limit(Arc::clone(&stream), limits::MAX_BODY_BYTES);
+        let (number, Frame { message: call, payload: statement, .. }) = match exchange.receive_call() {
+            Err(IpcError::OtherBuild) => return announce_build(&stream),
+            received => received?,
+        };
+        let begin = Instant::now();
+        let (reply, response) = match call {
+            ControlCall::Answer => self.answer(statement.to_vec()),
+            ControlCall::Check => (self.check(), Vec::new()),
+        };
+        tracing::info!(?call, milliseconds = begin.elapsed().as_millis(), "call through the control socket");
+        exchange.reply(number, reply, &response).inspect_err(|error| {
+            tracing::warn!(%error, ?call, "cannot reply through the control socket");
+        })
+    }
 
-/// Returns status and body of a complete response. The server is this program, which always sends a
-/// content length.
-fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(answer.get(..end)?).ok()?;
-    let body = answer.get(end + 4..)?;
-    let mut lines = head.lines();
-    let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    let length = lines.find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok()).flatten()
-    })?;
-    (body.len() == length).then_some((status, body))
-}
+    /// The reply and the signed response.
+    fn answer(&self, statement: Vec<u8>) -> (ControlReply, Vec<u8>) {
+        let answered =
+            self.run(move |authority| authority.answer_statement(&statement, StatementChannel::File, Timestamp::now()));
+        let refusal = match answered {
+            Ok(Ok(response)) => return (ControlReply::Response, response),
+            Ok(Err(UnsignedError::Unverified(reason))) => ControlReply::Unverified(reason),
+            Ok(Err(UnsignedError::Fault(reason))) => ControlReply::Failed(reason),
+            Err(reason) => ControlReply::Failed(reason.to_string()),
+        };
+        (refusal, Vec::new())
+    }
 
-fn is_too_long(path: &Path) -> bool {
-    path.as_os_str().len() > MAX_SOCKET_PATH
-}
-
-fn is_not_listening(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
-}
-
-fn inode(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
-}
-
-/// Handles `POST /control/check`: checks the whole database. The response is a JSON report with the
-/// problems.
-pub(super) async fn handle_check(State(state): State<Arc<AppState>>) -> Response {
-    let authority = state.authority.clone();
-    let job = Job { source: FILE_SOURCE, left: limits::BUDGET_CAPACITY, is_heavy: false };
-    let checked = match state.workers.run(job, move || authority.check()).await {
-        Ok(checked) => checked.map_err(|error| error.to_string()),
-        Err(reason) => return job_error_response(reason),
-    };
-    match checked.and_then(|report| serde_json::to_vec(&report).map_err(|error| error.to_string())) {
-        Ok(report) => ([(header::CONTENT_TYPE, "application/json")], report).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "the check failed");
-            text_response(StatusCode::INTERNAL_SERVER_ERROR, &error)
+    fn check(&self) -> ControlReply {
+        match self.run(AuthorityApi::check) {
+            Ok(Ok(report)) => ControlReply::Report(report),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the check failed");
+                ControlReply::Failed(error.to_string())
+            }
+            Err(reason) => ControlReply::Failed(reason.to_string()),
         }
+    }
+
+    /// Runs work of the authority when the pool allows it, and waits for its end.
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn AuthorityApi) -> T + Send + 'static,
+    ) -> Result<T, JobError> {
+        let job = Job { source: SOURCE, left: limits::BUDGET_CAPACITY, is_heavy: false };
+        let authority = self.authority.clone();
+        Handle::current().block_on(self.workers.run(job, move || work(&*authority)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! All limits of the listeners, in one place.
+//! All limits of the listeners and the control socket, in one place.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ pub(super) const CONTROL_RESPONSE_TIMEOUT: Duration = Duration::from_mins(2);
 pub(super) const CONTROL_CHECK_TIMEOUT: Duration = Duration::from_hours(2);
 
 /// The largest response through the control socket, in bytes: a list of about ten thousand users.
-pub(super) const MAX_CONTROL_RESPONSE_BYTES: u64 = 8 * 1024 * 1024;
+pub(super) const MAX_CONTROL_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The number of requests that run concurrently; the token does one thing at a time anyway.
 pub(super) const MAX_RUNNING_JOBS: usize = 16;
@@ -85,8 +85,9 @@ pub(super) const MAX_QUEUED_JOBS: usize = 128;
 /// The time limit in the queue.
 pub(super) const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The threads for blocking work: requests, handshakes, the sweep, and some spare ones.
-pub(super) const BLOCKING_THREADS: usize = MAX_RUNNING_JOBS + MAX_HANDSHAKES + 8;
+/// The threads for blocking work: requests, handshakes, connections of the control socket, the
+/// sweep, and some spare ones.
+pub(super) const BLOCKING_THREADS: usize = MAX_RUNNING_JOBS + MAX_HANDSHAKES + MAX_CONTROL_CONNECTIONS + 8;
 
 /// The longest delay of a reply that the authority may ask for (against guessing).
 pub(super) const MAX_REPLY_DELAY: Duration = Duration::from_secs(30);

@@ -2,8 +2,8 @@
 //!
 //! HTTP serves CMP, the CA certificate and the certificate search; HTTPS serves statements and all
 //! of that, with a TLS key on the authority's token. A control socket in the state directory
-//! accepts statement files from commands of the same user. The listeners are asynchronous; the
-//! authority blocks, and runs on a bounded number of threads.
+//! accepts statement files from commands of the same user, in frames of [`crate::ipc`]. The
+//! listeners are asynchronous; the authority blocks, and runs on a bounded number of threads.
 //!
 //! **Invariants:** this module reads and writes only with limits on bytes and time, runs no work of
 //! the authority on a network thread, logs no content of a request, and decides nothing: it passes
@@ -42,7 +42,7 @@ use authority_api::AuthorityApi;
 use blocking_pool::BlockingPool;
 use budget::Budget;
 use connection::AdmissionControl;
-use control::ControlSocket;
+use control::{ControlServer, ControlSocket};
 pub use control::{forward_statement, is_running, request_check};
 pub use error::ServiceError;
 use shutdown::ShutdownListener;
@@ -140,12 +140,13 @@ async fn run(
     let workers = BlockingPool::new();
     let budget = Arc::new(Budget::new());
     let (closing, closed) = watch::channel(false);
+    let server = ControlServer { authority: authority.clone(), workers: workers.clone() };
     let routes = routes::Routes::new(authority.clone(), workers.clone(), budget.clone(), listen.certificate_search);
     let admission = AdmissionControl::new(budget, listen.proxies.clone());
     let tasks = [
         tokio::spawn(connection::accept(http, None, routes.http(), admission.clone(), closed.clone())),
         tokio::spawn(connection::accept(https, Some(tls), routes.https(), admission, closed.clone())),
-        tokio::spawn(control.accept(routes.control(), closed.clone())),
+        tokio::spawn(control.accept(server, closed.clone())),
     ];
     let checking = verify_older_log(authority.clone());
     let sweeping = tokio::spawn(sweep(authority.clone(), closed));

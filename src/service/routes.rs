@@ -1,4 +1,4 @@
-//! The routes of the listeners and the control socket, and the request log.
+//! The routes of the listeners, and the request log.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,13 +16,7 @@ use super::blocking_pool::BlockingPool;
 use super::budget::Budget;
 use super::connection::SourceAddress;
 use super::connection_limit::SearchLimit;
-use super::{cmp, control, limits, search, statements};
-
-/// The path for statement files on the control socket. The request log shows this path, which no
-/// listener has.
-pub(super) const CONTROL_STATEMENTS: &str = "/control/statements";
-/// The path for a database check on the control socket.
-pub(super) const CONTROL_CHECK: &str = "/control/check";
+use super::{cmp, limits, search, statements};
 
 /// Builds the routers.
 pub(super) struct Routes(Arc<AppState>);
@@ -40,31 +34,24 @@ impl Routes {
     /// The HTTP routes: everything that protects its own content.
     pub(super) fn http(&self) -> Router {
         let routes = common().route("/statements", post(statements_need_tls));
-        self.finish(routes.route("/instance", get(statements_need_tls)), true)
+        self.finish(routes.route("/instance", get(statements_need_tls)))
     }
 
     /// The HTTPS routes: those of HTTP and statements.
     pub(super) fn https(&self) -> Router {
         let routes = common().route("/statements", post(statements::handle));
-        self.finish(routes.route("/instance", get(statements::instance)), true)
-    }
-
-    /// The routes of the control socket.
-    pub(super) fn control(&self) -> Router {
-        let routes = Router::new().route(CONTROL_STATEMENTS, post(statements::handle_file));
-        self.finish(routes.route(CONTROL_CHECK, post(control::handle_check)), false)
+        self.finish(routes.route("/instance", get(statements::instance)))
     }
 
     /// Adds fallbacks, charges and logging. Requests of unauthenticated clients are charged to
     /// their source, even on unknown paths.
-    fn finish(&self, routes: Router<Arc<AppState>>, is_charged: bool) -> Router {
-        let routes = routes
+    fn finish(&self, routes: Router<Arc<AppState>>) -> Router {
+        routes
             .fallback(async || text_response(StatusCode::NOT_FOUND, "not found"))
             .method_not_allowed_fallback(async || text_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
-            .with_state(self.0.clone());
-        let charge = middleware::from_fn_with_state(self.0.clone(), charge);
-        let routes = if is_charged { routes.layer(charge) } else { routes };
-        routes.layer(middleware::from_fn(log))
+            .with_state(self.0.clone())
+            .layer(middleware::from_fn_with_state(self.0.clone(), charge))
+            .layer(middleware::from_fn(log))
     }
 }
 

@@ -1,9 +1,7 @@
-//! Statements over HTTPS, and statement files through the control socket: a signed statement in, a
-//! signed response out. A refusal to an administrator is a signed response too, with status 200. A
-//! statement that cannot be verified gets no signature, because anybody can send one, but a status
-//! and a sentence.
+//! Statements over HTTPS: a signed statement in, a signed response out. A refusal to an
+//! administrator is a signed response too, with status 200. A statement that cannot be verified
+//! gets no signature, because anybody can send one, but a status and a sentence.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,9 +19,6 @@ use super::limits;
 use crate::authority::UnsignedError;
 use crate::statement::StatementChannel;
 
-/// The source of statement files, which belong to no network address.
-pub(super) const FILE_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-
 /// Handles `POST /statements`.
 pub(super) async fn handle(
     State(state): State<Arc<AppState>>,
@@ -32,7 +27,7 @@ pub(super) async fn handle(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let statement = match statement_of(&headers, body).await {
+    let statement = match body_of(&headers, &["application/pkcs7-mime", "application/cms"], body).await {
         Ok(statement) => statement,
         Err(refusal) => return refusal,
     };
@@ -42,17 +37,15 @@ pub(super) async fn handle(
         Err(reason) => return too_many_requests(reason),
     };
     let _answering = connection.mark_busy();
-    respond(StatementChannel::Online, &state, Job { source, left, is_heavy: false }, statement).await
-}
-
-/// Handles `POST /control/statements`, a statement file.
-pub(super) async fn handle_file(State(state): State<Arc<AppState>>, headers: HeaderMap, body: Body) -> Response {
-    match statement_of(&headers, body).await {
-        Ok(statement) => {
-            let job = Job { source: FILE_SOURCE, left: limits::BUDGET_CAPACITY, is_heavy: false };
-            respond(StatementChannel::File, &state, job, statement).await
+    let (authority, job) = (state.authority.clone(), Job { source, left, is_heavy: false });
+    let answer = move || authority.answer_statement(&statement, StatementChannel::Online, Timestamp::now());
+    match state.workers.run(job, answer).await {
+        Ok(Ok(response)) => {
+            ([(header::CONTENT_TYPE, "application/pkcs7-mime; smime-type=signed-data")], response).into_response()
         }
-        Err(refusal) => refusal,
+        Ok(Err(UnsignedError::Unverified(reason))) => text_response(StatusCode::FORBIDDEN, &reason),
+        Ok(Err(UnsignedError::Fault(reason))) => text_response(StatusCode::INTERNAL_SERVER_ERROR, &reason),
+        Err(reason) => job_error_response(reason),
     }
 }
 
@@ -61,20 +54,4 @@ pub(super) async fn handle_file(State(state): State<Arc<AppState>>, headers: Hea
 pub(super) async fn instance(State(state): State<Arc<AppState>>) -> Response {
     let number = format!("{}\n", state.authority.instance());
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], number).into_response()
-}
-
-async fn statement_of(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Response> {
-    body_of(headers, &["application/pkcs7-mime", "application/cms"], body).await
-}
-
-async fn respond(channel: StatementChannel, state: &AppState, job: Job, statement: Vec<u8>) -> Response {
-    let authority = state.authority.clone();
-    match state.workers.run(job, move || authority.answer_statement(&statement, channel, Timestamp::now())).await {
-        Ok(Ok(response)) => {
-            ([(header::CONTENT_TYPE, "application/pkcs7-mime; smime-type=signed-data")], response).into_response()
-        }
-        Ok(Err(UnsignedError::Unverified(reason))) => text_response(StatusCode::FORBIDDEN, &reason),
-        Ok(Err(UnsignedError::Fault(reason))) => text_response(StatusCode::INTERNAL_SERVER_ERROR, &reason),
-        Err(reason) => job_error_response(reason),
-    }
 }

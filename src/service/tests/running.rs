@@ -15,13 +15,21 @@ use crate::store::StoreError;
 use crate::token::KeyAlgorithm;
 
 /// A stub whose answers the test determines.
-pub(super) struct FakeAuthority {
+pub(in crate::service) struct FakeAuthority {
     pub(super) ca: Vec<u8>,
     pub(super) delay: Duration,
-    /// Requests with the body "wait" wait for this.
+    /// Requests with the body "wait" and files with that content wait for this.
     pub(super) release: Mutex<Receiver<()>>,
     /// The results of the log checks, the last element first; when it is empty, the log is valid.
     pub(super) log_faults: Mutex<Vec<AuthorityError>>,
+}
+
+impl FakeAuthority {
+    /// A stub whose waiting requests wait for this.
+    pub(in crate::service) fn new(release: Receiver<()>) -> Self {
+        let (ca, delay, log_faults) = (Vec::new(), Duration::ZERO, Mutex::default());
+        Self { ca, delay, release: Mutex::new(release), log_faults }
+    }
 }
 
 impl AuthorityApi for FakeAuthority {
@@ -46,6 +54,10 @@ impl AuthorityApi for FakeAuthority {
         match statement {
             b"forged" => return Err(UnsignedError::Unverified("it is forged".to_owned())),
             b"fault" => return Err(UnsignedError::Fault("the database is locked".to_owned())),
+            b"wait" => {
+                let _ = self.release.lock().unwrap().recv();
+            }
+            b"panic" => panic!("a fault of the stand-in"),
             _ => {}
         }
         let prefix: &[u8] = if channel == StatementChannel::File { b"response to the file " } else { b"response to " };
@@ -72,7 +84,7 @@ impl AuthorityApi for FakeAuthority {
     }
 
     fn check(&self) -> Result<DatabaseCheckReport, AuthorityError> {
-        Ok(DatabaseCheckReport::default())
+        Ok(DatabaseCheckReport { users: 3, ..DatabaseCheckReport::default() })
     }
 
     fn check_older_log(&self) -> Result<(), AuthorityError> {
@@ -119,9 +131,7 @@ impl TestService {
         let config = tls::config(chain, tls::TokenSigningKey::new(key, KeyAlgorithm::P256).unwrap()).unwrap();
         let ca = authority.certificate.as_der().to_vec();
         let (release, released) = channel();
-        let release_at = Mutex::new(released);
-        let authority =
-            Arc::new(FakeAuthority { ca: ca.clone(), delay, release: release_at, log_faults: Mutex::default() });
+        let authority = Arc::new(FakeAuthority { ca: ca.clone(), delay, ..FakeAuthority::new(released) });
         let (stop, stopped) = ShutdownSignal::on_request();
         let (sender, addresses) = channel();
         let socket = files.path("control.sock");
@@ -134,8 +144,8 @@ impl TestService {
                 let any = "127.0.0.1:0".parse().unwrap();
                 let http = bind("http", any, "x".as_ref()).await.unwrap();
                 let https = bind("https", any, "x".as_ref()).await.unwrap();
-                sender.send((http.local_addr().unwrap(), https.local_addr().unwrap())).unwrap();
                 let control = ControlSocket::bind(&socket).unwrap();
+                sender.send((http.local_addr().unwrap(), https.local_addr().unwrap())).unwrap();
                 run(authority, &listen, (http, https, control), config, stopped.listen().unwrap()).await.unwrap();
             });
             runtime.shutdown_timeout(Duration::from_secs(1));
@@ -188,7 +198,7 @@ impl Drop for TestService {
     }
 }
 
-pub(super) fn split_status(output: &Output) -> (String, Vec<u8>) {
+fn split_status(output: &Output) -> (String, Vec<u8>) {
     assert!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
     let at = output.stdout.iter().rposition(|byte| *byte == b'\n').unwrap();
     (String::from_utf8_lossy(&output.stdout[at + 1..]).into_owned(), output.stdout[..at].to_vec())
