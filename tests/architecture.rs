@@ -71,6 +71,23 @@ fn unsafe_code_is_in_one_file() {
     assert!(fs::read_to_string("Cargo.toml").unwrap().contains("unsafe_code = \"deny\""));
 }
 
+/// A use of a key by another program is no operation, and stays in the worker's own process.
+#[test]
+fn endpoints_import_no_operations_and_no_frames() {
+    let endpoints: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, _)| ["agent/ssh", "agent/api"].iter().any(|part| path.to_string_lossy().contains(part)))
+        .collect();
+    assert!(endpoints.len() > 30, "{} files only: were the sources read correctly?", endpoints.len());
+    for (path, text) in endpoints {
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            let found = ["operations::", "crate::ipc", "run_operation", "OperationContext"];
+            let found = found.into_iter().find(|forbidden| line.contains(forbidden));
+            assert_eq!(found, None, "{}:{}", path.display(), number + 1);
+        }
+    }
+}
+
 #[test]
 fn a_planted_upward_import_is_found() {
     let found = |module: &str, text: &str| {

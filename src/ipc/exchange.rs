@@ -75,7 +75,11 @@ impl Exchange {
     ) -> Result<Frame<R>, IpcError> {
         self.last_number += 1;
         let called = self.last_number;
-        send(&self.stream, &IpcMessage::<C, OurReply>::Call { number: called, call }, payload, files)?;
+        match send(&self.stream, &IpcMessage::<C, OurReply>::Call { number: called, call }, payload, files) {
+            // It may have named its build before it closed: that is received below.
+            Ok(()) | Err(IpcError::Closed) => {}
+            Err(error) => return Err(error),
+        }
         loop {
             let Frame { message, payload, files } =
                 receive_within::<IpcMessage<TheirCall, R>>(&self.stream, self.max_bytes)?;
@@ -141,6 +145,7 @@ impl Exchange {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::thread;
 
     use super::*;
@@ -170,6 +175,15 @@ mod tests {
         assert_eq!((reply.message, reply.payload.as_slice()), (5, &b"done"[..]));
         assert_eq!(calls, ["progress", "pin?"]);
         serving.join().unwrap();
+    }
+
+    #[test]
+    fn another_build_is_recognized_although_it_reads_nothing() {
+        let (mut caller, server) = pair();
+        (&*server.stream).write_all(&[b"\0another".as_slice(), &[0; 8]].concat()).unwrap();
+        server.stream.shutdown(std::net::Shutdown::Read).unwrap();
+        let long = vec![7; 1024 * 1024];
+        assert!(matches!(caller.request::<_, ()>((), &long), Err(IpcError::OtherBuild)));
     }
 
     #[test]

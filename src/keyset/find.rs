@@ -7,7 +7,7 @@ use crate::token::{KeysetName, Token, TokenError, TokenInfo, TokenSource};
 
 use super::index;
 use super::token_cache::TokenCache;
-use super::unusable_sources::UnusableSource;
+use super::unusable_sources::UnusableSources;
 use super::{FoundKeyset, KeysetError, UnreadableToken};
 
 /// Time limit of a listing of all tokens for a token that another program uses.
@@ -18,7 +18,7 @@ const BUSY_TOKEN_TIMEOUT: Duration = Duration::from_millis(300);
 pub struct Tokens {
     sources: Vec<TokenSource>,
     /// Configured sources that cannot be used.
-    pub(super) unusable_sources: Vec<UnusableSource>,
+    pub(super) unusable_sources: UnusableSources,
     /// State kept between operations; only the agent has it.
     pub(super) token_cache: Option<Arc<TokenCache>>,
     /// Tests that share a source see only the tokens with this label prefix.
@@ -31,7 +31,7 @@ impl Tokens {
     pub fn new(sources: Vec<TokenSource>) -> Self {
         Self {
             sources,
-            unusable_sources: Vec::new(),
+            unusable_sources: UnusableSources::default(),
             token_cache: None,
             #[cfg(test)]
             prefix: String::new(),

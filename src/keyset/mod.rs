@@ -11,6 +11,7 @@
 //! - leave a partial keyset that the same letter can neither finish nor remove;
 //! - depend on the authority other than through its messages.
 
+mod cached_tokens;
 mod checkpoint;
 mod choose;
 mod command_response;
@@ -31,6 +32,7 @@ mod show;
 mod signing;
 mod subject;
 mod token_cache;
+mod token_lease;
 mod trust;
 mod unlock;
 mod unreadable_token;

@@ -7,7 +7,7 @@ use crate::token::{
 };
 
 use super::index::{self, Hex, PrivateIndex, PublicIndex};
-use super::token_cache::TokenLease;
+use super::token_lease::TokenLease;
 use super::{FoundKeyset, KeysetError, NoPin, Notice, Prompt, Purpose, Tokens, UserPrompter};
 
 /// Logs in for an operation that asks for the PIN at every level. One try, with a PIN typed for

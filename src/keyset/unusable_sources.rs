@@ -3,12 +3,15 @@
 
 use std::path::PathBuf;
 
-use super::{ErrorKind, KeysetError, Tokens, UnreadableToken};
+use super::{ErrorKind, KeysetError, UnreadableToken};
 use crate::token::{TokenError, check};
 
-/// A source that is not searched.
+/// The sources that are not searched.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UnusableSources(Vec<UnusableSource>);
+
 #[derive(Clone, Debug)]
-pub(super) struct UnusableSource {
+struct UnusableSource {
     source: PathBuf,
     error: TokenError,
     /// Did loading crash the process or time out? Otherwise loading only failed.
@@ -17,23 +20,20 @@ pub(super) struct UnusableSource {
     is_lost: bool,
 }
 
-impl Tokens {
-    /// Excludes the sources of these load errors.
-    #[must_use]
-    pub fn with_unusable_sources(mut self, errors: Vec<TokenError>) -> Self {
+impl UnusableSources {
+    /// The sources of these load errors.
+    pub fn of(errors: Vec<TokenError>) -> Self {
         let unusable = |error: TokenError| {
             let TokenError::Source { path, .. } = &error else { return None };
             let source = path.clone();
             let is_refused = check::is_refused(&source);
             Some(UnusableSource { source, error, is_refused, is_lost: false })
         };
-        self.unusable_sources = errors.into_iter().filter_map(unusable).collect();
-        self
+        Self(errors.into_iter().filter_map(unusable).collect())
     }
 
-    /// Excludes sources that crashed earlier workers of the agent.
-    #[must_use]
-    pub fn without_crashed_sources(mut self, sources: &[PathBuf]) -> Self {
+    /// Adds sources that crashed earlier workers of the agent.
+    pub fn add_crashed(&mut self, sources: &[PathBuf]) {
         let crashed = |source: &PathBuf| UnusableSource {
             source: source.clone(),
             error: TokenError::Source {
@@ -47,26 +47,19 @@ impl Tokens {
             is_refused: false,
             is_lost: true,
         };
-        self.unusable_sources.extend(sources.iter().map(crashed));
-        self
+        self.0.extend(sources.iter().map(crashed));
     }
 
-    /// Treats every unusable source as lost: it was usable when the agent started.
-    #[must_use]
-    pub fn with_lost_sources(mut self) -> Self {
-        for source in &mut self.unusable_sources {
+    /// Treats every source as lost: it was usable when the agent started.
+    pub fn mark_lost(&mut self) {
+        for source in &mut self.0 {
             source.is_lost = true;
         }
-        self
     }
 
-    /// Refuses an operation without a selector while a source is lost: it may hold the intended
-    /// token, and the remaining ones must not be taken for it.
-    ///
-    /// # Errors
-    /// The reason why the source is lost.
-    pub fn require_all_sources(&self) -> Result<(), KeysetError> {
-        match self.unusable_sources.iter().find(|source| source.is_lost) {
+    /// Refuses an operation without a selector while a source is lost.
+    pub fn require_none_lost(&self) -> Result<(), KeysetError> {
+        match self.0.iter().find(|source| source.is_lost) {
             None => Ok(()),
             Some(UnusableSource { error, .. }) => Err(KeysetError::Remote {
                 kind: ErrorKind::Absent,
@@ -75,21 +68,17 @@ impl Tokens {
         }
     }
 
-    /// The reasons, for the agent's listings only: a command reports them once, when it loads the
-    /// sources.
-    pub(super) fn unusable_source_errors(&self) -> Vec<UnreadableToken> {
-        if !self.has_persistent_sessions() {
-            return Vec::new();
-        }
+    /// The reasons.
+    pub fn errors(&self) -> Vec<UnreadableToken> {
         let unreadable = |source: &UnusableSource| UnreadableToken {
             place: source.source.display().to_string(),
             error: source.error.clone().into(),
         };
-        self.unusable_sources.iter().map(unreadable).collect()
+        self.0.iter().map(unreadable).collect()
     }
 
-    /// The sources whose loading crashed the process or timed out, to be retried.
-    pub fn refused_sources(&self) -> Vec<PathBuf> {
-        self.unusable_sources.iter().filter(|source| source.is_refused).map(|source| source.source.clone()).collect()
+    /// The sources whose loading crashed the process or timed out.
+    pub fn refused(&self) -> Vec<PathBuf> {
+        self.0.iter().filter(|source| source.is_refused).map(|source| source.source.clone()).collect()
     }
 }

@@ -13,6 +13,67 @@ use super::{rust_files_under, source_directory, without_comments, without_tests}
 /// The layers of each checked directory under `src`, from the bottom up.
 const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
     (
+        "agent",
+        &[
+            &["client_connection", "error", "process_error", "question", "spin_reader"],
+            &["link", "prompt_text", "requester", "sandbox", "sockets"],
+            &["keystore", "supervisor"],
+            // The endpoints.
+            &["api", "operations", "ssh"],
+            &["worker"],
+        ],
+    ),
+    (
+        "agent/keystore",
+        &[
+            &["clock", "events", "identity", "pass_phrase", "recovered_source"],
+            &["agent_prompter", "hidden", "key_cache", "rescan", "sessions"],
+            &["key_use", "listing", "presence"],
+        ],
+    ),
+    ("agent/supervisor", &[&["module_crashes", "programs"], &["prompt_queue"], &["running_worker"]]),
+    (
+        "keyset",
+        &[
+            &["no_pin", "subject"],
+            &["error", "purpose"],
+            // What is on a token.
+            &["index", "unreadable_token"],
+            &["found_keyset", "removal", "unusable_sources"],
+            &["holder", "show", "token_cache", "user_prompter"],
+            // Which tokens there are, and which one is meant.
+            &["checkpoint", "find"],
+            &["cached_tokens", "choose", "erase", "token_lease"],
+            &["operation", "trust", "unlock"],
+            &["enroll", "recipient", "signing"],
+            &["command_response"],
+            &["ops"],
+        ],
+    ),
+    (
+        "keyset/enroll",
+        &[
+            &["letter_check", "reply", "session", "so_pin"],
+            &["finish", "install", "person_check", "request", "rollback"],
+            &["stored", "target"],
+            &["run"],
+        ],
+    ),
+    (
+        "cmp",
+        &[
+            &["certificate", "error", "oid", "possession", "status", "with_der"],
+            &["utf8_pairs"],
+            &["certificate_request"],
+            &["delivery", "general"],
+            &["certificate_response", "header"],
+            &["confirmation", "key_recovery"],
+            &["message"],
+            &["protection", "request"],
+            &["reply"],
+        ],
+    ),
+    (
         "token",
         &[
             // What tokens and keys are, without a token.
