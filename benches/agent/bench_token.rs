@@ -9,7 +9,13 @@ use spki::SubjectPublicKeyInfoRef;
 use spki::der::{Decode, Encode};
 use tokenkeep::token::{KeyAlgorithm, KeyId, Pin, RsaSize, SecurityLevel, Token, TokenKey, TokenSource};
 
-use crate::raw::KeyInput;
+/// The input of a decryption or key agreement.
+pub enum KeyInput {
+    /// RSA: a ciphertext for the key
+    Ciphertext(Vec<u8>),
+    /// ECDH: the peer's point
+    Point(Vec<u8>),
+}
 
 /// The variable that tells the measuring process what to measure. A process of its own is needed
 /// because SoftHSM reads its configuration from the process environment.

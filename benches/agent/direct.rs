@@ -2,9 +2,8 @@
 
 use tokenkeep::token::{FastSigner, KeyTransport, SignatureHash, TokenKey};
 
-use crate::bench_token::BenchToken;
+use crate::bench_token::{BenchToken, KeyInput};
 use crate::measure::Contender;
-use crate::raw::KeyInput;
 
 /// The signed message, about as long as the data that an SSH client has its agent sign.
 pub const MESSAGE: [u8; 200] = [7; 200];

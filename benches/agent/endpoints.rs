@@ -2,8 +2,7 @@
 //! P-256.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
@@ -12,12 +11,12 @@ use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 use p256::elliptic_curve::sec1::ToSec1Point;
 
-use crate::bench_token::{encrypted_to, run_on};
+use crate::bench_token::{KeyInput, encrypted_to, run_on};
+use crate::child_process::{ChildGuard, wait_for};
 use crate::direct::MESSAGE;
 use crate::measure::{Contender, Plan, measure};
 use crate::memory::{self, Processes};
 use crate::peers;
-use crate::raw::KeyInput;
 use crate::ssh;
 use crate::support::deployment::Deployment;
 use crate::support::machine::{TokenKind, softhsm_module};
@@ -63,26 +62,6 @@ pub fn set_up_and_run() {
 
 /// The variable with the agent's socket, for the measuring process.
 const AGENT: &str = "BENCH_AGENT_SOCKET";
-
-/// A child process that is terminated when this is dropped.
-pub struct ChildGuard(pub Child);
-
-impl Drop for ChildGuard {
-    fn drop(&mut self) {
-        let id = rustix::process::Pid::from_child(&self.0);
-        let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
-        let _ = self.0.wait();
-    }
-}
-
-/// Waits until a process listens on the socket.
-pub fn wait_for(socket: &Path) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while std::os::unix::net::UnixStream::connect(socket).is_err() {
-        assert!(Instant::now() < end, "no process listens at {}", socket.display());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// The keysets' token, used by this process without the agent.
 pub struct Token {

@@ -32,6 +32,7 @@ mod support;
 
 mod api;
 mod bench_token;
+mod child_process;
 mod direct;
 mod endpoints;
 mod measure;

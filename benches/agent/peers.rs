@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::endpoints::{ChildGuard, wait_for};
+use crate::child_process::{ChildGuard, wait_for};
 use crate::ssh::{Connection, ListedKey};
 use crate::support::machine::{Machine, softhsm_module};
 

@@ -11,7 +11,7 @@ use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use tokenkeep::token::TokenKey;
 
-use crate::bench_token::{BenchToken, agreed_secret};
+use crate::bench_token::{BenchToken, KeyInput, agreed_secret};
 use crate::measure::Contender;
 
 /// `C_SignInit` and `C_Sign` of any module.
@@ -50,14 +50,6 @@ pub struct Reading {
     slot: Slot,
     id: Vec<u8>,
     key_input: KeyInput,
-}
-
-/// The input of a decryption or key agreement.
-pub enum KeyInput {
-    /// RSA: a ciphertext for the key
-    Ciphertext(Vec<u8>),
-    /// ECDH: the peer's point
-    Point(Vec<u8>),
 }
 
 impl Reading {
