@@ -31,6 +31,27 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
             &["key_use", "listing", "presence"],
         ],
     ),
+    (
+        "agent/ssh",
+        &[
+            &["error", "framing", "wire"],
+            &["error_log", "smartcard", "ssh_key", "sshsig", "user_auth"],
+            &["keystore", "signature_kind"],
+            &["key_blob"],
+            &["session_bind", "signed_data"],
+            &["bindings", "request"],
+            &["connection"],
+        ],
+    ),
+    (
+        "agent/api",
+        &[
+            &["bytes", "error", "wiped_buffer"],
+            &["bodies", "http"],
+            &["decrypt", "keysets", "routes"],
+            &["events", "sessions", "sign"],
+        ],
+    ),
     ("agent/supervisor", &[&["module_crashes", "programs"], &["prompt_queue"], &["running_worker"]]),
     (
         "keyset",

@@ -25,6 +25,7 @@ mod session_bind;
 mod signature_kind;
 mod signed_data;
 mod smartcard;
+mod ssh_key;
 mod sshsig;
 #[cfg(test)]
 mod tests;

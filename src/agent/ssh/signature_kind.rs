@@ -5,7 +5,7 @@ use der::asn1::UintRef;
 use der::{Decode, Encode, Sequence};
 
 use super::SshError;
-use super::key_blob::{CERTIFICATE_SUFFIX, SshKey};
+use super::ssh_key::{CERTIFICATE_SUFFIX, SshKey};
 use super::wire::{Reader, Writer};
 use crate::pki::signature::{Hash, Scheme, verify_with};
 use crate::token::{KeyAlgorithm, Signature, SignatureHash};
