@@ -40,6 +40,7 @@ where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
     G: SignatureBitStringEncoding,
 {
+    refuse_reserved(&signing.content_type)?;
     let hash = SigningCertificate::new(signing.certificate, &[])?.hash();
     let signature = sign_digest(&ContentDigest::of(content, hash), signing, signer)?;
     match signing.placement {
@@ -60,13 +61,19 @@ where
     S: Signer<G> + DynSignatureAlgorithmIdentifier,
     G: SignatureBitStringEncoding,
 {
-    if signing.content_type.is_reserved() {
-        return Err(SmimeError::ReservedContentType(signing.content_type.to_string()));
-    }
+    refuse_reserved(&signing.content_type)?;
     let certificate = SigningCertificate::new(signing.certificate, signing.chain)?;
     let mut to_sign = digest_to_sign(digest, &certificate, signing.signing_time);
     to_sign.content_type = signing.content_type.clone();
     Ok(crate::pki::cms::sign_digest(&to_sign, signer)?)
+}
+
+/// Refuses the types that speak for an administrator or an authority, whoever signs.
+fn refuse_reserved(content_type: &ContentType) -> Result<(), SmimeError> {
+    if content_type.is_reserved() {
+        return Err(SmimeError::ReservedContentType(content_type.to_string()));
+    }
+    Ok(())
 }
 
 /// Prepares a signature over data that the caller makes elsewhere: first the bytes to sign, then

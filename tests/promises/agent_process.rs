@@ -363,7 +363,8 @@ fn a_worker_crash_during_a_prompt_costs_no_try() {
     let sign = ["-Y", "sign", "-n", "file", "-f", "key.pub"];
     std::thread::scope(|scope| {
         let first = scope.spawn(|| run_with_agent(machine, &agent, "ssh-keygen", &sign, b"a message"));
-        wait_for("the person is asked", || fs::exists(machine.file("questions")).unwrap().then_some(()));
+        let has_asked = || fs::read_to_string(machine.file("questions")).is_ok_and(|asked| asked.contains("---"));
+        wait_for("the person is asked", || has_asked().then_some(()));
         kill(agent.worker());
         let output = first.join().unwrap();
         assert_ne!(output.code(), 0, "nobody had answered\n{output}");
