@@ -81,9 +81,9 @@ pub fn content_file(bytes: &[u8]) -> Result<File, Failure> {
     Ok(file)
 }
 
-/// A file without a name, which only this user can read, and which ends with its descriptors: in
-/// the directory of `out`, else in the one for temporary files. A file system without such files
-/// gives a file in memory.
+/// A file without a name, which only this user can read. It is deleted when its last descriptor is
+/// closed. It is in the directory of `out`, else in the one for temporary files; a file system
+/// without such files gives a file in memory.
 pub fn unnamed_file(out: Option<&Path>) -> Result<File, Failure> {
     let directory = match to_file(out).and_then(Path::parent) {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -253,9 +253,9 @@ pub fn unregister_cleanup(path: &Path) {
     }
 }
 
-/// The output of the four message commands: writes the bytes and reports the facts. With `--json`
-/// and no `--out`, the bytes are in the answer as `data` in base64. Without both, the bytes are the
-/// answer, and the facts go to stderr.
+/// The output of commands that write a message or certificates: writes the bytes and reports the
+/// facts. With `--json` and no `--out`, the bytes are in the answer as `data` in base64. Without
+/// both, the bytes are the answer, and the facts go to stderr.
 pub fn deliver_message(
     output: &Output,
     out: Option<&Path>,

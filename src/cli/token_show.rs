@@ -17,8 +17,7 @@ use crate::token::{Capabilities, TokenFlags, TokenInfo, TokenUri};
 
 /// Arguments of `token show`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "No PIN is asked for. What a token can do is found by asking it, so a token that another \
-                  program uses shows everything else.\n\n\
+#[command(after_help = "No PIN is asked for. If another process uses the token, its capabilities are not shown.\n\n\
                   Example: tokenkeep token show default")]
 pub struct TokenShowArguments {
     /// Token to show: PKCS#11 URI, serial number or label
@@ -62,14 +61,14 @@ fn text(token: &TokenInfo, flags: TokenFlags, capabilities: Option<&Capabilities
     if let Some(capabilities) = capabilities {
         let arrival = match capabilities.key_arrival() {
             Ok(arrival) => arrival.to_string(),
-            Err(lacks) => format!("no: it lacks {lacks}"),
+            Err(lacks) => format!("not possible: the token lacks {lacks}"),
         };
         lines.extend([
             field("PIN length", &format!("{} to {} bytes", capabilities.pin.min, capabilities.pin.max)),
             field("signs with", &list(&capabilities.signing)),
             field("decrypts with", &list(&capabilities.decryption)),
             field("RSA-OAEP with", &list(&capabilities.oaep)),
-            field("keys arrive", &arrival),
+            field("key delivery", &arrival),
         ]);
     }
     lines.join("\n")

@@ -6,7 +6,7 @@
 //! | 4 | length of the message in bytes, big endian |
 //! | 4 | length of the payload in bytes, big endian |
 //!
-//! The payload is what must be wiped or is no JSON: a PIN, a letter, a message to the authority.
+//! The payload is what must be wiped or is not JSON: a PIN, a letter, a message to the authority.
 //! JSON parsers keep copies. Files travel with the head (`SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -35,9 +35,9 @@ const FIRST_BYTE: u8 = 0;
 /// Length of the head in bytes.
 const HEAD_BYTES: usize = 16;
 
-/// Maximum number of files in one frame: the agent's three listeners, and the memory file of the
+/// Maximum number of files in one frame: the agent's two listeners, and the memory file of the
 /// calls to modules.
-const MAX_FILES: usize = 4;
+const MAX_FILES: usize = 3;
 
 /// A received frame.
 pub struct Frame<T> {

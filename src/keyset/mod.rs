@@ -1,12 +1,13 @@
-//! The user's operations on keysets: find, enroll, sign, decrypt, change the PIN, show, delete.
+//! What a user does with keysets: find, enroll, sign, decrypt, administer, export, delete, and
+//! change PINs.
 //!
 //! On the user's side a keyset is stored on its token and nowhere else: keys, certificates and two
 //! data objects. The public index is readable without a PIN and only helps to choose the token;
-//! after login, only the private index is trusted. Every operation takes one PIN from its
-//! [`UserPrompter`], after all checks that need no PIN.
+//! after login, only the private index is trusted. A [`UserPrompter`] gives the PINs, after all
+//! checks that this machine can make without one.
 //!
 //! This module must never:
-//! - try a PIN twice, or keep one after the operation for which it was typed;
+//! - try a wrong PIN twice, or keep one after the operation for which it was typed;
 //! - create anything on a token before the authority has accepted the letter;
 //! - leave a partial keyset that the same letter can neither finish nor remove;
 //! - depend on the authority other than through its messages.

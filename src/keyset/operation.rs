@@ -3,8 +3,9 @@
 //! An operation is one type in one file of [`super::ops`]: its arguments, what it needs to be
 //! present, what it does, and its output. It runs in the command, or in the agent that owns the
 //! tokens, with the same result. Content comes in and goes out as files, secrets as bytes that are
-//! wiped; neither is ever a part of the arguments or of the output. The network and the person
-//! belong to the command: an agent asks it back.
+//! wiped; neither is ever a part of the arguments or of the output. In the agent, an operation
+//! reaches the network and the person through the command that asked. Only the agent's own prompter
+//! confirms a use in a session, and asks where a command cannot.
 
 use std::fs::File;
 
@@ -22,12 +23,12 @@ pub trait OperationName {
     const ID: &'static str;
 }
 
-/// What a user types; runs in the command or in the agent, with the same result.
+/// A user's request. It runs in the command or in the agent, with the same result.
 pub trait Operation: OperationName + Serialize + DeserializeOwned {
     /// completes "cannot …"
     const NAME: &'static str;
-    /// true if the operation leaves tokens and keysets unchanged
-    const IS_READ_ONLY: bool = true;
+    /// true if tokens or public indexes may be others afterwards; the agent then reads them again
+    const CHANGES_LISTINGS: bool = false;
     /// what [`Operation::select`] found
     type Target;
     /// the result: small, without content and without secrets

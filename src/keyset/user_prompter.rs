@@ -1,8 +1,8 @@
 //! The user interface of an operation: asks for PINs and confirmations, shows warnings and
 //! progress.
 //!
-//! The command line implements it with the prompter, tests with a script. Nothing here uses a
-//! terminal.
+//! Implementations are the terminal (`cli`), the command behind an operation in the agent, and the
+//! agent's own prompter. Nothing here uses a terminal.
 
 use std::os::unix::net::UnixStream;
 
@@ -208,7 +208,7 @@ fn when_it_counts(counts: bool, from: &str) -> String {
     }
 }
 
-/// The user of an operation. Asked only after all checks that need no PIN.
+/// Asks the person who wants an operation, after all checks that need no PIN.
 pub trait UserPrompter {
     /// Asks one question. Called once for each PIN of an operation, and again after a wrong one if
     /// [`UserPrompter::can_retry_pin`].

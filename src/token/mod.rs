@@ -1,12 +1,12 @@
-//! Tokens, keys and objects. All secrets of tokenkeep are on tokens.
+//! Tokens, keys and objects. All private keys are on tokens.
 //!
 //! Higher layers see keys, certificates, data objects, PINs and operations. They see no mechanism,
 //! no `CKA_` attribute and no PKCS#11 session. This layer probes the differences between modules,
 //! and puts restrictions that a token does not enforce into the key's template.
 //!
-//! This layer must never let a private key leave a token in clear, never try a PIN that nobody
-//! typed for this very operation, never try a PIN twice, and never log one. It knows nothing of the
-//! contents of certificates, of CMP, or of the requester.
+//! This layer must never let a private key leave a token in clear, never try a PIN that was not
+//! given for this very operation, never try a wrong PIN twice, and never log one. It knows nothing
+//! of the contents of certificates, of CMP, or of the requester.
 //!
 //! Entry points: a [`TokenSource`] lists tokens and opens them. The user's side gets a [`Token`],
 //! moves a typed [`Pin`] into [`Token::unlock`], and gets a [`PinSession`], valid for *one*
@@ -14,7 +14,7 @@
 //! token until they drop it.
 //!
 //! [`Token`] is an enum of the kinds of tokens, so far one: a token behind a PKCS#11 module
-//! (`pkcs11`). A kind's operations are types of its own, each with one responsibility.
+//! (`pkcs11`). Each group of its operations is a type of its own.
 
 mod algorithm;
 mod authority_token;

@@ -45,7 +45,7 @@ fn an_agent_of_another_build_has_to_be_restarted() {
             let _ = client.read_to_end(&mut rest);
             [head.as_slice(), &rest].concat()
         });
-        machine.tokenkeep(&sign).fails_with(1).says("another version of tokenkeep").says("`tokenkeep agent stop`");
+        machine.tokenkeep(&sign).fails_with(1).says("another build of tokenkeep").says("`tokenkeep agent stop`");
         let sent = agent.join().unwrap();
         let pin = machine.read_text("pin");
         let pin = pin.trim().as_bytes();

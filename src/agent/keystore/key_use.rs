@@ -11,7 +11,7 @@ use crate::keyset::ops::{Decrypted, decrypt_in_memory, open_recipient};
 use crate::keyset::{KeysetChoice, KeysetError, Purpose, use_signing_key};
 use crate::token::{KeysetName, SecurityLevel, Signature, SignatureHash, TokenError, TokenErrorKind};
 
-/// One use of a key. Whoever makes one has parsed what is signed or decrypted.
+/// One use of a key. The caller has parsed the data to be signed or decrypted.
 pub trait KeyUse {
     type Output;
 

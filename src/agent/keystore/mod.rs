@@ -255,7 +255,7 @@ impl Keystore {
             let (tokens, now) = (&self.inner.tokens, self.inner.clock.now());
             operation.run(target, &mut OperationContext { tokens, person, transport, attachments, now })
         });
-        if !O::IS_READ_ONLY {
+        if O::CHANGES_LISTINGS {
             self.inner.forget_keysets();
             self.inner.refresh_or_log();
         }

@@ -25,7 +25,7 @@ pub enum ClientError {
     AnotherUsers { socket: PathBuf },
     /// The agent is not the same build as the command.
     #[error(
-        "cannot use the agent at {}: it is another version of tokenkeep than this command; restart the agent: \
+        "cannot use the agent at {}: it is another build of tokenkeep than this command; restart the agent: \
          `tokenkeep agent stop`, then start it again",
         socket.display()
     )]

@@ -110,6 +110,7 @@ struct RunInKeystore<'a> {
     keystore: &'a Keystore,
     exchange: &'a RefCell<Exchange>,
     requester: &'a Requester,
+    /// The operation replaces the received secret with the secret of its output.
     attachments: &'a mut Attachments,
 }
 
@@ -118,7 +119,6 @@ impl OperationVisitor for RunInKeystore<'_> {
 
     fn visit<O: Operation>(self, operation: O) -> Self::Result {
         let command = RemoteCommand::new(self.exchange);
-        // What is in is out: the operation replaces it with the secret of its output.
         let mut person = RemotePrompter(&command);
         let transport = RemoteTransport(&command);
         let done = self.keystore.run_operation(operation, &mut person, &transport, self.attachments, self.requester);

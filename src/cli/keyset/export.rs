@@ -12,8 +12,8 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::file_io::{self, Content};
 use crate::cli::man::page::{CHOOSES, KEYSET_FILES, Page};
-use crate::keyset::KeysetChoice;
 use crate::keyset::ops::{CertificateExport, ExportKeyset, ExportedCertificates};
+use crate::keyset::{KeysetChoice, TokenSelector};
 use crate::pki::Certificate;
 use crate::token::KeysetName;
 
@@ -42,15 +42,19 @@ pub struct ExportArguments {
     /// newest, if all belong to one person at one authority.
     #[arg(conflicts_with = "keyset")]
     name: Option<KeysetName>,
-    #[command(flatten)]
-    which: KeysetArguments,
-    /// Certificates to write
+    /// Alternative to NAME
+    #[arg(long, value_name = "NAME")]
+    keyset: Option<KeysetName>,
+    /// Token of the keyset: PKCS#11 URI, serial number or label
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<TokenSelector>,
+    /// Which certificates to write
     #[arg(long, value_name = "WHICH", default_value = "signing")]
     certificate: CertificateArgument,
-    /// Format: pem, der (one certificate), or ssh (the public key of the signing certificate)
-    #[arg(long, value_name = "FORM", default_value = "pem")]
+    /// Format of the output
+    #[arg(long, value_name = "FORMAT", default_value = "pem")]
     format: ExportFormat,
-    /// Add the authority's certificate
+    /// Also write the authority's certificate (PEM only)
     #[arg(long)]
     chain: bool,
     /// File to write; - is stdout [default: stdout]
@@ -60,18 +64,25 @@ pub struct ExportArguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum CertificateArgument {
+    /// The current signing certificate
     Signing,
+    /// The current encryption certificate
     Encryption,
-    /// Of older encryption keys
+    /// The certificates of older encryption keys
     History,
+    /// The authority's CA certificate
     Authority,
+    /// All of these
     All,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ExportFormat {
+    /// Text, one block for each certificate
     Pem,
+    /// Binary, one certificate
     Der,
+    /// The signing key as a line for authorized_keys; neither --certificate nor --chain
     Ssh,
 }
 
@@ -89,14 +100,14 @@ impl From<CertificateArgument> for ExportedCertificates {
 
 /// Writes the certificates.
 pub fn run(arguments: ExportArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
-    let ExportArguments { name, which, certificate, format, chain, out } = arguments;
+    let ExportArguments { name, keyset, token, certificate, format, chain, out } = arguments;
     let content = if format == ExportFormat::Der { Content::Binary } else { Content::Text };
     if format == ExportFormat::Ssh && (!matches!(certificate, CertificateArgument::Signing) || chain) {
         return Err(Failure::usage("cannot write certificates in this format: ssh is for the signing key alone")
             .with_remedy("use --format pem"));
     }
     file_io::check_message(cx.output, out.as_deref(), content)?;
-    let which = KeysetArguments { keyset: name.or(which.keyset), token: which.token };
+    let which = KeysetArguments { keyset: name.or(keyset), token };
     let backend = cx.backend()?;
     let keyset = cx.keyset(&backend, &which)?;
     let operation = ExportKeyset { keyset: KeysetChoice::exactly(&keyset), certificates: certificate.into(), chain };
@@ -127,10 +138,11 @@ fn to_pem(exported: &[CertificateExport]) -> Result<Vec<u8>, Failure> {
 fn to_der(exported: &[CertificateExport]) -> Result<Vec<u8>, Failure> {
     match exported {
         [(_, stored)] => Ok(stored.der.clone()),
-        several => {
-            Err(Failure::usage(format!("cannot write {} certificates as DER: it has room for one", several.len()))
-                .with_remedy("use --format pem, or export one certificate"))
-        }
+        several => Err(Failure::usage(format!(
+            "cannot write {} certificates as DER: a DER file holds one certificate",
+            several.len()
+        ))
+        .with_remedy("use --format pem, or export one certificate")),
     }
 }
 

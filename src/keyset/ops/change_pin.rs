@@ -18,7 +18,7 @@ pub struct ChangePin {
 
 impl Operation for ChangePin {
     const NAME: &'static str = "change the PIN";
-    const IS_READ_ONLY: bool = false;
+    const CHANGES_LISTINGS: bool = true;
     type Target = FoundKeyset;
     type Output = ();
 

@@ -22,7 +22,7 @@ pub struct DeleteKeyset {
 
 impl Operation for DeleteKeyset {
     const NAME: &'static str = "delete the keyset";
-    const IS_READ_ONLY: bool = false;
+    const CHANGES_LISTINGS: bool = true;
     type Target = FoundKeyset;
     type Output = Deleted;
 

@@ -17,7 +17,7 @@ pub struct Enroll {
 
 impl Operation for Enroll {
     const NAME: &'static str = "enroll";
-    const IS_READ_ONLY: bool = false;
+    const CHANGES_LISTINGS: bool = true;
     type Target = ();
     type Output = Enrolled;
 

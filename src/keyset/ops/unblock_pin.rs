@@ -16,7 +16,7 @@ pub struct UnblockPin {
 
 impl Operation for UnblockPin {
     const NAME: &'static str = OPERATION;
-    const IS_READ_ONLY: bool = false;
+    const CHANGES_LISTINGS: bool = true;
     type Target = TokenInfo;
     type Output = TokenInfo;
 

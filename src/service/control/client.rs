@@ -73,7 +73,7 @@ fn call(
     let reply: Frame<ControlReply> = exchange().map_err(|error| match error {
         IpcError::OtherBuild => refuse(
             path,
-            "the running `authority serve` is another version of tokenkeep than this command; restart it".to_owned(),
+            "the running `authority serve` is another build of tokenkeep than this command; restart it".to_owned(),
         ),
         error => refuse(path, format!("{error}; `serve` may be stopping, or belong to another user; see its log")),
     })?;

@@ -196,7 +196,7 @@ fn a_serve_of_another_version_must_be_restarted() {
     // Of another build, and one that still speaks HTTP.
     for answer in [&b"\0another\0\0\0\0\0\0\0\0"[..], b"HTTP/1.1 400 Bad Request\r\n\r\n"] {
         let error = error_after(answer);
-        assert!(error.contains("another version") && error.contains("restart it"), "{error}");
+        assert!(error.contains("another build") && error.contains("restart it"), "{error}");
     }
 }
 
