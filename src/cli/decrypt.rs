@@ -55,8 +55,8 @@ pub fn run(arguments: &DecryptArguments, cx: &Context<'_>) -> Result<Exit, Failu
     let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
     let keyset = cx.choice(&arguments.which)?;
     let out = arguments.files.out();
-    let mut attachments =
-        Attachments { input: Some(input), output: Some(file_io::unnamed_file(out)?), ..Attachments::default() };
+    let output = file_io::unnamed_file(out, file_io::length_of(&input)?)?;
+    let mut attachments = Attachments { input: Some(input), output: Some(output), ..Attachments::default() };
     let operation = DecryptContent { keyset: keyset.clone() };
     let by = backend.call_with(operation, &mut attachments, &mut person, &NoTransport)?;
     if let Ok(keyset) = backend.choose(&KeysetChoice { name: Some(by.keyset.clone()), ..keyset }) {
@@ -108,7 +108,7 @@ impl DecryptedContent {
         let failed = |error: io::Error| Failure::fault(format!("cannot read the decrypted content: {error}"));
         let length = file.metadata().map_err(failed)?.len();
         file.rewind().map_err(failed)?;
-        let mut beginning = Zeroizing::new(Vec::new());
+        let mut beginning = Zeroizing::new(Vec::with_capacity(64 * 1024));
         file.by_ref().take(Self::BEGINNING_BYTES).read_to_end(&mut beginning).map_err(failed)?;
         file.rewind().map_err(failed)?;
         // To verify a signature inside, and to unpack a mail, all of it is needed.

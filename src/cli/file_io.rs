@@ -20,6 +20,9 @@ use super::output::{self, Output};
 /// Files being written and directories in use, removed when the program is interrupted.
 static CLEANUP: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
+/// Contents up to this length in bytes stay in memory, if no file is named for them.
+const MAX_IN_MEMORY: u64 = 64 * 1024 * 1024;
+
 /// The kind of the bytes. It decides about terminals and file modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
@@ -67,14 +70,20 @@ pub fn open_content(file: Option<&Path>) -> Result<File, Failure> {
     if is_whole {
         return Ok(source);
     }
-    let mut copy = unnamed_file(None)?;
-    io::copy(&mut source, &mut copy).and_then(|_| copy.rewind()).map_err(failed)?;
+    let copying = |error: io::Error| Failure::fault(format!("cannot read {}: {error}", name_of_input(file)));
+    let mut beginning = Vec::new();
+    Read::by_ref(&mut source).take(MAX_IN_MEMORY + 1).read_to_end(&mut beginning).map_err(copying)?;
+    let mut copy = unnamed_file(None, beginning.len() as u64)?;
+    copy.write_all(&beginning)
+        .and_then(|()| io::copy(&mut source, &mut copy))
+        .and_then(|_| copy.rewind())
+        .map_err(copying)?;
     Ok(copy)
 }
 
 /// These bytes as a file without a name.
 pub fn content_file(bytes: &[u8]) -> Result<File, Failure> {
-    let mut file = unnamed_file(None)?;
+    let mut file = unnamed_file(None, bytes.len() as u64)?;
     file.write_all(bytes)
         .and_then(|()| file.rewind())
         .map_err(|error| Failure::fault(format!("cannot write a temporary file: {error}")))?;
@@ -82,19 +91,28 @@ pub fn content_file(bytes: &[u8]) -> Result<File, Failure> {
 }
 
 /// A file without a name, which only this user can read. It is deleted when its last descriptor is
-/// closed. It is in the directory of `out`, else in the one for temporary files; a file system
-/// without such files gives a file in memory.
-pub fn unnamed_file(out: Option<&Path>) -> Result<File, Failure> {
+/// closed. For a file `out` it is in the same directory. Otherwise it is in memory for up to
+/// [`MAX_IN_MEMORY`] bytes, and in the directory for temporary files for more.
+pub fn unnamed_file(out: Option<&Path>, size: u64) -> Result<File, Failure> {
     let directory = match to_file(out).and_then(Path::parent) {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        Some(_) => PathBuf::from("."),
-        None => std::env::temp_dir(),
+        Some(parent) if !parent.as_os_str().is_empty() => Some(parent.to_owned()),
+        Some(_) => Some(PathBuf::from(".")),
+        None => (size > MAX_IN_MEMORY).then(std::env::temp_dir),
     };
+    let in_memory = || rustix::fs::memfd_create("tokenkeep", MemfdFlags::CLOEXEC);
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR)
-        .or_else(|_| rustix::fs::memfd_create("tokenkeep", MemfdFlags::CLOEXEC))
-        .map(File::from)
-        .map_err(|error| Failure::fault(format!("cannot create a temporary file: {error}")))
+    let created = match directory {
+        // Some file systems have no files without names.
+        Some(directory) => rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR).or_else(|_| in_memory()),
+        None => in_memory(),
+    };
+    created.map(File::from).map_err(|error| Failure::fault(format!("cannot create a temporary file: {error}")))
+}
+
+/// The length of a file, in bytes.
+pub fn length_of(file: &File) -> Result<u64, Failure> {
+    let metadata = file.metadata().map_err(|error| Failure::fault(format!("cannot read the content: {error}")))?;
+    Ok(metadata.len())
 }
 
 /// The whole content of a file that an operation has written.

@@ -101,8 +101,9 @@ fn sign(arguments: &GitSignArguments, status: &mut StatusLines, cx: &Context<'_>
         }
         None => cx.keyset(&backend, &KeysetArguments { keyset: None, token: None })?,
     };
-    let input = Some(file_io::open_content(None)?);
-    let mut attachments = Attachments { input, output: Some(file_io::unnamed_file(None)?), ..Attachments::default() };
+    let input = file_io::open_content(None)?;
+    let output = file_io::unnamed_file(None, file_io::length_of(&input)?)?;
+    let mut attachments = Attachments { input: Some(input), output: Some(output), ..Attachments::default() };
     let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
     let operation = SignContent { keyset: KeysetChoice::exactly(&keyset), detached: true };
     backend.call_with(operation, &mut attachments, &mut person, &NoTransport)?;

@@ -48,8 +48,8 @@ pub fn run(arguments: &SignArguments, cx: &Context<'_>) -> Result<Exit, Failure>
     };
     let out = arguments.files.out();
     let mut person = TerminalPrompter::new(cx.prompter(arguments.pin.pin_source.as_ref(), None)?, cx.output);
-    let mut attachments =
-        Attachments { input: Some(input), output: Some(file_io::unnamed_file(out)?), ..Attachments::default() };
+    let output = file_io::unnamed_file(out, file_io::length_of(&input)?)?;
+    let mut attachments = Attachments { input: Some(input), output: Some(output), ..Attachments::default() };
     let operation = SignContent { keyset: KeysetChoice::exactly(&keyset), detached: arguments.detached };
     backend.call_with(operation, &mut attachments, &mut person, &NoTransport)?;
     let cms = attachments.take_output()?;

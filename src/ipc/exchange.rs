@@ -7,12 +7,13 @@
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::frame::{Frame, IpcError, MAX_BYTES, receive_within, send};
+use super::frame::{Frame, IpcError, MAX_BYTES, ReceiveLimits, receive_within, send};
 
 /// One message of a side whose calls are `C` and whose replies are `R`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,6 +35,10 @@ pub enum IpcMessage<C, R> {
     Tell(C),
 }
 
+/// The call of a side that may make none: it has no JSON, so that each one is unexpected.
+#[derive(Deserialize)]
+enum NoCall {}
+
 /// A reply and its payload.
 pub type ReplyWithPayload<R> = (R, Zeroizing<Vec<u8>>);
 
@@ -44,6 +49,7 @@ pub struct Exchange {
     last_number: u64,
     /// Maximum length of a received message, and of its payload, in bytes.
     max_bytes: usize,
+    reply_timeout: Option<Duration>,
 }
 
 impl Exchange {
@@ -53,7 +59,17 @@ impl Exchange {
 
     /// Receives no message and no payload that is longer than this.
     pub fn with_limit(stream: Arc<UnixStream>, max_bytes: usize) -> Self {
-        Self { stream, last_number: 0, max_bytes }
+        Self { stream, last_number: 0, max_bytes, reply_timeout: None }
+    }
+
+    /// Limits the whole wait for each reply, whatever arrives meanwhile.
+    pub fn limit_replies(&mut self, timeout: Duration) {
+        self.reply_timeout = Some(timeout);
+    }
+
+    fn limits(&self) -> ReceiveLimits {
+        let deadline = self.reply_timeout.map(|timeout| Instant::now() + timeout);
+        ReceiveLimits { max_bytes: self.max_bytes, deadline }
     }
 
     /// The connection. While the other side waits for a reply, only its end can arrive.
@@ -75,14 +91,14 @@ impl Exchange {
     ) -> Result<Frame<R>, IpcError> {
         self.last_number += 1;
         let called = self.last_number;
+        let limits = self.limits();
         match send(&self.stream, &IpcMessage::<C, OurReply>::Call { number: called, call }, payload, files) {
             // It may have named its build before it closed: that is received below.
             Ok(()) | Err(IpcError::Closed) => {}
             Err(error) => return Err(error),
         }
         loop {
-            let Frame { message, payload, files } =
-                receive_within::<IpcMessage<TheirCall, R>>(&self.stream, self.max_bytes)?;
+            let Frame { message, payload, files } = receive_within::<IpcMessage<TheirCall, R>>(&self.stream, limits)?;
             match message {
                 IpcMessage::Reply { number, reply } if number == called => {
                     return Ok(Frame { message: reply, payload, files });
@@ -109,7 +125,7 @@ impl Exchange {
         call: C,
         payload: &[u8],
     ) -> Result<Frame<R>, IpcError> {
-        let nobody = |_: &UnixStream, _: IgnoredAny, _| None::<ReplyWithPayload<()>>;
+        let nobody = |_: &UnixStream, never: NoCall, _| -> Option<ReplyWithPayload<()>> { match never {} };
         self.call(call, payload, &[], nobody)
     }
 
@@ -126,7 +142,7 @@ impl Exchange {
     /// # Errors
     /// The connection failed or ended, or the message is not a call.
     pub fn receive_call<C: DeserializeOwned>(&self) -> Result<(u64, Frame<C>), IpcError> {
-        let received = receive_within::<IpcMessage<C, IgnoredAny>>(&self.stream, self.max_bytes)?;
+        let received = receive_within::<IpcMessage<C, IgnoredAny>>(&self.stream, self.limits())?;
         let Frame { message, payload, files } = received;
         match message {
             IpcMessage::Call { number, call } => Ok((number, Frame { message: call, payload, files })),
@@ -145,7 +161,7 @@ impl Exchange {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::thread;
 
     use super::*;
@@ -191,6 +207,37 @@ mod tests {
         let (mut caller, server) = pair();
         drop(server);
         assert!(matches!(caller.request::<_, ()>((), b""), Err(IpcError::Closed)));
+    }
+
+    #[test]
+    fn a_wait_for_a_reply_ends_whatever_arrives() {
+        let (mut caller, server) = pair();
+        caller.limit_replies(Duration::from_millis(300));
+        let trickling = thread::spawn(move || {
+            // Calls are refused at once; single bytes do not prolong the wait.
+            server.tell("wait").unwrap();
+            let frame = server.stream.try_clone().unwrap();
+            while (&frame).write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        assert!(matches!(caller.request::<_, ()>((), b""), Err(IpcError::Unexpected(_))));
+        drop(caller);
+        trickling.join().unwrap();
+
+        let (mut caller, server) = pair();
+        caller.limit_replies(Duration::from_millis(300));
+        let trickling = thread::spawn(move || {
+            let mut build = [0; 8];
+            (&*server.stream).read_exact(&mut build).unwrap();
+            (&*server.stream).write_all(&[build.as_slice(), &[0, 16, 0, 0, 0, 0, 0, 0]].concat()).unwrap();
+            while (&*server.stream).write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        assert!(matches!(caller.request::<_, ()>((), b""), Err(IpcError::Timeout)));
+        drop(caller);
+        trickling.join().unwrap();
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -28,6 +29,9 @@ const BUILD_ID: &str = env!("BUILD_ID");
 /// Maximum length of a message, and of a payload, in bytes: a listing of many keysets with their
 /// certificates, and the authority's longest reply.
 pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Number of bytes for which memory is allocated at once.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// The first byte of each frame.
 const FIRST_BYTE: u8 = 0;
@@ -58,6 +62,9 @@ pub enum IpcError {
     /// The other process did not answer in time.
     #[error("the other process does not respond")]
     Timeout,
+    /// The other process serves too many connections.
+    #[error("it serves too many connections; try again")]
+    Busy,
     /// A frame is too long, or its message is not the expected one.
     #[error("unexpected message: {0}")]
     Unexpected(String),
@@ -133,33 +140,90 @@ fn send_with_files(mut stream: &UnixStream, bytes: &[u8], files: &[BorrowedFd<'_
 /// The connection failed or ended, the other process is another build, or the message is not the
 /// expected one.
 pub fn receive<T: DeserializeOwned>(stream: &UnixStream) -> Result<Frame<T>, IpcError> {
-    receive_within(stream, MAX_BYTES)
+    receive_within(stream, ReceiveLimits { max_bytes: MAX_BYTES, deadline: None })
 }
 
-/// Receives a frame whose message and payload have at most this many bytes each.
+/// The limits of one frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReceiveLimits {
+    /// maximum length of its message, and of its payload, in bytes
+    pub(super) max_bytes: usize,
+    /// the end of the wait for all of it; `None`: the stream's own time limit counts, for each read
+    pub(super) deadline: Option<Instant>,
+}
+
+/// Receives a frame within these limits.
 ///
 /// # Errors
 /// As [`receive`].
 pub(super) fn receive_within<T: DeserializeOwned>(
-    mut stream: &UnixStream,
-    max_bytes: usize,
+    stream: &UnixStream,
+    limits: ReceiveLimits,
 ) -> Result<Frame<T>, IpcError> {
-    let (head, files) = receive_head(stream)?;
+    let (head, files) = receive_head(stream, limits.deadline)?;
     let (build, lengths) = head.split_at(8);
     if build != build_id() {
-        return Err(IpcError::OtherBuild);
+        // An agent with too many connections answers every client alike.
+        return Err(if head.starts_with(b"HTTP/1.1 503") { IpcError::Busy } else { IpcError::OtherBuild });
     }
     let (message_length, payload_length) = lengths.split_at(4);
-    let mut message = Zeroizing::new(vec![0; checked_length(message_length, max_bytes)?]);
-    let mut payload = Zeroizing::new(vec![0; checked_length(payload_length, max_bytes)?]);
-    stream.read_exact(&mut message)?;
-    stream.read_exact(&mut payload)?;
+    let [message, payload] = [message_length, payload_length].map(|length| checked_length(length, limits.max_bytes));
+    let (message, payload) = (message?, payload?);
+    let message = receive_bytes(stream, message, limits.deadline)?;
+    let payload = receive_bytes(stream, payload, limits.deadline)?;
     let message = serde_json::from_slice(&message).map_err(|error| IpcError::Unexpected(error.to_string()))?;
     Ok(Frame { message, payload, files })
 }
 
+/// Receives this many bytes. Memory is allocated as they arrive: a length alone costs nothing.
+fn receive_bytes(
+    stream: &UnixStream,
+    length: usize,
+    deadline: Option<Instant>,
+) -> Result<Zeroizing<Vec<u8>>, IpcError> {
+    let mut pieces = Vec::new();
+    let mut rest = length;
+    while rest > 0 {
+        let mut piece = Zeroizing::new(vec![0; rest.min(PIECE_BYTES)]);
+        read_exact(stream, &mut piece, deadline)?;
+        rest -= piece.len();
+        pieces.push(piece);
+    }
+    // Joined at its full size: a growing buffer would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+    for piece in pieces {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+/// Like [`Read::read_exact`], but all reads together end at the deadline.
+fn read_exact(mut stream: &UnixStream, mut buffer: &mut [u8], deadline: Option<Instant>) -> Result<(), IpcError> {
+    while !buffer.is_empty() {
+        wait_until(stream, deadline)?;
+        match stream.read(buffer) {
+            Ok(0) => return Err(IpcError::Closed),
+            Ok(count) => buffer = buffer.get_mut(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Limits the next read to the rest of the time.
+fn wait_until(stream: &UnixStream, deadline: Option<Instant>) -> Result<(), IpcError> {
+    let Some(deadline) = deadline else { return Ok(()) };
+    let rest = deadline.saturating_duration_since(Instant::now());
+    if rest.is_zero() {
+        return Err(IpcError::Timeout);
+    }
+    Ok(stream.set_read_timeout(Some(rest))?)
+}
+
 /// The head, and the files that came with it.
-fn receive_head(mut stream: &UnixStream) -> Result<([u8; HEAD_BYTES], Vec<OwnedFd>), IpcError> {
+fn receive_head(stream: &UnixStream, deadline: Option<Instant>) -> Result<([u8; HEAD_BYTES], Vec<OwnedFd>), IpcError> {
+    wait_until(stream, deadline)?;
     let mut head = [0; HEAD_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -177,7 +241,7 @@ fn receive_head(mut stream: &UnixStream) -> Result<([u8; HEAD_BYTES], Vec<OwnedF
         })
         .flatten()
         .collect();
-    stream.read_exact(head.get_mut(received..).unwrap_or_default())?;
+    read_exact(stream, head.get_mut(received..).unwrap_or_default(), deadline)?;
     Ok((head, files))
 }
 
@@ -263,7 +327,10 @@ mod tests {
         }
         let (one, other) = pair();
         send(&one, &7, b"four", &[]).unwrap();
-        assert!(matches!(receive_within::<u8>(&other, 3), Err(IpcError::Unexpected(_))));
+        assert!(matches!(
+            receive_within::<u8>(&other, ReceiveLimits { max_bytes: 3, deadline: None }),
+            Err(IpcError::Unexpected(_))
+        ));
         let (one, _other) = pair();
         assert!(matches!(send(&one, &(), &vec![0; MAX_BYTES + 1], &[]), Err(IpcError::Unexpected(_))));
     }

@@ -51,7 +51,8 @@ pub use holder::{KeysetHolder, newest_of_one_person};
 pub use index::AuthorityAddress;
 pub use no_pin::NoPin;
 pub use operation::{
-    Attachments, Inventory, Operation, OperationContext, OperationName, Outcome, Refusal, TokenSearch,
+    Attachments, ContentFile, ContentWatch, Inventory, Operation, OperationContext, OperationName, Outcome, Refusal,
+    TokenSearch,
 };
 pub use purpose::Purpose;
 pub use removal::Deleted;

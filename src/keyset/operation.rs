@@ -8,6 +8,7 @@
 //! confirms a use in a session, and asks where a command cannot.
 
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -94,6 +95,47 @@ pub struct Attachments {
     pub output: Option<File>,
     /// in: the text of a letter; out: the text of a letter
     pub secret: Zeroizing<Vec<u8>>,
+    /// asked before each piece of content is read or written; an error ends the operation
+    pub watch: Option<ContentWatch>,
+}
+
+/// Tells whether a content is still wanted.
+pub type ContentWatch = Box<dyn Fn() -> io::Result<()>>;
+
+/// A file with content, while the content is wanted.
+pub struct ContentFile<'a> {
+    file: &'a mut File,
+    watch: Option<&'a ContentWatch>,
+}
+
+impl ContentFile<'_> {
+    fn check(&self) -> io::Result<()> {
+        self.watch.map_or(Ok(()), |watch| watch())
+    }
+}
+
+impl Read for ContentFile<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
+        self.file.read(buffer)
+    }
+}
+
+impl Write for ContentFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for ContentFile<'_> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
+    }
 }
 
 /// What the owner of the tokens does before an operation looks for a keyset or a token. A command
@@ -160,8 +202,10 @@ impl Attachments {
     ///
     /// # Errors
     /// The caller attached none.
-    pub fn files(&mut self, operation: &'static str) -> Result<(&mut File, &mut File), KeysetError> {
-        self.input.as_mut().zip(self.output.as_mut()).ok_or_else(|| no_file(operation))
+    pub fn files(&mut self, operation: &'static str) -> Result<(ContentFile<'_>, ContentFile<'_>), KeysetError> {
+        let watch = self.watch.as_ref();
+        let (input, output) = self.input.as_mut().zip(self.output.as_mut()).ok_or_else(|| no_file(operation))?;
+        Ok((ContentFile { file: input, watch }, ContentFile { file: output, watch }))
     }
 
     /// Takes the file with the result back.

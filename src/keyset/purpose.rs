@@ -59,7 +59,7 @@ pub enum Purpose {
 
 impl Purpose {
     /// Number of bytes of content in which its subject is looked for.
-    pub const BEGINNING_BYTES: u64 = subject::MAX_READ_BYTES as u64;
+    pub const BEGINNING_BYTES: usize = subject::MAX_READ_BYTES;
 
     /// A CMS signature over the content with this SHA-256 digest and beginning.
     pub fn of_digest(sha256: [u8; 32], beginning: &[u8]) -> Self {

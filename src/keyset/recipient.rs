@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::pki::Certificate;
+use crate::pki::{Certificate, PkiError};
 use crate::smime::{
     DecryptError, DecryptedMessage, EncryptedMessage, KeyOperation, KeyResult, Recipient, RecipientKind, SmimeError,
 };
@@ -156,6 +156,14 @@ fn unsupported_recipient(keyset: &FoundKeyset, recipients: &[Recipient]) -> Opti
 }
 
 pub(super) fn unreadable(error: &SmimeError) -> KeysetError {
+    // A file that cannot be read or written says nothing about the message.
+    if matches!(
+        error,
+        SmimeError::Pki(PkiError::Input { .. } | PkiError::Output { .. } | PkiError::ContentChanged)
+            | SmimeError::ChangedWhileDecrypting
+    ) {
+        return KeysetError::Message { operation: "decrypt", reason: error.to_string() };
+    }
     let reason = match error {
         SmimeError::WrongKind { found, .. } => format!("it is {found}"),
         SmimeError::Undecryptable => "it is damaged, or it was not encrypted to this key".to_owned(),

@@ -88,8 +88,6 @@ fn frames_of_another_build_and_garbage_are_refused() {
         &b"null"[..],
         b"{\"Call\":{\"number\":1,\"call\":\"SignDigest\"}}",
         b"{\"Reply\":{\"number\":1,\"reply\":null}}",
-        b"{\"Call\":{\"number\":1,\"call\":{\"Run\":{\"operation\":\"SignContent\",\"arguments\":{\"keyset\":{}},\
-          \"has_input\":true,\"has_output\":true}}}}",
         b"\xff\xfe",
     ] {
         assert_eq!(answer_to(&frame(message, [length(message), 0])), b"", "{}", String::from_utf8_lossy(message));
@@ -97,11 +95,13 @@ fn frames_of_another_build_and_garbage_are_refused() {
     assert_eq!(answer_to(&frame(b"{}", [u32::MAX, 0])), b"");
     assert_eq!(answer_to(&frame(b"{}", [2, u32::MAX])), b"");
     assert_eq!(answer_to(&frame(b"{}", [2, 5])), b"", "truncated");
-    // An unknown operation, and arguments that do not fit, are answered with an error.
-    for operation in ["SignDigest", "SignContent"] {
+    // An unknown operation, arguments that do not fit and a missing file are answered with an error.
+    for (operation, arguments, has_input) in
+        [("SignDigest", "{}", false), ("SignContent", "{}", false), ("SignContent", "{\"keyset\":{}}", true)]
+    {
         let message = format!(
-            "{{\"Call\":{{\"number\":1,\"call\":{{\"Run\":{{\"operation\":\"{operation}\",\"arguments\":{{}},\
-             \"has_input\":false,\"has_output\":false}}}}}}}}"
+            "{{\"Call\":{{\"number\":1,\"call\":{{\"Run\":{{\"operation\":\"{operation}\",\"arguments\":{arguments},\
+             \"has_input\":{has_input},\"has_output\":false}}}}}}}}"
         );
         let answer = answer_to(&frame(message.as_bytes(), [length(message.as_bytes()), 0]));
         let answer = String::from_utf8_lossy(&answer).into_owned();

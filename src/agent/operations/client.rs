@@ -102,7 +102,7 @@ impl AgentClient {
         match reply {
             Ok(Frame { message: Ok(outcome), payload, .. }) => Ok((outcome, payload)),
             Ok(Frame { message: Err(error), .. }) => Err(error.into()),
-            Err(error @ (IpcError::OtherBuild | IpcError::Timeout)) => Err(self.failure(&error)),
+            Err(error @ (IpcError::OtherBuild | IpcError::Timeout | IpcError::Busy)) => Err(self.failure(&error)),
             Err(error) => {
                 tracing::debug!(%error, "the connection to the agent was lost");
                 Err(ClientError::Ended { operation: O::NAME })
@@ -119,6 +119,7 @@ impl AgentClient {
     fn failure(&self, error: &IpcError) -> ClientError {
         match error {
             IpcError::OtherBuild => ClientError::OtherBuild { socket: self.socket.clone() },
+            IpcError::Busy => ClientError::Busy { socket: self.socket.clone() },
             error => ClientError::Unusable { socket: self.socket.clone(), reason: error.to_string() },
         }
     }

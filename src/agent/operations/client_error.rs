@@ -30,6 +30,9 @@ pub enum ClientError {
         socket.display()
     )]
     OtherBuild { socket: PathBuf },
+    /// The agent serves as many connections as it can.
+    #[error("cannot use the agent at {}: it serves too many connections; try again", socket.display())]
+    Busy { socket: PathBuf },
     /// The agent exited or closed the connection before the operation was complete.
     #[error("cannot {operation}: the agent exited during the operation; run the command again")]
     Ended {
@@ -44,7 +47,9 @@ impl ClientError {
         match self {
             Self::Operation(error) => error.kind(),
             Self::AnotherUsers { .. } => ErrorKind::Refused,
-            Self::Unusable { .. } | Self::OtherBuild { .. } | Self::Ended { .. } => ErrorKind::Fault,
+            Self::Unusable { .. } | Self::OtherBuild { .. } | Self::Busy { .. } | Self::Ended { .. } => {
+                ErrorKind::Fault
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::protocol::{AgentCall, CommandReply, FoundCertificate, NetworkRequest};
+use crate::agent::ClientConnection;
 use crate::ipc::{Exchange, Frame, IpcError};
 use crate::keyset::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};
 use crate::token::Pin;
@@ -11,6 +12,7 @@ use crate::transport::{Transport, TransportError};
 /// The connection to the command. The first failure ends it: no further question is asked.
 pub struct RemoteCommand<'a> {
     exchange: &'a RefCell<Exchange>,
+    client: &'a ClientConnection,
     ended: RefCell<Option<NoPin>>,
 }
 
@@ -21,18 +23,24 @@ pub struct RemotePrompter<'a>(pub &'a RemoteCommand<'a>);
 pub struct RemoteTransport<'a>(pub &'a RemoteCommand<'a>);
 
 impl<'a> RemoteCommand<'a> {
-    pub fn new(exchange: &'a RefCell<Exchange>) -> Self {
-        Self { exchange, ended: RefCell::default() }
+    pub fn new(exchange: &'a RefCell<Exchange>, client: &'a ClientConnection) -> Self {
+        Self { exchange, client, ended: RefCell::default() }
     }
 
     fn call(&self, call: AgentCall, payload: &[u8]) -> Result<Frame<CommandReply>, NoPin> {
         if let Some(reason) = &*self.ended.borrow() {
             return Err(reason.clone());
         }
-        self.exchange.borrow_mut().request(call, payload).map_err(|error| {
-            let reason = if matches!(error, IpcError::Timeout) { NoPin::Cancelled } else { NoPin::Withdrawn };
-            self.ended.borrow_mut().insert(reason).clone()
-        })
+        let reply = self.exchange.borrow_mut().request(call, payload);
+        let reason = match reply {
+            // A reply that came before the command hung up is valid, but nobody waits for the
+            // result.
+            Ok(_) if self.client.has_hung_up() => NoPin::Withdrawn,
+            Ok(reply) => return Ok(reply),
+            Err(IpcError::Timeout) => NoPin::Cancelled,
+            Err(_) => NoPin::Withdrawn,
+        };
+        Err(self.ended.borrow_mut().insert(reason).clone())
     }
 
     fn tell(&self, call: AgentCall) {

@@ -17,7 +17,7 @@ use super::remote_command::{RemoteCommand, RemotePrompter, RemoteTransport};
 use crate::agent::{ClientConnection, Keystore, PeerProcess, Requester};
 use crate::ipc::{Exchange, Frame, IpcError, announce_build};
 use crate::keyset::ops::{self, OperationVisitor};
-use crate::keyset::{Attachments, ErrorKind, KeysetError, Operation};
+use crate::keyset::{Attachments, ContentWatch, ErrorKind, KeysetError, Operation};
 
 /// Maximum time that a command may take to send its call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -38,7 +38,7 @@ fn serve_call(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) -> Res
     stream.set_read_timeout(Some(CALL_TIMEOUT))?;
     // A command that does not read its questions times out, too.
     stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
-    let exchange = Exchange::new(Arc::clone(&stream));
+    let mut exchange = Exchange::new(Arc::clone(&stream));
     let (number, Frame { message, payload, files }) = match exchange.receive_call() {
         Err(IpcError::OtherBuild) => return announce_build(&stream),
         received => received?,
@@ -46,9 +46,16 @@ fn serve_call(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) -> Res
     match message {
         CommandCall::Status => exchange.reply(number, status(keystore), b""),
         CommandCall::Run { operation, arguments, has_input, has_output } => {
-            stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
-            let attachments = attach(files, [has_input, has_output], payload)?;
+            exchange.limit_replies(REPLY_TIMEOUT);
             let requester = Requester { peer, client: ClientConnection::of(&stream) };
+            let mut attachments = match attach(files, [has_input, has_output], payload) {
+                Ok(attachments) => attachments,
+                Err(error) => {
+                    let reply: OperationReply<()> = Err(unreadable(&operation, &error.to_string()));
+                    return exchange.reply(number, reply, b"");
+                }
+            };
+            attachments.watch = Some(is_wanted(keystore, &requester));
             let exchange = RefCell::new(exchange);
             let (reply, secret) = run(&operation, &arguments, attachments, &exchange, keystore, &requester);
             let exchange = exchange.into_inner();
@@ -63,6 +70,17 @@ fn status(keystore: &Keystore) -> AgentStatus {
         Err(problem) => (None, Some(problem)),
     };
     AgentStatus { locked: keystore.is_locked(), prompter, prompter_problem }
+}
+
+/// Tells an operation that reads or writes a long content when to stop.
+fn is_wanted(keystore: &Keystore, requester: &Requester) -> ContentWatch {
+    let (keystore, client) = (keystore.clone(), requester.client.clone());
+    Box::new(move || {
+        if client.has_hung_up() {
+            return Err(io::Error::other("the command has exited"));
+        }
+        if keystore.is_locked() { Err(io::Error::other("the agent was locked in the meantime")) } else { Ok(()) }
+    })
 }
 
 /// The files that accompany an operation. They are regular files, so that no other process can make
@@ -81,7 +99,7 @@ fn attach(files: Vec<OwnedFd>, has: [bool; 2], secret: Zeroizing<Vec<u8>>) -> Re
         Ok(Some(File::from(file)))
     };
     let [has_input, has_output] = has;
-    Ok(Attachments { input: next(has_input)?, output: next(has_output)?, secret })
+    Ok(Attachments { input: next(has_input)?, output: next(has_output)?, secret, watch: None })
 }
 
 /// Runs the operation; returns its reply in JSON, and its secret.
@@ -118,7 +136,7 @@ impl OperationVisitor for RunInKeystore<'_> {
     type Result = OperationReply<Box<RawValue>>;
 
     fn visit<O: Operation>(self, operation: O) -> Self::Result {
-        let command = RemoteCommand::new(self.exchange);
+        let command = RemoteCommand::new(self.exchange, &self.requester.client);
         let mut person = RemotePrompter(&command);
         let transport = RemoteTransport(&command);
         let done = self.keystore.run_operation(operation, &mut person, &transport, self.attachments, self.requester);

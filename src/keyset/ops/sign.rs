@@ -1,6 +1,6 @@
 //! Signs content with a keyset's signing key: one use, one PIN.
 
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -60,9 +60,8 @@ pub fn sign(
     require_usable(keyset)?;
     refuse_expired(keyset, now)?;
 
-    let mut beginning = Vec::new();
-    content.by_ref().take(Purpose::BEGINNING_BYTES).read_to_end(&mut beginning).map_err(message)?;
-    let mut digest = digest_of(&mut content, public_hash(keyset))?;
+    // The subject and the digest that a person sees are of the same reading.
+    let (mut digest, beginning) = digest_of(&mut content, public_hash(keyset))?;
     let purpose = Purpose::of_digest(digest.sha256(), &beginning);
     let pin_session = unlock_for_use(tokens, keyset, &purpose, person)?;
     let (key, certificate, keys) = signing_key(tokens, &pin_session, keyset, person)?;
@@ -73,7 +72,11 @@ pub fn sign(
     let hash = SigningCertificate::new(&certificate, &[]).map_err(message)?.hash();
     if hash != public_hash(keyset) {
         // The public index named another certificate than the private one.
-        digest = digest_of(&mut content, hash)?;
+        let (again, _) = digest_of(&mut content, hash)?;
+        if again.sha256() != digest.sha256() {
+            return Err(message("the content changed while it was being signed"));
+        }
+        digest = again;
     }
     let signing = SigningOptions {
         certificate: &certificate,
@@ -92,9 +95,27 @@ pub fn sign(
     write(&signature, content, output, placement)
 }
 
-fn digest_of(mut content: impl Read + Seek, hash: Hash) -> Result<ContentDigest, KeysetError> {
+/// The digest of the content, and its beginning, from one reading.
+fn digest_of(mut content: impl Read + Seek, hash: Hash) -> Result<(ContentDigest, Vec<u8>), KeysetError> {
     content.rewind().map_err(message)?;
-    ContentDigest::read(content, hash).map_err(message)
+    let mut reader = BeginningReader { content, beginning: Vec::new() };
+    let digest = ContentDigest::read(&mut reader, hash).map_err(message)?;
+    Ok((digest, reader.beginning))
+}
+
+/// Keeps the beginning of what is read.
+struct BeginningReader<R> {
+    content: R,
+    beginning: Vec<u8>,
+}
+
+impl<R: Read> Read for BeginningReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.content.read(buffer)?;
+        let wanted = Purpose::BEGINNING_BYTES.saturating_sub(self.beginning.len());
+        self.beginning.extend(buffer.iter().take(count.min(wanted)));
+        Ok(count)
+    }
 }
 
 /// The hash for the certificate that the public index names. A false one costs another reading.
