@@ -95,7 +95,7 @@ fn frames_of_another_build_and_garbage_are_refused() {
     assert_eq!(answer_to(&frame(b"{}", [u32::MAX, 0])), b"");
     assert_eq!(answer_to(&frame(b"{}", [2, u32::MAX])), b"");
     assert_eq!(answer_to(&frame(b"{}", [2, 5])), b"", "truncated");
-    // An unknown operation, arguments that do not fit and a missing file are answered with an error.
+    // An unknown operation, wrong arguments and a missing file are answered with an error.
     for (operation, arguments, has_input) in
         [("SignDigest", "{}", false), ("SignContent", "{}", false), ("SignContent", "{\"keyset\":{}}", true)]
     {
