@@ -17,7 +17,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_s
 use serde_json::json;
 
 use super::config::ModuleFiles;
-use super::context::{Context, directory};
+use super::context::Context;
+use super::directories::directory;
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
 use super::{output, startup};

@@ -12,8 +12,10 @@ use clap::{Subcommand, ValueHint};
 use serde_json::json;
 
 use super::arguments::{NewPinArguments, PinArguments};
-use super::context::{Context, directory};
+use super::context::Context;
+use super::directories::directory;
 use super::exit::{Exit, Failure};
+use super::spinner;
 use super::{file_io, interrupt, output};
 use crate::authority::{
     Authority, Configuration, EnvironmentPaths, PreparedInit, UnsignedError, token_at_last_pin_try,
@@ -148,7 +150,7 @@ fn init(arguments: &InitArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     );
     // The letter is written before the authority counts as created. If the process dies before
     // that, the same command writes the letter.
-    let letter = output::with_spinner("creating the authority's token and keys", || {
+    let letter = spinner::with_spinner("creating the authority's token and keys", || {
         prepared.execute(&pin, so_pin.as_ref(), |letter| write_first_letter(letter, &arguments.letter_out))
     })?;
     interrupt::set_message("the authority is created, but interrupted before the report");
@@ -239,7 +241,7 @@ fn answer_locally(
     cx: &Context<'_>,
 ) -> Result<Vec<u8>, Failure> {
     let pin = pin_of(&configuration, pin, cx)?;
-    output::with_spinner("answering the statement", || -> Result<_, Failure> {
+    spinner::with_spinner("answering the statement", || -> Result<_, Failure> {
         let authority = Authority::open(configuration, &pin, cx.now())?;
         authority.answer_statement(statement.as_der(), StatementChannel::File, cx.now()).map_err(
             |reason| match reason {

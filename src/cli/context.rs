@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::arguments::{CommonArguments, KeysetArguments};
 use super::backend::Backend;
 use super::config::{AgentConfiguration, ModuleFiles, ModulePaths};
+use super::directories::{configuration_home, directory};
 use super::exit::Failure;
 use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
@@ -17,7 +18,7 @@ use super::output::Output;
 use super::startup;
 use crate::agent::operations::AgentClient;
 use crate::agent::{Endpoint, SocketDirectory};
-use crate::keyset::{FoundKeyset, KeysetChoice, Tokens};
+use crate::keyset::{FoundKeyset, KeysetChoice, Tokens, UnreadableToken};
 use crate::prompter::{PinSource, Prompter};
 use crate::token::KeysetName;
 
@@ -129,6 +130,19 @@ impl<'a> Context<'a> {
         Ok(keyset)
     }
 
+    /// Warns about tokens that could not be read.
+    pub fn warn_about_tokens(&self, unreadable: &[UnreadableToken]) {
+        for token in unreadable {
+            let error = token.error.to_string();
+            // Most errors name their token already.
+            if error.contains(&token.place) {
+                self.output.warning(error);
+            } else {
+                self.output.warning(format_args!("{}: {error}", token.place));
+            }
+        }
+    }
+
     /// A prompter with these PIN sources. The default is the terminal; for an existing PIN,
     /// agent.toml comes first.
     pub fn prompter(&self, pin: Option<&PinSource>, new_pin: Option<&PinSource>) -> Result<Prompter, Failure> {
@@ -140,20 +154,4 @@ impl<'a> Context<'a> {
         let credentials = directory("CREDENTIALS_DIRECTORY");
         Ok(Prompter::new(pin, new_pin).with_credentials(credentials).with_descriptors(startup::descriptors_at_start()))
     }
-}
-
-/// An absolute path from the environment; relative ones are ignored (XDG Base Directory
-/// Specification).
-pub fn directory(variable: &str) -> Option<PathBuf> {
-    env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
-}
-
-/// `$XDG_STATE_HOME`, else `~/.local/state`.
-pub fn state_home() -> Option<PathBuf> {
-    directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")))
-}
-
-/// `$XDG_CONFIG_HOME`, else `~/.config`.
-pub fn configuration_home() -> Option<PathBuf> {
-    directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")))
 }

@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 
 use serde::{Serialize, Serializer};
 
-use super::output;
+use super::spinner;
 use crate::agent::AgentProcessError;
 use crate::agent::operations::ClientError;
 use crate::authority::{AuthorityError, ConfigurationError};
@@ -84,7 +84,7 @@ impl Exit {
 /// what other threads may still use (a pending module call, the service's last request), and have
 /// crashed programs that had finished.
 pub fn end(exit: Exit) -> ! {
-    output::clear_spinners();
+    spinner::clear_spinners();
     // A failed flush cannot be reported any more.
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();

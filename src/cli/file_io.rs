@@ -15,7 +15,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::exit::{Exit, Failure};
-use super::output::{self, Output};
+use super::output::Output;
+use super::spinner;
 
 /// Files being written and directories in use, removed when the program is interrupted.
 static CLEANUP: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -166,7 +167,7 @@ pub fn check_new(path: &Path) -> Result<(), Failure> {
 
 /// Writes all bytes to a file; `-` or `None` means stdout.
 pub fn write(file: Option<&Path>, bytes: &[u8], content: Content) -> Result<(), Failure> {
-    output::clear_spinners();
+    spinner::clear_spinners();
     let Some(path) = to_file(file) else {
         return to_stdout(bytes, content);
     };
@@ -311,7 +312,7 @@ pub fn deliver_file(
         if output.is_json() || io::stdout().is_terminal() {
             return deliver_message(output, out, &read_back(file)?, content, facts, value);
         }
-        output::clear_spinners();
+        spinner::clear_spinners();
         let mut stdout = io::stdout().lock();
         return match file.rewind().and_then(|()| io::copy(&mut file, &mut stdout)).and_then(|_| stdout.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::ended()),
@@ -322,7 +323,7 @@ pub fn deliver_file(
             }
         };
     };
-    output::clear_spinners();
+    spinner::clear_spinners();
     file.rewind()
         .and_then(|()| write_file(&path, &mut file, content))
         .map_err(|error| Failure::fault(format!("cannot write {}: {error}", path.display())))?;

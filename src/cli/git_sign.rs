@@ -220,7 +220,7 @@ fn keyset_of(signer: &str, backend: &Backend, cx: &Context<'_>) -> Result<FoundK
     match fitting.as_slice() {
         [only] => Ok((*only).clone()),
         [] => {
-            super::token::warn(cx, &unreadable);
+            cx.warn_about_tokens(&unreadable);
             let message =
                 format!("cannot sign for {signer:?}: no present keyset has this address, name or fingerprint");
             Err(Failure::absent(message)

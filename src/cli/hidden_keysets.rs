@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::context::state_home;
+use super::directories::state_home;
 use super::exit::Failure;
 use super::file_io::{self, Content};
 use crate::keyset::{FoundKeyset, KeysetRef};

@@ -11,7 +11,8 @@ use std::time::Duration;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::exit::{self, Exit, Failure};
-use super::{file_io, output};
+use super::file_io;
+use super::spinner;
 use crate::prompter::showable;
 
 /// Time that the program may continue after Ctrl-C before it is ended.
@@ -61,7 +62,7 @@ pub fn delegate_to_caller() {
 
 fn end() -> ! {
     file_io::discard_unfinished();
-    output::clear_spinners();
+    spinner::clear_spinners();
     if let (Ok(terminal), Ok(saved)) = (File::options().write(true).open("/dev/tty"), TERMINAL.lock())
         && let Some(saved) = saved.as_ref()
     {

@@ -10,11 +10,10 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::expiry;
 use super::hidden_keysets::HiddenKeysets;
-use super::man::page::{CHOOSES, KEYSET_FILES, Page, USES_KEY};
-use super::output::line_of;
+use super::man_page::{CHOOSES, KEYSET_FILES, Page, USES_KEY};
 use super::table::TableColumn;
+use super::table::line_of;
 use super::terminal_prompter::TerminalPrompter;
-use super::token;
 use crate::keyset::ops::DeleteKeyset;
 use crate::keyset::{
     self, CertificateSummary, CertificateUse, FoundKeyset, KeysetChoice, KeysetRef, KeysetStatus, TokenSelector,
@@ -154,7 +153,7 @@ pub fn run(command: KeysetCommand, cx: &Context<'_>) -> Result<Exit, Failure> {
 /// Lists keysets.
 pub fn list(arguments: &KeysetListArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let (keysets, unreadable) = cx.backend()?.keysets()?;
-    token::warn(cx, &unreadable);
+    cx.warn_about_tokens(&unreadable);
     let hidden = HiddenKeysets::of_this_user().list()?;
     let is_hidden = |keyset: &FoundKeyset| HiddenKeysets::is_hidden(&hidden, keyset);
     let (keysets, kept_back): (Vec<_>, Vec<_>) =

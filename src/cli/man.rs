@@ -5,7 +5,6 @@
 mod account_pages;
 mod authority_pages;
 mod keyset_pages;
-pub mod page;
 
 use std::fs;
 use std::io;
@@ -14,8 +13,8 @@ use std::path::{Path, PathBuf};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
-use self::page::{Page, status_text};
 use super::exit::{Exit, Failure};
+use super::man_page::{Page, status_text};
 use super::output;
 
 /// All pages.

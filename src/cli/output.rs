@@ -1,24 +1,16 @@
 //! The program's output: text by default, one JSON value with `--json`. Answers go to stdout,
-//! everything else to stderr, also the spinner during long steps, such as generating keys.
+//! everything else to stderr.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
+use super::spinner::clear_spinners;
 use super::table::{self, TableColumn, WIDTH};
 use crate::prompter::showable;
-
-/// Maximum width of a line, in characters.
-const MAX_WIDTH: usize = 80;
-
-/// The visible spinners.
-static SPINNERS: Mutex<Vec<ProgressBar>> = Mutex::new(Vec::new());
 
 /// Prints answers, warnings and failures as text or JSON.
 #[derive(Debug)]
@@ -109,23 +101,6 @@ fn terminal_width() -> Option<usize> {
     stdout.is_terminal().then(|| tcgetwinsize(&stdout).map_or(WIDTH, |size| WIDTH.max(size.ws_col.into())))
 }
 
-/// A heading padded to `width` characters, and its value, wrapped at spaces and indented under its
-/// first line.
-pub fn line_of(heading: &str, cell: &str, width: usize) -> String {
-    let mut text = format!("{heading:<width$} ");
-    let mut at = width + 1;
-    for word in cell.split(' ') {
-        let length = word.chars().count();
-        if at + 1 + length > MAX_WIDTH && at > width + 1 {
-            let _ = write!(text, "\n{:width$} ", "");
-            at = width + 1;
-        }
-        let _ = write!(text, " {word}");
-        at += 1 + length;
-    }
-    text
-}
-
 /// Removes characters that could affect a terminal; names from outside (a certificate's subject, a
 /// token's label, a path) may contain them. Line breaks stay: the caller must make a name
 /// [`showable`] where a line break in it could be taken for a line of this program.
@@ -140,36 +115,6 @@ pub fn print(stream: &mut impl Write, line: &str) -> Result<(), Failure> {
         Err(error) => Err(Failure::fault(format!("cannot write to stdout: {error}"))),
         Ok(()) => Ok(()),
     }
-}
-
-/// Removes all spinners from the terminal. Called before any other output and at every exit.
-pub fn clear_spinners() {
-    let shown = std::mem::take(&mut *SPINNERS.lock().unwrap_or_else(PoisonError::into_inner));
-    for spinner in shown {
-        spinner.finish_and_clear();
-    }
-}
-
-/// Runs `work` with a spinner and this label on stderr, if stderr is a terminal.
-pub fn with_spinner<T>(label: &'static str, work: impl FnOnce() -> T) -> T {
-    let spinner = spinner(label);
-    let result = work();
-    spinner.finish_and_clear();
-    result
-}
-
-/// A spinner on stderr, which the caller can stop during a prompt. Hidden if stderr is not a
-/// terminal.
-pub fn spinner(label: &'static str) -> ProgressBar {
-    let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let spinner = ProgressBar::with_draw_target(None, target);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
-        spinner.set_style(style);
-    }
-    spinner.set_message(label);
-    spinner.enable_steady_tick(Duration::from_millis(120));
-    SPINNERS.lock().unwrap_or_else(PoisonError::into_inner).push(spinner.clone());
-    spinner
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ fn change(arguments: &PinChangeArguments, cx: &Context<'_>) -> Result<Exit, Fail
 
 fn status(arguments: &PinStatusArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     let (shown, unreadable) = cx.backend()?.query(PinStatus { token: arguments.token.clone() })?;
-    super::token::warn(cx, &unreadable);
+    cx.warn_about_tokens(&unreadable);
     let rows = shown
         .iter()
         .map(|(token, flags)| {

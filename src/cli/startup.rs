@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::exit::Failure;
-use super::output;
+use super::spinner;
 
 /// The file descriptors that were open when the program started: `fd:N` may name only these.
 static OPEN_AT_START: OnceLock<Vec<u32>> = OnceLock::new();
@@ -44,7 +44,7 @@ fn open_descriptors() -> Vec<u32> {
 
 /// Standard error, after the spinner is removed from it.
 fn stderr() -> io::Stderr {
-    output::clear_spinners();
+    spinner::clear_spinners();
     io::stderr()
 }
 

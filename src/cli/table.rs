@@ -4,9 +4,9 @@
 //! A value that a person must be able to copy (a label, a serial number, an address) is never
 //! shortened.
 
-use unicode_width::UnicodeWidthStr;
+use std::fmt::Write as _;
 
-use super::output::line_of;
+use unicode_width::UnicodeWidthStr;
 
 /// The width of a terminal that does not have more columns.
 pub const WIDTH: usize = 80;
@@ -143,6 +143,23 @@ fn paragraphs(columns: &[TableColumn], rows: &[Vec<String>]) -> String {
         filled.map(|(column, cell)| line_of(column.heading, cell, width)).collect::<Vec<_>>().join("\n")
     };
     rows.iter().map(paragraph).collect::<Vec<_>>().join("\n\n")
+}
+
+/// A heading padded to `width` characters, and its value, wrapped at spaces and indented under its
+/// first line.
+pub fn line_of(heading: &str, cell: &str, width: usize) -> String {
+    let mut text = format!("{heading:<width$} ");
+    let mut at = width + 1;
+    for word in cell.split(' ') {
+        let length = word.chars().count();
+        if at + 1 + length > WIDTH && at > width + 1 {
+            let _ = write!(text, "\n{:width$} ", "");
+            at = width + 1;
+        }
+        let _ = write!(text, " {word}");
+        at += 1 + length;
+    }
+    text
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::os::unix::net::UnixStream;
 
 use indicatif::ProgressBar;
 
-use super::output::{self, Output};
+use super::output::Output;
+use super::spinner;
 use crate::keyset::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};
 use crate::prompter::{Prompter, PrompterError};
 use crate::token::{PinState, TokenInfo, WhichPin};
@@ -137,7 +138,7 @@ impl UserPrompter for TerminalPrompter<'_> {
         };
         // Other output may have removed the spinner.
         self.spinner = self.spinner.take().filter(|spinner| !spinner.is_finished());
-        let spinner = self.spinner.get_or_insert_with(|| output::spinner(label));
+        let spinner = self.spinner.get_or_insert_with(|| spinner::spinner(label));
         match step {
             Step::InstallingKey { number, of } => {
                 spinner.set_message(format!("installing encryption key {number} of {of}"));

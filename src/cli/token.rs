@@ -16,7 +16,7 @@ use super::interrupt;
 use super::table::TableColumn;
 use super::terminal_prompter::{pin_state, pin_state_text};
 use super::token_show::{self, TokenShowArguments};
-use crate::keyset::{Erasure, TokenSelector, UnreadableToken};
+use crate::keyset::{Erasure, TokenSelector};
 use crate::prompter::showable;
 use crate::token::{self, SoftHsmConfiguration, TokenInfo, TokenUri, UnreadableTokenDirectory};
 
@@ -109,7 +109,7 @@ pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, F
     let backend = cx.backend()?;
     let infos = backend.tokens()?;
     let (keysets, unreadable) = backend.keysets()?;
-    warn(cx, &unreadable);
+    cx.warn_about_tokens(&unreadable);
     warn_about_storage(cx, &backend)?;
     let on = |token: &TokenInfo| -> Vec<String> {
         keysets
@@ -179,17 +179,4 @@ fn warn_about_storage(cx: &Context<'_>, backend: &Backend) -> Result<(), Failure
 /// The name of a token's source, without its directory; `--json` has all of it.
 pub fn source_name(source: &Path) -> String {
     source.file_name().unwrap_or(source.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// Warns about tokens that could not be read.
-pub fn warn(cx: &Context<'_>, unreadable: &[UnreadableToken]) {
-    for token in unreadable {
-        let error = token.error.to_string();
-        // Most errors name their token already.
-        if error.contains(&token.place) {
-            cx.output.warning(error);
-        } else {
-            cx.output.warning(format_args!("{}: {error}", token.place));
-        }
-    }
 }

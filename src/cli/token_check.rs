@@ -7,7 +7,8 @@ use std::io;
 
 use rustix::thread::set_no_new_privs;
 
-use super::context::{Context, directory};
+use super::context::Context;
+use super::directories::directory;
 use super::exit::{Exit, Failure};
 use crate::agent::{self, SandboxConfig};
 use crate::token;

@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::output::line_of;
+use super::table::line_of;
 use super::terminal_prompter::{pin_state, pin_state_text};
-use super::token::warn;
 use crate::keyset::TokenSelector;
 use crate::keyset::ops::ShowToken;
 use crate::prompter::showable;
@@ -30,7 +29,7 @@ pub fn run(arguments: TokenShowArguments, cx: &Context<'_>) -> Result<Exit, Fail
     let capabilities = match details.capabilities {
         Ok(capabilities) => Some(capabilities),
         Err(unreadable) => {
-            warn(cx, &[unreadable]);
+            cx.warn_about_tokens(&[unreadable]);
             None
         }
     };

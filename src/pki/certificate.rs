@@ -13,12 +13,11 @@ use spki::AlgorithmIdentifierOwned;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectKeyIdentifier};
 
 use self::fields::Fields;
-use super::certificate_file::CertificateFile;
-use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, SEQUENCE, context};
 use super::email::{is_mailbox, same_address};
 use super::general_name::{GeneralName, parse_general_names};
 use super::public_key::PublicKey;
-use super::verifying_key::VerifyingKey;
+use super::signature::VerifyingKey;
+use super::tlv::{Element, Elements, OBJECT_IDENTIFIER, SEQUENCE, context};
 use super::{DistinguishedName, Fingerprint, PkiError, SerialNumber};
 
 mod fields;
@@ -47,17 +46,6 @@ impl Certificate {
     /// unusual BOOLEANs and lengths, long serial numbers, every string type, all years.
     pub fn from_foreign_der(der: &[u8]) -> Result<Self, PkiError> {
         Ok(Self { der: der.to_vec(), fields: Fields::read(der)? })
-    }
-
-    /// Reads all certificates of a file in any form ([`super::certificate_file`]). An unreadable
-    /// certificate is an error.
-    pub fn read_all(bytes: &[u8]) -> Result<Vec<Self>, PkiError> {
-        let file = CertificateFile::read(bytes)?;
-        if file.unreadable.is_empty() {
-            Ok(file.certificates)
-        } else {
-            Err(PkiError::malformed(WHAT, file.unreadable.join("; ")))
-        }
     }
 
     /// The bytes that were received.

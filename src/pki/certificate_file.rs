@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use const_oid::db::{rfc5280, rfc5911, rfc5912};
 
 use super::cms::open_content_info;
-use super::cms::tlv::{Elements, INTEGER, SEQUENCE, SET, context_constructed};
 use super::oid::ContentType;
+use super::tlv::{Elements, INTEGER, SEQUENCE, SET, context_constructed};
 use super::{Certificate, PkiError};
 
 const WHAT: &str = "a certificate";
@@ -50,6 +50,18 @@ impl Form {
             Self::Certificate => of_der(der),
             Self::Trusted => Ok(vec![trusted(der)?]),
             Self::Pkcs7 => pkcs7(der),
+        }
+    }
+}
+
+impl Certificate {
+    /// Reads all certificates of a file in any form. An unreadable certificate is an error.
+    pub fn read_all(bytes: &[u8]) -> Result<Vec<Self>, PkiError> {
+        let file = CertificateFile::read(bytes)?;
+        if file.unreadable.is_empty() {
+            Ok(file.certificates)
+        } else {
+            Err(PkiError::malformed(WHAT, file.unreadable.join("; ")))
         }
     }
 }

@@ -2,7 +2,7 @@
 //! separately, so that an invalid one does not hide the others.
 
 use super::DistinguishedName;
-use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, context, context_constructed};
+use super::tlv::{Element, Elements, OBJECT_IDENTIFIER, context, context_constructed};
 
 /// The name of the structure in errors.
 const WHAT: &str = "an alternative name";
@@ -77,7 +77,7 @@ fn utf8_mailbox(other_name: Element<'_>) -> Option<String> {
 
 /// Parses a `GeneralNames`. Names after one with an invalid length cannot be found.
 pub(super) fn parse_general_names(general_names: &[u8]) -> Vec<GeneralName> {
-    let Ok(sequence) = Elements::of(general_names, WHAT).required(super::cms::tlv::SEQUENCE) else { return Vec::new() };
+    let Ok(sequence) = Elements::of(general_names, WHAT).required(super::tlv::SEQUENCE) else { return Vec::new() };
     let mut names = sequence.inside(WHAT);
     std::iter::from_fn(|| names.any().ok()).map(GeneralName::from_element).collect()
 }

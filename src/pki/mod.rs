@@ -32,7 +32,7 @@ pub mod tbs;
 #[cfg(test)]
 pub(crate) mod test_support;
 pub mod time;
-pub mod verifying_key;
+pub(crate) mod tlv;
 pub mod work_left;
 
 pub use certificate::Certificate;

@@ -19,8 +19,8 @@ use der::asn1::ObjectIdentifier;
 use x509_cert::name::Name;
 
 use super::PkiError;
-use super::cms::tlv::{Element, Elements, OBJECT_IDENTIFIER, SEQUENCE, SET, element, set_of};
 use super::directory_string::{normalize, text_of};
+use super::tlv::{Element, Elements, OBJECT_IDENTIFIER, SEQUENCE, SET, element, set_of};
 use crate::characters::{is_address_sign, is_invisible};
 
 const WHAT: &str = "a name";

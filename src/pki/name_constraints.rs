@@ -4,7 +4,7 @@
 //! **Invariant:** A constraint is never ignored. If the certificate has a name of a kind whose
 //! constraint is not supported, the result is "unchecked".
 
-use super::cms::tlv::{Element, Elements, SEQUENCE, context, context_constructed};
+use super::tlv::{Element, Elements, SEQUENCE, context, context_constructed};
 use super::{Certificate, DistinguishedName, GeneralName, PkiError, WorkLeft, domain, email};
 
 const WHAT: &str = "name constraints";

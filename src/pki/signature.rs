@@ -10,12 +10,13 @@ use signature::hazmat::PrehashVerifier;
 use spki::AlgorithmIdentifierOwned;
 
 use super::public_key::PublicKey;
-use super::verifying_key::VerifyingKey;
 use super::{PkiError, oid};
 
 mod pss;
+mod verifying_key;
 
 pub use pss::PssParameters;
+pub use verifying_key::VerifyingKey;
 
 /// A hash function for signatures. SHA-1 and MD5 are refused as [`PkiError::Outdated`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use x509_cert::time::Time;
 
 use super::PkiError;
-use super::cms::tlv::Element;
+use super::tlv::Element;
 
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -68,7 +68,7 @@ pub(crate) fn read(time: Element<'_>) -> Result<Timestamp, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::cms::tlv::{Elements, element};
+    use crate::pki::tlv::{Elements, element};
 
     #[test]
     fn foreign_times_are_read_or_rejected() {

@@ -21,6 +21,16 @@ use crate::pki::oid::described;
 
 const WHAT: &str = "the parameters of a content cipher";
 
+/// The cipher of the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Cipher {
+    /// AES-256-CBC in EnvelopedData, which every program supports.
+    #[default]
+    Aes256Cbc,
+    /// AES-256-GCM in `AuthEnvelopedData`: authenticated, but not supported by every program yet.
+    Aes256Gcm,
+}
+
 /// A content cipher with its parameters. Lengths are in octets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ContentCipher {
@@ -76,10 +86,10 @@ impl ContentCipher {
     }
 
     /// AES-256 with fresh random parameters.
-    pub(super) fn new(cipher: super::Cipher) -> Result<Self, SmimeError> {
+    pub(super) fn new(cipher: Cipher) -> Result<Self, SmimeError> {
         Ok(match cipher {
-            super::Cipher::Aes256Cbc => Self::Cbc { key_length: 32, initialization: random()? },
-            super::Cipher::Aes256Gcm => Self::Gcm { key_length: 32, nonce: random()?, tag_length: 16 },
+            Cipher::Aes256Cbc => Self::Cbc { key_length: 32, initialization: random()? },
+            Cipher::Aes256Gcm => Self::Gcm { key_length: 32, nonce: random()?, tag_length: 16 },
         })
     }
 

@@ -7,11 +7,11 @@ use zeroize::Zeroizing;
 
 use super::envelope::{Envelope, content_key};
 use super::source::MessageSource;
-use super::{Message, MessageFile, SmimeError};
+use super::{DecryptError, Message, MessageFile, SmimeError};
 use crate::pki::PkiError;
 use crate::pki::cms::recipient::RecipientInfo;
-use crate::pki::cms::tlv::{Elements, SET, element};
 use crate::pki::cms::{KeyOperation, KeyResult, Recipient};
+use crate::pki::tlv::{Elements, SET, element};
 
 /// A parsed message that has not been decrypted, in an input of any length.
 pub struct EncryptedFile<R> {
@@ -83,17 +83,6 @@ impl fmt::Debug for EncryptedMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EncryptedMessage({:?})", self.envelope)
     }
-}
-
-/// The reason why a message was not decrypted.
-#[derive(Debug, thiserror::Error)]
-pub enum DecryptError<E> {
-    /// The private key could not be used. The error is the closure's own.
-    #[error(transparent)]
-    Key(E),
-    /// The message is invalid or cannot be decrypted.
-    #[error(transparent)]
-    Message(#[from] SmimeError),
 }
 
 #[derive(Clone, PartialEq, Eq)]

@@ -5,26 +5,16 @@ use const_oid::db::rfc5911;
 use zeroize::Zeroizing;
 
 use super::SmimeError;
-use super::content_cipher::ContentCipher;
+use super::content_cipher::{Cipher, ContentCipher};
 use crate::pki::cms::content_info;
 use crate::pki::cms::recipient::encrypt_to;
-use crate::pki::cms::tlv::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, context, element};
 use crate::pki::oid::ContentType;
+use crate::pki::tlv::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, context, element};
 use crate::pki::{Certificate, PkiError};
 use crate::token::KeyTransport;
 
 /// The maximum number of recipients of a message.
 const MAX_RECIPIENTS: usize = 1000;
-
-/// The cipher of the content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Cipher {
-    /// AES-256-CBC in EnvelopedData, which every program supports.
-    #[default]
-    Aes256Cbc,
-    /// AES-256-GCM in `AuthEnvelopedData`: authenticated, but not supported by every program yet.
-    Aes256Gcm,
-}
 
 /// Encrypts `content` to 1 to 1000 recipients with their encryption certificates, and returns a DER
 /// `ContentInfo` for [`super::Message::write`]. RSA keys use RSAES-PKCS1-v1_5; elliptic-curve keys

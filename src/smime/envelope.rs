@@ -13,17 +13,16 @@ use spki::AlgorithmIdentifierOwned;
 use zeroize::Zeroizing;
 
 use super::content_cipher::{Authentication, ContentCipher, DecryptionPass};
-use super::decrypt::DecryptError;
 use super::source::{EncodedSpan, MessageSource, input_error};
-use super::{MessageKind, SmimeError};
+use super::{DecryptError, MessageKind, SmimeError};
 use crate::pki::PkiError;
 use crate::pki::cms::ber_reader::{BerOctets, BerReader, OctetsStart};
 use crate::pki::cms::recipient::RecipientInfo;
 use crate::pki::cms::stream::{fill, piece_buffer};
-use crate::pki::cms::tlv::{
+use crate::pki::cms::{KeyOperation, KeyResult, Recipient};
+use crate::pki::tlv::{
     Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context, context_constructed,
 };
-use crate::pki::cms::{KeyOperation, KeyResult, Recipient};
 
 pub(super) const WHAT: &str = "an encrypted message";
 

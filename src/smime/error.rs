@@ -61,3 +61,14 @@ pub enum SmimeError {
     #[error("cannot decrypt the message: it is damaged, or it was not encrypted to this key")]
     Undecryptable,
 }
+
+/// The reason why a message was not decrypted.
+#[derive(Debug, thiserror::Error)]
+pub enum DecryptError<E> {
+    /// The private key could not be used. The error is the closure's own.
+    #[error(transparent)]
+    Key(E),
+    /// The message is invalid or cannot be decrypted.
+    #[error(transparent)]
+    Message(#[from] SmimeError),
+}

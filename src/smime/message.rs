@@ -13,8 +13,8 @@ use super::SmimeError;
 use super::entity::{fold_base64, to_canonical_lines, to_entity};
 use super::header::Header;
 use crate::pki::PkiError;
-use crate::pki::cms::tlv::{Elements, OBJECT_IDENTIFIER, SEQUENCE, header};
 use crate::pki::oid::ContentType;
+use crate::pki::tlv::{Elements, OBJECT_IDENTIFIER, SEQUENCE, header};
 
 /// The form of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

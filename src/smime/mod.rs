@@ -35,12 +35,11 @@ pub use crate::pki::cms::{
     CertificateId, ContentDigest, ContentSignature, KeyOperation, KeyResult, PreparedSignature, Recipient,
     RecipientKind, SigningCertificate,
 };
-pub use decrypt::{
-    DecryptError, DecryptedFile, DecryptedMessage, EncryptedContentKey, EncryptedFile, EncryptedMessage,
-};
-pub use encrypt::{Cipher, encrypt};
+pub use content_cipher::Cipher;
+pub use decrypt::{DecryptedFile, DecryptedMessage, EncryptedContentKey, EncryptedFile, EncryptedMessage};
+pub use encrypt::encrypt;
 pub use entity::{from_entity, to_canonical_lines, to_entity};
-pub use error::SmimeError;
+pub use error::{DecryptError, SmimeError};
 pub use header::{AddressError, Header};
 pub use message::{Message, MessageFile, MessageFormat, MessageKind, to_encryptable};
 pub use sender::{SenderProblem, SenderReport, ShownField, judge_sender, shown_fields};

@@ -13,6 +13,8 @@ mod columns;
 mod error;
 mod identity;
 mod key_archive;
+mod log_state;
+mod migrations;
 mod pages;
 mod schema;
 mod statements;
@@ -25,7 +27,7 @@ mod users;
 
 use std::path::{Path, PathBuf};
 
-pub use self::audit::{AuditEntry, AuditHead, AuditRow, LogEnd, LogPage, LogSealer};
+pub use self::audit::{LogEnd, LogPage};
 pub use self::certificates::{CertificateIntent, CertificateRecord};
 pub use self::columns::{
     CertificateKind, CertificateState, Role, TemporaryKeyPurpose, TemporaryKeyState, TransactionState,
@@ -33,6 +35,7 @@ pub use self::columns::{
 pub use self::error::StoreError;
 pub use self::identity::{AuthorityIdentity, FirstRecords};
 pub use self::key_archive::ArchiveRecord;
+pub use self::log_state::{AuditEntry, AuditHead, AuditRow, LogSealer};
 pub use self::pages::ListedRow;
 pub use self::statements::StatementRecord;
 pub use self::temporary_keys::{ClaimOutcome, ClaimRequest, TemporaryKeyRecord};

@@ -2,7 +2,7 @@
 //!
 //! Pages follow SQLite's own row numbers, so each row appears once, whatever its columns contain.
 
-use super::schema::newest_version;
+use super::migrations::newest_version;
 use super::thread::Row;
 use super::{
     ArchiveRecord, CertificateRecord, GrantRecord, StatementRecord, Store, StoreError, TemporaryKeyRecord,

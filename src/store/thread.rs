@@ -17,8 +17,8 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, query::Query};
 
 use super::StoreError;
-use super::audit::LogState;
-use super::schema::{migrator, newest_version};
+use super::log_state::LogState;
+use super::migrations::{migrator, newest_version};
 
 /// Time for which SQLite waits for another process's lock before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -16,7 +16,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("cli/context.rs", "loads the configured modules"),
     ("cli/demo/environment.rs", "the demo runs on SoftHSM"),
     ("cli/doctor/", "checks the configured modules"),
-    ("cli/man/", "the manual names SoftHSM's configuration file"),
+    ("cli/man", "the manual names SoftHSM's configuration file"),
     ("cli/token.rs", "warns about tokens that a configured module skips silently"),
     ("cli/token_check.rs", "the child that tries a configured module"),
 ];

@@ -11,7 +11,8 @@ use crate::authority::{AdministratorLetter, Authority};
 use crate::cli::arguments::PinArguments;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{file_io, output};
+use crate::cli::file_io;
+use crate::cli::spinner;
 use crate::service;
 
 /// Subcommands of `tokenkeep authority administrator`.
@@ -61,7 +62,7 @@ fn add(arguments: &AddAdministratorArguments, cx: &Context<'_>) -> Result<Exit, 
     }
     let pin = pin_of(&configuration, &arguments.pin, cx)?;
     let AdministratorLetter { letter, counts_from, others, entry } =
-        output::with_spinner("adding the administrator", || -> Result<_, Failure> {
+        spinner::with_spinner("adding the administrator", || -> Result<_, Failure> {
             let authority = Authority::open(configuration, &pin, cx.now())?;
             Ok(authority.add_administrator(&arguments.email, arguments.name.as_deref(), cx.now())?)
         })?;

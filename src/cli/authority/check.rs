@@ -5,7 +5,8 @@ use crate::authority::{Authority, DatabaseCheckReport};
 use crate::cli::arguments::PinArguments;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::{self, line_of};
+use crate::cli::spinner;
+use crate::cli::table::line_of;
 use crate::prompter::showable;
 use crate::service;
 
@@ -34,7 +35,7 @@ pub(super) fn check(arguments: &CheckArguments, cx: &Context<'_>) -> Result<Exit
         report
     } else {
         let pin = pin_of(&configuration, &arguments.pin, cx)?;
-        output::with_spinner("checking the authority's database", || Authority::check_stopped(&configuration, &pin))?
+        spinner::with_spinner("checking the authority's database", || Authority::check_stopped(&configuration, &pin))?
     };
     let value = serde_json::to_value(&report).map_err(|error| Failure::fault(error.to_string()))?;
     cx.output.answer(lines(&report), &value)?;

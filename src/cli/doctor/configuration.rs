@@ -5,7 +5,8 @@ use std::env;
 
 use super::finding::DoctorFinding;
 use crate::cli::config::AgentConfiguration;
-use crate::cli::context::{Context, configuration_home};
+use crate::cli::context::Context;
+use crate::cli::directories::configuration_home;
 use crate::cli::startup;
 use crate::prompter::{Dialog, PinSource, PromptEnvironment, PromptMethod, PrompterError};
 

@@ -11,7 +11,7 @@ use crate::cli::arguments::KeysetArguments;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::file_io::{self, Content};
-use crate::cli::man::page::{CHOOSES, KEYSET_FILES, Page};
+use crate::cli::man_page::{CHOOSES, KEYSET_FILES, Page};
 use crate::keyset::ops::{CertificateExport, ExportKeyset, ExportedCertificates};
 use crate::keyset::{KeysetChoice, TokenSelector};
 use crate::pki::Certificate;

@@ -1,12 +1,12 @@
 //! The pages of the program itself and of the commands that set up a user's account: agent,
 //! doctor, demo, completions, man.
 
-use super::page::{
+use crate::cli::exit::Exit;
+use crate::cli::man_page::{
     ABSENT, AGENT_FILES, AGENT_LOCK, AGENT_LOG, AGENT_TOML, AUTHORITY_TOML, DATABASE, DONE, FAULT, File, HIDDEN,
     INTERRUPTED, LOCKS, LOG_BROKEN, NOT_VERIFIED, OWN_API_SOCKET, PIN, PRINTS, Page, REFUSED, SOFTHSM_CONF, SSH_SOCKET,
     UNREACHABLE, USAGE,
 };
-use crate::cli::exit::Exit;
 
 /// See [`Page`].
 pub const PAGES: &[Page] = &[

@@ -1,10 +1,10 @@
 //! The pages of the authority and of its administrators.
 
-use super::page::{
+use crate::cli::exit::Exit;
+use crate::cli::man_page::{
     ASKS_AUTHORITY, AUTHORITY, AUTHORITY_FILES, AUTHORITY_TOML, CONTROL_SOCKET, DATABASE, DONE, FAULT, INTERRUPTED,
     KEYSET_FILES, LOG_BROKEN, PIN, Page, REFUSED, SOFTHSM_CONF, USAGE,
 };
-use crate::cli::exit::Exit;
 
 /// See [`Page`].
 pub const PAGES: &[Page] = &[

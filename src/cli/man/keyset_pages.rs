@@ -1,10 +1,10 @@
 //! The pages of the commands on keysets and tokens: enroll, sign, decrypt, PINs, lists.
 
-use super::page::{
+use crate::cli::exit::Exit;
+use crate::cli::man_page::{
     ABSENT, AGENT_TOML, API_SOCKET, ASKS_AUTHORITY, CHOOSES, DONE, FAULT, HIDDEN, INTERRUPTED, KEYSET_FILES, LOCKS,
     NOT_VERIFIED, PIN, Page, READS, REFUSED, SOFTHSM_CONF, TOKEN_FILES, UNREACHABLE, USAGE, USES_KEY,
 };
-use crate::cli::exit::Exit;
 
 /// See [`Page`].
 pub const PAGES: &[Page] = &[

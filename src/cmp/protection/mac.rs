@@ -1,7 +1,6 @@
 //! Protection with a shared secret: `PasswordBasedMac` and PBMAC1. A MAC is verified in constant
 //! time, and a reply uses the request's algorithm.
 
-use hmac::{Hmac, KeyInit, Mac};
 use spki::AlgorithmIdentifierOwned;
 use subtle::ConstantTimeEq;
 
@@ -135,20 +134,4 @@ pub fn protect_with_mac(draft: Draft, secret: &[u8], how: &MacProtection) -> Res
     let mut draft = draft;
     draft.header.protection_alg = Some(how.algorithm()?);
     draft.seal(|part| Ok(Some(how.mac(secret, part)?)))
-}
-
-/// Computes the HMAC with this object identifier.
-pub(super) fn hmac(algorithm: &AlgorithmIdentifierOwned, key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, ProtectionError> {
-    match algorithm.oid {
-        oid::HMAC_SHA1 | oid::HMAC_SHA1_PKIX => hmac_with::<Hmac<sha1::Sha1>>(key, bytes),
-        oid::HMAC_SHA256 => hmac_with::<Hmac<sha2::Sha256>>(key, bytes),
-        oid::HMAC_SHA384 => hmac_with::<Hmac<sha2::Sha384>>(key, bytes),
-        oid::HMAC_SHA512 => hmac_with::<Hmac<sha2::Sha512>>(key, bytes),
-        other => Err(ProtectionError::Unsupported(other)),
-    }
-}
-
-fn hmac_with<M: Mac + KeyInit>(key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, ProtectionError> {
-    let mac = <M as KeyInit>::new_from_slice(key).map_err(|_| ProtectionError::Malformed)?;
-    Ok(mac.chain_update(bytes).finalize().into_bytes().to_vec())
 }

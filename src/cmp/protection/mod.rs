@@ -1,6 +1,7 @@
 //! `PKIProtection` (RFC 9810 §5.1.3): authenticates the sender over the message's bytes as
 //! received.
 
+mod hmac;
 mod mac;
 mod pbm;
 mod pbmac1;

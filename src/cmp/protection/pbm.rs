@@ -7,7 +7,7 @@ use sha2::digest::{FixedOutput, Output};
 use spki::AlgorithmIdentifierOwned;
 use zeroize::Zeroizing;
 
-use super::mac::hmac;
+use super::hmac::hmac;
 use crate::cmp::{CmpError, ProtectionError, oid};
 
 /// The largest iteration count that is accepted. (OpenSSL sends 500, tokenkeep 1,000, Bouncy Castle

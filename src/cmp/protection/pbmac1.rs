@@ -6,7 +6,7 @@ use pbkdf2::pbkdf2_hmac;
 use spki::AlgorithmIdentifierOwned;
 use zeroize::Zeroizing;
 
-use super::mac::hmac;
+use super::hmac::hmac;
 use crate::cmp::{CmpError, ProtectionError, oid};
 
 /// The largest iteration count that is accepted. (OpenSSL 3.6 sends 262,144.)

@@ -6,7 +6,7 @@ use der::asn1::OctetString;
 use der::{Any, Decode, Encode};
 use spki::AlgorithmIdentifierOwned;
 
-use super::mac::hmac;
+use super::hmac::hmac;
 use super::pbm::PbmParameters;
 use crate::cmp::*;
 

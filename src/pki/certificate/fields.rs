@@ -6,7 +6,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 
 use super::WHAT;
-use crate::pki::cms::tlv::{
+use crate::pki::tlv::{
     BIT_STRING, BOOLEAN, Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, context,
     context_constructed,
 };
@@ -145,7 +145,7 @@ impl Extension {
 /// Converts BOOLEANs to DER in place; no length changes.
 fn write_booleans_as_der(mut bytes: &mut [u8], depth: usize) {
     while depth < 8 && !bytes.is_empty() {
-        let Some((header, Some(length))) = crate::pki::cms::tlv::header(bytes) else { return };
+        let Some((header, Some(length))) = crate::pki::tlv::header(bytes) else { return };
         let tag = bytes.first().copied().unwrap_or_default();
         let Some((element, rest)) = header.checked_add(length).and_then(|end| bytes.split_at_mut_checked(end)) else {
             return;

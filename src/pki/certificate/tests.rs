@@ -1,12 +1,12 @@
 //! Tests with certificates in any form and from any program.
 
 use super::*;
-use crate::pki::cms::tlv::element;
 use crate::pki::test_support::odd_certificates::{
     BMP, CN, EMAIL, IA5, NUMERIC, OddCertificate, TELETEX, UNIVERSAL, UTC, UTF8, VISIBLE, alternative_names, email,
     extension, name,
 };
 use crate::pki::test_support::{SoftwareKey, TestAuthority};
+use crate::pki::tlv::element;
 
 #[test]
 fn der_and_pem_of_any_shape_are_read() {

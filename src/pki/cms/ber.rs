@@ -1,8 +1,8 @@
 //! Converts BER to definite lengths. Programs that do not know a message's length in advance write
 //! indefinite ones, as RFC 5652 §5.2 allows and `openssl cms` does by default.
 
-use super::tlv::{OCTET_STRING, element, header};
 use crate::pki::PkiError;
+use crate::pki::tlv::{OCTET_STRING, element, header};
 
 /// The maximum nesting of elements, far above that of real messages.
 pub(super) const MAX_DEPTH: usize = 32;

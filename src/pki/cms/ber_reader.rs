@@ -7,8 +7,8 @@ use std::io::{self, Read};
 
 use super::ber::{self, CONSTRUCTED_OCTET_STRING, MAX_DEPTH};
 use super::stream::{fill, piece_buffer};
-use super::tlv::{OCTET_STRING, header};
 use crate::pki::PkiError;
+use crate::pki::tlv::{OCTET_STRING, header};
 
 /// The maximum length of an element that is loaded, in octets.
 const LONGEST_ELEMENT: usize = 1 << 20;

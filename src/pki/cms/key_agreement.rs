@@ -13,10 +13,9 @@ use sha2::{Sha224, Sha256, Sha384, Sha512};
 use spki::EncodePublicKey;
 use zeroize::Zeroizing;
 
-use super::recipient::{WHAT, read_algorithm};
-use super::tlv::{BIT_STRING, Element, Elements, INTEGER, OCTET_STRING, SEQUENCE, context_constructed, element};
-use super::{CertificateId, oid, triple_des_wrap};
+use super::{CertificateId, ENCRYPTED as WHAT, oid, read_algorithm, triple_des_wrap};
 use crate::pki::oid::described;
+use crate::pki::tlv::{BIT_STRING, Element, Elements, INTEGER, OCTET_STRING, SEQUENCE, context_constructed, element};
 use crate::pki::{Certificate, PkiError};
 
 /// `id-alg-CMS3DESwrap` (RFC 3370 §4.3.1).

@@ -8,10 +8,9 @@ use rsa::RsaPublicKey;
 use rsa::traits::PaddingScheme;
 use spki::AlgorithmIdentifierOwned;
 
-use super::recipient::WHAT;
-use super::tlv::{Elements, INTEGER, NULL, OCTET_STRING, SEQUENCE, context_constructed, element};
-use super::{CertificateId, oid};
+use super::{CertificateId, ENCRYPTED as WHAT, oid};
 use crate::pki::oid::described;
+use crate::pki::tlv::{Elements, INTEGER, NULL, OCTET_STRING, SEQUENCE, context_constructed, element};
 use crate::pki::{Certificate, PkiError};
 use crate::token::{KeyTransport, OaepHash};
 

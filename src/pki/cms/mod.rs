@@ -11,8 +11,8 @@ pub(crate) mod ber;
 pub(crate) mod ber_reader;
 pub mod signed_data;
 pub(crate) mod stream;
-pub(crate) mod tlv;
 
+mod check_failure;
 mod content_digest;
 mod key_agreement;
 mod key_transport;
@@ -34,11 +34,14 @@ pub use signing_certificate::SigningCertificate;
 pub use strict::check_sole_signer;
 
 use const_oid::ObjectIdentifier;
-use der::Encode;
+use der::{Decode, Encode};
+use spki::AlgorithmIdentifierOwned;
 
 use super::{Certificate, DistinguishedName, PkiError, SerialNumber};
 use crate::pki::oid::ContentType;
-use tlv::{Element, Elements, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, context, context_constructed, element, header_of};
+use crate::pki::tlv::{
+    Element, Elements, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, context, context_constructed, element, header_of,
+};
 
 /// Parses the outermost structure of a message in definite lengths, and returns its type and the
 /// bytes of its content.
@@ -61,7 +64,14 @@ fn oid(oid: ObjectIdentifier) -> Vec<u8> {
     element(OBJECT_IDENTIFIER, &[oid.as_bytes()])
 }
 
-fn algorithm(algorithm: &spki::AlgorithmIdentifierOwned) -> Result<Vec<u8>, PkiError> {
+/// The subject of errors about encrypted messages.
+const ENCRYPTED: &str = "an encrypted message";
+
+fn read_algorithm(element: Element<'_>) -> Result<AlgorithmIdentifierOwned, PkiError> {
+    AlgorithmIdentifierOwned::from_der(element.whole).map_err(PkiError::decode("an algorithm identifier"))
+}
+
+fn algorithm(algorithm: &AlgorithmIdentifierOwned) -> Result<Vec<u8>, PkiError> {
     algorithm.to_der().map_err(PkiError::encode("an algorithm identifier"))
 }
 

@@ -6,9 +6,10 @@
 use const_oid::db::rfc5912;
 use sha1::{Digest, Sha1};
 
-use super::signer_info::{CheckFailure, algorithm, only};
-use super::tlv::{Elements, INTEGER, OCTET_STRING, SEQUENCE, context_constructed};
+use super::check_failure::CheckFailure;
+use super::read_algorithm;
 use crate::pki::signature::Hash;
+use crate::pki::tlv::{Elements, INTEGER, OCTET_STRING, SEQUENCE, context_constructed};
 use crate::pki::{Certificate, DistinguishedName, PkiError, SerialNumber};
 
 const WHAT: &str = "a signing certificate attribute";
@@ -28,12 +29,12 @@ pub(super) struct NamedCertificate {
 impl NamedCertificate {
     /// Parses the attribute's values: exactly one, with at least one identifier.
     pub(super) fn from_values(values: Elements<'_>, is_version_2: bool) -> Result<Self, PkiError> {
-        let mut attribute = Elements::of(only(values)?.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
+        let mut attribute = Elements::of(values.only()?.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
         let mut identifiers = attribute.required(SEQUENCE)?.inside(WHAT);
         let mut parts = identifiers.required(SEQUENCE)?.inside(WHAT);
         let hash = match parts.optional(SEQUENCE)? {
             Some(_) if !is_version_2 => return Err(PkiError::malformed(WHAT, "it names a hash")),
-            Some(element) => match algorithm(element)?.oid {
+            Some(element) => match read_algorithm(element)?.oid {
                 rfc5912::ID_SHA_1 => Ok(None),
                 oid => Hash::from_oid(oid).map(Some).map_err(|error| error.to_string()),
             },

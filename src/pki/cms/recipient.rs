@@ -2,22 +2,16 @@
 
 use std::fmt;
 
-use der::Decode;
-use spki::AlgorithmIdentifierOwned;
 use zeroize::Zeroizing;
 
-use super::CertificateId;
 use super::key_agreement::{self, Agreement};
 use super::key_transport;
-use super::tlv::{
-    Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, set_of,
-};
+use super::{CertificateId, ENCRYPTED as WHAT, read_algorithm};
 use crate::pki::oid::described;
 use crate::pki::public_key::PublicKey;
+use crate::pki::tlv::{Element, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, set_of};
 use crate::pki::{Certificate, PkiError};
 use crate::token::KeyTransport;
-
-pub(super) const WHAT: &str = "an encrypted message";
 
 /// `id-ori-kem` (RFC 9629 §3), contents octets.
 const ID_ORI_KEM: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x0d, 0x03];
@@ -253,10 +247,4 @@ pub(crate) fn encrypt_to(
         });
     }
     Ok((set_of(SET, infos), all_oldest))
-}
-
-pub(super) fn read_algorithm(element: Element<'_>) -> Result<AlgorithmIdentifierOwned, PkiError> {
-    let mut rest = Elements::of(element.whole, WHAT);
-    rest.required(SEQUENCE)?;
-    AlgorithmIdentifierOwned::from_der(element.whole).map_err(PkiError::decode("an algorithm identifier"))
 }

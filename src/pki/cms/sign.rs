@@ -13,11 +13,11 @@ use signature::Signer;
 use spki::{DynSignatureAlgorithmIdentifier, SignatureBitStringEncoding};
 
 use super::signed_data::WHAT;
-use super::tlv::{
-    INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, element, header_of, set_of,
-};
 use super::{ContentDigest, SigningCertificate, oid};
 use crate::pki::oid::ContentType;
+use crate::pki::tlv::{
+    INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, element, header_of, set_of,
+};
 use crate::pki::{PkiError, time};
 
 /// A content in memory to be signed, and the options, as in [`DigestToSign`].

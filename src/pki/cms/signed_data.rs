@@ -3,10 +3,10 @@
 use const_oid::db::rfc5911;
 
 use super::signer_info::{SignatureCheck, SignerInfo};
-use super::tlv::{Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed};
 use super::{CertificateId, open_content_info};
 use crate::pki::certificate::UnreadableCertificate;
 use crate::pki::oid::ContentType;
+use crate::pki::tlv::{Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed};
 use crate::pki::{Certificate, PkiError, WorkLeft};
 
 pub(super) const WHAT: &str = "a signed message";

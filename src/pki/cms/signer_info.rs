@@ -1,20 +1,20 @@
 //! One signer of a message (RFC 5652 §5.3), and the check of its signature.
 
 use const_oid::db::{rfc5911, rfc5912};
-use der::Decode;
 use der::asn1::ObjectIdentifier;
 use jiff::Timestamp;
 use spki::AlgorithmIdentifierOwned;
 
-use super::CertificateId;
 use super::ber;
+use super::check_failure::CheckFailure;
 use super::named_certificate::NamedCertificate;
-use super::tlv::{
-    Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, element,
-};
+use super::{CertificateId, read_algorithm};
 use crate::pki::oid::ContentType;
 use crate::pki::signature::{Hash, MessageToVerify, Scheme};
-use crate::pki::{Certificate, PkiError, TooMuchWork, WorkLeft, time};
+use crate::pki::tlv::{
+    Element, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context_constructed, element,
+};
+use crate::pki::{Certificate, PkiError, WorkLeft, time};
 
 const WHAT: &str = "a signed message";
 
@@ -56,39 +56,6 @@ pub enum SignatureCheck {
     },
 }
 
-/// The reason why a signature is not good.
-#[derive(Clone)]
-pub(super) enum CheckFailure {
-    Wrong(String),
-    Unchecked(String),
-}
-
-impl CheckFailure {
-    pub(super) fn wrong(reason: &str) -> Self {
-        Self::Wrong(reason.to_owned())
-    }
-}
-
-impl From<PkiError> for CheckFailure {
-    fn from(error: PkiError) -> Self {
-        match error {
-            PkiError::WrongSignature(_) => Self::wrong("the signature was not made with this certificate's key"),
-            PkiError::OtherKindOfKey => {
-                Self::Unchecked("its algorithm does not match the kind of its certificate's key".into())
-            }
-            PkiError::Outdated(what) => Self::Unchecked(format!("{what} is no longer safe")),
-            PkiError::Unsupported { what, reason } => Self::Unchecked(format!("{what}: {reason}")),
-            other => Self::Unchecked(other.to_string()),
-        }
-    }
-}
-
-impl From<TooMuchWork> for CheckFailure {
-    fn from(error: TooMuchWork) -> Self {
-        Self::Unchecked(error.to_string())
-    }
-}
-
 #[derive(Clone, Debug)]
 pub(super) struct SignerInfo {
     pub(super) id: CertificateId,
@@ -122,10 +89,10 @@ impl SignerInfo {
         let mut parts = Elements::of(element.whole, WHAT).required(SEQUENCE)?.inside(WHAT);
         parts.required(INTEGER)?;
         let id = CertificateId::from_element(parts.any()?, WHAT)?;
-        let digest_algorithm = algorithm(parts.required(SEQUENCE)?)?.oid;
+        let digest_algorithm = read_algorithm(parts.required(SEQUENCE)?)?.oid;
         let attributes = parts.optional(context_constructed(0))?;
         let attributes = attributes.map(|element| Attributes::from_element(element).map_err(|error| error.reason()));
-        let signature_algorithm = algorithm(parts.required(SEQUENCE)?)?;
+        let signature_algorithm = read_algorithm(parts.required(SEQUENCE)?)?;
         let signature = parts.required(OCTET_STRING)?.value.to_vec();
         parts.optional(context_constructed(1))?;
         parts.end()?;
@@ -259,11 +226,11 @@ impl Attributes {
             let values = parts.required(SET)?.inside(WHAT);
             parts.end()?;
             if kind == rfc5911::ID_CONTENT_TYPE.as_bytes() {
-                once(&mut content_type, ContentType::from_contents(only(values)?.value))?;
+                once(&mut content_type, ContentType::from_contents(values.only()?.value))?;
             } else if kind == rfc5911::ID_MESSAGE_DIGEST.as_bytes() {
-                once(&mut digest, only(values)?.value.to_vec())?;
+                once(&mut digest, values.only()?.value.to_vec())?;
             } else if kind == rfc5911::ID_SIGNING_TIME.as_bytes() {
-                signing_times.push(only(values).ok().and_then(|value| time::read(value).ok()));
+                signing_times.push(values.only().ok().and_then(|value| time::read(value).ok()));
             } else if kind == rfc5911::ID_AA_SIGNING_CERTIFICATE.as_bytes() {
                 named.push(NamedCertificate::from_values(values, false).map_err(|error| error.to_string()));
             } else if kind == rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2.as_bytes() {
@@ -331,22 +298,10 @@ fn is_set_of_attributes(content: &[u8]) -> bool {
     has_any && outer.end().is_ok()
 }
 
-/// The only value of an attribute: these attributes have exactly one (RFC 5652 §11).
-pub(super) fn only(values: Elements<'_>) -> Result<Element<'_>, PkiError> {
-    let mut rest = values;
-    let value = rest.any()?;
-    rest.end()?;
-    Ok(value)
-}
-
 /// Stores the value of an attribute that must not be repeated (RFC 5652 §11).
 fn once<T>(place: &mut Option<T>, value: T) -> Result<(), PkiError> {
     match place.replace(value) {
         None => Ok(()),
         Some(_) => Err(PkiError::malformed(WHAT, "it has a repeated signed attribute")),
     }
-}
-
-pub(super) fn algorithm(element: Element<'_>) -> Result<AlgorithmIdentifierOwned, PkiError> {
-    AlgorithmIdentifierOwned::from_der(element.whole).map_err(PkiError::decode("an algorithm identifier"))
 }

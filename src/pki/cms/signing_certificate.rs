@@ -3,10 +3,10 @@
 
 use spki::AlgorithmIdentifierOwned;
 
-use super::tlv::{SEQUENCE, context_constructed, element, set_of};
 use super::{CertificateId, algorithm, oid};
+use crate::pki::signature::VerifyingKey;
 use crate::pki::signature::{Hash, Scheme, verify_with};
-use crate::pki::verifying_key::VerifyingKey;
+use crate::pki::tlv::{SEQUENCE, context_constructed, element, set_of};
 use crate::pki::{Certificate, PkiError};
 
 /// A certificate for signing, and the structures that describe it in each message.

@@ -7,11 +7,11 @@
 //! additions of other programs.
 
 use super::signed_data::WHAT;
-use super::tlv::{
+use crate::pki::PkiError;
+use crate::pki::tlv::{
     BIT_STRING, Element, Elements, INTEGER, NULL, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context,
     context_constructed,
 };
-use crate::pki::PkiError;
 
 const BOOLEAN: u8 = 0x01;
 const ENUMERATED: u8 = 0x0a;

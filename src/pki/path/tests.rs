@@ -5,11 +5,11 @@ use std::path::Path;
 use jiff::SignedDuration;
 
 use super::*;
-use crate::pki::cms::tlv::{SEQUENCE, context, context_constructed, element};
 use crate::pki::test_support::odd_certificates::{
     BMP, CN, EMAIL, IA5, O, OddCertificate, PRINTABLE, TELETEX, UTF8, alternative_names, email, extension, name,
 };
 use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl};
+use crate::pki::tlv::{SEQUENCE, context, context_constructed, element};
 use crate::pki::{Issuer, NewCertificate, Profile, SerialNumber, sign_tbs};
 
 fn profile(text: &str) -> Profile {
@@ -371,7 +371,7 @@ fn a_certificate_with_an_unsafe_algorithm_is_unchecked() {
 #[test]
 fn a_path_whose_issuers_are_for_the_purpose_is_preferred() {
     let usage = |purpose: ObjectIdentifier| {
-        let purpose = element(crate::pki::cms::tlv::OBJECT_IDENTIFIER, &[purpose.as_bytes()]);
+        let purpose = element(crate::pki::tlv::OBJECT_IDENTIFIER, &[purpose.as_bytes()]);
         extension(rfc5280::ID_CE_EXT_KEY_USAGE, &[], &element(SEQUENCE, &[&purpose]))
     };
     let (root, middle) = (SoftwareKey::p256(), SoftwareKey::p256());

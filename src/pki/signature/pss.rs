@@ -12,7 +12,7 @@ use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use spki::AlgorithmIdentifierOwned;
 
 use super::Hash;
-use crate::pki::cms::tlv::{Element, Elements, INTEGER, SEQUENCE, context_constructed};
+use crate::pki::tlv::{Element, Elements, INTEGER, SEQUENCE, context_constructed};
 use crate::pki::{PkiError, oid};
 
 const WHAT: &str = "RSASSA-PSS parameters";

@@ -6,7 +6,7 @@ use const_oid::db::{rfc3280, rfc4519, rfc5280, rfc5911, rfc5912};
 use signature::Signer;
 
 use super::SoftwareKey;
-use crate::pki::cms::tlv::{
+use crate::pki::tlv::{
     BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, context, context_constructed, element,
 };
 

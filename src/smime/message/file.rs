@@ -3,23 +3,12 @@
 use std::fmt;
 use std::io::{Cursor, Read, Seek};
 
-use super::read::{STRUCTURE_BEGINNING, recognize};
+use super::read::{Recognized, STRUCTURE_BEGINNING, recognize};
 use super::{Message, MessageFormat, MessageKind};
 use crate::pki::cms::stream::fill;
 use crate::smime::SmimeError;
 use crate::smime::entity::to_canonical_lines;
-use crate::smime::header::Header;
 use crate::smime::source::{EncodedSpan, MessageSource, Span, input_error};
-
-/// The form of an input, and the place of the structure in it. The structure has not been read.
-pub(super) struct Recognized {
-    pub(super) format: MessageFormat,
-    pub(super) structure: EncodedSpan,
-    pub(super) detached_content: Option<Span>,
-    pub(super) header: Header,
-    pub(super) header_within: Option<Header>,
-    pub(super) outside: Vec<String>,
-}
 
 /// A message in an input, which is read when it is needed.
 pub struct MessageFile<R> {

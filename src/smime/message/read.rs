@@ -4,9 +4,8 @@
 use std::io::{Read, Seek};
 
 use super::MessageFormat;
-use super::file::Recognized;
 use crate::pki::cms::stream::fill;
-use crate::pki::cms::tlv::{OBJECT_IDENTIFIER, SEQUENCE, header};
+use crate::pki::tlv::{OBJECT_IDENTIFIER, SEQUENCE, header};
 use crate::smime::SmimeError;
 use crate::smime::entity::{Entity, LONGEST_HEADER};
 use crate::smime::header::{Header, split_field, take_line};
@@ -31,6 +30,16 @@ const IN_NO_FORM: &str = "it is neither DER, nor PEM, nor S/MIME";
 
 /// An entity in the input.
 type Part = Entity<Span>;
+
+/// The form of an input, and the place of the structure in it. The structure has not been read.
+pub(super) struct Recognized {
+    pub(super) format: MessageFormat,
+    pub(super) structure: EncodedSpan,
+    pub(super) detached_content: Option<Span>,
+    pub(super) header: Header,
+    pub(super) header_within: Option<Header>,
+    pub(super) outside: Vec<String>,
+}
 
 /// Finds the message in an input.
 pub(super) fn recognize<R: Read + Seek>(source: &mut MessageSource<R>, whole: Span) -> Result<Recognized, SmimeError> {

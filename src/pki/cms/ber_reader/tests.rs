@@ -1,8 +1,8 @@
 //! Tests of the reader against the conversion in memory.
 
-use super::super::tlv::{SEQUENCE, element};
 use super::*;
 use crate::pki::test_support::PieceReader;
+use crate::pki::tlv::{SEQUENCE, element};
 
 const WHAT: &str = "a test";
 

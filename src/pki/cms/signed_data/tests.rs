@@ -4,7 +4,6 @@ use const_oid::ObjectIdentifier;
 use der::Encode;
 
 use super::super::sign::attribute;
-use super::super::tlv::element;
 use super::super::{ContentToSign, SigningCertificate, content_info, oid, sign};
 use super::*;
 use crate::pki::signature::Hash;
@@ -12,6 +11,7 @@ use crate::pki::test_support::odd_certificates::{
     CN, O, OddCertificate, OddSigner, PRINTABLE, UTC, UTF8, attribute as attribute_of, name,
 };
 use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
+use crate::pki::tlv::element;
 
 mod others;
 

@@ -1,10 +1,10 @@
 //! Tests of the strict form, and of every deviation from it that keeps the signature valid.
 
-use super::super::tlv::{element, set_of};
 use super::super::{ContentToSign, SigningCertificate, sign};
 use super::*;
 use crate::pki::oid::ContentType;
 use crate::pki::test_support::{SoftwareKey, TestAuthority, now};
+use crate::pki::tlv::{element, set_of};
 
 /// The parts of a message made by this crate, to be reassembled in other ways.
 struct Parts {

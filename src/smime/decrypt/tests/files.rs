@@ -6,8 +6,8 @@ use std::io::{Cursor, Error, Result as IoResult, SeekFrom};
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 
 use super::*;
-use crate::pki::cms::tlv::{OCTET_STRING, context, header_of};
 use crate::pki::test_support::PieceReader;
+use crate::pki::tlv::{OCTET_STRING, context, header_of};
 
 const FORMS: [MessageFormat; 3] = [MessageFormat::Der, MessageFormat::Pem, MessageFormat::Smime];
 

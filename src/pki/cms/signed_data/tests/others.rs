@@ -109,7 +109,7 @@ fn a_signature_is_valid_for_the_certificate_its_signer_named() {
         element(SEQUENCE, &[&names, &element(INTEGER, &[&[serial]])])
     };
     let without_name = {
-        let host = element(crate::pki::cms::tlv::context(2), &[b"example.org"]);
+        let host = element(crate::pki::tlv::context(2), &[b"example.org"]);
         element(SEQUENCE, &[&element(SEQUENCE, &[&host]), &element(INTEGER, &[&[77]])])
     };
     let algorithm = |id: ObjectIdentifier| element(SEQUENCE, &[&oid(id)]);

@@ -100,6 +100,13 @@ impl<'a> Elements<'a> {
         Ok(elements)
     }
 
+    /// The only element, as in an attribute with one value.
+    pub(crate) fn only(mut self) -> Result<Element<'a>, PkiError> {
+        let value = self.any()?;
+        self.end()?;
+        Ok(value)
+    }
+
     /// Checks that no element follows.
     pub(crate) fn end(self) -> Result<(), PkiError> {
         if self.is_empty() { Ok(()) } else { Err(self.malformed("data follows its end")) }

@@ -6,9 +6,9 @@ use der::Decode;
 use rsa::RsaPublicKey;
 use spki::SubjectPublicKeyInfoOwned;
 
-use super::public_key::{PublicKey, elliptic_curve, rsa_key};
-use super::signature::PssParameters;
-use super::{PkiError, oid};
+use super::PssParameters;
+use crate::pki::public_key::{PublicKey, elliptic_curve, rsa_key};
+use crate::pki::{PkiError, oid};
 
 const WHAT: &str = "a public key";
 
