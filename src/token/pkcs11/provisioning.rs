@@ -1,6 +1,7 @@
 //! Makes a token in a free slot, and empties a token, because PKCS#11 cannot delete one.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
 
@@ -26,6 +27,9 @@ const MAKE: &str = "create the token";
 /// Maximum length of a token label in bytes (PKCS#11 `CK_TOKEN_INFO`); SoftHSM refuses a longer
 /// one.
 const LABEL_BYTES: usize = 32;
+
+/// Time to wait for another process that makes a token. Several may be making one, in turn.
+const SLOTS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Two threads that make tokens concurrently destroy each other's tokens (SoftHSM): only one may
 /// run at a time.
@@ -91,7 +95,7 @@ impl Pkcs11Source {
         self.module().check_free_space("make a token", &new)?;
         let _making = PROVISIONING_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = TokenName { label: "its free slots".to_owned(), serial: "slots".to_owned() };
-        let _one_process = OwnerLock::acquire(self.module().path(), &slots)?;
+        let _one_process = OwnerLock::acquire_within(self.module().path(), &slots, SLOTS_TIMEOUT)?;
         self.rescan()?;
         if let Some(existing) = self.module().tokens()?.iter().find(|token| token.label == label) {
             return self.resume(existing, so_pin, pin, mark);
