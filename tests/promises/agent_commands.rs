@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::agent::Agent;
+use crate::support::prompting::write_script;
 use crate::support::shared_authority::TestUser;
 
 /// Length in bytes of a frame's head.
@@ -110,5 +111,35 @@ fn frames_of_another_build_and_garbage_are_refused() {
     machine.tokenkeep(&["keysets"]).ok().says("default");
     assert!(!machine.listed_token("default").count_is_low());
     assert!(!machine.file("questions").exists(), "a prompt appeared");
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn a_content_that_changes_at_the_prompt_is_not_signed() {
+    let user = TestUser::with_keyset();
+    let machine = &user.machine;
+    machine.tokenkeep(&["keyset", "export", "--certificate", "authority", "-o", "authority.pem"]).ok();
+    let body = "cat >> $HERE/asked; printf 'Pay 9,000' > $HERE/order; cat $HERE/pin";
+    let prompter = write_script(machine, "prompter", body);
+    Agent::configure(machine, &format!("prompter = \"command:{prompter}\""));
+    let agent = Agent::start(machine, &[]);
+    let shown = "Pay 1,000";
+    machine.write("shown", shown);
+    let digest = machine.openssl(&["dgst", "-sha256", "-r", "shown"]).ok().out();
+
+    machine.write("order", shown);
+    machine.tokenkeep_without_terminal(&["sign", "order", "--out", "signed"]).fails_with(1).says("changed");
+    assert!(!machine.file("signed").exists());
+    assert!(machine.read_text("asked").contains(digest.split(' ').next().unwrap()));
+
+    // A detached signature is over the content that was shown, whatever the file has become.
+    machine.write("order", shown);
+    machine.tokenkeep_without_terminal(&["sign", "order", "--detached", "--out", "signature"]).ok();
+    let verify = |content: &str| {
+        let line = ["cms", "-verify", "-binary", "-inform", "DER", "-in", "signature", "-CAfile", "authority.pem"];
+        machine.openssl(&[&line[..], &["-purpose", "any", "-content", content]].concat())
+    };
+    verify("shown").ok();
+    assert_ne!(verify("order").code(), 0);
     assert!(agent.stop().success());
 }
