@@ -58,7 +58,7 @@ impl From<AgentError> for KeysetError {
     fn from(error: AgentError) -> Self {
         match error {
             AgentError::Keyset(error) => error,
-            error => Self::Remote { kind: error.kind(), message: error.to_string() },
+            error => Self::Other { kind: error.kind(), message: error.to_string() },
         }
     }
 }

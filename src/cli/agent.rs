@@ -28,10 +28,10 @@ use crate::agent::{
     SocketProblem, StartupReport, SupervisorConfig, SystemClock,
 };
 use crate::ipc::{self, SocketState};
-use crate::keyset::Tokens;
+use crate::keyset::{Tokens, UnusableSources};
 use crate::prompter::PromptEnvironment;
 use crate::token::check::run_checks_by;
-use crate::token::{TokenOwner, count_calls_in};
+use crate::token::{TokenError, TokenOwner, count_calls_in};
 
 /// Time that the agent has to stop or to log off; before it stops, its worker logs off.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -202,17 +202,21 @@ pub fn run_worker(arguments: &WorkerArguments, cx: &Context<'_>) -> Result<Exit,
 
 /// The tokens in these modules. Modules that cannot be used are left out, with a warning.
 fn load(modules: &ModuleFiles, arguments: &WorkerArguments, cx: &Context<'_>) -> Result<Tokens, Failure> {
-    if !arguments.again {
-        return cx.load(modules);
-    }
-    let (loaded, errors) = modules.without(&arguments.without).load_each();
-    for error in &errors {
+    let mut errors = Vec::new();
+    let leave_out = |error: &TokenError| {
         cx.output.warning(error);
+        errors.push(error.clone());
+    };
+    if !arguments.again {
+        let loaded = modules.load(leave_out)?;
+        return Ok(Tokens::new(loaded).with_unusable_sources(UnusableSources::of(errors)));
     }
-    let tokens = Tokens::new(loaded).with_unusable_sources(errors);
+    let (loaded, failed) = modules.without(&arguments.without).load_each();
+    failed.iter().for_each(leave_out);
+    let unusable = UnusableSources::of(errors);
     // Of the modules that are only registered with the system, some may never have worked.
-    let tokens = if modules.are_named() { tokens.with_lost_sources() } else { tokens };
-    Ok(tokens.without_crashed_sources(&arguments.without))
+    let unusable = if modules.are_named() { unusable.all_lost() } else { unusable };
+    Ok(Tokens::new(loaded).with_unusable_sources(unusable.with_crashed(&arguments.without)))
 }
 
 /// Reports the supervisor, not the worker, as the owner of the tokens: the user started the

@@ -65,20 +65,10 @@ impl<'a> Context<'a> {
         ModuleFiles::find(&self.common.modules, configuration, &module_paths)
     }
 
-    /// Loads these modules and returns their tokens. Warns about modules that do not load, and
-    /// fails if none does.
-    pub fn load(&self, modules: &ModuleFiles) -> Result<Tokens, Failure> {
-        let mut left_out = Vec::new();
-        let modules = modules.load(|error| {
-            self.output.warning(error);
-            left_out.push(error.clone());
-        })?;
-        Ok(Tokens::new(modules).with_unusable_sources(left_out))
-    }
-
-    /// Loads the modules to search and returns their tokens.
+    /// Loads the modules to search and returns their tokens. Warns about modules that do not load,
+    /// and fails if none does.
     pub fn tokens(&self) -> Result<Tokens, Failure> {
-        self.load(&self.modules()?)
+        Ok(Tokens::new(self.modules()?.load(|error| self.output.warning(error))?))
     }
 
     /// The common options of this process, as arguments for another process of this program.
@@ -135,10 +125,10 @@ impl<'a> Context<'a> {
         for token in unreadable {
             let error = token.error.to_string();
             // Most errors name their token already.
-            if error.contains(&token.place) {
+            if error.contains(&token.name) {
                 self.output.warning(error);
             } else {
-                self.output.warning(format_args!("{}: {error}", token.place));
+                self.output.warning(format_args!("{}: {error}", token.name));
             }
         }
     }

@@ -1,66 +1,27 @@
-//! What the agent does with the tokens that it keeps open: sessions, listings with fresh states,
-//! and the search for tokens that other programs made or changed.
+//! What the agent does with the tokens that it keeps open: it lists their sessions, releases them,
+//! and searches for tokens that other programs made or changed. A command needs none of this.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use crate::token::{Token, TokenError, TokenInfo};
+use crate::token::{Token, TokenInfo};
 
 use super::find::keysets_of;
-use super::unusable_sources::UnusableSources;
-use super::{KeysetError, Tokens, UnreadableToken};
+use super::{KeysetError, Tokens};
 
 impl Tokens {
-    /// Keeps tokens open and sessions of levels Medium and Low active between operations, as the
-    /// agent does. Without this, every operation asks for the PIN and ends its login.
-    #[must_use]
-    pub fn with_persistent_sessions(mut self) -> Self {
-        self.token_cache = Some(Arc::default());
-        self
-    }
-
-    pub(super) fn has_persistent_sessions(&self) -> bool {
-        self.token_cache.is_some()
-    }
-
     /// The open tokens with an active session.
     pub fn active_sessions(&self) -> Vec<Token> {
-        self.token_cache.iter().flat_map(|cache| cache.tokens()).filter(Token::has_active_session_settled).collect()
-    }
-
-    /// Lists all tokens as [`Tokens::list`] does, with a fresh PIN state: sources of an agent may
-    /// cache what tokens reported at its start. If a state cannot be refreshed, the cached one is
-    /// returned and a warning is logged.
-    pub fn list_as_of_now(&self) -> Result<Vec<TokenInfo>, KeysetError> {
-        let mut tokens = self.list()?;
-        let sources = self.sources().iter().filter(|source| source.unresponsive_for().is_none());
-        for source in sources.filter(|_| self.token_cache.is_some()) {
-            for (_, error) in source.refresh_pin_states(tokens.iter_mut()) {
-                tracing::warn!("{error}");
-            }
-        }
-        Ok(tokens)
+        self.access.tokens().into_iter().filter(Token::has_active_session_settled).collect()
     }
 
     /// Discards all cached keysets; the next listing reads the public indexes again.
     pub fn forget_all_keysets(&self) {
-        for token in self.token_cache.iter().flat_map(|cache| cache.tokens()) {
+        for token in self.access.tokens() {
             self.forget_keysets(token.info());
-        }
-    }
-
-    /// Discards the cached keysets of this token.
-    pub fn forget_keysets(&self, info: &TokenInfo) {
-        if let Some(token_cache) = &self.token_cache {
-            token_cache.forget_keysets(info);
         }
     }
 
     /// Removes a token that is absent or has been replaced. Its session ends.
     pub fn forget(&self, info: &TokenInfo) {
-        if let Some(token_cache) = &self.token_cache {
-            token_cache.forget(info);
-        }
+        self.access.forget(info);
     }
 
     /// Restarts sources, so that they show tokens created by other processes. Without
@@ -87,9 +48,7 @@ impl Tokens {
                     continue;
                 }
             }
-            if let Some(token_cache) = &self.token_cache {
-                token_cache.release_idle_tokens(source);
-            }
+            self.access.release_idle_tokens(source);
             // Continue with the other sources.
             if let Err(error) = source.rescan() {
                 failed.get_or_insert(error);
@@ -103,18 +62,15 @@ impl Tokens {
     /// skipped: they report a replaced card themselves.
     pub fn externally_changed(&self) -> Vec<TokenInfo> {
         let mut changed = Vec::new();
-        for source in self.sources() {
-            let Some(token_cache) = self.token_cache.as_ref().filter(|_| source.unresponsive_for().is_none()) else {
-                continue;
-            };
+        for source in self.sources().iter().filter(|source| source.unresponsive_for().is_none()) {
             if source.has_readers().unwrap_or(true) {
                 continue;
             }
-            for (token, before) in token_cache.read_tokens(source) {
+            for (token, before) in self.access.read_tokens(source) {
                 let info = token.info().clone();
-                let now = self.query(source, move |_| Ok(keysets_of(&token, token.info())));
+                let now = self.access.call(source, move |_| keysets_of(&token, token.info()));
                 // Other code reports unreadable tokens.
-                if let Ok(Ok((now, unreadable_tokens))) = now
+                if let Ok((now, unreadable_tokens)) = now
                     && (now != before || !unreadable_tokens.is_empty())
                 {
                     changed.push(info);
@@ -122,46 +78,5 @@ impl Tokens {
             }
         }
         changed
-    }
-
-    /// Excludes the sources of these load errors.
-    #[must_use]
-    pub fn with_unusable_sources(mut self, errors: Vec<TokenError>) -> Self {
-        self.unusable_sources = UnusableSources::of(errors);
-        self
-    }
-
-    /// Excludes sources that crashed earlier workers of the agent.
-    #[must_use]
-    pub fn without_crashed_sources(mut self, sources: &[PathBuf]) -> Self {
-        self.unusable_sources.add_crashed(sources);
-        self
-    }
-
-    /// Treats every unusable source as lost: it was usable when the agent started.
-    #[must_use]
-    pub fn with_lost_sources(mut self) -> Self {
-        self.unusable_sources.mark_lost();
-        self
-    }
-
-    /// Refuses an operation without a selector while a source is lost: it may hold the intended
-    /// token, and the remaining ones must not be taken for it.
-    ///
-    /// # Errors
-    /// The reason why the source is lost.
-    pub fn require_all_sources(&self) -> Result<(), KeysetError> {
-        self.unusable_sources.require_none_lost()
-    }
-
-    /// The reasons why sources cannot be used, for the agent's listings only: a command reports
-    /// them once, when it loads the sources.
-    pub(super) fn unusable_source_errors(&self) -> Vec<UnreadableToken> {
-        if self.has_persistent_sessions() { self.unusable_sources.errors() } else { Vec::new() }
-    }
-
-    /// The sources whose loading crashed the process or timed out, to be retried.
-    pub fn refused_sources(&self) -> Vec<PathBuf> {
-        self.unusable_sources.refused()
     }
 }

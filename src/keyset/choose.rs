@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::token::{KeysetName, TokenError, TokenInfo, TokenUri, TokenUriError};
 
+use super::find::Listing;
 use super::holder::newest_of_one_person;
 use super::{FoundKeyset, KeysetError, Tokens, UnreadableToken};
 
@@ -118,14 +119,14 @@ impl Tokens {
     /// all belong to one person at one authority. Refuses any other case with a list.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, KeysetError> {
         if choice.name.is_none() && choice.token.is_none() {
-            self.require_all_sources()?;
+            self.unusable_sources().require_none_lost()?;
         }
         let (keysets, unreadable_tokens) = self.look(choice)?;
         pick(keysets, choice, &unreadable_tokens)
     }
 
     /// Reads the keysets on the selected tokens. Returns also the tokens that could not be read.
-    pub(super) fn look(&self, choice: &KeysetChoice) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), KeysetError> {
+    pub(super) fn look(&self, choice: &KeysetChoice) -> Result<Listing<FoundKeyset>, KeysetError> {
         match &choice.token {
             Some(selector) => self.keysets_on(&self.token(selector)?),
             None => self.keysets_and(choice.name.as_ref().or(choice.default.as_ref())),
@@ -142,22 +143,18 @@ impl Tokens {
         if let Some(selector) = selector {
             return self.token(selector);
         }
-        self.require_all_sources()?;
-        let mut tokens = self.list()?;
-        match (tokens.pop(), tokens.is_empty()) {
-            (Some(token), true) => Ok(token),
-            (None, _) => Err(KeysetError::NoSuchToken {
+        self.unusable_sources().require_none_lost()?;
+        match <[TokenInfo; 1]>::try_from(self.list()?) {
+            Ok([token]) => Ok(token),
+            Err(none) if none.is_empty() => Err(KeysetError::NoSuchToken {
                 selector: "with the PIN".to_owned(),
                 found: "no token is present".to_owned(),
             }),
-            (Some(token), false) => {
-                tokens.push(token);
-                Err(KeysetError::Ambiguous {
-                    what: "token",
-                    candidates: list_or(&tokens, |token| token.name().to_string(), ""),
-                    remedy: "name it by its serial number or label".to_owned(),
-                })
-            }
+            Err(several) => Err(KeysetError::Ambiguous {
+                what: "token",
+                candidates: list_or(&several, |token| token.name().to_string(), ""),
+                remedy: "name it by its serial number or label".to_owned(),
+            }),
         }
     }
 }
@@ -184,18 +181,17 @@ impl fmt::Display for TokenSelector {
 /// token costs a try.
 pub(super) fn one_token(tokens: Vec<TokenInfo>, selector: &TokenSelector) -> Result<TokenInfo, KeysetError> {
     let present = list_or(&tokens, |token| token.name().to_string(), "no token is present");
-    let mut fitting: Vec<TokenInfo> = tokens.into_iter().filter(|token| selector.matches(token)).collect();
-    match (fitting.pop(), fitting.is_empty()) {
-        (Some(token), true) => Ok(token),
-        (Some(token), false) => {
-            fitting.push(token);
-            Err(KeysetError::Ambiguous {
-                what: "token",
-                candidates: list_or(&fitting, |token| format!("{} of {}", token.name(), token.source.display()), ""),
-                remedy: "name it by its serial number, `--token SERIAL`".to_owned(),
-            })
+    let fitting: Vec<TokenInfo> = tokens.into_iter().filter(|token| selector.matches(token)).collect();
+    match <[TokenInfo; 1]>::try_from(fitting) {
+        Ok([token]) => Ok(token),
+        Err(none) if none.is_empty() => {
+            Err(KeysetError::NoSuchToken { selector: selector.to_string(), found: present })
         }
-        (None, _) => Err(KeysetError::NoSuchToken { selector: selector.to_string(), found: present }),
+        Err(several) => Err(KeysetError::Ambiguous {
+            what: "token",
+            candidates: list_or(&several, |token| format!("{} of {}", token.name(), token.source.display()), ""),
+            remedy: "name it by its serial number, `--token SERIAL`".to_owned(),
+        }),
     }
 }
 
@@ -221,19 +217,17 @@ fn pick(
             ),
         },
     };
-    let mut fitting = fitting;
-    match (fitting.pop(), fitting.is_empty()) {
-        (Some(keyset), true) => Ok(keyset),
-        (Some(keyset), false) => {
-            fitting.push(keyset);
+    match <[FoundKeyset; 1]>::try_from(fitting) {
+        Ok([keyset]) => Ok(keyset),
+        Err(none) if none.is_empty() => Err(missing()),
+        Err(several) => {
             let same_name = choice.name.is_some() || choice.default.is_some();
             Err(KeysetError::Ambiguous {
                 what: "keyset",
-                candidates: list_or(&fitting, FoundKeyset::described, ""),
+                candidates: list_or(&several, FoundKeyset::described, ""),
                 remedy: if same_name { "add `--token SERIAL`" } else { "add `--keyset NAME`" }.to_owned(),
             })
         }
-        (None, _) => Err(missing()),
     }
 }
 
@@ -254,7 +248,7 @@ fn newest_alone(mut keysets: Vec<FoundKeyset>) -> Vec<FoundKeyset> {
 /// Reports that another program uses the token made for a keyset of this name: the keyset exists,
 /// but cannot be read.
 pub(super) fn in_use(name: &KeysetName, unreadable_tokens: &[UnreadableToken]) -> Option<KeysetError> {
-    unreadable_tokens.iter().find_map(|unreadable_tokens| match &unreadable_tokens.error {
+    unreadable_tokens.iter().find_map(|unreadable| match &unreadable.error {
         KeysetError::Token(error @ TokenError::Owned { token, .. }) if token.label == name.as_str() => {
             Some(KeysetError::Token(error.clone()))
         }
@@ -268,9 +262,9 @@ pub(super) fn describe_found(keysets: &[FoundKeyset], unreadable_tokens: &[Unrea
         [] => "no keyset is on the tokens that are present".to_owned(),
         some => format!("found {}", list_or(some, FoundKeyset::described, "")),
     };
-    for unreadable_tokens in unreadable_tokens {
+    for unreadable in unreadable_tokens {
         text.push_str("; not read: ");
-        text.push_str(&unreadable_tokens.error.to_string());
+        text.push_str(&unreadable.error.to_string());
     }
     text
 }

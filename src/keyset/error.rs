@@ -155,9 +155,9 @@ pub enum KeysetError {
         /// what to type
         next: String,
     },
-    /// An error of another process that ran the operation: its message and kind.
+    /// An error of which only the kind and the message are known, such as one of another process.
     #[error("{message}")]
-    Remote { kind: ErrorKind, message: String },
+    Other { kind: ErrorKind, message: String },
 }
 
 /// An error in JSON: its kind and its message.
@@ -173,11 +173,11 @@ impl Serialize for KeysetError {
     }
 }
 
-/// Gives [`KeysetError::Remote`].
+/// Gives [`KeysetError::Other`].
 impl<'de> Deserialize<'de> for KeysetError {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ErrorInJson { kind, message } = ErrorInJson::deserialize(deserializer)?;
-        Ok(Self::Remote { kind, message })
+        Ok(Self::Other { kind, message })
     }
 }
 
@@ -209,7 +209,7 @@ impl KeysetError {
             | Self::Refused(_) => ErrorKind::Refused,
             Self::NotVerified { .. } => ErrorKind::NotVerified,
             Self::OutcomeUnknown { source, .. } => source.kind(),
-            Self::Remote { kind, .. } => *kind,
+            Self::Other { kind, .. } => *kind,
             Self::Damaged { .. } | Self::Message { .. } => ErrorKind::Fault,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::token::{KeysetName, Token, TokenError, TokenInfo, TokenSource};
 
 use super::index;
-use super::token_cache::TokenCache;
+use super::token_access::TokenAccess;
 use super::unusable_sources::UnusableSources;
 use super::{FoundKeyset, KeysetError, UnreadableToken};
 
@@ -17,25 +17,39 @@ const BUSY_TOKEN_TIMEOUT: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug)]
 pub struct Tokens {
     sources: Vec<TokenSource>,
-    /// Configured sources that cannot be used.
-    pub(super) unusable_sources: UnusableSources,
-    /// State kept between operations; only the agent has it.
-    pub(super) token_cache: Option<Arc<TokenCache>>,
+    unusable_sources: UnusableSources,
+    pub(super) access: Arc<TokenAccess>,
     /// Tests that share a source see only the tokens with this label prefix.
     #[cfg(test)]
     prefix: String,
 }
 
 impl Tokens {
-    /// Searches these sources.
+    /// Searches these sources, for one operation.
     pub fn new(sources: Vec<TokenSource>) -> Self {
         Self {
             sources,
             unusable_sources: UnusableSources::default(),
-            token_cache: None,
+            access: Arc::new(TokenAccess::one_shot()),
             #[cfg(test)]
             prefix: String::new(),
         }
+    }
+
+    /// Keeps tokens open and sessions of levels Medium and Low active between operations, as the
+    /// agent does. Without this, every operation asks for the PIN and ends its login.
+    #[must_use]
+    pub fn with_persistent_sessions(mut self) -> Self {
+        self.access = Arc::new(TokenAccess::cached());
+        self
+    }
+
+    /// For the agent: listings report these sources, and while one is lost, an operation that names
+    /// no keyset or token is refused.
+    #[must_use]
+    pub fn with_unusable_sources(mut self, sources: UnusableSources) -> Self {
+        self.unusable_sources = sources;
+        self
     }
 
     #[cfg(test)]
@@ -47,6 +61,11 @@ impl Tokens {
     /// The sources.
     pub fn sources(&self) -> &[TokenSource] {
         &self.sources
+    }
+
+    /// Configured sources that cannot be used.
+    pub fn unusable_sources(&self) -> &UnusableSources {
+        &self.unusable_sources
     }
 
     /// Lists all initialized tokens present, in the order of the sources. A token shown by two
@@ -61,26 +80,41 @@ impl Tokens {
         self.list_by(TokenSource::poll_tokens)
     }
 
-    fn list_by(&self, look: TokenLister) -> Result<Vec<TokenInfo>, KeysetError> {
-        let (tokens, unreadable_tokens) = self.list_each(look);
+    /// Like [`Tokens::list`], with the present PIN states. If a state cannot be read, that of the
+    /// last listing is returned and a warning is logged.
+    pub fn list_with_pin_states(&self) -> Result<Vec<TokenInfo>, KeysetError> {
+        let mut tokens = self.list()?;
+        for source in self.sources.iter().filter(|source| source.unresponsive_for().is_none()) {
+            let own = tokens.iter_mut().filter(|token| source.has(token));
+            for (_, error) in self.access.refresh_flags(source, own.map(|token| (token, None))) {
+                tracing::warn!("{error}");
+            }
+        }
+        Ok(tokens)
+    }
+
+    fn list_by(&self, list: TokenLister) -> Result<Vec<TokenInfo>, KeysetError> {
+        let (tokens, unreadable_tokens) = self.list_each(list)?;
         match unreadable_tokens.into_iter().next() {
-            // The agent continues with the sources that work.
-            Some(unreadable_tokens) if self.token_cache.is_none() || tokens.is_empty() => Err(unreadable_tokens.error),
+            Some(unreadable) if tokens.is_empty() => Err(unreadable.error),
             _ => Ok(tokens),
         }
     }
 
     /// Lists the tokens of each source, and the sources that failed.
-    pub(super) fn list_each(&self, look: TokenLister) -> Listing<TokenInfo> {
+    pub(super) fn list_each(&self, list: TokenLister) -> Result<Listing<TokenInfo>, KeysetError> {
         let mut tokens: Vec<TokenInfo> = Vec::new();
         let mut unreadable_tokens = Vec::new();
         for source in &self.sources {
-            let listed = self.query(source, look).unwrap_or_else(|error| {
-                let place = source.path().display().to_string();
-                unreadable_tokens.push(UnreadableToken { place, error: error.into() });
-                // A source that only does not respond still has its tokens.
-                if source.unresponsive_for().is_some() { source.last_seen() } else { Vec::new() }
-            });
+            let listed = match self.access.call(source, list) {
+                Ok(listed) => listed,
+                Err(error) if !self.access.skips_failed_sources() => return Err(error.into()),
+                Err(error) => {
+                    unreadable_tokens.push(UnreadableToken::new(source, error));
+                    // A source that only does not respond still has its tokens.
+                    if source.unresponsive_for().is_some() { source.last_seen() } else { Vec::new() }
+                }
+            };
             for token in listed {
                 #[cfg(test)]
                 if !token.label.starts_with(&self.prefix) {
@@ -91,49 +125,26 @@ impl Tokens {
                 }
             }
         }
-        (tokens, unreadable_tokens)
-    }
-
-    /// Queries a source. In the agent the query has a time limit, because other requests must not
-    /// wait for one source.
-    pub(super) fn query<T: Send + 'static>(
-        &self,
-        source: &TokenSource,
-        ask: impl FnOnce(&TokenSource) -> Result<T, TokenError> + Send + 'static,
-    ) -> Result<T, TokenError> {
-        if self.token_cache.is_none() {
-            return ask(source);
-        }
-        let of_thread = source.clone();
-        source.ask(move || ask(&of_thread))?
+        Ok((tokens, unreadable_tokens))
     }
 
     /// Reads all keysets on all tokens. Returns also the tokens that could not be read, among them
     /// those in use by another program.
-    pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), KeysetError> {
+    pub fn keysets(&self) -> Result<Listing<FoundKeyset>, KeysetError> {
         self.keysets_and(None)
     }
 
     /// Like [`Tokens::keysets`], but a token whose label is `name` gets the full waiting time when
     /// another program uses it.
-    pub(super) fn keysets_and(
-        &self,
-        name: Option<&KeysetName>,
-    ) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), KeysetError> {
+    pub(super) fn keysets_and(&self, name: Option<&KeysetName>) -> Result<Listing<FoundKeyset>, KeysetError> {
         let mut found = Vec::new();
-        let (tokens, mut unreadable_tokens) = self.list_each(TokenSource::tokens);
-        if self.token_cache.is_none() && !unreadable_tokens.is_empty() {
-            return Err(unreadable_tokens.swap_remove(0).error);
-        }
-        let taken = self
-            .sources
-            .iter()
-            .filter_map(|source| Some((source.path().display().to_string(), source.blocked_card()?)));
-        unreadable_tokens.extend(taken.map(|(place, error)| UnreadableToken { place, error: error.into() }));
-        unreadable_tokens.extend(self.unusable_source_errors());
+        let (tokens, mut unreadable_tokens) = self.list_each(TokenSource::tokens)?;
+        let blocked = self.sources.iter().filter_map(|source| Some((source, source.blocked_card()?)));
+        unreadable_tokens.extend(blocked.map(|(source, error)| UnreadableToken::new(source, error)));
+        unreadable_tokens.extend(self.unusable_sources.errors());
         for token in tokens {
             let wanted = name.is_some_and(|name| token.label == name.as_str());
-            let looked = if wanted { self.read_keysets_on(&token, None) } else { self.read_keysets_briefly(&token) };
+            let looked = if wanted { self.keysets_on(&token) } else { self.keysets_briefly_on(&token) };
             match looked {
                 Err(KeysetError::AuthorityToken { .. }) => {}
                 Ok((keysets, unreadable)) => {
@@ -145,8 +156,8 @@ impl Tokens {
                 Err(error) => {
                     // Report an unresponsive source once, not for each of its tokens.
                     let text = error.to_string();
-                    if !unreadable_tokens.iter().any(|unreadable_tokens| unreadable_tokens.error.to_string() == text) {
-                        unreadable_tokens.push(UnreadableToken { place: token.name().to_string(), error });
+                    if !unreadable_tokens.iter().any(|unreadable| unreadable.error.to_string() == text) {
+                        unreadable_tokens.push(UnreadableToken::new(token.name(), error));
                     }
                 }
             }
@@ -155,83 +166,43 @@ impl Tokens {
     }
 
     /// Reads the keysets on one token. Returns also the keysets whose index is unreadable.
-    pub(super) fn keysets_on(&self, info: &TokenInfo) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), KeysetError> {
-        self.read_keysets_on(info, None)
+    pub(super) fn keysets_on(&self, info: &TokenInfo) -> Result<Listing<FoundKeyset>, KeysetError> {
+        match self.access.keysets(info)? {
+            Some(keysets) => Ok((keysets, Vec::new())),
+            None => self.read_keysets(info, None),
+        }
+    }
+
+    /// Like [`Tokens::keysets_on`], for one token among many: with the short waiting time
+    /// [`BUSY_TOKEN_TIMEOUT`].
+    fn keysets_briefly_on(&self, info: &TokenInfo) -> Result<Listing<FoundKeyset>, KeysetError> {
+        if let Some(keysets) = self.access.keysets(info)? {
+            return Ok((keysets, Vec::new()));
+        }
+        let (tokens, info) = (self.clone(), info.clone());
+        let source = self.source_of(&info)?;
+        self.access.call(source, move |_| tokens.read_keysets(&info, Some(BUSY_TOKEN_TIMEOUT)))
+    }
+
+    /// Reads the public indexes of a token.
+    fn read_keysets(&self, info: &TokenInfo, timeout: Option<Duration>) -> Result<Listing<FoundKeyset>, KeysetError> {
+        let token = self.access.open(self.source_of(info)?, info, timeout)?;
+        let (keysets, unreadable_tokens) = keysets_of(&token, info)?;
+        // Incomplete results are not kept, so that the next call reads again.
+        if unreadable_tokens.is_empty() {
+            self.access.keep_keysets(info, &token, &keysets);
+        }
+        Ok((keysets, unreadable_tokens))
     }
 
     /// Opens a token that was found.
     pub(super) fn open(&self, info: &TokenInfo) -> Result<Token, KeysetError> {
-        self.open_within(info, None)
+        self.access.open(self.source_of(info)?, info, None)
     }
 
-    /// Opens a token, waiting no longer than `timeout` for another program to release it. A
-    /// program such as an authority may own its token permanently.
-    fn open_within(&self, info: &TokenInfo, timeout: Option<Duration>) -> Result<Token, KeysetError> {
-        if let Some(token_cache) = &self.token_cache {
-            if token_cache.is_authority_token(info) {
-                return Err(authority_token_error(info));
-            }
-            self.source_of(info)?.check_responsive()?;
-            if let Some(token) = token_cache.open(info) {
-                return Ok(token);
-            }
-        }
-        let source = self.source_of(info)?;
-        if source.is_used_by_authority(info) {
-            return Err(authority_token_error(info));
-        }
-        let opened = match (timeout, &self.token_cache) {
-            (Some(timeout), Some(token_cache)) => {
-                let opened = source.open_within(info, token_cache.timeout(info, timeout));
-                token_cache.note_held(info, &opened);
-                opened
-            }
-            (Some(timeout), None) => source.open_within(info, timeout),
-            (None, _) => source.open(info),
-        };
-        let token = opened?;
-        if !token.is_authority_token()? {
-            return Ok(token);
-        }
-        if let Some(token_cache) = &self.token_cache {
-            token_cache.note_authority_token(info);
-        }
-        Err(authority_token_error(info))
-    }
-
-    /// Reads the keysets of one token among many, with the short waiting time
-    /// [`BUSY_TOKEN_TIMEOUT`].
-    fn read_keysets_briefly(&self, info: &TokenInfo) -> Result<Listing<FoundKeyset>, KeysetError> {
-        let Some(token_cache) = &self.token_cache else { return self.read_keysets_on(info, Some(BUSY_TOKEN_TIMEOUT)) };
-        if let Some(keysets) = token_cache.keysets(info) {
-            return Ok((keysets, Vec::new()));
-        }
-        let (tokens, of_thread) = (self.clone(), info.clone());
-        self.source_of(info)?.ask(move || tokens.read_keysets_on(&of_thread, Some(BUSY_TOKEN_TIMEOUT)))?
-    }
-
-    /// Returns a token's keysets from the cache, or reads its public indexes.
-    fn read_keysets_on(
-        &self,
-        info: &TokenInfo,
-        timeout: Option<Duration>,
-    ) -> Result<Listing<FoundKeyset>, KeysetError> {
-        let Some(token_cache) = &self.token_cache else {
-            return keysets_of(&self.open_within(info, timeout)?, info);
-        };
-        if token_cache.is_authority_token(info) {
-            return Err(authority_token_error(info));
-        }
-        if let Some(keysets) = token_cache.keysets(info) {
-            return Ok((keysets, Vec::new()));
-        }
-        let token = self.open_within(info, timeout)?;
-        let (keysets, unreadable_tokens) = keysets_of(&token, info)?;
-        // Incomplete results are not cached, so that the next call reads again.
-        if unreadable_tokens.is_empty() {
-            token_cache.keep_keysets(info, &token, &keysets);
-        }
-        Ok((keysets, unreadable_tokens))
+    /// Discards the keysets of this token that are kept; the next listing reads its public indexes.
+    pub fn forget_keysets(&self, info: &TokenInfo) {
+        self.access.forget_keysets(info);
     }
 
     /// The source through which the token was found.
@@ -247,20 +218,14 @@ impl Tokens {
 pub(super) type TokenLister = fn(&TokenSource) -> Result<Vec<TokenInfo>, TokenError>;
 
 /// The items found, and the tokens that could not be read.
-pub(super) type Listing<T> = (Vec<T>, Vec<UnreadableToken>);
-
-/// The error for a token that belongs to an authority.
-fn authority_token_error(info: &TokenInfo) -> KeysetError {
-    KeysetError::AuthorityToken { token: info.name().to_string() }
-}
+pub type Listing<T> = (Vec<T>, Vec<UnreadableToken>);
 
 pub(super) fn keysets_of(token: &Token, info: &TokenInfo) -> Result<Listing<FoundKeyset>, KeysetError> {
     let (indexes, unreadable) = index::public_indexes(token)?;
     let certificates = if indexes.is_empty() { Vec::new() } else { token.certificates()? };
-    let place = info.name().to_string();
-    let unreadable_tokens = unreadable
-        .into_iter()
-        .map(|unreadable| UnreadableToken { place: place.clone(), error: unreadable.into_error(&place) });
+    let name = info.name().to_string();
+    let unreadable_tokens =
+        unreadable.into_iter().map(|unreadable| UnreadableToken::new(&name, unreadable.into_error(&name)));
     let found = indexes.into_iter().map(|index| FoundKeyset::from_index(index, info, &certificates));
     Ok((found.collect(), unreadable_tokens.collect()))
 }

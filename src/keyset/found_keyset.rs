@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AuthorityAddress;
 use super::index::{Hex, PublicIndex};
-use crate::pki::Fingerprint;
+use crate::pki::{Certificate, Fingerprint};
 use crate::token::{KeyId, KeysetName, SecurityLevel, StoredCertificate, TokenInfo};
 
 /// The enrollment state of a keyset.
@@ -97,6 +97,11 @@ impl FoundKeyset {
     /// The stored certificate with this `CKA_ID`.
     pub fn certificate_of(&self, id: &KeyId) -> Option<&StoredCertificate> {
         self.certificates.iter().find(|certificate| certificate.id == *id)
+    }
+
+    /// The signing certificate; `None` if there is none that can be parsed.
+    pub fn signing_certificate(&self) -> Option<Certificate> {
+        Certificate::from_der(&self.certificate_of(self.signing.as_ref()?)?.der).ok()
     }
 
     /// The authority's CA certificate in DER.

@@ -73,7 +73,7 @@ impl FoundKeyset {
     /// The signing certificate, if the keyset's authority certificate verifies it.
     fn certified_signing(&self) -> Option<Certificate> {
         let authority = Certificate::from_der(self.authority_certificate()?).ok()?;
-        let signing = Certificate::from_der(&self.certificate_of(self.signing.as_ref()?)?.der).ok()?;
+        let signing = self.signing_certificate()?;
         signing.verify_signature(&authority).ok().map(|()| signing)
     }
 }

@@ -7,8 +7,6 @@
 //! replace an object atomically, so each index carries a revision: if a crash leaves two, the
 //! higher one counts.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -146,12 +144,12 @@ impl PublicIndex {
 
     /// The part in which the public index differs from the private one; `None` if they agree.
     pub fn differs_from(&self, private: &PrivateIndex) -> Option<&'static str> {
-        let (public, private_card) = (&self.keyset, &private.keyset);
-        if public.level != private_card.level {
+        let (public, private_record) = (&self.keyset, &private.keyset);
+        if public.level != private_record.level {
             Some("security level")
-        } else if public.authority != private_card.authority {
+        } else if public.authority != private_record.authority {
             Some("authority")
-        } else if public.keys != private_card.keys {
+        } else if public.keys != private_record.keys {
             Some("keys")
         } else if self.pending != private.pending.as_ref().map(Pending::public) {
             Some("unfinished enrollment")
@@ -346,20 +344,9 @@ impl<'de> Deserialize<'de> for Hex {
 }
 
 /// Bytes, encoded as base64 in JSON.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Base64(pub Vec<u8>);
-
-impl Serialize for Base64 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Base64 {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        STANDARD.decode(String::deserialize(deserializer)?).map(Self).map_err(D::Error::custom)
-    }
-}
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Base64(#[serde(with = "crate::base64_bytes")] pub Vec<u8>);
 
 #[cfg(test)]
 mod tests;

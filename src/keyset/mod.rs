@@ -32,13 +32,13 @@ mod removal;
 mod show;
 mod signing;
 mod subject;
-mod token_cache;
-mod token_lease;
+mod token_access;
 mod trust;
 mod unlock;
 mod unreadable_token;
 mod unusable_sources;
 mod user_prompter;
+mod wrong_pin_limit;
 
 pub use checkpoint::{CommandResult, LogMismatch, LogMismatchKind, LogPolicy, OpenedResponse};
 pub use choose::{KeysetChoice, KeysetRef, TokenSelector};
@@ -62,6 +62,7 @@ pub use subject::Subject;
 pub use trust::{Trust, trust};
 pub use unlock::log_in;
 pub use unreadable_token::UnreadableToken;
+pub use unusable_sources::UnusableSources;
 pub use user_prompter::{Notice, Prompt, PromptReply, Step, UserPrompter};
 
 /// The crash points between two steps of an operation with lasting effects; tests kill the program

@@ -1,8 +1,8 @@
-//! The reason why a person, or a source in their place, gave no PIN.
+//! The reason why a person, or a source in their place, gave no PIN or no confirmation.
 
 use serde::{Deserialize, Serialize};
 
-/// The reason why no PIN was given. No try was used.
+/// The reason why no PIN, or no confirmation, was given. No try was used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoPin {

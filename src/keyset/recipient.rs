@@ -102,23 +102,20 @@ pub(super) fn find_recipient(
     {
         recipient_matches = recipient_matches.into_iter().skip(newest).take(1).collect();
     }
-    match (recipient_matches.pop(), recipient_matches.is_empty()) {
-        (Some(recipient_match), true) => Ok(recipient_match),
-        (Some(recipient_match), false) => {
-            recipient_matches.push(recipient_match);
-            Err(KeysetError::Ambiguous {
-                what: "keyset",
-                candidates: list_or(&recipient_matches, |recipient_match| recipient_match.keyset.described(), ""),
-                remedy: "each of them can read this message; add `--keyset NAME`, or `--token SERIAL`".to_owned(),
-            })
-        }
-        (None, _) if !unsupported.is_empty() => Err(KeysetError::NotARecipient(format!(
+    match <[RecipientMatch; 1]>::try_from(recipient_matches) {
+        Ok([recipient_match]) => Ok(recipient_match),
+        Err(several) if !several.is_empty() => Err(KeysetError::Ambiguous {
+            what: "keyset",
+            candidates: list_or(&several, |recipient_match| recipient_match.keyset.described(), ""),
+            remedy: "each of them can read this message; add `--keyset NAME`, or `--token SERIAL`".to_owned(),
+        }),
+        Err(_) if !unsupported.is_empty() => Err(KeysetError::NotARecipient(format!(
             "you are a recipient, with a key of {}, but by {}, which is not supported; ask the sender to use another \
              method",
             list_or(&unsupported, |(keyset, _)| keyset.described(), ""),
             list_or(&unsupported, |(_, reason)| reason.clone(), ""),
         ))),
-        (None, _) => {
+        Err(_) => {
             let (count, narrowed) = (recipients.len(), choice.name.is_some() || choice.token.is_some());
             Err(KeysetError::NotARecipient(if narrowed && !described.is_empty() {
                 format!(

@@ -73,10 +73,7 @@ pub(super) fn refuse_expired_administrator(keyset: &FoundKeyset, now: Timestamp)
 }
 
 fn refuse_expired_but(keyset: &FoundKeyset, now: Timestamp, advice: &str) -> Result<(), KeysetError> {
-    let certificate = keyset.signing.as_ref().and_then(|id| keyset.certificate_of(id));
-    let Some(Ok(certificate)) = certificate.map(|certificate| Certificate::from_der(&certificate.der)) else {
-        return Ok(());
-    };
+    let Some(certificate) = keyset.signing_certificate() else { return Ok(()) };
     if certificate.is_valid_at(now) {
         return Ok(());
     }

@@ -36,9 +36,7 @@ fn gather(keysets: &[FoundKeyset]) -> Vec<Authority> {
         let Some(certificate) = keyset.authority_certificate().and_then(|der| Certificate::from_der(der).ok()) else {
             continue;
         };
-        let signing = keyset.signing.as_ref().and_then(|id| keyset.certificate_of(id));
-        let since =
-            signing.and_then(|stored| Certificate::from_der(&stored.der).ok()).map(|signing| signing.not_before());
+        let since = keyset.signing_certificate().map(|signing| signing.not_before());
         let authority = Authority { address: keyset.authority.clone(), certificate, since };
         match authorities.iter_mut().find(|known| known.certificate.as_der() == authority.certificate.as_der()) {
             Some(known) if known.since >= authority.since => {}

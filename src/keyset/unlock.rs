@@ -2,12 +2,11 @@
 //! login, reads the trusted index.
 
 use crate::token::{
-    KeysetName, Pin, PinSession, PinState, SecurityLevel, StoredCertificate, Token, TokenError, TokenInfo, TokenKey,
-    WhichPin,
+    KeysetName, Pin, PinLease, PinSession, PinState, SecurityLevel, StoredCertificate, Token, TokenError, TokenInfo,
+    TokenKey, WhichPin,
 };
 
 use super::index::{self, Hex, PrivateIndex, PublicIndex};
-use super::token_lease::TokenLease;
 use super::{FoundKeyset, KeysetError, NoPin, Notice, Prompt, Purpose, Tokens, UserPrompter};
 
 /// Logs in for an operation that asks for the PIN at every level. One try, with a PIN typed for
@@ -21,8 +20,8 @@ pub(super) fn unlock(
     person.set_keyset(keyset);
     let token = tokens.open(&keyset.token)?;
     retry_wrong_pin(person, |person| {
-        let lease = tokens.acquire_lease(&token);
-        let pin = ask(&lease, purpose, person)?;
+        let lease = token.acquire_pin_lease();
+        let pin = ask(tokens, &lease, purpose, person)?;
         lease.unlock(pin).map_err(|error| error.with_operation(purpose.operation()).into())
     })
 }
@@ -57,7 +56,7 @@ pub(super) fn unlock_for_use(
     purpose: &Purpose,
     person: &mut dyn UserPrompter,
 ) -> Result<PinSession, KeysetError> {
-    if !tokens.has_persistent_sessions() || keyset.level == SecurityLevel::High {
+    if !keeps_session(tokens, keyset) {
         return unlock(tokens, keyset, purpose, person);
     }
     person.set_keyset(keyset);
@@ -68,7 +67,7 @@ pub(super) fn unlock_for_use(
         return Ok(pin_session);
     }
     // Confirmations also wait for the lease: one prompt at a time, in order of arrival.
-    let lease = tokens.acquire_lease(&token);
+    let lease = token.acquire_pin_lease();
     if token.has_active_session() {
         let no_yes =
             |reason| KeysetError::NoPin { operation: purpose.operation(), token: Some(keyset.token.name()), reason };
@@ -84,24 +83,30 @@ pub(super) fn unlock_for_use(
     open_session(tokens, lease, purpose, person)
 }
 
+/// Returns whether the PIN for a use starts a session that permits later uses.
+fn keeps_session(tokens: &Tokens, keyset: &FoundKeyset) -> bool {
+    tokens.access.keeps_sessions() && keyset.level != SecurityLevel::High
+}
+
 /// Starts a session with a PIN. Operations that waited while another one failed, or was declined,
 /// share its result: one prompt, one try.
-pub(super) fn open_session(
+fn open_session(
     tokens: &Tokens,
-    lease: TokenLease,
+    lease: PinLease,
     purpose: &Purpose,
     person: &mut dyn UserPrompter,
 ) -> Result<PinSession, KeysetError> {
     let token = lease.token().clone();
     let mut first = Some(lease);
     retry_wrong_pin(person, |person| {
-        let lease = first.take().unwrap_or_else(|| tokens.acquire_lease(&token));
-        open_session_with_pin(lease, purpose, person)
+        let lease = first.take().unwrap_or_else(|| token.acquire_pin_lease());
+        open_session_with_pin(tokens, lease, purpose, person)
     })
 }
 
 fn open_session_with_pin(
-    lease: TokenLease,
+    tokens: &Tokens,
+    lease: PinLease,
     purpose: &Purpose,
     person: &mut dyn UserPrompter,
 ) -> Result<PinSession, KeysetError> {
@@ -112,8 +117,12 @@ fn open_session_with_pin(
         let token = Some(lease.token().info().name());
         return Err(KeysetError::NoPin { operation: purpose.operation(), token, reason: NoPin::Cancelled });
     }
-    match ask(&lease, purpose, person) {
-        Ok(pin) => lease.open_session(pin).map_err(|error| error.with_operation(purpose.operation()).into()),
+    match ask(tokens, &lease, purpose, person) {
+        Ok(pin) => {
+            let opened = lease.open_session(pin).map_err(|error| error.with_operation(purpose.operation()))?;
+            tokens.access.keep(opened.token());
+            Ok(opened)
+        }
         Err(error) => {
             if matches!(&error, KeysetError::NoPin { reason, .. } if reason.is_refusal()) {
                 lease.decline();
@@ -124,28 +133,38 @@ fn open_session_with_pin(
 }
 
 /// Asks for the token's PIN, after all checks that need none.
-fn ask(lease: &TokenLease, purpose: &Purpose, person: &mut dyn UserPrompter) -> Result<Pin, KeysetError> {
-    let pin_state = check_before_pin(lease, purpose, person)?;
+fn ask(
+    tokens: &Tokens,
+    lease: &PinLease,
+    purpose: &Purpose,
+    person: &mut dyn UserPrompter,
+) -> Result<Pin, KeysetError> {
+    let pin_state = check_before_pin(tokens, lease, purpose, person)?;
     let token = TokenInfo { pin_state, ..lease.token().info().clone() };
     let name = token.name();
-    person.pin(&Prompt::Pin { purpose: purpose.clone(), token }).map_err(|reason| KeysetError::NoPin {
-        operation: purpose.operation(),
-        token: Some(name),
-        reason,
-    })
+    let pin = person.pin(&Prompt::Pin { purpose: purpose.clone(), token });
+    let no_pin = |reason| KeysetError::NoPin { operation: purpose.operation(), token: Some(name), reason };
+    Ok(with_last_try(pin.map_err(no_pin)?, pin_state))
+}
+
+/// Permits a PIN to spend the last try: in that state the person was warned before the prompt, and
+/// accepted the risk.
+pub(super) fn with_last_try(pin: Pin, state: PinState) -> Pin {
+    if state == PinState::FinalTry { pin.allow_last_try() } else { pin }
 }
 
 /// Checks everything that needs no PIN: no PIN set, PIN locked, too many wrong PINs, last try.
 /// Returns the token's PIN state.
 pub(super) fn check_before_pin(
-    lease: &TokenLease,
+    tokens: &Tokens,
+    lease: &PinLease,
     purpose: &Purpose,
     person: &mut dyn UserPrompter,
 ) -> Result<PinState, KeysetError> {
     let operation = purpose.operation();
     let token = lease.token();
     let name = token.info().name();
-    lease.throttle_wrong_pins(operation)?;
+    tokens.access.limit_wrong_pins(token, operation)?;
     match token.refresh_pin_state()? {
         state @ (PinState::Ok | PinState::CountLow) => Ok(state),
         state @ PinState::FinalTry => {
@@ -153,7 +172,6 @@ pub(super) fn check_before_pin(
             let no_pin = |reason: NoPin| KeysetError::NoPin { operation, token: Some(name), reason };
             let prompt = Prompt::LastTry { purpose: purpose.clone(), token: info, which: WhichPin::User };
             person.confirm(&prompt).map_err(no_pin)?;
-            lease.allow_last_try();
             Ok(state)
         }
         PinState::Locked => Err(TokenError::PinLocked { operation, token: name }.into()),
@@ -171,8 +189,9 @@ pub(super) fn read_private_index_for_use(
     person: &mut dyn UserPrompter,
 ) -> Result<PrivateIndex, KeysetError> {
     let index = read_private_index(pin_session.token(), &keyset.name, person);
-    let misled = index.as_ref().map_or(true, |index| index.keyset.level > keyset.level);
-    if misled && tokens.has_persistent_sessions() {
+    let misled =
+        tokens.access.keeps_sessions() && index.as_ref().map_or(true, |index| index.keyset.level > keyset.level);
+    if misled {
         // End the session: a false public index caused it.
         tokens.forget_keysets(&keyset.token);
         pin_session.token().log_out()?;
@@ -181,7 +200,7 @@ pub(super) fn read_private_index_for_use(
     if !matches_index(&index, keyset) {
         tokens.forget_keysets(&keyset.token);
     }
-    if misled && tokens.has_persistent_sessions() {
+    if misled {
         return Err(KeysetError::Refused(format!(
             "cannot use the keyset {}: its public index named the level {}, but the level is {}; the public index was \
              rewritten, nothing was done, and the session has ended; try again",
@@ -296,7 +315,7 @@ pub fn log_in(
     person: &mut dyn UserPrompter,
 ) -> Result<(), KeysetError> {
     require_usable(keyset)?;
-    if !tokens.has_persistent_sessions() || keyset.level == SecurityLevel::High {
+    if !keeps_session(tokens, keyset) {
         return Err(KeysetError::Refused(format!(
             "cannot log in for the keyset {}: at level {} every use asks for the PIN; use it without a login",
             keyset.described(),
@@ -305,7 +324,7 @@ pub fn log_in(
     }
     person.set_keyset(keyset);
     let token = tokens.open(&keyset.token)?;
-    let lease = tokens.acquire_lease(&token);
+    let lease = token.acquire_pin_lease();
     if token.has_active_session() && !verify_again {
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! What a listing could not read.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::KeysetError;
@@ -8,7 +10,13 @@ use super::KeysetError;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct UnreadableToken {
     /// label and serial number of the token, or the path of the source
-    pub place: String,
+    pub name: String,
     /// the reason
     pub error: KeysetError,
+}
+
+impl UnreadableToken {
+    pub(super) fn new(name: impl fmt::Display, error: impl Into<KeysetError>) -> Self {
+        Self { name: name.to_string(), error: error.into() }
+    }
 }

@@ -1,5 +1,5 @@
-//! Configured sources that cannot be used. Other sources work; listings of keysets report these
-//! ones.
+//! Configured sources that cannot be used. Other sources work; the agent's listings of keysets
+//! report these ones. A command reports them once, when it loads the sources.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::token::{TokenError, check};
 
 /// The sources that are not searched.
 #[derive(Clone, Debug, Default)]
-pub(super) struct UnusableSources(Vec<UnusableSource>);
+pub struct UnusableSources(Vec<UnusableSource>);
 
 #[derive(Clone, Debug)]
 struct UnusableSource {
@@ -32,8 +32,18 @@ impl UnusableSources {
         Self(errors.into_iter().filter_map(unusable).collect())
     }
 
+    /// Treats every source as lost: it was usable when the agent started.
+    #[must_use]
+    pub fn all_lost(mut self) -> Self {
+        for source in &mut self.0 {
+            source.is_lost = true;
+        }
+        self
+    }
+
     /// Adds sources that crashed earlier workers of the agent.
-    pub fn add_crashed(&mut self, sources: &[PathBuf]) {
+    #[must_use]
+    pub fn with_crashed(mut self, sources: &[PathBuf]) -> Self {
         let crashed = |source: &PathBuf| UnusableSource {
             source: source.clone(),
             error: TokenError::Source {
@@ -48,37 +58,31 @@ impl UnusableSources {
             is_lost: true,
         };
         self.0.extend(sources.iter().map(crashed));
+        self
     }
 
-    /// Treats every source as lost: it was usable when the agent started.
-    pub fn mark_lost(&mut self) {
-        for source in &mut self.0 {
-            source.is_lost = true;
-        }
-    }
-
-    /// Refuses an operation without a selector while a source is lost.
+    /// Refuses an operation without a selector while a source is lost: it may hold the intended
+    /// token, and the remaining ones must not be taken for it.
+    ///
+    /// # Errors
+    /// The reason why the source is lost.
     pub fn require_none_lost(&self) -> Result<(), KeysetError> {
         match self.0.iter().find(|source| source.is_lost) {
             None => Ok(()),
-            Some(UnusableSource { error, .. }) => Err(KeysetError::Remote {
+            Some(UnusableSource { error, .. }) => Err(KeysetError::Other {
                 kind: ErrorKind::Absent,
                 message: format!("{error}; or name the keyset, token or module that is meant"),
             }),
         }
     }
 
-    /// The reasons.
-    pub fn errors(&self) -> Vec<UnreadableToken> {
-        let unreadable = |source: &UnusableSource| UnreadableToken {
-            place: source.source.display().to_string(),
-            error: source.error.clone().into(),
-        };
-        self.0.iter().map(unreadable).collect()
-    }
-
-    /// The sources whose loading crashed the process or timed out.
+    /// The sources whose loading crashed the process or timed out, to be retried.
     pub fn refused(&self) -> Vec<PathBuf> {
         self.0.iter().filter(|source| source.is_refused).map(|source| source.source.clone()).collect()
+    }
+
+    /// The reasons.
+    pub(super) fn errors(&self) -> impl Iterator<Item = UnreadableToken> {
+        self.0.iter().map(|source| UnreadableToken::new(source.source.display(), source.error.clone()))
     }
 }

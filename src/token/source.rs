@@ -155,15 +155,8 @@ impl TokenSource {
         source.module().count_slots()
     }
 
-    /// Updates the PIN states of the tokens found here. `tokens` may include tokens of other
-    /// sources. Returns the tokens whose states could not be read and are unchanged.
-    pub fn refresh_pin_states<'a>(&self, tokens: impl Iterator<Item = &'a mut TokenInfo>) -> UnreadTokens {
-        let Self::Pkcs11(source) = self;
-        source.module().refresh_pin_states(tokens)
-    }
-
-    /// Like [`TokenSource::refresh_pin_states`], for the SO PINs too. All tokens must be of this
-    /// source.
+    /// Updates the PIN states of these tokens, and their flags where given. All tokens must be of
+    /// this source. Returns the tokens whose states could not be read and are unchanged.
     pub fn refresh_flags<'a>(
         &self,
         tokens: impl Iterator<Item = (&'a mut TokenInfo, Option<&'a mut TokenFlags>)>,

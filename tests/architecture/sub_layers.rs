@@ -60,11 +60,11 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
             &["error", "purpose"],
             // What is on a token.
             &["index", "unreadable_token"],
-            &["found_keyset", "removal", "unusable_sources"],
-            &["holder", "show", "token_cache", "user_prompter"],
+            &["found_keyset", "removal", "unusable_sources", "wrong_pin_limit"],
+            &["holder", "show", "token_access", "user_prompter"],
             // Which tokens there are, and which one is meant.
             &["checkpoint", "find"],
-            &["cached_tokens", "choose", "erase", "token_lease"],
+            &["cached_tokens", "choose", "erase"],
             &["operation", "trust", "unlock"],
             &["enroll", "recipient", "signing"],
             &["command_response"],

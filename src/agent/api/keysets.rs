@@ -86,7 +86,7 @@ pub struct WireToken<'a> {
 }
 
 fn unreadable_token_json(unreadable: &UnreadableToken) -> Value {
-    json!({ "place": unreadable.place, "message": unreadable.error.to_string() })
+    json!({ "place": unreadable.name, "message": unreadable.error.to_string() })
 }
 
 fn summary(keyset: &FoundKeyset) -> Value {

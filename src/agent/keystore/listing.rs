@@ -62,7 +62,7 @@ impl Keystore {
         self.inner.refuse_if_locked("list the tokens")?;
         let _using = OperationGuard::begin(&self.inner.uses);
         self.inner.scan_tokens_if_stale();
-        let listed = self.inner.tokens.list_as_of_now()?;
+        let listed = self.inner.tokens.list_with_pin_states()?;
         // Read the sessions afterwards: listing takes a while, and a session may end meanwhile.
         let active_sessions = self.inner.tokens.active_sessions();
         let has_active_session = |info: &TokenInfo| active_sessions.iter().any(|token| token.info().id() == info.id());

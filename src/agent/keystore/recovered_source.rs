@@ -35,7 +35,7 @@ impl Inner {
     /// Restarts the worker if an excluded source can be loaded now, unless a session or operation
     /// would be lost.
     pub fn restart_for_recovered_source(&self, trial: &mut Trial) {
-        let sources = if self.is_busy() { Vec::new() } else { self.tokens.refused_sources() };
+        let sources = if self.is_busy() { Vec::new() } else { self.tokens.unusable_sources().refused() };
         let Some(source) = trial.of(sources, check::is_refused) else { return };
         // Check again: something may have started during the trial.
         if self.is_busy() {

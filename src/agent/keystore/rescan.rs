@@ -82,7 +82,7 @@ impl Inner {
         }
         self.rescan_sources(true);
         // It may be in a lost source, which no search finds: do not end sessions for it.
-        let is_lost = self.tokens.require_all_sources().is_err();
+        let is_lost = self.tokens.unusable_sources().require_none_lost().is_err();
         if is_lost || !self.is_missing(choice) || self.operations.load(Ordering::SeqCst) > 0 {
             return;
         }

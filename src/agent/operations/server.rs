@@ -121,7 +121,7 @@ fn run(
 }
 
 fn unreadable(operation: &str, reason: &str) -> KeysetError {
-    KeysetError::Remote { kind: ErrorKind::Fault, message: format!("cannot run the operation {operation}: {reason}") }
+    KeysetError::Other { kind: ErrorKind::Fault, message: format!("cannot run the operation {operation}: {reason}") }
 }
 
 struct RunInKeystore<'a> {

@@ -227,17 +227,17 @@ fn keyset_status(keyset: &FoundKeyset, now: Timestamp) -> DoctorFinding {
 /// Returns whether the agent owns the token and has reported about it.
 fn is_reported_by_agent(unreadable_token: &UnreadableToken, agent_report: &AgentReport) -> bool {
     let is_owned = matches!(&unreadable_token.error, KeysetError::Token(TokenError::Owned { .. }));
-    let is_listed = agent_report.keysets.iter().any(|keyset| keyset.token.name().to_string() == unreadable_token.place);
+    let is_listed = agent_report.keysets.iter().any(|keyset| keyset.token.name().to_string() == unreadable_token.name);
     let has_other_error = agent_report
         .unreadable
         .iter()
-        .any(|other| other.place == unreadable_token.place && !is_same_error(other, unreadable_token));
+        .any(|other| other.name == unreadable_token.name && !is_same_error(other, unreadable_token));
     is_owned && (is_listed || has_other_error)
 }
 
 /// Compares token and text. The agent's text of an error equals this process's text.
 fn is_same_error(one: &UnreadableToken, other: &UnreadableToken) -> bool {
-    one.place == other.place && one.error.to_string() == other.error.to_string()
+    one.name == other.name && one.error.to_string() == other.error.to_string()
 }
 
 fn unreadable_finding(unreadable_token: &UnreadableToken) -> DoctorFinding {

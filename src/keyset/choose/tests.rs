@@ -79,7 +79,7 @@ fn the_same_name_on_two_tokens_is_refused_with_both_serials() {
 #[test]
 fn an_absent_name_lists_found_and_unreadable_keysets() {
     let unreadable_tokens =
-        UnreadableToken { place: "token".into(), error: KeysetError::Refused("in use by tokenkeep (42)".into()) };
+        UnreadableToken { name: "token".into(), error: KeysetError::Refused("in use by tokenkeep (42)".into()) };
     let absent = pick(two(), &choice(Some("third"), None), &[unreadable_tokens]).unwrap_err();
     assert_eq!(absent.kind(), ErrorKind::Absent);
     let text = absent.to_string();

@@ -8,7 +8,7 @@ use crate::token::{Pin, SecurityLevel, TokenError, TokenErrorKind, TokenInfo, To
 use crate::transport::Transport;
 
 use super::super::index::{self, EnrollmentStage, KeysetRecord, PrivateIndex};
-use super::super::unlock::{check_before_pin, damaged, read_private_index};
+use super::super::unlock::{check_before_pin, damaged, read_private_index, with_last_try};
 use super::super::{AuthorityAddress, FoundKeyset, KeysetError, Notice, Prompt, Purpose, Step, Tokens, UserPrompter};
 use super::finish::{self, NewTokenPins};
 use super::rollback::{self, RejectionNotice};
@@ -291,12 +291,13 @@ impl EnrollmentRun<'_> {
 
     /// Logs in with one try and reads the trusted index.
     fn unlock(&mut self, info: &TokenInfo, prompt: &Prompt) -> Result<(EnrollmentSession, Pin), EnrollError> {
-        let lease = self.tokens.acquire_lease(&self.tokens.open(info)?);
-        check_before_pin(&lease, &Purpose::Enroll, self.person).map_err(pin_or_fault)?;
+        let lease = self.tokens.open(info)?.acquire_pin_lease();
+        let pin_state = check_before_pin(self.tokens, &lease, &Purpose::Enroll, self.person).map_err(pin_or_fault)?;
         let pin = self.ask(prompt)?;
         let again = copy(&pin)?;
+        let unlocked = lease.unlock(with_last_try(pin, pin_state));
         let token_enrollment =
-            lease.unlock(pin).map_err(|error| pin_or_fault(error.with_operation(OPERATION).into()))?.begin_enrollment();
+            unlocked.map_err(|error| pin_or_fault(error.with_operation(OPERATION).into()))?.begin_enrollment();
         let name = &self.options.keyset;
         let index = match index::private_index(&token_enrollment, name)? {
             Some(_) => read_private_index(&token_enrollment, name, self.person)?,

@@ -9,6 +9,7 @@ use crate::token::{KeyId, Token, TokenEnrollment};
 use super::super::KeysetError;
 use super::super::index::{self, EnrollmentStage, Hex, Pending, PrivateIndex, PublicIndex};
 use super::super::removal;
+use super::super::unlock::damaged;
 
 /// The unlocked token and the private index of an enrollment.
 pub(super) struct EnrollmentSession {
@@ -35,11 +36,8 @@ impl EnrollmentSession {
 
     /// The unfinished enrollment.
     pub fn pending(&self) -> Result<&Pending, KeysetError> {
-        self.index.pending.as_ref().ok_or_else(|| KeysetError::Damaged {
-            keyset: self.index.keyset.name.to_string(),
-            token: self.token_enrollment.info().name().to_string(),
-            reason: "no enrollment is in progress".to_owned(),
-        })
+        let none = || damaged(self.token(), &self.index.keyset.name, "no enrollment is in progress");
+        self.index.pending.as_ref().ok_or_else(none)
     }
 
     /// Records the end of the enrollment, in the private index first, because that one is trusted.

@@ -62,7 +62,7 @@ pub(super) fn choose(
         return Err(refused(format!("cannot enroll at the level {level}: the letter allows {allowed}")));
     }
     if options.token.is_none() && !matches!(options.new_token, Some(NewToken::In(_))) {
-        tokens.require_all_sources()?;
+        tokens.unusable_sources().require_none_lost()?;
     }
     let all = tokens.list()?;
     let (named_token, (keysets, unreadable_tokens)) = match &options.token {
@@ -74,7 +74,7 @@ pub(super) fn choose(
         None => (None, tokens.keysets_and(Some(&options.keyset))?),
     };
     let (newer, unreadable_tokens): (Vec<_>, Vec<_>) =
-        unreadable_tokens.into_iter().partition(|unreadable_tokens| match &unreadable_tokens.error {
+        unreadable_tokens.into_iter().partition(|unreadable| match &unreadable.error {
             KeysetError::Newer { keyset, .. } => *keyset == options.keyset.as_str(),
             _ => false,
         });

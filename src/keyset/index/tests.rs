@@ -1,5 +1,8 @@
 //! The indexes: round trips, and rejection of foreign, newer and damaged data.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 
 fn record() -> KeysetRecord {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::keyset::choose::list_or;
-use crate::keyset::unlock::check_before_pin;
+use crate::keyset::unlock::{check_before_pin, with_last_try};
 use crate::keyset::{
     FoundKeyset, Inventory, KeysetChoice, KeysetError, NoPin, Notice, Operation, OperationContext, Outcome, Prompt,
     Purpose, Tokens, UserPrompter,
@@ -41,8 +41,8 @@ pub fn change_pin(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn UserPr
     let others: Vec<FoundKeyset> = others.into_iter().filter(|other| other.name != keyset.name).collect();
     let token = tokens.open(&keyset.token)?;
     person.set_keyset(keyset);
-    let lease = tokens.acquire_lease(&token);
-    let pin_state = check_before_pin(&lease, &Purpose::ChangePin, person)?;
+    let lease = token.acquire_pin_lease();
+    let pin_state = check_before_pin(tokens, &lease, &Purpose::ChangePin, person)?;
     if !others.is_empty() {
         person.notice(Notice::SharedPin { others: list_or(&others, |other| other.name.to_string(), "") });
     }
@@ -50,11 +50,12 @@ pub fn change_pin(tokens: &Tokens, keyset: &FoundKeyset, person: &mut dyn UserPr
     let old = person.pin(&Prompt::Pin { purpose: Purpose::ChangePin, token: info.clone() }).map_err(no_pin)?;
     // Verify the old PIN first, so that nobody invents a new one and types it twice before learning
     // of a wrong old one. Giving the correct PIN again to change it costs no further try.
-    let old = lease.verify(old).map_err(|error| error.with_operation(operation))?;
+    let old = with_last_try(old, pin_state);
+    token.verify_pin(&old).map_err(|error| error.with_operation(operation))?;
     let no_new_pin = |reason: NoPin| KeysetError::NoNewPin { operation, token: keyset.token.name(), reason };
     let prompt = Prompt::NewPin { label: info.label, serial: Some(info.serial), rule: Some(token.pin_rule()) };
     let new = person.pin(&prompt).map_err(no_new_pin)?;
     // Do not verify the new PIN in another process: if it failed, that would cost a try. If a full
     // disk lost the change, the old PIN still works and nothing is lost.
-    Ok(lease.change_pin(old, &new)?)
+    Ok(token.change_pin(&old, &new)?)
 }

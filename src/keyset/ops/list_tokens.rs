@@ -20,6 +20,6 @@ impl Operation for ListTokens {
     }
 
     fn run(self, (): (), cx: &mut OperationContext<'_>) -> Result<Outcome<Vec<TokenInfo>>, KeysetError> {
-        cx.tokens.list_as_of_now().map(Outcome::Done)
+        cx.tokens.list_with_pin_states().map(Outcome::Done)
     }
 }

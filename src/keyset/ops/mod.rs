@@ -24,7 +24,7 @@ use super::{Operation, OperationName};
 
 pub use decrypt::{Decrypted, DecryptedBy, decrypt_in_memory, open_recipient};
 pub use export::{CertificateExport, ExportedCertificates};
-pub use pin_status::TokenPins;
+pub use pin_status::TokenPinFlags;
 pub use show_token::TokenDetails;
 
 #[cfg(test)]

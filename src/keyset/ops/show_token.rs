@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::keyset::{
-    Inventory, KeysetChoice, KeysetError, Operation, OperationContext, Outcome, TokenSelector, UnreadableToken,
-};
+use crate::keyset::{Inventory, KeysetError, Operation, OperationContext, Outcome, TokenSelector, UnreadableToken};
 use crate::token::{Capabilities, TokenFlags, TokenInfo};
 
 /// Shows the selected token.
@@ -28,20 +26,15 @@ impl Operation for ShowToken {
     type Output = TokenDetails;
 
     fn select(&self, inventory: &Inventory<'_>) -> Result<TokenInfo, KeysetError> {
-        inventory.prepare(&KeysetChoice { token: Some(self.token.clone()), ..KeysetChoice::default() });
-        inventory.tokens.token(&self.token)
+        inventory.token_or_only(Some(&self.token))
     }
 
     fn run(self, info: TokenInfo, cx: &mut OperationContext<'_>) -> Result<Outcome<TokenDetails>, KeysetError> {
-        let (shown, mut unreadable) = cx.tokens.pins(Some(&self.token))?;
-        let Some((token, flags)) = shown.into_iter().next() else {
-            let absent =
-                || KeysetError::NoSuchToken { selector: self.token.to_string(), found: info.name().to_string() };
-            return Err(unreadable.pop().map_or_else(absent, |unreadable| unreadable.error));
-        };
+        let (mut shown, _) = cx.tokens.pin_flags(Some(&self.token))?;
+        let absent = || KeysetError::NoSuchToken { selector: self.token.to_string(), found: info.name().to_string() };
+        let (token, flags) = shown.pop().ok_or_else(absent)?;
         let capabilities = cx.tokens.open(&info).and_then(|token| Ok(token.capabilities()?.clone()));
-        let place = info.name().to_string();
-        let capabilities = capabilities.map_err(|error| UnreadableToken { place, error });
+        let capabilities = capabilities.map_err(|error| UnreadableToken::new(info.name(), error));
         Ok(Outcome::Done(TokenDetails { token, flags, capabilities }))
     }
 }

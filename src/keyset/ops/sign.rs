@@ -120,9 +120,7 @@ impl<R: Read> Read for BeginningReader<R> {
 
 /// The hash for the certificate that the public index names. A false one costs another reading.
 fn public_hash(keyset: &FoundKeyset) -> Hash {
-    let stored = keyset.signing.as_ref().and_then(|id| keyset.certificate_of(id));
-    let certificate = stored.and_then(|stored| Certificate::from_der(&stored.der).ok());
-    let signing = certificate.and_then(|certificate| SigningCertificate::new(&certificate, &[]).ok());
+    let signing = keyset.signing_certificate().and_then(|certificate| SigningCertificate::new(&certificate, &[]).ok());
     signing.map_or(Hash::Sha256, |signing| signing.hash())
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::keyset::unlock::with_last_try;
 use crate::keyset::{
     Inventory, KeysetError, Operation, OperationContext, Outcome, Prompt, Purpose, TokenSelector, Tokens, UserPrompter,
 };
@@ -50,7 +51,7 @@ pub fn unblock_pin(tokens: &Tokens, info: &TokenInfo, person: &mut dyn UserPromp
     // Verify the SO PIN first, so that nobody invents a new PIN and types it twice before learning
     // of a wrong SO PIN. Giving the correct SO PIN again costs no further try.
     let so_pin = person.pin(&Prompt::SoPin { token: info.clone() }).map_err(no_pin)?;
-    let so_pin = if state == PinState::FinalTry { so_pin.allow_last_try() } else { so_pin };
+    let so_pin = with_last_try(so_pin, state);
     token.verify_so_pin(&so_pin)?;
     let no_new_pin = |reason| KeysetError::NoNewPin { operation: OPERATION, token: name.clone(), reason };
     let (label, serial) = (info.label.clone(), Some(info.serial.clone()));

@@ -41,14 +41,8 @@ impl Module {
         })
     }
 
-    /// Updates the PIN states of the tokens of this module. `tokens` may include tokens of other
-    /// modules. Returns the tokens whose states could not be read and are unchanged.
-    pub fn refresh_pin_states<'a>(&self, tokens: impl Iterator<Item = &'a mut TokenInfo>) -> UnreadTokens {
-        let own = |info: &&mut TokenInfo| info.source == self.path();
-        self.refresh_flags(tokens.filter(own).map(|info| (info, None)))
-    }
-
-    /// Like [`Module::refresh_pin_states`], for the SO PINs too. All tokens must be of this module.
+    /// Updates the PIN states of these tokens, and their flags where given. All tokens must be of
+    /// this module. Returns the tokens whose states could not be read and are unchanged.
     pub fn refresh_flags<'a>(
         &self,
         tokens: impl Iterator<Item = (&'a mut TokenInfo, Option<&'a mut TokenFlags>)>,
