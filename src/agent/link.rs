@@ -16,8 +16,9 @@ use zeroize::Zeroizing;
 
 use super::client_connection::POLL_INTERVAL;
 use super::process_error::AgentProcessError;
+use super::prompt_answer::PromptAnswer;
 use super::{ClientConnection, PeerProcess, Question};
-use crate::ipc::{self, Frame, IpcMessage};
+use crate::ipc::{self, Frame, IpcMessage, ReplyWithPayload};
 use crate::keyset::{KeysetRef, NoPin, PromptReply};
 use crate::token::Pin;
 use crate::token::check::{CheckOutcome, CheckRequest, CheckRunner};
@@ -71,21 +72,10 @@ pub(super) enum WorkerCall {
 /// The supervisor's reply.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum SupervisorReply {
-    /// the PIN is the frame's payload
-    Pin {
-        /// true if a person typed it for this use
-        attended: bool,
-    },
-    /// the person confirmed
-    Yes,
-    /// the person declined
-    No,
-    /// the person cancelled
-    Cancelled,
-    /// the client disconnected
-    Withdrawn,
-    /// no prompt is possible, with the reason
+    Prompt(PromptAnswer),
+    /// the question cannot be answered, with the reason
     Unavailable(String),
+    CanAskAgain(bool),
     /// the program's description, if known
     Program(Option<String>),
     /// the prompt method, or why there is none
@@ -104,14 +94,11 @@ pub struct Link {
     changed: Condvar,
 }
 
-/// A reply and its secret.
-type ReplyWithSecret = (SupervisorReply, Zeroizing<Vec<u8>>);
-
 /// The unanswered questions.
 #[derive(Debug, Default)]
 struct PendingQuestions {
     last_number: u64,
-    waiting: HashMap<u64, SyncSender<ReplyWithSecret>>,
+    waiting: HashMap<u64, SyncSender<ReplyWithPayload<SupervisorReply>>>,
     // The supervisor has exited: no answer will come.
     is_closed: bool,
 }
@@ -126,7 +113,7 @@ impl Link {
         let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(|_| not_started_by_agent())?;
         let stream = UnixStream::from(stdin);
         let started = ipc::receive::<SupervisorMessage>(&stream);
-        let Ok(Frame { message: IpcMessage::Tell(SupervisorCall::Start), files, .. }) = started else {
+        let Ok(Frame { message: IpcMessage::Notify(SupervisorCall::Start), files, .. }) = started else {
             return Err(not_started_by_agent());
         };
         Ok((Self::over(stream).map_err(AgentProcessError::system("copy a descriptor"))?, files))
@@ -143,7 +130,7 @@ impl Link {
 
     /// Reports that connections are accepted.
     pub(super) fn ready(&self, sandbox: String) -> io::Result<()> {
-        self.send(&IpcMessage::Tell(WorkerCall::Ready { sandbox }), b"").map_err(io::Error::other)
+        self.send(&IpcMessage::Notify(WorkerCall::Ready { sandbox }), b"").map_err(io::Error::other)
     }
 
     /// Starts a thread that delivers answers to the threads that asked.
@@ -183,13 +170,18 @@ impl Link {
     }
 
     /// Sends a question and waits for the answer while the client is connected.
-    fn ask(&self, call: WorkerCall, client: &ClientConnection) -> Option<ReplyWithSecret> {
+    fn ask(&self, call: WorkerCall, client: &ClientConnection) -> Option<ReplyWithPayload<SupervisorReply>> {
         self.ask_with_secret(call, b"", client)
     }
 
     /// Sends a question with a secret, the PIN that it needs.
-    fn ask_with_secret(&self, call: WorkerCall, secret: &[u8], client: &ClientConnection) -> Option<ReplyWithSecret> {
-        let withdrawn = || Some((SupervisorReply::Withdrawn, Zeroizing::default()));
+    fn ask_with_secret(
+        &self,
+        call: WorkerCall,
+        secret: &[u8],
+        client: &ClientConnection,
+    ) -> Option<ReplyWithPayload<SupervisorReply>> {
+        let withdrawn = || Some((SupervisorReply::Prompt(PromptAnswer::No(NoPin::Withdrawn)), Zeroizing::default()));
         if client.has_hung_up() {
             return withdrawn();
         }
@@ -234,13 +226,10 @@ impl Link {
     /// No PIN, or no confirmation. [`NoPin::Declined`] if the person declined.
     pub fn ask_person(&self, question: Question, client: &ClientConnection) -> Result<PromptReply, NoPin> {
         match self.ask(WorkerCall::Ask(Box::new(question)), client) {
-            Some((SupervisorReply::Pin { attended }, secret)) => {
-                let text = std::str::from_utf8(&secret).map_err(|_| unavailable("the answer is not UTF-8"))?;
-                let pin = Pin::new(text.to_owned()).map_err(|error| unavailable(&error.to_string()))?;
-                Ok(PromptReply::Pin(pin.attended_if(attended)))
-            }
-            Some((SupervisorReply::Yes, _)) => Ok(PromptReply::Yes),
-            other => Err(no_pin(other)),
+            Some((SupervisorReply::Prompt(answer), secret)) => answer.into_reply(&secret),
+            Some((SupervisorReply::Unavailable(reason), _)) => Err(NoPin::Unavailable(reason)),
+            Some(_) => Err(NoPin::Unavailable("the supervisor answered a different question".to_owned())),
+            None => Err(NoPin::Unavailable("the agent is shutting down".to_owned())),
         }
     }
 
@@ -249,14 +238,14 @@ impl Link {
     pub fn can_ask_again(&self, dialog: u64) -> bool {
         matches!(
             self.ask(WorkerCall::CanAskAgain { dialog }, &ClientConnection::default()),
-            Some((SupervisorReply::Yes, _))
+            Some((SupervisorReply::CanAskAgain(true), _))
         )
     }
 
     /// Closes the dialog of a use that has ended ([`Question::dialog`]).
     pub fn end_dialog(&self, dialog: u64) {
         // Without a supervisor there is no dialog.
-        let _ = self.send(&IpcMessage::Tell(WorkerCall::DialogEnded { dialog }), b"");
+        let _ = self.send(&IpcMessage::Notify(WorkerCall::DialogEnded { dialog }), b"");
     }
 
     /// Describes the prompt method in one line.
@@ -297,21 +286,6 @@ impl CheckRunner for Arc<Link> {
             _ => CheckOutcome::Unknown("the agent is shutting down".to_owned()),
         }
     }
-}
-
-fn no_pin(answer: Option<ReplyWithSecret>) -> NoPin {
-    match answer {
-        Some((SupervisorReply::No, _)) => NoPin::Declined,
-        Some((SupervisorReply::Cancelled, _)) => NoPin::Cancelled,
-        Some((SupervisorReply::Withdrawn, _)) => NoPin::Withdrawn,
-        Some((SupervisorReply::Unavailable(reason), _)) => NoPin::Unavailable(reason),
-        Some(_) => unavailable("the supervisor answered a different question"),
-        None => unavailable("the agent is shutting down"),
-    }
-}
-
-fn unavailable(reason: &str) -> NoPin {
-    NoPin::Unavailable(reason.to_owned())
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod keystore;
 mod link;
 pub mod operations;
 mod process_error;
+mod prompt_answer;
 mod prompt_text;
 mod question;
 mod requester;
@@ -34,8 +35,8 @@ mod worker;
 pub use client_connection::ClientConnection;
 pub use error::AgentError;
 pub use keystore::{
-    Clock, DecryptMessage, Event, EventReceiver, KeyUse, Keystore, LogOffReason, OpenContentKey, Settings, SignData,
-    SigningIdentity, SystemClock, TokenState, TokenWatcher,
+    AgentStatus, Clock, DecryptMessage, Event, EventReceiver, KeyUse, Keystore, LogOffReason, OpenContentKey, Settings,
+    SignData, SigningIdentity, SystemClock, TokenState, TokenWatcher,
 };
 pub use link::Link;
 pub use process_error::AgentProcessError;

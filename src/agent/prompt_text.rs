@@ -2,51 +2,35 @@
 
 use super::Question;
 use crate::keyset::{Prompt, Purpose, Subject};
+use crate::prompter::PromptRequest;
 use crate::token::PinState;
 
-/// The text of one question; the prompter escapes it for display. The supervisor adds the client
-/// program, which the worker cannot look up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PromptText {
-    /// the subject, one line
-    pub(super) title: String,
-    /// the purpose, the keyset and the token
-    pub(super) lines: Vec<String>,
-    /// the label of the input
-    pub(super) prompt: String,
-    /// a warning, such as few tries left
-    pub(super) warning: Option<String>,
-    /// the client's process id
-    pub(super) pid: i32,
-}
-
-impl PromptText {
-    /// The text of a question; `None` for a new PIN and for the SO PIN, which only a command asks
-    /// for.
-    pub(super) fn of(question: &Question) -> Option<Self> {
-        let (purpose, token) = (question.prompt.purpose()?, question.token()?);
-        let (title, prompt, warning) = match &question.prompt {
-            Prompt::LastTry { .. } => {
-                let title = format!("tokenkeep: the last try of the token {:?}", token.label);
-                (title, "Risk it?", Some("The next wrong PIN locks this token."))
-            }
-            Prompt::Use { .. } => {
-                (format!("tokenkeep: use of a key on the token {:?}", token.label), "Allow this once?", None)
-            }
-            _ => {
-                let title = format!("tokenkeep: the PIN of the token {:?}", token.label);
-                (title, "PIN", pin_warning(question, token.pin_state))
-            }
-        };
-        let mut lines = vec![purpose_line(purpose)];
-        lines.extend(forwarded(purpose));
-        if let Some((name, level)) = &question.keyset {
-            lines.push(format!("Keyset: {} (level {level})", name.as_str()));
+/// The prompt for a question of this client program: the program, the purpose, the keyset and the
+/// token, with a warning such as few tries left. The prompter escapes it for display. `None` for a
+/// new PIN and for the SO PIN, which only a command asks for.
+pub(super) fn prompt_request(question: &Question, program: &str) -> Option<PromptRequest> {
+    let (purpose, token) = (question.prompt.purpose()?, question.token()?);
+    let (title, prompt, warning) = match &question.prompt {
+        Prompt::LastTry { .. } => {
+            let title = format!("tokenkeep: the last try of the token {:?}", token.label);
+            (title, "Risk it?", Some("The next wrong PIN locks this token."))
         }
-        lines.push(format!("Token: {} (serial {})", token.label, token.serial));
-        let warning = warning.map(ToOwned::to_owned);
-        Some(Self { title, lines, prompt: prompt.to_owned(), warning, pid: question.pid })
+        Prompt::Use { .. } => {
+            (format!("tokenkeep: use of a key on the token {:?}", token.label), "Allow this once?", None)
+        }
+        _ => {
+            let title = format!("tokenkeep: the PIN of the token {:?}", token.label);
+            (title, "PIN", pin_warning(question, token.pin_state))
+        }
+    };
+    let mut lines = vec![format!("Asked by: {program}"), purpose_line(purpose)];
+    lines.extend(forwarded(purpose));
+    if let Some((name, level)) = &question.keyset {
+        lines.push(format!("Keyset: {} (level {level})", name.as_str()));
     }
+    lines.push(format!("Token: {} (serial {})", token.label, token.serial));
+    let warning = warning.map(ToOwned::to_owned);
+    Some(PromptRequest { title, lines, prompt: prompt.to_owned(), warning })
 }
 
 fn pin_warning(question: &Question, pin_state: PinState) -> Option<&'static str> {
@@ -136,12 +120,12 @@ mod tests {
         let purpose = Purpose::SshLogIn { user: "git".into(), host_key, forwarded_by: None };
         let mut question = question(purpose, token(PinState::Ok));
         question.keyset = Some(("work".parse().unwrap(), SecurityLevel::High));
-        let text = PromptText::of(&question).unwrap();
+        let text = prompt_request(&question, "a program").unwrap();
         let all = text.lines.join("\n");
-        for part in ["\"git\"", "SHA256:abc", "work (level high)", "serial 4711"] {
+        for part in ["Asked by: a program", "\"git\"", "SHA256:abc", "work (level high)", "serial 4711"] {
             assert!(all.contains(part), "{part} is missing: {all}");
         }
-        assert_eq!((text.warning, text.pid), (None, 7));
+        assert_eq!(text.warning, None);
     }
 
     #[test]
@@ -156,7 +140,7 @@ mod tests {
             (sign(None), false),
             (sign(host("forwarder")), true),
         ] {
-            let all = PromptText::of(&question(purpose, token(PinState::Ok))).unwrap().lines.join("\n");
+            let all = prompt_request(&question(purpose, token(PinState::Ok)), "a program").unwrap().lines.join("\n");
             assert_eq!(
                 all.contains("Forwarded: requested from the host with the key SHA256:forwarder"),
                 is_forwarded,
@@ -174,7 +158,7 @@ mod tests {
             (PinState::Ok, true, Some("locks the token")),
         ] {
             let question = Question { last_try, ..question(Purpose::LogIn, token(state)) };
-            let text = PromptText::of(&question).unwrap();
+            let text = prompt_request(&question, "a program").unwrap();
             assert_eq!(text.warning.is_some(), expected.is_some(), "{state:?}");
             assert!(text.warning.unwrap_or_default().contains(expected.unwrap_or_default()));
         }

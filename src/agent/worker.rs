@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process,
 use super::link::Link;
 use super::process_error::AgentProcessError;
 use super::sockets::Endpoint;
-use super::{Keystore, PeerProcess};
+use super::{Keystore, PeerProcess, TokenWatcher};
 use crate::ipc;
 
 /// Maximum number of connections, both endpoints together.
@@ -40,14 +40,14 @@ pub fn run(
     link: &Link,
     listeners: [UnixListener; 2],
     sandbox: String,
-    keystore: &Keystore,
+    keystore: &Arc<Keystore>,
 ) -> Result<(), AgentProcessError> {
     allow_descriptors();
-    let _watcher = keystore.watch().map_err(AgentProcessError::system("start a thread"))?;
+    let _watcher = TokenWatcher::start(keystore).map_err(AgentProcessError::system("start a thread"))?;
     let connection_limit = ConnectionLimit::default();
     let [ssh, api] = listeners;
     for (listener, endpoint) in [(ssh, Endpoint::Ssh), (api, Endpoint::Api)] {
-        let (connection_limit, keystore) = (connection_limit.clone(), keystore.clone());
+        let (connection_limit, keystore) = (connection_limit.clone(), Arc::clone(keystore));
         let thread = std::thread::Builder::new().name(format!("{} accept", endpoint.name())).stack_size(STACK_BYTES);
         thread
             .spawn(move || accept(&listener, endpoint, &connection_limit, &keystore))
@@ -61,9 +61,9 @@ pub fn run(
 
 /// Ends all sessions. If a token does not respond, the process exits without it, which ends its
 /// sessions, too.
-fn log_off(keystore: &Keystore) {
+fn log_off(keystore: &Arc<Keystore>) {
     let (sender, done) = channel();
-    let keystore = keystore.clone();
+    let keystore = Arc::clone(keystore);
     let started = std::thread::Builder::new().spawn(move || {
         if let Err(error) = keystore.log_off(None) {
             tracing::warn!(%error, "cannot log off");
@@ -87,7 +87,7 @@ fn allow_descriptors() {
     }
 }
 
-fn accept(listener: &UnixListener, endpoint: Endpoint, connection_limit: &ConnectionLimit, keystore: &Keystore) {
+fn accept(listener: &UnixListener, endpoint: Endpoint, connection_limit: &ConnectionLimit, keystore: &Arc<Keystore>) {
     loop {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
@@ -108,7 +108,7 @@ fn accept(listener: &UnixListener, endpoint: Endpoint, connection_limit: &Connec
             continue;
         };
         let thread = std::thread::Builder::new().name(endpoint.name().to_owned()).stack_size(STACK_BYTES);
-        let keystore = keystore.clone();
+        let keystore = Arc::clone(keystore);
         let started = thread.spawn(move || {
             serve(stream, endpoint, peer, &keystore);
             drop(permit);
@@ -138,7 +138,7 @@ fn refuse(mut stream: &UnixStream, endpoint: Endpoint) {
     let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(answer));
 }
 
-fn serve(stream: UnixStream, endpoint: Endpoint, peer: PeerProcess, keystore: &Keystore) {
+fn serve(stream: UnixStream, endpoint: Endpoint, peer: PeerProcess, keystore: &Arc<Keystore>) {
     tracing::debug!(endpoint = endpoint.name(), peer.pid, "connected");
     match endpoint {
         Endpoint::Ssh => super::ssh::serve(stream, peer, keystore),

@@ -22,10 +22,10 @@ use super::directories::directory;
 use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
 use super::{output, startup};
-use crate::agent::operations::{AgentClient, AgentStatus};
+use crate::agent::operations::AgentClient;
 use crate::agent::{
-    self, AgentProcessError, Endpoint, Keystore, Link, PromptConfig, SandboxConfig, Settings, SocketDirectory,
-    SocketProblem, StartupReport, SupervisorConfig, SystemClock,
+    self, AgentProcessError, AgentStatus, Endpoint, Keystore, Link, PromptConfig, SandboxConfig, Settings,
+    SocketDirectory, SocketProblem, StartupReport, SupervisorConfig, SystemClock,
 };
 use crate::ipc::{self, SocketState};
 use crate::keyset::{Tokens, UnusableSources};
@@ -188,14 +188,11 @@ pub fn run_worker(arguments: &WorkerArguments, cx: &Context<'_>) -> Result<Exit,
         tracing::warn!(%error, "a crash will not name the module: its calls cannot be counted");
     }
     let tokens = load(&modules, arguments, cx)?;
-    let mut settings = Settings::default();
+    let mut settings = Settings { hidden_keysets: HiddenKeysets::of_this_user().file(), ..Settings::default() };
     if let Some(idle_timeout) = cx.configuration()?.idle_timeout {
         settings.idle_timeout = idle_timeout;
     }
-    let keystore = Keystore::new(tokens, link.clone(), settings, Arc::new(SystemClock));
-    if let Some(file) = HiddenKeysets::of_this_user().file() {
-        keystore.set_hidden_list(file);
-    }
+    let keystore = Arc::new(Keystore::new(tokens, link.clone(), settings, Arc::new(SystemClock)));
     agent::run_worker(&link, listeners, sandbox, &keystore)?;
     Ok(Exit::Done)
 }

@@ -32,7 +32,7 @@ pub enum IpcMessage<C, R> {
         number: u64,
     },
     /// a call without a reply
-    Tell(C),
+    Notify(C),
 }
 
 /// The call of a side that may make none: it has no JSON, so that each one is unexpected.
@@ -77,37 +77,37 @@ impl Exchange {
         &self.stream
     }
 
-    /// Makes a call and waits for its reply. Meanwhile `serve` gets the calls of the other side; it
-    /// returns a reply for those that wait for one.
+    /// Makes a call and waits for its reply. Meanwhile `serve` gets the other side's
+    /// callbacks; it returns a reply for those that wait for one.
     ///
     /// # Errors
     /// The connection failed or ended, or a message does not fit.
-    pub fn call<C: Serialize, R: DeserializeOwned, TheirCall: DeserializeOwned, OurReply: Serialize>(
+    pub fn call<C: Serialize, R: DeserializeOwned, Callback: DeserializeOwned, CallbackReply: Serialize>(
         &mut self,
         call: C,
         payload: &[u8],
         files: &[BorrowedFd<'_>],
-        mut serve: impl FnMut(&UnixStream, TheirCall, Zeroizing<Vec<u8>>) -> Option<ReplyWithPayload<OurReply>>,
+        mut serve: impl FnMut(&UnixStream, Callback, Zeroizing<Vec<u8>>) -> Option<ReplyWithPayload<CallbackReply>>,
     ) -> Result<Frame<R>, IpcError> {
         self.last_number += 1;
         let called = self.last_number;
         let limits = self.limits();
-        match send(&self.stream, &IpcMessage::<C, OurReply>::Call { number: called, call }, payload, files) {
+        match send(&self.stream, &IpcMessage::<C, CallbackReply>::Call { number: called, call }, payload, files) {
             // It may have named its build before it closed: that is received below.
             Ok(()) | Err(IpcError::Closed) => {}
             Err(error) => return Err(error),
         }
         loop {
-            let Frame { message, payload, files } = receive_within::<IpcMessage<TheirCall, R>>(&self.stream, limits)?;
+            let Frame { message, payload, files } = receive_within::<IpcMessage<Callback, R>>(&self.stream, limits)?;
             match message {
                 IpcMessage::Reply { number, reply } if number == called => {
                     return Ok(Frame { message: reply, payload, files });
                 }
-                IpcMessage::Tell(call) => drop(serve(&self.stream, call, payload)),
+                IpcMessage::Notify(call) => drop(serve(&self.stream, call, payload)),
                 IpcMessage::Call { number, call } => {
                     let unserved = || IpcError::Unexpected("a call that nobody serves".to_owned());
                     let (reply, payload) = serve(&self.stream, call, payload).ok_or_else(unserved)?;
-                    send(&self.stream, &IpcMessage::<C, OurReply>::Reply { number, reply }, &payload, &[])?;
+                    send(&self.stream, &IpcMessage::<C, CallbackReply>::Reply { number, reply }, &payload, &[])?;
                 }
                 IpcMessage::Reply { .. } | IpcMessage::Withdrawn { .. } => {
                     return Err(IpcError::Unexpected("a reply to another call".to_owned()));
@@ -133,8 +133,8 @@ impl Exchange {
     ///
     /// # Errors
     /// The connection failed or ended.
-    pub fn tell<C: Serialize>(&self, call: C) -> Result<(), IpcError> {
-        send(&self.stream, &IpcMessage::<C, ()>::Tell(call), &[], &[])
+    pub fn notify<C: Serialize>(&self, call: C) -> Result<(), IpcError> {
+        send(&self.stream, &IpcMessage::<C, ()>::Notify(call), &[], &[])
     }
 
     /// Receives a call.
@@ -177,7 +177,7 @@ mod tests {
         let serving = thread::spawn(move || {
             let (number, frame) = server.receive_call::<String>().unwrap();
             assert_eq!((frame.message.as_str(), frame.payload.as_slice()), ("sign", &b"letter"[..]));
-            server.tell("progress").unwrap();
+            server.notify("progress").unwrap();
             let pin = server.request::<_, bool>("pin?", b"").unwrap();
             assert_eq!((pin.message, pin.payload.as_slice()), (true, &b"1234"[..]));
             server.reply(number, 5, b"done").unwrap();
@@ -215,7 +215,7 @@ mod tests {
         caller.limit_replies(Duration::from_millis(300));
         let trickling = thread::spawn(move || {
             // Calls are refused at once; single bytes do not prolong the wait.
-            server.tell("wait").unwrap();
+            server.notify("wait").unwrap();
             let frame = server.stream.try_clone().unwrap();
             while (&frame).write_all(b"x").is_ok() {
                 thread::sleep(Duration::from_millis(20));

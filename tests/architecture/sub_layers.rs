@@ -15,7 +15,7 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "agent",
         &[
-            &["client_connection", "error", "process_error", "question", "spin_reader"],
+            &["client_connection", "error", "process_error", "prompt_answer", "question", "spin_reader"],
             &["link", "prompt_text", "requester", "sandbox", "sockets"],
             &["keystore", "supervisor"],
             // The endpoints.
@@ -26,8 +26,11 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "agent/keystore",
         &[
-            &["clock", "events", "identity", "pass_phrase", "recovered_source"],
-            &["agent_prompter", "hidden", "key_cache", "rescan", "sessions"],
+            &["cached_signer", "clock", "events", "hidden", "pass_phrase"],
+            &["agent_prompter", "identity", "sessions"],
+            &["key_cache"],
+            // What the keystore does, by responsibility.
+            &["recovered_source", "rescan"],
             &["key_use", "listing", "presence"],
         ],
     ),
@@ -36,7 +39,7 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
         &[
             &["error", "framing", "wire"],
             &["error_log", "smartcard", "ssh_key", "sshsig", "user_auth"],
-            &["keystore", "signature_kind"],
+            &["provider", "signature_kind"],
             &["key_blob"],
             &["session_bind", "signed_data"],
             &["bindings", "request"],

@@ -11,20 +11,14 @@ use super::keysets::name_of;
 use crate::keyset::TokenSelector;
 
 impl ApiSession<'_> {
-    /// Works while the agent is locked, so that a user can learn why nothing else does.
     pub fn status(&self) -> Result<ApiResponse, ApiError> {
-        let (prompter, prompter_problem) = match self.keystore.prompter() {
-            Ok(prompter) => (Some(prompter), None),
-            Err(problem) => (None, Some(problem)),
-        };
-        let locked = self.keystore.is_locked();
-        ApiResponse::json(&json!({ "locked": locked, "prompter": prompter, "prompter_problem": prompter_problem }))
+        ApiResponse::json(&self.keystore.status())
     }
 
     /// Starts a session; the agent's prompter asks for the PIN.
     pub fn log_in(&self, request: &LogInRequest) -> Result<ApiResponse, ApiError> {
         let choice = choice(request.keyset.as_ref(), request.token.as_deref())?;
-        let keyset = self.keystore.log_in(&choice, &self.requester)?;
+        let keyset = self.keystore.log_in(&choice, None, &self.requester)?;
         ApiResponse::json(&json!({ "keyset": keyset.name, "level": keyset.level, "token": name_of(&keyset.token) }))
     }
 

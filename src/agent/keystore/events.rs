@@ -64,10 +64,10 @@ pub enum LogOffReason {
     Rescan,
 }
 
-/// The registered listeners.
-#[derive(Debug, Default)]
+/// The registered listeners. Clones share them.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Events {
-    listeners: Mutex<Vec<Weak<Queue>>>,
+    listeners: Arc<Mutex<Vec<Weak<Queue>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -181,9 +181,9 @@ mod tests {
 
     #[test]
     fn an_event_ends_the_wait() {
-        let events = Arc::new(Events::default());
+        let events = Events::default();
         let listener = events.listen();
-        let publisher = Arc::clone(&events);
+        let publisher = events.clone();
         let publishing = std::thread::spawn(move || publisher.publish(&Event::Locked));
         assert_eq!(listener.next(Duration::from_secs(20)), Some(Event::Locked));
         publishing.join().unwrap();

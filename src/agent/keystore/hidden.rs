@@ -8,19 +8,20 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Inner, Keystore, SigningIdentity};
+use crate::agent::Link;
 use crate::keyset::{FoundKeyset, KeysetChoice, KeysetRef};
 
 /// The hidden keysets, as last read.
-#[derive(Debug, Default)]
 pub(super) struct HiddenKeysetCache {
-    file: OnceLock<PathBuf>,
+    link: Arc<Link>,
+    // The file that lists them; none are hidden without it.
+    file: Option<PathBuf>,
     known: Mutex<Known>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Known {
     file: Option<FileState>,
     list: Arc<[KeysetRef]>,
@@ -31,17 +32,14 @@ struct Known {
 type FileState = (u64, u64, u64, i64, i64);
 
 impl HiddenKeysetCache {
-    fn file_state(&self) -> Option<FileState> {
-        let found = fs::metadata(self.file.get()?).ok()?;
-        Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
+    pub fn new(link: Arc<Link>, file: Option<PathBuf>) -> Self {
+        Self { link, file, known: Mutex::default() }
     }
-}
 
-impl Inner {
     /// The keysets that are hidden now.
-    pub fn hidden_keysets(&self) -> Arc<[KeysetRef]> {
-        let now = self.hidden.file_state();
-        let mut known = self.hidden.known.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn list(&self) -> Arc<[KeysetRef]> {
+        let now = self.file_state();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.file != now {
             let list = if now.is_some() { self.link.hidden_keysets() } else { Some(Vec::new()) };
             // If the file cannot be read, the list stays until the file changes again.
@@ -54,28 +52,19 @@ impl Inner {
     }
 
     /// Adds the keysets hidden on this machine to those the client has hidden.
-    pub fn with_hidden(&self, choice: &KeysetChoice) -> KeysetChoice {
+    pub fn added_to(&self, choice: &KeysetChoice) -> KeysetChoice {
         let mut choice = choice.clone();
-        choice.hidden.extend(self.hidden_keysets().iter().cloned());
+        choice.hidden.extend(self.list().iter().cloned());
         choice
     }
-}
 
-impl Keystore {
-    /// Hides the keysets that this file names, now and after each change.
-    pub fn set_hidden_list(&self, file: PathBuf) {
-        // Set once, at startup.
-        let _ = self.inner.hidden.file.set(file);
+    fn file_state(&self) -> Option<FileState> {
+        let found = fs::metadata(self.file.as_ref()?).ok()?;
+        Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
     }
 }
 
 /// Returns true if the keyset is in the list.
 pub(super) fn is_among(hidden: &[KeysetRef], keyset: &FoundKeyset) -> bool {
     hidden.iter().any(|hidden| hidden.is(keyset))
-}
-
-/// Removes hidden keysets.
-pub(super) fn shown(mut identities: Vec<Arc<SigningIdentity>>, hidden: &[KeysetRef]) -> Vec<Arc<SigningIdentity>> {
-    identities.retain(|identity| !is_among(hidden, &identity.keyset));
-    identities
 }

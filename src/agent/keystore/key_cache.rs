@@ -1,14 +1,18 @@
-//! The keys that can be offered, from the tokens' public indexes and certificates as last read.
+//! The keys that can be offered, from the tokens' public indexes and certificates as last read, and
+//! what has changed on the tokens between two readings.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::identity::{CachedSigner, SigningIdentity};
-use super::{Event, Inner, LogOffReason};
-use crate::keyset::{FoundKeyset, KeysetError, UnreadableToken};
+use super::cached_signer::CachedSigners;
+use super::clock::Clock;
+use super::events::{Event, Events, LogOffReason};
+use super::identity::SigningIdentity;
+use super::sessions::Sessions;
+use crate::keyset::{FoundKeyset, KeysetError, Tokens, UnreadableToken};
 use crate::pki::Certificate;
 use crate::token::{PinState, TokenError, TokenInfo};
 
@@ -21,20 +25,22 @@ const EXPIRY_WARNING: SignedDuration = SignedDuration::from_hours(60 * 24);
 const MAX_NOTIFIED: usize = 1024;
 
 /// The last listing, and what has been reported about it.
-#[derive(Debug, Default)]
 pub(super) struct KeyCache {
+    tokens: Tokens,
+    clock: Arc<dyn Clock>,
+    events: Events,
+    sessions: Arc<Sessions>,
+    pub cached_signers: Arc<CachedSigners>,
     snapshot: RwLock<Snapshot>,
     // One thread reads the tokens at a time; the others then use its result.
     reading: Mutex<()>,
-    // By public key: keys that are present or whose identity is held.
-    cached_signers: Mutex<HashMap<Vec<u8>, Arc<CachedSigner>>>,
     // The certificates whose expiry was reported.
     notified: Mutex<VecDeque<Vec<u8>>>,
     // The logged reasons why tokens cannot be read.
     logged_problems: Mutex<Vec<String>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Snapshot {
     at: Option<Duration>,
     tokens: Vec<TokenInfo>,
@@ -48,60 +54,71 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl KeyCache {
+    pub fn new(
+        tokens: Tokens,
+        clock: Arc<dyn Clock>,
+        events: Events,
+        sessions: Arc<Sessions>,
+        cached_signers: Arc<CachedSigners>,
+    ) -> Self {
+        Self {
+            tokens,
+            clock,
+            events,
+            sessions,
+            cached_signers,
+            snapshot: RwLock::default(),
+            reading: Mutex::default(),
+            notified: Mutex::default(),
+            logged_problems: Mutex::default(),
+        }
+    }
+
     pub fn list(&self) -> Vec<Arc<SigningIdentity>> {
-        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).list.clone()
+        self.snapshot().list.clone()
     }
 
     pub fn find(&self, spki: &[u8]) -> Option<Arc<SigningIdentity>> {
-        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).by_key.get(spki).cloned()
+        self.snapshot().by_key.get(spki).cloned()
     }
 
     pub fn tokens(&self) -> Vec<TokenInfo> {
-        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).tokens.clone()
+        self.snapshot().tokens.clone()
     }
 
-    pub fn is_fresh(&self, now: Duration) -> bool {
-        let at = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).at;
-        at.is_some_and(|at| now.saturating_sub(at) < MAX_AGE)
+    pub fn is_fresh(&self) -> bool {
+        let now = self.clock.elapsed();
+        self.snapshot().at.is_some_and(|at| now.saturating_sub(at) < MAX_AGE)
     }
 
     /// Returns true if a token was skipped because another program owns it.
     pub fn has_tokens_in_use(&self) -> bool {
-        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).has_tokens_in_use
+        self.snapshot().has_tokens_in_use
     }
 
-    /// The cached signers of this token's active session.
-    pub fn cached_signers_on(&self, token: &TokenInfo) -> Vec<Arc<CachedSigner>> {
-        let on = |cached_signer: &&Arc<CachedSigner>| {
-            cached_signer.signer().is_some_and(|signer| signer.key().token().info().id() == token.id())
-        };
-        lock(&self.cached_signers).values().filter(on).map(Arc::clone).collect()
+    fn snapshot(&self) -> RwLockReadGuard<'_, Snapshot> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cached_signer(&self, spki: &[u8]) -> Arc<CachedSigner> {
-        Arc::clone(lock(&self.cached_signers).entry(spki.to_vec()).or_default())
+    /// Ends the session of a token that does not respond as present, and reads the tokens again.
+    pub fn mark_lost(&self, token: &TokenInfo) {
+        self.sessions.end(token, LogOffReason::Removed);
+        self.tokens.forget(token);
+        self.refresh();
     }
 
-    #[cfg(test)]
-    pub fn cached_key_count(&self) -> usize {
-        lock(&self.cached_signers).len()
+    /// Reads the tokens and reports changes. A failure is logged: the last listing stays.
+    pub fn refresh(&self) {
+        if let Err(error) = self.try_refresh() {
+            tracing::debug!(%error, "cannot read the tokens");
+        }
     }
 
-    /// Drops entries without a signer that nobody else holds; otherwise the map would grow without
-    /// limit.
-    fn forget_unused(&self) {
-        lock(&self.cached_signers)
-            .retain(|_, cached_signer| Arc::strong_count(cached_signer) > 1 || cached_signer.signer().is_some());
-    }
-}
-
-impl Inner {
-    /// Reads the tokens and reports changes. Unchanged objects on a token that is kept open are not
-    /// read again.
-    pub fn refresh(&self) -> Result<Vec<UnreadableToken>, KeysetError> {
-        let _reading = lock(&self.key_cache.reading);
+    /// Like [`Self::refresh`]. Unchanged objects on a token that is kept open are not read again.
+    pub fn try_refresh(&self) -> Result<(), KeysetError> {
+        let _reading = lock(&self.reading);
         let tokens = self.tokens.list()?;
-        let before = self.key_cache.tokens();
+        let before = self.tokens();
         self.forget_changed(&before, &tokens);
         let (keysets, unreadable_tokens) = self.tokens.keysets()?;
         let list: Vec<Arc<SigningIdentity>> = keysets.iter().filter_map(|keyset| self.identity(keyset)).collect();
@@ -115,11 +132,11 @@ impl Inner {
         let has_tokens_in_use = unreadable_tokens
             .iter()
             .any(|unreadable| matches!(unreadable.error, KeysetError::Token(TokenError::Owned { .. })));
-        let changed = changed_keysets(&self.key_cache.list(), &list);
+        let changed = changed_keysets(&self.list(), &list);
         let at = Some(self.clock.elapsed());
         let snapshot = Snapshot { at, tokens: tokens.clone(), list, by_key, has_tokens_in_use };
-        *self.key_cache.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
-        self.key_cache.forget_unused();
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        self.cached_signers.forget_unused();
         for token in tokens.iter().filter(|token| !before.iter().any(|other| other.id() == token.id())) {
             self.events.publish(&Event::Inserted(token.clone()));
         }
@@ -130,13 +147,13 @@ impl Inner {
             self.events.publish(&Event::Changed(token));
         }
         self.warn_of_expiry(&keysets);
-        Ok(unreadable_tokens)
+        Ok(())
     }
 
     /// Reuses the previous identity if it is unchanged, so that references to it stay current.
     fn identity(&self, keyset: &FoundKeyset) -> Option<Arc<SigningIdentity>> {
-        let identity = SigningIdentity::of(keyset, |spki| self.key_cache.cached_signer(spki))?;
-        let before = self.key_cache.find(&identity.spki);
+        let identity = SigningIdentity::of(keyset, &self.cached_signers)?;
+        let before = self.find(&identity.spki);
         Some(before.filter(|before| is_unchanged(before, &identity)).unwrap_or_else(|| Arc::new(identity)))
     }
 
@@ -144,12 +161,12 @@ impl Inner {
         for token in before {
             match now.iter().find(|other| other.id() == token.id()) {
                 None => {
-                    self.end_session(token, LogOffReason::Removed);
+                    self.sessions.end(token, LogOffReason::Removed);
                     self.tokens.forget(token);
                     self.events.publish(&Event::Removed(token.clone()));
                 }
                 Some(other) if has_lost_its_pin(token, other) => {
-                    self.end_session(token, LogOffReason::Changed);
+                    self.sessions.end(token, LogOffReason::Changed);
                     self.tokens.forget(token);
                     self.events.publish(&Event::Changed(other.clone()));
                 }
@@ -166,7 +183,7 @@ impl Inner {
     /// Logs each problem once. A client that lists keys only sees that a key is missing.
     fn log_unreadable_tokens(&self, unreadable_tokens: &[UnreadableToken]) {
         let now: Vec<String> = unreadable_tokens.iter().map(|unreadable| unreadable.error.to_string()).collect();
-        let mut logged_problems = lock(&self.key_cache.logged_problems);
+        let mut logged_problems = lock(&self.logged_problems);
         for text in now.iter().filter(|text| !logged_problems.contains(text)) {
             tracing::warn!("{text}");
         }
@@ -181,7 +198,7 @@ impl Inner {
             for stored in stored {
                 let Ok(certificate) = Certificate::from_der(&stored.der) else { continue };
                 let not_after = certificate.not_after();
-                let mut notified = lock(&self.key_cache.notified);
+                let mut notified = lock(&self.notified);
                 if not_after > soon || notified.contains(&stored.der) {
                     continue;
                 }

@@ -5,10 +5,10 @@ use zeroize::Zeroizing;
 
 use super::identity::SigningIdentity;
 use super::rescan::OperationGuard;
-use super::{AgentPrompter, Inner, Keystore};
+use super::{AgentPrompter, Keystore};
 use crate::agent::{AgentError, Requester};
 use crate::keyset::ops::{Decrypted, decrypt_in_memory, open_recipient};
-use crate::keyset::{KeysetChoice, KeysetError, Purpose, use_signing_key};
+use crate::keyset::{KeysetChoice, KeysetError, Purpose, TokenSearch, use_signing_key};
 use crate::token::{KeysetName, SecurityLevel, Signature, SignatureHash, TokenError, TokenErrorKind};
 
 /// One use of a key. The caller has parsed the data to be signed or decrypted.
@@ -60,8 +60,8 @@ impl Keystore {
     /// The keystore is locked, the prompt was cancelled, the PIN is wrong, the token is absent, or
     /// the key does not support this use.
     pub fn use_key<U: KeyUse>(&self, key_use: U, requester: &Requester) -> Result<U::Output, AgentError> {
-        self.inner.refuse_if_locked(key_use.operation())?;
-        let _using = OperationGuard::begin(&self.inner.uses);
+        self.lock.check_unlocked(key_use.operation())?;
+        let _using = OperationGuard::begin(&self.uses);
         key_use.run(self, requester)
     }
 }
@@ -74,7 +74,24 @@ impl KeyUse for SignData<'_> {
     }
 
     fn run(self, keystore: &Keystore, requester: &Requester) -> Result<Signature, AgentError> {
-        keystore.inner.sign(&self, requester)
+        let SignData { identity, hash, data, purpose } = self;
+        if let Some(signer) = identity.cached_signer.signer() {
+            match signer.sign(hash, data) {
+                Ok(signature) => {
+                    identity.cached_signer.note_use();
+                    return Ok(signature);
+                }
+                // The session has ended: continue with the PIN below.
+                Err(TokenError::NotLoggedIn { .. }) => identity.cached_signer.set(None),
+                Err(error) => return Err(keystore.handle_failure(identity, error.into())),
+            }
+        }
+        if !hash.fits(identity.algorithm) {
+            return Err(AgentError::NoSuchHash { operation: purpose.operation(), hash });
+        }
+        let result = self.sign_with_prompt(keystore, requester);
+        keystore.sessions.sync(&keystore.lock);
+        result.map_err(|error| keystore.handle_failure(identity, error))
     }
 }
 
@@ -86,8 +103,7 @@ impl KeyUse for DecryptMessage<'_> {
     }
 
     fn run(self, keystore: &Keystore, requester: &Requester) -> Result<Decrypted, AgentError> {
-        let keystore = &keystore.inner;
-        let keysets = keystore.with_hidden(&self.keysets);
+        let keysets = keystore.hidden.added_to(&self.keysets);
         keystore.ensure_present(&keysets);
         keystore.with_prompter(requester, |person| decrypt_in_memory(&keystore.tokens, &keysets, self.message, person))
     }
@@ -101,8 +117,7 @@ impl KeyUse for OpenContentKey<'_> {
     }
 
     fn run(self, keystore: &Keystore, requester: &Requester) -> Result<Self::Output, AgentError> {
-        let keystore = &keystore.inner;
-        let keysets = keystore.with_hidden(&self.keysets);
+        let keysets = keystore.hidden.added_to(&self.keysets);
         keystore.ensure_present(&keysets);
         keystore.with_prompter(requester, |person| {
             open_recipient(&keystore.tokens, &keysets, self.recipient_info, self.key_length, person)
@@ -110,37 +125,14 @@ impl KeyUse for OpenContentKey<'_> {
     }
 }
 
-impl Inner {
-    fn sign(&self, key_use: &SignData<'_>, requester: &Requester) -> Result<Signature, AgentError> {
-        let SignData { identity, hash, data, purpose } = *key_use;
-        if let Some(signer) = identity.cached_signer.signer() {
-            match signer.sign(hash, data) {
-                Ok(signature) => {
-                    identity.cached_signer.note_use();
-                    return Ok(signature);
-                }
-                // The session has ended: continue with the PIN below.
-                Err(TokenError::NotLoggedIn { .. }) => identity.cached_signer.set(None),
-                Err(error) => return Err(self.handle_failure(identity, error.into())),
-            }
-        }
-        if !hash.fits(identity.algorithm) {
-            return Err(AgentError::NoSuchHash { operation: purpose.operation(), hash });
-        }
-        let result = self.sign_with_prompt(key_use, requester);
-        self.sync_sessions();
-        result.map_err(|error| self.handle_failure(identity, error))
-    }
-
+impl SignData<'_> {
     /// Prompts for the PIN or the confirmation, as the level requires, and signs.
-    fn sign_with_prompt(&self, key_use: &SignData<'_>, requester: &Requester) -> Result<Signature, AgentError> {
-        let SignData { identity, hash, data, purpose } = *key_use;
+    fn sign_with_prompt(&self, keystore: &Keystore, requester: &Requester) -> Result<Signature, AgentError> {
+        let SignData { identity, hash, data, purpose } = *self;
         let operation = purpose.operation();
-        let mut person = AgentPrompter::new(&self.link, requester);
-        let used = use_signing_key(&self.tokens, &identity.keyset, purpose, &mut person)?;
-        if self.locked.is_locked() {
-            return Err(AgentError::Locked { operation });
-        }
+        let mut person = AgentPrompter::new(&keystore.link, requester);
+        let used = use_signing_key(&keystore.tokens, &identity.keyset, purpose, &mut person)?;
+        keystore.lock.check_unlocked(operation)?;
         if used.key.public_key_der() != identity.spki {
             return Err(KeysetError::Refused(format!(
                 "cannot {operation}: the key offered for the keyset {:?} on {} is not the key that its private \
@@ -153,13 +145,15 @@ impl Inner {
         let is_active = used.pin_session.token().has_active_session();
         let key = used.key;
         let signature = used.pin_session.sign_hashed(&key, hash, data)?;
-        self.note_use(&identity.keyset.token);
+        keystore.sessions.note_use(&identity.keyset.token);
         if is_active && identity.keyset.level == SecurityLevel::Low {
             identity.cached_signer.set(Some(key.token().fast_signer(&key)));
         }
         Ok(signature)
     }
+}
 
+impl Keystore {
     /// Updates the keystore after a failure: ends the session of a token that was removed, forgets
     /// keysets that may be out of date, and lists the tokens again. Returns the error.
     fn handle_failure(&self, identity: &SigningIdentity, error: AgentError) -> AgentError {
@@ -177,9 +171,9 @@ impl Inner {
             _ => return error,
         };
         if is_token_removed {
-            self.mark_lost(&identity.keyset.token);
-        } else if let Err(error) = self.refresh() {
-            tracing::debug!(%error, "cannot list the tokens");
+            self.key_cache.mark_lost(&identity.keyset.token);
+        } else {
+            self.key_cache.refresh();
         }
         error
     }

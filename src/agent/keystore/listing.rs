@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::hidden::{is_among, shown};
+use super::hidden::is_among;
 use super::rescan::OperationGuard;
 use super::{Keystore, SigningIdentity, TokenState};
 use crate::agent::AgentError;
-use crate::keyset::{FoundKeyset, KeysetChoice, UnreadableToken};
+use crate::keyset::{FoundKeyset, KeysetChoice, KeysetRef, TokenSearch, UnreadableToken};
 use crate::token::TokenInfo;
 
 impl Keystore {
@@ -15,42 +15,42 @@ impl Keystore {
     /// Reads the tokens again if the last listing is older than two seconds. Empty while the
     /// keystore is locked.
     pub fn identities(&self) -> Vec<Arc<SigningIdentity>> {
-        if self.inner.locked.is_locked() {
+        if self.lock.is_locked() {
             return Vec::new();
         }
-        self.inner.scan_tokens_if_stale();
-        shown(self.inner.key_cache.list(), &self.inner.hidden_keysets())
+        self.scan_tokens_if_stale();
+        shown(self.key_cache.list(), &self.hidden.list())
     }
 
     /// The identity of a keyset that was found; also of a hidden one, which was then named. `None`
     /// while locked.
     pub fn identity_of(&self, keyset: &FoundKeyset) -> Option<Arc<SigningIdentity>> {
-        if self.inner.locked.is_locked() {
+        if self.lock.is_locked() {
             return None;
         }
-        self.inner.scan_tokens_if_stale();
+        self.scan_tokens_if_stale();
         let is_meant = |identity: &Arc<SigningIdentity>| {
             let other = &identity.keyset;
             other.is_same_keyset(keyset) && other.signing == keyset.signing
         };
-        self.inner.key_cache.list().into_iter().find(is_meant)
+        self.key_cache.list().into_iter().find(is_meant)
     }
 
     /// The identity with this public key (DER `SubjectPublicKeyInfo`); `None` while locked.
     pub fn find(&self, spki: &[u8]) -> Option<Arc<SigningIdentity>> {
-        if self.inner.locked.is_locked() {
+        if self.lock.is_locked() {
             return None;
         }
-        let hidden = self.inner.hidden_keysets();
+        let hidden = self.hidden.list();
         // A hidden keyset may share its key with one that is not hidden.
-        let find = || match self.inner.key_cache.find(spki)? {
+        let find = || match self.key_cache.find(spki)? {
             identity if !is_among(&hidden, &identity.keyset) => Some(identity),
-            _ => shown(self.inner.key_cache.list(), &hidden).into_iter().find(|identity| identity.spki == spki),
+            _ => shown(self.key_cache.list(), &hidden).into_iter().find(|identity| identity.spki == spki),
         };
         if let Some(identity) = find() {
             return Some(identity);
         }
-        self.inner.scan_tokens_if_stale();
+        self.scan_tokens_if_stale();
         find()
     }
 
@@ -59,12 +59,12 @@ impl Keystore {
     /// # Errors
     /// The keystore is locked, or no module works.
     pub fn tokens(&self) -> Result<Vec<TokenState>, AgentError> {
-        self.inner.refuse_if_locked("list the tokens")?;
-        let _using = OperationGuard::begin(&self.inner.uses);
-        self.inner.scan_tokens_if_stale();
-        let listed = self.inner.tokens.list_with_pin_states()?;
+        self.lock.check_unlocked("list the tokens")?;
+        let _using = OperationGuard::begin(&self.uses);
+        self.scan_tokens_if_stale();
+        let listed = self.tokens.list_with_pin_states()?;
         // Read the sessions afterwards: listing takes a while, and a session may end meanwhile.
-        let active_sessions = self.inner.tokens.active_sessions();
+        let active_sessions = self.tokens.active_sessions();
         let has_active_session = |info: &TokenInfo| active_sessions.iter().any(|token| token.info().id() == info.id());
         Ok(listed.into_iter().map(|info| TokenState { logged_in: has_active_session(&info), info }).collect())
     }
@@ -74,11 +74,11 @@ impl Keystore {
     /// # Errors
     /// The keystore is locked, or no module works.
     pub fn keysets(&self) -> Result<(Vec<FoundKeyset>, Vec<UnreadableToken>), AgentError> {
-        self.inner.refuse_if_locked("list the keysets")?;
-        let _using = OperationGuard::begin(&self.inner.uses);
-        self.inner.scan_tokens_if_stale();
-        let (mut keysets, unreadable_tokens) = self.inner.tokens.keysets()?;
-        let hidden = self.inner.hidden_keysets();
+        self.lock.check_unlocked("list the keysets")?;
+        let _using = OperationGuard::begin(&self.uses);
+        self.scan_tokens_if_stale();
+        let (mut keysets, unreadable_tokens) = self.tokens.keysets()?;
+        let hidden = self.hidden.list();
         keysets.retain(|keyset| !is_among(&hidden, keyset));
         Ok((keysets, unreadable_tokens))
     }
@@ -88,9 +88,15 @@ impl Keystore {
     /// # Errors
     /// The keystore is locked, or no keyset or several match.
     pub fn choose(&self, choice: &KeysetChoice) -> Result<FoundKeyset, AgentError> {
-        self.inner.refuse_if_locked("find the keyset")?;
-        let choice = self.inner.with_hidden(choice);
-        self.inner.ensure_present(&choice);
-        Ok(self.inner.tokens.choose(&choice)?)
+        self.lock.check_unlocked("find the keyset")?;
+        let choice = self.hidden.added_to(choice);
+        self.ensure_present(&choice);
+        Ok(self.tokens.choose(&choice)?)
     }
+}
+
+/// Removes hidden keysets.
+fn shown(mut identities: Vec<Arc<SigningIdentity>>, hidden: &[KeysetRef]) -> Vec<Arc<SigningIdentity>> {
+    identities.retain(|identity| !is_among(hidden, &identity.keyset));
+    identities
 }

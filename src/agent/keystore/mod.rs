@@ -14,6 +14,7 @@
 //! nobody typed for that use, and never let a confirmation count for more than one use.
 
 mod agent_prompter;
+mod cached_signer;
 mod clock;
 mod events;
 mod hidden;
@@ -28,11 +29,13 @@ mod rescan;
 mod sessions;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 pub use clock::{Clock, SystemClock};
 pub use events::{Event, EventReceiver, LogOffReason};
@@ -43,7 +46,7 @@ pub use presence::TokenWatcher;
 use super::{AgentError, Link, Requester};
 use crate::keyset::{
     self, Attachments, FoundKeyset, Inventory, KeysetChoice, KeysetError, Operation, OperationContext, Outcome,
-    TokenSelector, Tokens, UserPrompter,
+    TokenSearch, TokenSelector, Tokens, UserPrompter,
 };
 use crate::token::{Pin, TokenInfo};
 use crate::transport::Transport;
@@ -53,18 +56,20 @@ use hidden::{HiddenKeysetCache, is_among};
 use key_cache::KeyCache;
 use pass_phrase::PassPhraseLock;
 use rescan::OperationGuard;
-use sessions::ActiveSession;
+use sessions::Sessions;
 
 /// The keystore's settings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// time without use after which a session ends; default 30 minutes
     pub idle_timeout: Duration,
+    /// the file that lists the keysets hidden on this machine; each change takes effect
+    pub hidden_keysets: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { idle_timeout: Duration::from_mins(30) }
+        Self { idle_timeout: Duration::from_mins(30), hidden_keysets: None }
     }
 }
 
@@ -77,80 +82,87 @@ pub struct TokenState {
     pub logged_in: bool,
 }
 
-/// The keystore. Clones share the same state.
-#[derive(Clone)]
-pub struct Keystore {
-    inner: Arc<Inner>,
+/// What a client can learn while the keystore is locked, too. It is also the body of `/v1/status`
+/// (`docs/agent-api.openapi.json`).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// locked with `ssh-add -x`
+    pub locked: bool,
+    /// its prompt method
+    pub prompter: Option<String>,
+    /// the reason if it cannot prompt, with the remedy
+    pub prompter_problem: Option<String>,
 }
 
-struct Inner {
+/// The keystore. Its endpoints and the thread that polls the tokens share it.
+pub struct Keystore {
     tokens: Tokens,
     link: Arc<Link>,
-    settings: Settings,
     clock: Arc<dyn Clock>,
-    key_cache: KeyCache,
     events: Events,
-    locked: PassPhraseLock,
-    sessions: Mutex<Vec<ActiveSession>>,
-    // The time the machine has slept, as last measured.
-    time_asleep: Mutex<Duration>,
+    lock: PassPhraseLock,
+    hidden: HiddenKeysetCache,
+    sessions: Arc<Sessions>,
+    key_cache: KeyCache,
     operations: AtomicUsize,
     // Logins, signatures, listings and operations.
     uses: AtomicUsize,
     // The last warning about sources that cannot be restarted.
     last_warning: Mutex<String>,
-    hidden: HiddenKeysetCache,
 }
 
 impl Keystore {
     /// Creates a keystore that keeps sessions on these tokens. It opens no token yet.
     pub fn new(tokens: Tokens, link: Arc<Link>, settings: Settings, clock: Arc<dyn Clock>) -> Self {
-        let time_asleep = Mutex::new(clock.elapsed().saturating_sub(clock.awake()));
-        let inner = Inner {
-            tokens: tokens.with_persistent_sessions(),
+        let tokens = tokens.with_persistent_sessions();
+        let (events, signers) = (Events::default(), Arc::default());
+        let sessions = Arc::new(Sessions::new(
+            tokens.clone(),
+            Arc::clone(&clock),
+            settings.idle_timeout,
+            events.clone(),
+            Arc::clone(&signers),
+        ));
+        let key_cache =
+            KeyCache::new(tokens.clone(), Arc::clone(&clock), events.clone(), Arc::clone(&sessions), signers);
+        Self {
+            tokens,
+            hidden: HiddenKeysetCache::new(Arc::clone(&link), settings.hidden_keysets),
             link,
-            settings,
             clock,
-            key_cache: KeyCache::default(),
-            events: Events::default(),
-            locked: PassPhraseLock::default(),
-            sessions: Mutex::default(),
-            time_asleep,
+            events,
+            lock: PassPhraseLock::default(),
+            sessions,
+            key_cache,
             operations: AtomicUsize::new(0),
             uses: AtomicUsize::new(0),
             last_warning: Mutex::default(),
-            hidden: HiddenKeysetCache::default(),
-        };
-        Self { inner: Arc::new(inner) }
-    }
-
-    /// Starts the thread that polls for inserted and removed tokens, idle sessions and sleep.
-    /// Polling stops when the returned value is dropped.
-    ///
-    /// # Errors
-    /// Fails if the thread cannot be started.
-    pub fn watch(&self) -> std::io::Result<TokenWatcher> {
-        TokenWatcher::begin(&self.inner)
+        }
     }
 
     /// The current time of day, from the keystore's clock.
     pub fn now(&self) -> Timestamp {
-        self.inner.clock.now()
+        self.clock.now()
     }
 
-    /// Logs in to a keyset's token, so that uses at levels Medium and Low need no PIN. Does nothing
-    /// if the token has an active session.
+    /// Logs in to a keyset's token, so that uses at levels Medium and Low need no PIN. Asks for
+    /// nothing if the token has an active session. `lifetime` limits the session from now on,
+    /// however much it is used.
     ///
     /// # Errors
     /// The keystore is locked, the keyset has level High, or no PIN or a wrong PIN was entered.
-    pub fn log_in(&self, choice: &KeysetChoice, requester: &Requester) -> Result<FoundKeyset, AgentError> {
-        self.inner.refuse_if_locked("log in")?;
-        let _using = OperationGuard::begin(&self.inner.uses);
-        let choice = self.inner.with_hidden(choice);
-        self.inner.ensure_present(&choice);
-        let keyset = self.inner.tokens.choose(&choice)?;
-        self.inner.log_in(&keyset, AgentPrompter::new(&self.inner.link, requester), false)?;
-        Ok(keyset)
+    pub fn log_in(
+        &self,
+        choice: &KeysetChoice,
+        lifetime: Option<Duration>,
+        requester: &Requester,
+    ) -> Result<FoundKeyset, AgentError> {
+        self.lock.check_unlocked("log in")?;
+        let _using = OperationGuard::begin(&self.uses);
+        let choice = self.hidden.added_to(choice);
+        self.ensure_present(&choice);
+        let keyset = self.tokens.choose(&choice)?;
+        self.start_session(keyset, lifetime, AgentPrompter::new(&self.link, requester), false)
     }
 
     /// Logs in with a PIN that the caller supplies. The PIN is verified even if a session is
@@ -162,20 +174,15 @@ impl Keystore {
         &self,
         token: &TokenSelector,
         pin: Pin,
+        lifetime: Option<Duration>,
         requester: &Requester,
     ) -> Result<FoundKeyset, AgentError> {
-        self.inner.refuse_if_locked("log in")?;
-        let _using = OperationGuard::begin(&self.inner.uses);
-        let choice = self.inner.with_hidden(&KeysetChoice { token: Some(token.clone()), ..KeysetChoice::default() });
-        self.inner.ensure_present(&choice);
-        let keyset = self.inner.choose_least_strict(&choice)?;
-        self.inner.log_in(&keyset, AgentPrompter::with_pin(&self.inner.link, requester, pin), true)?;
-        Ok(keyset)
-    }
-
-    /// Limits the token's active session to `longest` from now, however much it is used.
-    pub fn limit_session(&self, token: &TokenInfo, longest: Duration) {
-        self.inner.limit_session(token, longest);
+        self.lock.check_unlocked("log in")?;
+        let _using = OperationGuard::begin(&self.uses);
+        let choice = self.hidden.added_to(&KeysetChoice { token: Some(token.clone()), ..KeysetChoice::default() });
+        self.ensure_present(&choice);
+        let keyset = self.choose_least_strict(&choice)?;
+        self.start_session(keyset, lifetime, AgentPrompter::with_pin(&self.link, requester, pin), true)
     }
 
     /// Ends all sessions, or the session on this token. Returns the number of sessions ended.
@@ -183,18 +190,13 @@ impl Keystore {
     /// # Errors
     /// No token matches the selector.
     pub fn log_off(&self, token: Option<&TokenSelector>) -> Result<usize, AgentError> {
-        let token = token.map(|selector| self.inner.tokens.token(selector)).transpose()?;
-        Ok(self.end_sessions(token.as_ref(), LogOffReason::Requested))
-    }
-
-    /// Ends all sessions, or the session on this token, for this reason. Returns their number.
-    pub(super) fn end_sessions(&self, token: Option<&TokenInfo>, reason: LogOffReason) -> usize {
-        let before = self.inner.tokens.active_sessions().len();
-        match token {
-            Some(token) => self.inner.end_session(token, reason),
-            None => self.inner.end_all_sessions(reason),
+        let token = token.map(|selector| self.tokens.token(selector)).transpose()?;
+        let before = self.tokens.active_sessions().len();
+        match &token {
+            Some(token) => self.sessions.end(token, LogOffReason::Requested),
+            None => self.sessions.end_all(LogOffReason::Requested),
         }
-        before.saturating_sub(self.inner.tokens.active_sessions().len())
+        Ok(before.saturating_sub(self.tokens.active_sessions().len()))
     }
 
     /// Locks with a pass phrase: it offers no identities, refuses uses and operations, and ends all
@@ -203,9 +205,9 @@ impl Keystore {
     /// # Errors
     /// The keystore is already locked.
     pub fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
-        self.inner.locked.lock(pass_phrase)?;
-        self.inner.end_all_sessions(LogOffReason::Locked);
-        self.inner.events.publish(&Event::Locked);
+        self.lock.lock(pass_phrase)?;
+        self.sessions.end_all(LogOffReason::Locked);
+        self.events.publish(&Event::Locked);
         Ok(())
     }
 
@@ -214,24 +216,19 @@ impl Keystore {
     /// # Errors
     /// The pass phrase is wrong, or the keystore is not locked.
     pub fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
-        self.inner.locked.unlock(pass_phrase)?;
-        self.inner.events.publish(&Event::Unlocked);
+        self.lock.unlock(pass_phrase)?;
+        self.events.publish(&Event::Unlocked);
         Ok(())
     }
 
     /// Returns true while the keystore is locked.
     pub fn is_locked(&self) -> bool {
-        self.inner.locked.is_locked()
-    }
-
-    /// Ends all sessions because the machine goes to sleep or has slept.
-    pub fn suspend(&self) {
-        self.inner.end_all_sessions(LogOffReason::Suspend);
+        self.lock.is_locked()
     }
 
     /// Subscribes to the events that happen from now on.
     pub fn events(&self) -> EventReceiver {
-        self.inner.events.listen()
+        self.events.listen()
     }
 
     /// Runs an operation on the keystore's tokens. `person` supplies PINs, `transport` sends
@@ -248,33 +245,28 @@ impl Keystore {
         attachments: &mut Attachments,
         requester: &Requester,
     ) -> Result<Outcome<O::Output>, AgentError> {
-        self.inner.refuse_if_locked(O::NAME)?;
-        let _using = OperationGuard::begin(&self.inner.uses);
-        let target = operation.select(&Inventory::with_search(&self.inner.tokens, &*self.inner))?;
-        let outcome = self.inner.with_command(person, requester, |person| {
-            let (tokens, now) = (&self.inner.tokens, self.inner.clock.now());
+        self.lock.check_unlocked(O::NAME)?;
+        let _using = OperationGuard::begin(&self.uses);
+        let target = operation.select(&Inventory::with_search(&self.tokens, self))?;
+        let outcome = self.with_command(person, requester, |person| {
+            let (tokens, now) = (&self.tokens, self.clock.now());
             operation.run(target, &mut OperationContext { tokens, person, transport, attachments, now })
         });
         if O::CHANGES_LISTINGS {
-            self.inner.forget_keysets();
-            self.inner.refresh_or_log();
+            self.tokens.forget_all_keysets();
+            self.key_cache.refresh();
         }
-        self.inner.sync_sessions();
+        self.sessions.sync(&self.lock);
         outcome
     }
 
-    /// Describes the prompt method in one line, or says why none is available, with the remedy.
-    ///
-    /// # Errors
-    /// A sentence for the user.
-    pub fn prompter(&self) -> Result<String, String> {
-        self.inner.link.prompter()
-    }
-}
-
-impl Inner {
-    fn refuse_if_locked(&self, operation: &'static str) -> Result<(), AgentError> {
-        if self.locked.is_locked() { Err(AgentError::Locked { operation }) } else { Ok(()) }
+    /// Works while the keystore is locked, so that a user can learn why nothing else does.
+    pub fn status(&self) -> AgentStatus {
+        let (prompter, prompter_problem) = match self.link.prompter() {
+            Ok(prompter) => (Some(prompter), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        AgentStatus { locked: self.is_locked(), prompter, prompter_problem }
     }
 
     /// Runs this with the command as the person, and the agent's prompter where the command cannot
@@ -286,11 +278,11 @@ impl Inner {
         run: impl FnOnce(&mut dyn UserPrompter) -> Result<T, KeysetError>,
     ) -> Result<T, AgentError> {
         let _operation = OperationGuard::begin(&self.operations);
-        let mut person = ConfirmingPrompter::new(command, &self.link, requester, &self.locked);
+        let mut person = ConfirmingPrompter::new(command, &self.link, requester, &self.lock);
         let result = run(&mut person);
         match (&result, person.token) {
-            (Err(error), Some(token)) if error.is_token_absent() => self.mark_lost(&token),
-            (_, Some(token)) => self.note_use(&token),
+            (Err(error), Some(token)) if error.is_token_absent() => self.key_cache.mark_lost(&token),
+            (_, Some(token)) => self.sessions.note_use(&token),
             _ => {}
         }
         Ok(result?)
@@ -304,19 +296,24 @@ impl Inner {
     ) -> Result<T, AgentError> {
         let mut person = AgentPrompter::new(&self.link, requester);
         let result = self.with_command(&mut person, requester, run);
-        self.sync_sessions();
+        self.sessions.sync(&self.lock);
         result
     }
 
-    fn log_in(
+    fn start_session(
         &self,
-        keyset: &FoundKeyset,
+        keyset: FoundKeyset,
+        lifetime: Option<Duration>,
         mut person: AgentPrompter<'_>,
         verify_again: bool,
-    ) -> Result<(), AgentError> {
-        let result = keyset::log_in(&self.tokens, keyset, verify_again, &mut person);
-        self.sync_sessions();
-        Ok(result?)
+    ) -> Result<FoundKeyset, AgentError> {
+        let result = keyset::log_in(&self.tokens, &keyset, verify_again, &mut person);
+        self.sessions.sync(&self.lock);
+        result?;
+        if let Some(lifetime) = lifetime {
+            self.sessions.limit(&keyset.token, lifetime);
+        }
+        Ok(keyset)
     }
 
     /// On the selected token, chooses the keyset with the lowest level: a session serves it best.
@@ -340,4 +337,4 @@ impl fmt::Debug for Keystore {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

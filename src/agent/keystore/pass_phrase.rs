@@ -34,6 +34,11 @@ impl PassPhraseLock {
         self.locked.load(Ordering::Acquire)
     }
 
+    /// Refuses an operation (completing "cannot …") while locked.
+    pub fn check_unlocked(&self, operation: &'static str) -> Result<(), AgentError> {
+        if self.is_locked() { Err(AgentError::Locked { operation }) } else { Ok(()) }
+    }
+
     /// Locks. Refuses if already locked, because the first pass phrase would be lost.
     pub fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
         let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);

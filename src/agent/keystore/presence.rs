@@ -1,7 +1,7 @@
 //! Polls for inserted and removed tokens without a PIN, and reads only tokens that changed.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use super::key_cache::has_lost_its_pin;
 use super::recovered_source::Trial;
-use super::{Inner, LogOffReason};
+use super::{Clock, Keystore, LogOffReason};
 use crate::token::{PinState, TokenInfo, TokenSource};
 
 /// Interval between polls.
@@ -33,10 +33,28 @@ pub struct TokenWatcher {
 }
 
 impl TokenWatcher {
-    pub(super) fn begin(inner: &Arc<Inner>) -> std::io::Result<Self> {
+    /// Starts the thread that polls for inserted and removed tokens, idle sessions and sleep. It
+    /// does not keep the keystore alive.
+    ///
+    /// # Errors
+    /// Fails if the thread cannot be started.
+    pub fn start(keystore: &Arc<Keystore>) -> std::io::Result<Self> {
         let ended: Arc<(Mutex<bool>, Condvar)> = Arc::default();
-        let (end, inner) = (Arc::clone(&ended), Arc::downgrade(inner));
-        let run = move || watch(&inner, &end);
+        let mut poller = Poller::new(&*keystore.clock);
+        let (end, keystore) = (Arc::clone(&ended), Arc::downgrade(keystore));
+        let run = move || {
+            for number in 1_u32.. {
+                if has_ended(&end) {
+                    return;
+                }
+                let Some(keystore) = keystore.upgrade() else { return };
+                poller.poll(&keystore, number % THOROUGH_POLL_EVERY == 0);
+                restart_for_hung_source(&keystore);
+                if number % THOROUGH_POLL_EVERY == 0 {
+                    poller.trial.restart_for_recovered_source(&keystore);
+                }
+            }
+        };
         let thread = std::thread::Builder::new().name("presence".to_owned()).stack_size(256 * 1024).spawn(run)?;
         Ok(Self { ended, thread: Some(thread) })
     }
@@ -52,33 +70,31 @@ impl Drop for TokenWatcher {
     }
 }
 
-fn watch(inner: &Weak<Inner>, ended: &(Mutex<bool>, Condvar)) {
-    let mut trial = Trial::default();
-    for poll_number in 1_u32.. {
-        {
-            let end = ended.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let end =
-                ended.1.wait_timeout_while(end, POLL_INTERVAL, |end| !*end).unwrap_or_else(PoisonError::into_inner).0;
-            if *end {
-                return;
-            }
-        }
-        let Some(inner) = inner.upgrade() else { return };
-        let thorough = poll_number % THOROUGH_POLL_EVERY == 0;
-        inner.poll(thorough);
-        inner.restart_for_hung_source();
-        if thorough {
-            inner.restart_for_recovered_source(&mut trial);
-        }
-    }
+/// Waits for the next poll; returns true if polling has ended.
+fn has_ended((ended, changed): &(Mutex<bool>, Condvar)) -> bool {
+    let end = ended.lock().unwrap_or_else(PoisonError::into_inner);
+    *changed.wait_timeout_while(end, POLL_INTERVAL, |end| !*end).unwrap_or_else(PoisonError::into_inner).0
 }
 
-impl Inner {
+/// What one poll leaves to the next one.
+pub(super) struct Poller {
+    // The time the machine has slept, as last measured.
+    time_asleep: Duration,
+    trial: Trial,
+}
+
+impl Poller {
+    pub fn new(clock: &dyn Clock) -> Self {
+        Self { time_asleep: time_asleep(clock), trial: Trial::default() }
+    }
+
     /// Polls once.
-    pub fn poll(&self, thorough: bool) {
-        self.end_sessions_after_sleep();
-        self.end_idle_sessions();
-        let now = match self.tokens.poll_tokens() {
+    pub fn poll(&mut self, keystore: &Keystore, thorough: bool) {
+        if self.has_slept(&*keystore.clock) {
+            keystore.sessions.end_all(LogOffReason::Suspend);
+        }
+        keystore.sessions.end_idle();
+        let now = match keystore.tokens.poll_tokens() {
             Ok(now) => now,
             // No source works: all tokens count as absent until one does.
             Err(error) => {
@@ -86,79 +102,66 @@ impl Inner {
                 Vec::new()
             }
         };
-        let before = self.key_cache.tokens();
-        let held = thorough && self.key_cache.has_tokens_in_use();
-        if (held || differ(&before, &now))
-            && let Err(error) = self.refresh()
-        {
-            tracing::debug!(%error, "cannot read the tokens");
+        let held = thorough && keystore.key_cache.has_tokens_in_use();
+        if held || differ(&keystore.key_cache.tokens(), &now) {
+            keystore.key_cache.refresh();
         }
         if thorough {
-            if self.tokens.sources().iter().any(TokenSource::is_stopped) {
-                self.rescan_sources(false);
+            if keystore.tokens.sources().iter().any(TokenSource::is_stopped) {
+                keystore.rescan_sources(false);
             }
-            self.forget_externally_changed();
+            forget_externally_changed(keystore);
         }
-        self.sync_sessions();
+        keystore.sessions.sync(&keystore.lock);
     }
 
-    /// Handles tokens that another program reinitialized or removed keysets from: their sessions
-    /// end, because a session's copies of keys must not outlive the keys.
-    fn forget_externally_changed(&self) {
-        // A running operation may itself be what changes them.
-        if self.operations.load(Ordering::SeqCst) > 0 {
-            return;
-        }
-        let changed = self.tokens.externally_changed();
-        // An operation may have started, and changed them, in the meantime.
-        if changed.is_empty() || self.operations.load(Ordering::SeqCst) > 0 {
-            return;
-        }
-        for token in changed {
-            tracing::warn!("{} was reinitialized or changed by another program; its session has ended", token.name());
-            self.end_session(&token, LogOffReason::Changed);
-            self.tokens.forget(&token);
-        }
-        self.refresh_or_log();
+    fn has_slept(&mut self, clock: &dyn Clock) -> bool {
+        let now = time_asleep(clock);
+        let before = std::mem::replace(&mut self.time_asleep, now);
+        now.saturating_sub(before) > SLEEP_THRESHOLD
     }
+}
 
-    /// Ends the session of a token that does not respond as present, and reads the tokens again.
-    pub fn mark_lost(&self, token: &TokenInfo) {
-        self.end_session(token, LogOffReason::Removed);
-        self.tokens.forget(token);
-        if let Err(error) = self.refresh() {
-            tracing::debug!(%error, "cannot read the tokens");
-        }
-    }
+fn time_asleep(clock: &dyn Clock) -> Duration {
+    clock.elapsed().saturating_sub(clock.awake())
+}
 
-    /// A hung source (OpenSC 0.23 hangs if a card is pulled out during a call) can be recovered
-    /// only by restarting the process, which the supervisor does. Not while a session or operation
-    /// would be lost. A source that has never returned in this process does not count: another
-    /// program may block it, and a restart does not change that.
-    fn restart_for_hung_source(&self) {
-        let Some(source) = self.tokens.sources().iter().find(|source| source.is_hung(HUNG_AFTER)) else { return };
-        let is_operation_running = self.operations.load(Ordering::SeqCst) > 0 && !source.is_hung(OPERATION_HUNG_AFTER);
-        if is_operation_running || !self.tokens.active_sessions().is_empty() {
-            return;
-        }
-        tracing::warn!(
-            source = %source.path().display(),
-            "the module no longer responds: restarting the worker to reload it"
-        );
-        // Kill at once: exit handlers would wait for the source.
-        let _ = kill_process(getpid(), Signal::KILL);
+/// Handles tokens that another program reinitialized or removed keysets from: their sessions end,
+/// because a session's copies of keys must not outlive the keys.
+fn forget_externally_changed(keystore: &Keystore) {
+    // A running operation may itself be what changes them.
+    if keystore.operations.load(Ordering::SeqCst) > 0 {
+        return;
     }
+    let changed = keystore.tokens.externally_changed();
+    // An operation may have started, and changed them, in the meantime.
+    if changed.is_empty() || keystore.operations.load(Ordering::SeqCst) > 0 {
+        return;
+    }
+    for token in changed {
+        tracing::warn!("{} was reinitialized or changed by another program; its session has ended", token.name());
+        keystore.sessions.end(&token, LogOffReason::Changed);
+        keystore.tokens.forget(&token);
+    }
+    keystore.key_cache.refresh();
+}
 
-    fn end_sessions_after_sleep(&self) {
-        let time_asleep = self.clock.elapsed().saturating_sub(self.clock.awake());
-        let mut known = self.time_asleep.lock().unwrap_or_else(PoisonError::into_inner);
-        let slept = time_asleep.saturating_sub(*known) > SLEEP_THRESHOLD;
-        *known = time_asleep;
-        drop(known);
-        if slept {
-            self.end_all_sessions(LogOffReason::Suspend);
-        }
+/// A hung source (OpenSC 0.23 hangs if a card is pulled out during a call) can be recovered only by
+/// restarting the process, which the supervisor does. Not while a session or operation would be
+/// lost. A source that has never returned in this process does not count: another program may block
+/// it, and a restart does not change that.
+fn restart_for_hung_source(keystore: &Keystore) {
+    let Some(source) = keystore.tokens.sources().iter().find(|source| source.is_hung(HUNG_AFTER)) else { return };
+    let is_operation_running = keystore.operations.load(Ordering::SeqCst) > 0 && !source.is_hung(OPERATION_HUNG_AFTER);
+    if is_operation_running || !keystore.tokens.active_sessions().is_empty() {
+        return;
     }
+    tracing::warn!(
+        source = %source.path().display(),
+        "the module no longer responds: restarting the worker to reload it"
+    );
+    // Kill at once: exit handlers would wait for the source.
+    let _ = kill_process(getpid(), Signal::KILL);
 }
 
 fn differ(before: &[TokenInfo], now: &[TokenInfo]) -> bool {

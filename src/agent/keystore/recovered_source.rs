@@ -2,12 +2,11 @@
 //! it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::Inner;
+use super::Keystore;
 use crate::token::check;
 
 /// Tries the sources in a thread of its own, one trial at a time: a hung source takes half a
@@ -16,6 +15,19 @@ use crate::token::check;
 pub(super) struct Trial(Option<JoinHandle<Option<PathBuf>>>);
 
 impl Trial {
+    /// Restarts the worker if an excluded source can be loaded now, unless a session or operation
+    /// would be lost.
+    pub fn restart_for_recovered_source(&mut self, keystore: &Keystore) {
+        let sources = if keystore.is_busy() { Vec::new() } else { keystore.tokens.unusable_sources().refused() };
+        let Some(source) = self.of(sources, check::is_refused) else { return };
+        // Check again: something may have started during the trial.
+        if keystore.is_busy() {
+            return;
+        }
+        tracing::warn!(source = %source.display(), "the module can be loaded again: restarting the worker to load it");
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+
     /// Returns the source that the last trial found loadable. Starts a trial if none is running.
     fn of(&mut self, sources: Vec<PathBuf>, is_refused: impl Fn(&Path) -> bool + Send + 'static) -> Option<PathBuf> {
         match self.0.take_if(|trial| trial.is_finished()) {
@@ -28,26 +40,6 @@ impl Trial {
         // If no thread can be started, the next poll tries again.
         self.0 = thread.inspect_err(|error| tracing::debug!(%error, "cannot retry the excluded modules")).ok();
         None
-    }
-}
-
-impl Inner {
-    /// Restarts the worker if an excluded source can be loaded now, unless a session or operation
-    /// would be lost.
-    pub fn restart_for_recovered_source(&self, trial: &mut Trial) {
-        let sources = if self.is_busy() { Vec::new() } else { self.tokens.unusable_sources().refused() };
-        let Some(source) = trial.of(sources, check::is_refused) else { return };
-        // Check again: something may have started during the trial.
-        if self.is_busy() {
-            return;
-        }
-        tracing::warn!(source = %source.display(), "the module can be loaded again: restarting the worker to load it");
-        let _ = kill_process(getpid(), Signal::KILL);
-    }
-
-    /// Returns true if a session is active, or an operation, a login or a signature is running.
-    pub fn is_busy(&self) -> bool {
-        self.is_in_use() || self.uses.load(Ordering::SeqCst) > 0
     }
 }
 

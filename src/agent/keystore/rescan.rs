@@ -9,7 +9,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Inner, LogOffReason};
+use super::{Keystore, LogOffReason};
 use crate::keyset::{ErrorKind, KeysetChoice, KeysetError, KeysetRef, TokenSearch};
 
 /// Counts a running operation while it lives.
@@ -28,50 +28,9 @@ impl Drop for OperationGuard<'_> {
     }
 }
 
-impl TokenSearch for Inner {
-    fn ensure_present(&self, choice: &KeysetChoice) {
-        Self::ensure_present(self, choice);
-    }
-
-    fn hidden_keysets(&self) -> Vec<KeysetRef> {
-        Self::hidden_keysets(self).to_vec()
-    }
-}
-
-impl Inner {
-    /// Reads the tokens; without an active session also those that other processes created.
-    pub fn scan_tokens(&self) {
-        self.rescan_sources(false);
-    }
-
-    /// Reads the tokens unless the last reading is fresh.
-    pub fn scan_tokens_if_stale(&self) {
-        if !self.key_cache.is_fresh(self.clock.elapsed()) {
-            self.scan_tokens();
-        }
-    }
-
-    /// Searches for tokens that other processes created, unless a session or operation is active.
-    pub fn rescan_sources(&self, with_readers: bool) {
-        if !self.is_in_use()
-            && let Err(error) = self.tokens.rescan(with_readers)
-        {
-            self.warn_once(&error.to_string());
-        }
-        self.refresh_or_log();
-    }
-
-    /// Every poll fails the same way until somebody fixes the cause: warn once.
-    fn warn_once(&self, error: &str) {
-        let mut last_warning = self.last_warning.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last_warning != error {
-            tracing::warn!(error, "cannot restart a module");
-            error.clone_into(&mut last_warning);
-        }
-    }
-
+impl TokenSearch for Keystore {
     /// If the wanted keyset or token is missing, searches the tokens that other processes created.
-    pub fn ensure_present(&self, choice: &KeysetChoice) {
+    fn ensure_present(&self, choice: &KeysetChoice) {
         let named = choice.name.is_some() || choice.token.is_some();
         if !named {
             // A listing or a message's recipients may mean any keyset.
@@ -88,8 +47,40 @@ impl Inner {
         }
         if !self.tokens.active_sessions().is_empty() {
             tracing::info!("restarting the modules to look for a missing keyset; sessions end");
-            self.end_all_sessions(LogOffReason::Rescan);
+            self.sessions.end_all(LogOffReason::Rescan);
             self.rescan_sources(true);
+        }
+    }
+
+    fn hidden_keysets(&self) -> Vec<KeysetRef> {
+        self.hidden.list().to_vec()
+    }
+}
+
+impl Keystore {
+    /// Reads the tokens unless the last reading is fresh.
+    pub(super) fn scan_tokens_if_stale(&self) {
+        if !self.key_cache.is_fresh() {
+            self.rescan_sources(false);
+        }
+    }
+
+    /// Searches for tokens that other processes created, unless a session or operation is active.
+    pub(super) fn rescan_sources(&self, with_readers: bool) {
+        if !self.is_in_use()
+            && let Err(error) = self.tokens.rescan(with_readers)
+        {
+            self.warn_once(&error.to_string());
+        }
+        self.key_cache.refresh();
+    }
+
+    /// Every poll fails the same way until somebody fixes the cause: warn once.
+    fn warn_once(&self, error: &str) {
+        let mut last_warning = self.last_warning.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last_warning != error {
+            tracing::warn!(error, "cannot restart a module");
+            error.clone_into(&mut last_warning);
         }
     }
 
@@ -102,18 +93,12 @@ impl Inner {
     }
 
     /// Returns true if an operation or session is active.
-    pub fn is_in_use(&self) -> bool {
+    fn is_in_use(&self) -> bool {
         self.operations.load(Ordering::SeqCst) > 0 || !self.tokens.active_sessions().is_empty()
     }
 
-    /// Called after an operation that may have changed any keyset.
-    pub fn forget_keysets(&self) {
-        self.tokens.forget_all_keysets();
-    }
-
-    pub fn refresh_or_log(&self) {
-        if let Err(error) = self.refresh() {
-            tracing::debug!(%error, "cannot read the tokens");
-        }
+    /// Returns true if a session is active, or an operation, a login or a signature is running.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_in_use() || self.uses.load(Ordering::SeqCst) > 0
     }
 }

@@ -41,6 +41,10 @@ fn next(supervisor: &UnixStream) -> (u64, WorkerCall) {
     }
 }
 
+fn no(reason: NoPin) -> SupervisorReply {
+    SupervisorReply::Prompt(PromptAnswer::No(reason))
+}
+
 fn reply(supervisor: &UnixStream, number: u64, reply: SupervisorReply, payload: &[u8]) {
     ipc::send(supervisor, &SupervisorMessage::Reply { number, reply }, payload, &[]).unwrap();
 }
@@ -73,14 +77,14 @@ fn a_pin_arrives_outside_the_json() {
     let asking = thread::spawn(move || ask(&link));
     let (number, question) = next(&supervisor);
     assert!(matches!(question, WorkerCall::Ask(question) if question.pid == 7 && question.dialog == 5));
-    let answer = SupervisorReply::Pin { attended: true };
+    let answer = SupervisorReply::Prompt(PromptAnswer::Pin { attended: true });
     reply(&supervisor, number, answer, "gehe\"im\\4711".as_bytes());
     let pin = pin_of(asking.join().unwrap());
     assert!(pin.as_str() == "gehe\"im\\4711" && pin.is_attended());
     let (link, supervisor) = pair();
     let asking = thread::spawn(move || ask(&link));
     let (number, _) = next(&supervisor);
-    let answer = SupervisorReply::Pin { attended: false };
+    let answer = SupervisorReply::Prompt(PromptAnswer::Pin { attended: false });
     reply(&supervisor, number, answer, b"from-a-file");
     let pin = pin_of(asking.join().unwrap());
     assert!(pin.as_str() == "from-a-file" && !pin.is_attended(), "no person typed it");
@@ -89,8 +93,9 @@ fn a_pin_arrives_outside_the_json() {
 #[test]
 fn each_reason_for_no_pin_arrives_as_itself() {
     for (answer, expected) in [
-        (SupervisorReply::No, NoPin::Declined),
-        (SupervisorReply::Cancelled, NoPin::Cancelled),
+        (no(NoPin::Declined), NoPin::Declined),
+        (no(NoPin::Cancelled), NoPin::Cancelled),
+        (no(NoPin::Unavailable("no terminal".into())), NoPin::Unavailable("no terminal".into())),
         (SupervisorReply::Unavailable("no way to ask".into()), NoPin::Unavailable("no way to ask".into())),
     ] {
         let (link, supervisor) = pair();
@@ -104,10 +109,10 @@ fn each_reason_for_no_pin_arrives_as_itself() {
 #[test]
 fn only_yes_confirms() {
     for (answer, expected) in [
-        (SupervisorReply::Yes, true),
-        (SupervisorReply::No, false),
-        (SupervisorReply::Cancelled, false),
-        (SupervisorReply::Pin { attended: false }, false),
+        (SupervisorReply::Prompt(PromptAnswer::Yes), true),
+        (no(NoPin::Declined), false),
+        (no(NoPin::Cancelled), false),
+        (SupervisorReply::Prompt(PromptAnswer::Pin { attended: false }), false),
         (SupervisorReply::Program(Some("yes".into())), false),
         (SupervisorReply::Unavailable(String::new()), false),
     ] {
@@ -150,7 +155,7 @@ fn a_question_is_withdrawn_when_its_client_hangs_up() {
     }
     assert_eq!(asking.join().unwrap().unwrap_err(), NoPin::Withdrawn);
     // A late answer is dropped, and the next question is not even sent.
-    reply(&supervisor, number, SupervisorReply::Pin { attended: true }, b"geheim-4711");
+    reply(&supervisor, number, SupervisorReply::Prompt(PromptAnswer::Pin { attended: true }), b"geheim-4711");
     assert_eq!(ask_for(&link, &client).unwrap_err(), NoPin::Withdrawn);
     supervisor.set_nonblocking(true).unwrap();
     assert_eq!((&supervisor).read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);

@@ -12,16 +12,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::client_error::ClientError;
-use super::protocol::{
-    AgentCall, AgentStatus, CommandCall, CommandReply, FoundCertificate, NetworkRequest, OperationReply,
-};
+use super::protocol::{AgentCall, CommandCall, CommandReply, FoundCertificate, NetworkRequest, OperationReply};
+use crate::agent::AgentStatus;
+use crate::agent::prompt_answer::PromptAnswer;
 use crate::ipc::{self, Exchange, Frame, IpcError, PeerProcess, ReplyWithPayload};
-use crate::keyset::{Attachments, Operation, Outcome, Prompt, PromptReply, UserPrompter};
+use crate::keyset::{Attachments, Operation, Outcome, UserPrompter};
 use crate::transport::Transport;
 
 /// Timeout for the agent's status, and for each write.
@@ -40,7 +38,7 @@ pub struct AgentClient {
 }
 
 /// The outcome of an operation, and its secret.
-pub type Called<T> = (Outcome<T>, Zeroizing<Vec<u8>>);
+pub type OutcomeWithSecret<T> = (Outcome<T>, Zeroizing<Vec<u8>>);
 
 impl AgentClient {
     /// Connects to the agent at this socket, and checks that it responds and is of this build.
@@ -84,7 +82,7 @@ impl AgentClient {
         attachments: &Attachments,
         person: &mut dyn UserPrompter,
         transport: &dyn Transport,
-    ) -> Result<Called<O::Output>, ClientError> {
+    ) -> Result<OutcomeWithSecret<O::Output>, ClientError> {
         let stream = self.connect()?;
         stream.set_write_timeout(Some(REQUEST_TIMEOUT)).map_err(|error| self.unusable(&error))?;
         let arguments = serde_json::value::to_raw_value(operation).map_err(|error| self.unusable(&error.into()))?;
@@ -98,8 +96,8 @@ impl AgentClient {
         let serve = |connection: &UnixStream, call, payload: Zeroizing<Vec<u8>>| {
             serve_agent(connection, call, &payload, person, transport)
         };
-        let reply = exchange::<OperationReply<O::Output>>(stream, call, &attachments.secret, &files, serve);
-        match reply {
+        let mut exchange = Exchange::new(Arc::new(stream));
+        match exchange.call::<_, OperationReply<O::Output>, _, _>(call, &attachments.secret, &files, serve) {
             Ok(Frame { message: Ok(outcome), payload, .. }) => Ok((outcome, payload)),
             Ok(Frame { message: Err(error), .. }) => Err(error.into()),
             Err(error @ (IpcError::OtherBuild | IpcError::Timeout | IpcError::Busy)) => Err(self.failure(&error)),
@@ -136,16 +134,6 @@ fn status_over(stream: UnixStream) -> Result<AgentStatus, IpcError> {
     reply.map(|frame| frame.message)
 }
 
-fn exchange<R: DeserializeOwned>(
-    stream: UnixStream,
-    call: impl Serialize,
-    payload: &[u8],
-    files: &[std::os::fd::BorrowedFd<'_>],
-    serve: impl FnMut(&UnixStream, AgentCall, Zeroizing<Vec<u8>>) -> Option<ReplyWithPayload<CommandReply>>,
-) -> Result<Frame<R>, IpcError> {
-    Exchange::new(Arc::new(stream)).call(call, payload, files, serve)
-}
-
 /// A PIN may only go to a process of this user.
 fn same_user(stream: &UnixStream, socket: &Path) -> Result<(), ClientError> {
     let unusable = |reason: String| ClientError::Unusable { socket: socket.to_owned(), reason };
@@ -165,7 +153,8 @@ fn serve_agent(
     match call {
         AgentCall::Ask(prompt) => {
             person.watch_connection(connection);
-            Some(ask(&prompt, person))
+            let (answer, payload) = PromptAnswer::of(person.ask(&prompt));
+            Some((CommandReply::Prompt(answer), payload))
         }
         AgentCall::Network(request) => Some(send_request(&request, payload, transport)),
         AgentCall::Progress(step) => {
@@ -176,17 +165,6 @@ fn serve_agent(
             person.notice(notice);
             None
         }
-    }
-}
-
-fn ask(prompt: &Prompt, person: &mut dyn UserPrompter) -> ReplyWithPayload<CommandReply> {
-    match person.ask(prompt) {
-        Ok(PromptReply::Pin(pin)) => {
-            let attended = pin.is_attended();
-            (CommandReply::Pin { attended }, Zeroizing::new(pin.as_str().as_bytes().to_vec()))
-        }
-        Ok(PromptReply::Yes) => (CommandReply::Yes, Zeroizing::default()),
-        Err(reason) => (CommandReply::No(reason), Zeroizing::default()),
     }
 }
 

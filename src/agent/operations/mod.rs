@@ -17,7 +17,6 @@ mod protocol;
 mod remote_command;
 mod server;
 
-pub use client::{AgentClient, Called};
+pub use client::{AgentClient, OutcomeWithSecret};
 pub use client_error::ClientError;
-pub use protocol::AgentStatus;
 pub use server::serve;

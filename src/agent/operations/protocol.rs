@@ -4,13 +4,14 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::keyset::{KeysetError, NoPin, Notice, Outcome, Prompt, Step};
+use crate::agent::prompt_answer::PromptAnswer;
+use crate::keyset::{KeysetError, Notice, Outcome, Prompt, Step};
 use crate::transport::TransportError;
 
 /// A call of the command. The payload is the operation's secret.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum CommandCall {
-    /// report the agent's status
+pub(super) enum CommandCall {
+    /// report the agent's status; the reply is [`AgentStatus`](crate::agent::AgentStatus)
     Status,
     /// run an operation
     Run {
@@ -23,24 +24,13 @@ pub enum CommandCall {
     },
 }
 
-/// The agent's reply to [`CommandCall::Status`].
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct AgentStatus {
-    /// locked with `ssh-add -x`
-    pub locked: bool,
-    /// its prompt method
-    pub prompter: Option<String>,
-    /// the reason if it cannot prompt, with the remedy
-    pub prompter_problem: Option<String>,
-}
-
 /// The agent's reply to [`CommandCall::Run`]: the outcome with the operation's output, or its
 /// error. The payload is the secret of the output.
-pub type OperationReply<T> = Result<Outcome<T>, KeysetError>;
+pub(super) type OperationReply<T> = Result<Outcome<T>, KeysetError>;
 
 /// A call of the agent while it runs an operation.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum AgentCall {
+pub(super) enum AgentCall {
     Ask(Prompt),
     Network(NetworkRequest),
     /// no reply
@@ -52,7 +42,7 @@ pub enum AgentCall {
 /// A request to the authority ([`crate::transport::Transport`]). It has no address: the command's
 /// own transport decides where it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NetworkRequest {
+pub(super) enum NetworkRequest {
     /// the payload is a CMP message, DER
     Cmp,
     /// fetch the CA certificate
@@ -67,16 +57,8 @@ pub enum NetworkRequest {
 
 /// The command's reply.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum CommandReply {
-    /// the payload is the PIN, UTF-8
-    Pin {
-        /// true if a person typed it for this use
-        attended: bool,
-    },
-    /// confirmed
-    Yes,
-    /// no PIN, or no confirmation
-    No(NoPin),
+pub(super) enum CommandReply {
+    Prompt(PromptAnswer),
     /// the payload is the authority's response
     NetworkReply,
     /// the certificates found
@@ -87,4 +69,4 @@ pub enum CommandReply {
 
 /// A certificate in DER.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct FoundCertificate(#[serde(with = "crate::base64_bytes")] pub Vec<u8>);
+pub(super) struct FoundCertificate(#[serde(with = "crate::base64_bytes")] pub Vec<u8>);

@@ -6,21 +6,20 @@ use super::protocol::{AgentCall, CommandReply, FoundCertificate, NetworkRequest}
 use crate::agent::ClientConnection;
 use crate::ipc::{Exchange, Frame, IpcError};
 use crate::keyset::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};
-use crate::token::Pin;
 use crate::transport::{Transport, TransportError};
 
 /// The connection to the command. The first failure ends it: no further question is asked.
-pub struct RemoteCommand<'a> {
+pub(super) struct RemoteCommand<'a> {
     exchange: &'a RefCell<Exchange>,
     client: &'a ClientConnection,
     ended: RefCell<Option<NoPin>>,
 }
 
 /// The command as an operation's [`UserPrompter`].
-pub struct RemotePrompter<'a>(pub &'a RemoteCommand<'a>);
+pub(super) struct RemotePrompter<'a>(pub &'a RemoteCommand<'a>);
 
 /// The command as an operation's [`Transport`].
-pub struct RemoteTransport<'a>(pub &'a RemoteCommand<'a>);
+pub(super) struct RemoteTransport<'a>(pub &'a RemoteCommand<'a>);
 
 impl<'a> RemoteCommand<'a> {
     pub fn new(exchange: &'a RefCell<Exchange>, client: &'a ClientConnection) -> Self {
@@ -43,8 +42,8 @@ impl<'a> RemoteCommand<'a> {
         Err(self.ended.borrow_mut().insert(reason).clone())
     }
 
-    fn tell(&self, call: AgentCall) {
-        if self.ended.borrow().is_none() && self.exchange.borrow().tell(call).is_err() {
+    fn notify(&self, call: AgentCall) {
+        if self.ended.borrow().is_none() && self.exchange.borrow().notify(call).is_err() {
             *self.ended.borrow_mut() = Some(NoPin::Withdrawn);
         }
     }
@@ -57,27 +56,18 @@ impl UserPrompter for RemotePrompter<'_> {
         }
         let Frame { message, payload, .. } = self.0.call(AgentCall::Ask(prompt.clone()), b"")?;
         match message {
-            CommandReply::Pin { attended } => parse_pin(&payload, attended).map(PromptReply::Pin),
-            CommandReply::Yes => Ok(PromptReply::Yes),
-            CommandReply::No(reason) => Err(reason),
+            CommandReply::Prompt(answer) => answer.into_reply(&payload),
             _ => Err(NoPin::Unavailable("the command's reply does not match the question".to_owned())),
         }
     }
 
     fn progress(&mut self, step: Step) {
-        self.0.tell(AgentCall::Progress(step));
+        self.0.notify(AgentCall::Progress(step));
     }
 
     fn notice(&mut self, notice: Notice) {
-        self.0.tell(AgentCall::Notice(notice));
+        self.0.notify(AgentCall::Notice(notice));
     }
-}
-
-fn parse_pin(payload: &[u8], attended: bool) -> Result<Pin, NoPin> {
-    let text =
-        std::str::from_utf8(payload).map_err(|_| NoPin::Unavailable("the command's reply is not a PIN".to_owned()))?;
-    let pin = Pin::new(text.to_owned()).map_err(|error| NoPin::Unavailable(error.to_string()))?;
-    Ok(pin.attended_if(attended))
 }
 
 impl RemoteTransport<'_> {

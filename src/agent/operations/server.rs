@@ -12,7 +12,7 @@ use rustix::fs::{FileType, fstat};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::protocol::{AgentStatus, CommandCall, OperationReply};
+use super::protocol::{CommandCall, OperationReply};
 use super::remote_command::{RemoteCommand, RemotePrompter, RemoteTransport};
 use crate::agent::{ClientConnection, Keystore, PeerProcess, Requester};
 use crate::ipc::{Exchange, Frame, IpcError, announce_build};
@@ -27,13 +27,13 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const REPLY_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Serves one call of a command; the connection ends with it.
-pub fn serve(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) {
+pub fn serve(stream: UnixStream, peer: PeerProcess, keystore: &Arc<Keystore>) {
     if let Err(error) = serve_call(stream, peer, keystore) {
         tracing::debug!(%error, peer.pid, "the connection of a command ended");
     }
 }
 
-fn serve_call(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) -> Result<(), IpcError> {
+fn serve_call(stream: UnixStream, peer: PeerProcess, keystore: &Arc<Keystore>) -> Result<(), IpcError> {
     let stream = Arc::new(stream);
     stream.set_read_timeout(Some(CALL_TIMEOUT))?;
     // A command that does not read its questions times out, too.
@@ -44,7 +44,7 @@ fn serve_call(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) -> Res
         received => received?,
     };
     match message {
-        CommandCall::Status => exchange.reply(number, status(keystore), b""),
+        CommandCall::Status => exchange.reply(number, keystore.status(), b""),
         CommandCall::Run { operation, arguments, has_input, has_output } => {
             exchange.limit_replies(REPLY_TIMEOUT);
             let requester = Requester { peer, client: ClientConnection::of(&stream) };
@@ -64,17 +64,9 @@ fn serve_call(stream: UnixStream, peer: PeerProcess, keystore: &Keystore) -> Res
     }
 }
 
-fn status(keystore: &Keystore) -> AgentStatus {
-    let (prompter, prompter_problem) = match keystore.prompter() {
-        Ok(prompter) => (Some(prompter), None),
-        Err(problem) => (None, Some(problem)),
-    };
-    AgentStatus { locked: keystore.is_locked(), prompter, prompter_problem }
-}
-
 /// Tells an operation that reads or writes a long content when to stop.
-fn is_wanted(keystore: &Keystore, requester: &Requester) -> ContentWatch {
-    let (keystore, client) = (keystore.clone(), requester.client.clone());
+fn is_wanted(keystore: &Arc<Keystore>, requester: &Requester) -> ContentWatch {
+    let (keystore, client) = (Arc::clone(keystore), requester.client.clone());
     Box::new(move || {
         if client.has_hung_up() {
             return Err(io::Error::other("the command has exited"));

@@ -5,15 +5,17 @@ use std::os::unix::net::UnixStream;
 use super::bindings::SessionBindings;
 use super::framing::{MessageReader, MessageWriter};
 use super::key_blob::{KeyBlob, write_blob};
-use super::keystore::{KeyProvider, ListedKey};
+use super::provider::find_by_provider;
 use super::request::{EXTENSIONS, SignRequest, SshRequest};
 use super::signature_kind::SignatureKind;
+use super::smartcard::{Constraints, SmartcardRequest};
 use super::wire::Writer;
-use super::{AgentError, SignedData, SshError, error_log};
-use crate::agent::Requester;
+use super::{AgentError, Keystore, SignedData, SshError, error_log};
 use crate::agent::spin_reader::SpinReader;
-use crate::keyset::Purpose;
-use crate::token::Pin;
+use crate::agent::{Requester, SignData};
+use crate::keyset::{KeysetChoice, Purpose, TokenSelector};
+use crate::prompter::showable;
+use crate::token::{Pin, SecurityLevel, TokenInfo, TokenUri};
 
 const FAILURE: u8 = 5;
 const SUCCESS: u8 = 6;
@@ -23,17 +25,17 @@ const EXTENSION_FAILURE: u8 = 28;
 const EXTENSION_RESPONSE: u8 = 29;
 
 /// A client's connection and its session bindings.
-pub(super) struct SshConnection<'k, K: KeyProvider> {
-    keys: &'k K,
+pub(super) struct SshConnection<'k> {
+    keystore: &'k Keystore,
     requester: Requester,
     bindings: SessionBindings,
     /// The last signing key: its blob and its DER. Most clients use one key.
-    last_key: (Vec<u8>, Vec<u8>),
+    pub(super) last_key: (Vec<u8>, Vec<u8>),
 }
 
-impl<'k, K: KeyProvider> SshConnection<'k, K> {
-    pub(super) fn new(keys: &'k K, requester: Requester) -> Self {
-        Self { keys, requester, bindings: SessionBindings::default(), last_key: (Vec::new(), Vec::new()) }
+impl<'k> SshConnection<'k> {
+    pub(super) fn new(keystore: &'k Keystore, requester: Requester) -> Self {
+        Self { keystore, requester, bindings: SessionBindings::default(), last_key: (Vec::new(), Vec::new()) }
     }
 
     /// Serves until the client disconnects or breaks the framing.
@@ -81,48 +83,77 @@ impl<'k, K: KeyProvider> SshConnection<'k, K> {
             SshRequest::AddIdentity => return Err(SshError::TokenKeysOnly),
             SshRequest::RemoveIdentity(blob) => {
                 self.check_unlocked("log off")?;
-                let key = self.keys.find(&KeyBlob::read(blob)?.to_spki_der()?).ok_or(SshError::NoSuchKey)?;
-                self.keys.log_off_from(&key)?;
+                let key = self.keystore.find(&KeyBlob::read(blob)?.to_spki_der()?).ok_or(SshError::NoSuchKey)?;
+                self.keystore.log_off(Some(&selector(&key.keyset.token)))?;
             }
             SshRequest::RemoveAll => {
                 self.check_unlocked("log off")?;
-                self.keys.log_off_from_all()?;
+                self.keystore.log_off(None)?;
             }
             SshRequest::RemoveSmartcard(smartcard) => {
                 self.check_unlocked("log off")?;
-                self.keys.log_off(smartcard.provider)?;
+                let identities = self.keystore.identities();
+                let token = &find_by_provider(&identities, smartcard.provider)?.keyset.token;
+                self.keystore.log_off(Some(&selector(token)))?;
             }
             SshRequest::AddSmartcard(smartcard, constraints) => {
                 self.check_unlocked("log in")?;
-                // With an empty PIN, the agent's own prompter asks.
-                let pin = Some(smartcard.pin).filter(|pin| !pin.is_empty());
-                let pin = pin.map(|pin| Pin::new(pin.to_owned())).transpose()?;
-                self.keys.log_in(smartcard.provider, pin, *constraints, &self.requester)?;
+                self.log_in(*smartcard, *constraints)?;
             }
             SshRequest::Lock(phrase) => {
                 self.check_unlocked("lock the agent")?;
-                self.keys.lock(phrase.0)?;
+                self.keystore.lock(phrase.0)?;
             }
             SshRequest::Unlock(phrase) => {
                 self.bindings.check_not_forwarded("unlock the agent")?;
-                self.keys.unlock(phrase.0)?;
+                self.keystore.unlock(phrase.0)?;
             }
         }
         answer.byte(SUCCESS);
         Ok(())
     }
 
+    /// Logs in to the one token that the client names: one try of the client's PIN, or of a PIN
+    /// that a person is asked for.
+    fn log_in(
+        &self,
+        SmartcardRequest { provider, pin }: SmartcardRequest<'_>,
+        constraints: Constraints,
+    ) -> Result<(), SshError> {
+        // With an empty PIN, the agent's own prompter asks.
+        let pin = Some(pin).filter(|pin| !pin.is_empty()).map(|pin| Pin::new(pin.to_owned())).transpose()?;
+        let identities = self.keystore.identities();
+        let keyset = &find_by_provider(&identities, provider)?.keyset;
+        // `ssh-add -c`. Whether uses are confirmed depends on the keyset's level: a session cannot
+        // add a confirmation.
+        if constraints.confirm && keyset.level == SecurityLevel::Low {
+            return Err(SshError::Constraint(
+                "confirm (`-c`): at the keyset's level, low, no use is confirmed".to_owned(),
+            ));
+        }
+        let token = selector(&keyset.token);
+        if let Some(pin) = pin {
+            self.keystore.log_in_with(&token, pin, constraints.lifetime, &self.requester)?;
+        } else {
+            let name = Some(keyset.name.clone());
+            let choice = KeysetChoice { name, token: Some(token), ..KeysetChoice::default() };
+            self.keystore.log_in(&choice, constraints.lifetime, &self.requester)?;
+        }
+        Ok(())
+    }
+
     fn list(&self, answer: &mut Writer<'_>) {
         let (mut count, mut entries) = (0, Vec::new());
-        self.keys.list(&mut |ListedKey { spki_der, comment }| {
+        for identity in self.keystore.identities() {
             let mut blob = Vec::new();
-            if write_blob(spki_der, &mut Writer::new(&mut blob)).is_some() {
+            if write_blob(&identity.spki, &mut Writer::new(&mut blob)).is_some() {
                 count += 1;
+                let comment = showable(&format!("{} {}", identity.keyset.name.as_str(), identity.user));
                 let mut entry = Writer::new(&mut entries);
                 entry.string(&blob);
                 entry.string(comment.as_bytes());
             }
-        });
+        }
         answer.byte(IDENTITIES_ANSWER);
         answer.uint32(count);
         answer.bytes(&entries);
@@ -134,14 +165,15 @@ impl<'k, K: KeyProvider> SshConnection<'k, K> {
         if self.last_key.0 != request.key_blob {
             self.last_key = (request.key_blob.to_vec(), KeyBlob::read(request.key_blob)?.to_spki_der()?);
         }
-        let Some(key) = self.keys.find(&self.last_key.1) else {
+        let Some(identity) = self.keystore.find(&self.last_key.1) else {
             let locked = || AgentError::Locked { operation: "sign" };
-            return Err(if self.keys.is_locked() { locked().into() } else { SshError::NoSuchKey });
+            return Err(if self.keystore.is_locked() { locked().into() } else { SshError::NoSuchKey });
         };
-        let kind = SignatureKind::asked_for(K::algorithm(&key), request.flags)?;
+        let kind = SignatureKind::asked_for(identity.algorithm, request.flags)?;
         data.check_key(request.key_blob, kind)?;
         let purpose = self.purpose(&data)?;
-        let signature = self.keys.sign(&key, kind.hash, request.data, &purpose, &self.requester)?;
+        let key_use = SignData { identity: &identity, hash: kind.hash, data: request.data, purpose: &purpose };
+        let signature = self.keystore.use_key(key_use, &self.requester)?;
         answer.byte(SIGN_RESPONSE);
         kind.write(&signature, answer)
     }
@@ -169,6 +201,10 @@ impl<'k, K: KeyProvider> SshConnection<'k, K> {
     /// Checks that the agent is unlocked and the connection is not forwarded.
     fn check_unlocked(&self, operation: &'static str) -> Result<(), SshError> {
         self.bindings.check_not_forwarded(operation)?;
-        if self.keys.is_locked() { Err(AgentError::Locked { operation }.into()) } else { Ok(()) }
+        if self.keystore.is_locked() { Err(AgentError::Locked { operation }.into()) } else { Ok(()) }
     }
+}
+
+fn selector(token: &TokenInfo) -> TokenSelector {
+    TokenSelector::Uri(Box::new(TokenUri::of(token)))
 }

@@ -19,7 +19,7 @@ mod error;
 mod error_log;
 mod framing;
 mod key_blob;
-mod keystore;
+mod provider;
 mod request;
 mod session_bind;
 mod signature_kind;

@@ -13,14 +13,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zeroize::Zeroizing;
 
 use super::{broken_pipe, programs, spawn};
+use crate::agent::Question;
 use crate::agent::link::{SupervisorMessage, SupervisorReply, WorkerCall};
 use crate::agent::process_error::AgentProcessError;
-use crate::agent::prompt_text::PromptText;
+use crate::agent::prompt_answer::PromptAnswer;
+use crate::agent::prompt_text::prompt_request;
 use crate::ipc;
-use crate::keyset::{KeysetRef, Prompt};
-use crate::prompter::{Dialog, PromptEnvironment, PromptMethod, PromptRequest, PrompterError};
+use crate::keyset::{KeysetRef, NoPin, Prompt, PromptReply};
+use crate::prompter::{Dialog, PromptEnvironment, PromptMethod, PrompterError};
 use crate::token::Pin;
-use crate::token::check::{CheckOutcome, CheckProcess, CheckRequest, CheckRunner};
+use crate::token::check::{CheckOutcome, CheckProcess, CheckRunner};
 
 /// The prompt method and its environment.
 #[derive(Clone, Debug)]
@@ -71,7 +73,7 @@ impl LinkState {
 
     /// Closes an answered question. Keeps its dialog unless the question was withdrawn, because
     /// then the use has ended.
-    fn close(&self, number: u64, kept: Option<(u64, Dialog)>) {
+    fn close(&self, number: u64, kept: KeptDialog) {
         let surplus = {
             let mut open = self.open();
             let was_open = open.remove(&number).is_some();
@@ -90,7 +92,7 @@ impl LinkState {
 
 struct QueuedQuestion {
     number: u64,
-    question: WorkerCall,
+    question: Question,
     link: UnixStream,
     link_state: Arc<LinkState>,
     /// Readable when the question is withdrawn.
@@ -115,9 +117,10 @@ impl PromptQueue {
                 if has_ended(&link) || has_ended(&withdrawn) {
                     continue;
                 }
-                let PromptOutcome { answer, pin, kept } = ask(&person, question, withdrawn, &link_state);
+                let (reply, kept) = ask(&person, &question, withdrawn, &link_state);
                 link_state.close(number, kept);
-                send_answer(&link_state, &link, number, answer, pin.as_ref());
+                let (answer, pin) = PromptAnswer::of(reply);
+                send_answer(&link_state, &link, number, SupervisorReply::Prompt(answer), &pin);
             }
         })?;
         Ok(questions)
@@ -146,82 +149,77 @@ impl PromptQueue {
         }
     }
 
-    /// Answers a question about a module with a process of its own; sends the answer over this
-    /// link.
-    pub(super) fn check(&self, number: u64, request: CheckRequest, secret: Zeroizing<Vec<u8>>, link: &UnixStream) {
-        let link_state = self.link_state.clone();
-        let is_known = self.is_known(&request.module);
-        let taken = link.try_clone().map_err(AgentProcessError::system("copy a descriptor")).and_then(|link| {
-            spawn("check", move || {
-                let pin = std::str::from_utf8(&secret).ok().and_then(|pin| Pin::new(pin.to_owned()).ok());
-                let outcome = if is_known {
-                    CheckProcess.run(&request, pin.as_ref())
-                } else {
-                    CheckOutcome::Unknown("not one of the agent's modules".to_owned())
-                };
-                send_answer(&link_state, &link, number, SupervisorReply::Checked(outcome), None);
-            })
-        });
+    /// Accepts a call from this link; the answer goes back over it. `secret` is the PIN for a check.
+    pub(super) fn take(&self, number: u64, call: WorkerCall, secret: Zeroizing<Vec<u8>>, link: &UnixStream) {
+        let taken = match call {
+            WorkerCall::Ask(question) => self.enqueue(number, *question, link),
+            // Reading another process's files can hang as long as that process does.
+            WorkerCall::Program(pid) => self
+                .answer_in_thread("program", number, link, move || SupervisorReply::Program(programs::describe(pid))),
+            // A pinentry that is asked for its flavor can hang, too.
+            WorkerCall::Prompter => {
+                let person = Arc::clone(&self.person);
+                self.answer_in_thread("prompt-method", number, link, move || {
+                    SupervisorReply::Prompter(prompter(&person))
+                })
+            }
+            WorkerCall::CanAskAgain { dialog } => {
+                let (link_state, person) = (Arc::clone(&self.link_state), Arc::clone(&self.person));
+                self.answer_in_thread("prompt-method", number, link, move || {
+                    let is_open = link_state.dialogs().contains_key(&dialog);
+                    SupervisorReply::CanAskAgain(is_open || is_typed_by_person(&person))
+                })
+            }
+            WorkerCall::HiddenKeysets => {
+                let file = self.hidden.clone();
+                self.answer_in_thread("hidden", number, link, move || hidden(file.as_deref()))
+            }
+            WorkerCall::Check(request) => {
+                let is_known = self.is_known(&request.module);
+                self.answer_in_thread("check", number, link, move || {
+                    let pin = std::str::from_utf8(&secret).ok().and_then(|pin| Pin::new(pin.to_owned()).ok());
+                    SupervisorReply::Checked(if is_known {
+                        CheckProcess.run(&request, pin.as_ref())
+                    } else {
+                        CheckOutcome::Unknown("not one of the agent's modules".to_owned())
+                    })
+                })
+            }
+            // These are notices.
+            WorkerCall::Ready { .. } | WorkerCall::DialogEnded { .. } => Err(broken_pipe("answer a notice")),
+        };
         if let Err(error) = taken {
-            send_answer(&self.link_state, link, number, SupervisorReply::Unavailable(error.to_string()), None);
+            self.withdraw(number);
+            send_answer(&self.link_state, link, number, SupervisorReply::Unavailable(error.to_string()), b"");
         }
+    }
+
+    fn enqueue(&self, number: u64, question: Question, link: &UnixStream) -> Result<(), AgentProcessError> {
+        let link = link.try_clone().map_err(AgentProcessError::system("copy a descriptor"))?;
+        let (withdrawn, open) = io::pipe().map_err(AgentProcessError::system("create a pipe"))?;
+        let link_state = Arc::clone(&self.link_state);
+        link_state.open().insert(number, open);
+        self.queue
+            .send(QueuedQuestion { number, question, link, link_state, withdrawn })
+            .map_err(|_| broken_pipe("ask the person"))
+    }
+
+    fn answer_in_thread(
+        &self,
+        name: &'static str,
+        number: u64,
+        link: &UnixStream,
+        answer: impl FnOnce() -> SupervisorReply + Send + 'static,
+    ) -> Result<(), AgentProcessError> {
+        let link = link.try_clone().map_err(AgentProcessError::system("copy a descriptor"))?;
+        let link_state = Arc::clone(&self.link_state);
+        spawn(name, move || send_answer(&link_state, &link, number, answer(), b""))
     }
 
     /// Returns true if the file is one of the agent's modules, now or when the agent started.
     fn is_known(&self, file: &Path) -> bool {
         let mut modules = self.modules.iter();
         modules.any(|(named, then)| then.as_deref() == Some(file) || named.canonicalize().is_ok_and(|now| now == file))
-    }
-
-    /// Accepts a question from this link; the answer goes back over it.
-    pub(super) fn take(&self, number: u64, question: WorkerCall, link: &UnixStream) {
-        let taken =
-            link.try_clone().map_err(AgentProcessError::system("copy a descriptor")).and_then(|link| match question {
-                // Reading another process's files can hang as long as that process does.
-                WorkerCall::Program(pid) => {
-                    let link_state = self.link_state.clone();
-                    spawn("program", move || {
-                        send_answer(
-                            &link_state,
-                            &link,
-                            number,
-                            SupervisorReply::Program(programs::describe(pid)),
-                            None,
-                        );
-                    })
-                }
-                // A pinentry that is asked for its flavor can hang, too.
-                WorkerCall::Prompter => {
-                    let (link_state, person) = (self.link_state.clone(), self.person.clone());
-                    spawn("prompt-method", move || {
-                        send_answer(&link_state, &link, number, SupervisorReply::Prompter(prompter(&person)), None);
-                    })
-                }
-                WorkerCall::CanAskAgain { dialog } => {
-                    let (link_state, person) = (self.link_state.clone(), self.person.clone());
-                    spawn("prompt-method", move || {
-                        let is_open = link_state.dialogs().contains_key(&dialog);
-                        let answer = if is_open { SupervisorReply::Yes } else { is_typed_by_person(&person) };
-                        send_answer(&link_state, &link, number, answer, None);
-                    })
-                }
-                WorkerCall::HiddenKeysets => {
-                    let (link_state, file) = (self.link_state.clone(), self.hidden.clone());
-                    spawn("hidden", move || send_answer(&link_state, &link, number, hidden(file.as_deref()), None))
-                }
-                question => {
-                    let (withdrawn, open) = io::pipe().map_err(AgentProcessError::system("create a pipe"))?;
-                    let link_state = self.link_state.clone();
-                    link_state.open().insert(number, open);
-                    self.queue
-                        .send(QueuedQuestion { number, question, link, link_state, withdrawn })
-                        .map_err(|_| broken_pipe("ask the person"))
-                }
-            });
-        if let Err(error) = taken {
-            self.withdraw(number);
-            send_answer(&self.link_state, link, number, SupervisorReply::Unavailable(error.to_string()), None);
-        }
     }
 
     /// Withdraws a question; its dialog closes.
@@ -259,88 +257,53 @@ fn has_ended(end: &impl AsFd) -> bool {
     poll(&mut descriptors, Some(&now)).is_ok_and(|count| count > 0)
 }
 
-fn send_answer(link_state: &LinkState, link: &UnixStream, number: u64, answer: SupervisorReply, pin: Option<&Pin>) {
+fn send_answer(link_state: &LinkState, link: &UnixStream, number: u64, reply: SupervisorReply, secret: &[u8]) {
     let _one_at_a_time = link_state.writing.lock().unwrap_or_else(PoisonError::into_inner);
-    let secret = pin.map_or("", Pin::as_str).as_bytes();
     // The worker that asked may have exited.
-    if let Err(error) = ipc::send(link, &SupervisorMessage::Reply { number, reply: answer }, secret, &[]) {
+    if let Err(error) = ipc::send(link, &SupervisorMessage::Reply { number, reply }, secret, &[]) {
         tracing::debug!(%error, "cannot send an answer to the worker");
     }
 }
 
-/// The result of a question.
-struct PromptOutcome {
-    answer: SupervisorReply,
-    pin: Option<Pin>,
-    /// by use, the dialog that can ask again if the PIN is wrong
-    kept: Option<(u64, Dialog)>,
-}
-
-impl PromptOutcome {
-    fn without_pin(answer: SupervisorReply) -> Self {
-        Self { answer, pin: None, kept: None }
-    }
-
-    fn pin(pin: Pin) -> Self {
-        Self { answer: SupervisorReply::Pin { attended: pin.is_attended() }, pin: Some(pin), kept: None }
-    }
-}
+/// By use, the dialog that can ask again if the PIN is wrong.
+type KeptDialog = Option<(u64, Dialog)>;
 
 /// Chooses the prompt method for each question, because a terminal or display may come or go. Only
 /// a dialog that has asked for the same use is reused, if it still can be.
-fn ask(person: &PromptConfig, question: WorkerCall, withdrawn: PipeReader, link_state: &LinkState) -> PromptOutcome {
-    let dialog = |kept: Option<Dialog>, text: &PromptText| {
-        let dialog = match kept.filter(Dialog::is_reusable) {
-            Some(dialog) => dialog,
-            None => Dialog::choose(&person.method, &person.environment)?,
+fn ask(
+    person: &PromptConfig,
+    question: &Question,
+    withdrawn: PipeReader,
+    link_state: &LinkState,
+) -> (Result<PromptReply, NoPin>, KeptDialog) {
+    let asks_for_pin = matches!(question.prompt, Prompt::Pin { .. } | Prompt::ResumedPin { .. });
+    let kept = if asks_for_pin { link_state.dialogs().remove(&question.dialog) } else { None };
+    let dialog = match kept.filter(Dialog::is_reusable) {
+        Some(dialog) => Ok(dialog),
+        None => Dialog::choose(&person.method, &person.environment),
+    };
+    let asked = dialog.and_then(|dialog| {
+        // The process is held before it is named: after its end another may get its id.
+        let mut dialog = dialog.until_closed(withdrawn.into()).for_process(question.pid)?;
+        let program = programs::describe(question.pid)
+            .unwrap_or_else(|| format!("an unknown program (process {})", question.pid));
+        let Some(request) = prompt_request(question, &program) else {
+            return Ok((Err(NoPin::Unavailable("the agent does not ask for this".to_owned())), None));
         };
-        dialog.until_closed(withdrawn.into()).for_process(text.pid)
-    };
-    let answer = match question {
-        WorkerCall::Ask(question) => {
-            let (use_number, asks_for_pin) =
-                (question.dialog, matches!(question.prompt, Prompt::Pin { .. } | Prompt::ResumedPin { .. }));
-            let Some(text) = PromptText::of(&question) else {
-                return PromptOutcome::without_pin(unavailable("the agent does not ask for this"));
-            };
-            if asks_for_pin {
-                let kept = link_state.dialogs().remove(&use_number);
-                let asked = dialog(kept, &text).and_then(|mut dialog| {
-                    let pin = dialog.pin_and_keep_open(&with_program(text))?;
-                    let dialog = dialog.without_requesters();
-                    Ok((pin, dialog.is_reusable().then_some((use_number, dialog))))
-                });
-                return match asked {
-                    Ok((pin, kept)) => PromptOutcome { kept, ..PromptOutcome::pin(pin) },
-                    Err(error) => PromptOutcome::without_pin(no_pin(&error)),
-                };
-            }
-            match dialog(None, &text).and_then(|dialog| dialog.confirm(&with_program(text))) {
-                Ok(true) => SupervisorReply::Yes,
-                Ok(false) => SupervisorReply::No,
-                Err(error) => no_pin(&error),
-            }
+        if !asks_for_pin {
+            let reply = if dialog.confirm(&request)? { Ok(PromptReply::Yes) } else { Err(NoPin::Declined) };
+            return Ok((reply, None));
         }
-        WorkerCall::Program(pid) => SupervisorReply::Program(programs::describe(pid)),
-        WorkerCall::Prompter => SupervisorReply::Prompter(prompter(person)),
-        WorkerCall::CanAskAgain { .. } => is_typed_by_person(person),
-        // These concern a process or a file, not a person.
-        WorkerCall::Check(_)
-        | WorkerCall::HiddenKeysets
-        | WorkerCall::Ready { .. }
-        | WorkerCall::DialogEnded { .. } => unavailable("no person can answer this question"),
-    };
-    PromptOutcome::without_pin(answer)
-}
-
-fn unavailable(reason: &str) -> SupervisorReply {
-    SupervisorReply::Unavailable(reason.to_owned())
+        let pin = dialog.pin_and_keep_open(&request)?;
+        let dialog = dialog.without_requesters();
+        Ok((Ok(PromptReply::Pin(pin)), dialog.is_reusable().then_some((question.dialog, dialog))))
+    });
+    asked.unwrap_or_else(|error: PrompterError| (Err(no_pin(&error)), None))
 }
 
 /// Returns true if a person types each answer. A program would give the same PIN again.
-fn is_typed_by_person(person: &PromptConfig) -> SupervisorReply {
-    let is_typed = Dialog::choose(&person.method, &person.environment).is_ok_and(|dialog| dialog.is_typed_into());
-    if is_typed { SupervisorReply::Yes } else { SupervisorReply::No }
+fn is_typed_by_person(person: &PromptConfig) -> bool {
+    Dialog::choose(&person.method, &person.environment).is_ok_and(|dialog| dialog.is_typed_into())
 }
 
 /// The keysets that this file lists. An unreadable file is logged here and must not unhide any
@@ -364,20 +327,12 @@ fn prompter(person: &PromptConfig) -> Result<String, String> {
     dialog.map(|dialog| dialog.describe()).map_err(|error| error.to_string())
 }
 
-fn no_pin(error: &PrompterError) -> SupervisorReply {
+fn no_pin(error: &PrompterError) -> NoPin {
     match error {
-        PrompterError::Withdrawn { .. } => SupervisorReply::Withdrawn,
-        error if error.is_cancelled() => SupervisorReply::Cancelled,
-        error => SupervisorReply::Unavailable(error.to_string()),
+        PrompterError::Withdrawn { .. } => NoPin::Withdrawn,
+        error if error.is_cancelled() => NoPin::Cancelled,
+        error => NoPin::Unavailable(error.to_string()),
     }
-}
-
-/// Adds a first line that names the client program.
-fn with_program(text: PromptText) -> PromptRequest {
-    let program = programs::describe(text.pid).unwrap_or_else(|| format!("an unknown program (process {})", text.pid));
-    let mut lines = vec![format!("Asked by: {program}")];
-    lines.extend(text.lines);
-    PromptRequest { title: text.title, lines, prompt: text.prompt, warning: text.warning }
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl RunningWorker {
         let process =
             pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|error| failed()(error.into()))?;
         // If the worker has exited already, the link's end reports it.
-        let _ = ipc::send(&link, &SupervisorMessage::Tell(SupervisorCall::Start), b"", sockets);
+        let _ = ipc::send(&link, &SupervisorMessage::Notify(SupervisorCall::Start), b"", sockets);
         let ours = link.try_clone().map_err(failed())?;
         // A worker that does not read its answers loses them.
         ours.set_write_timeout(Some(WRITE_TIMEOUT)).map_err(failed())?;
@@ -127,17 +127,14 @@ fn listen(link: &UnixStream, mut child: Child, questions: &PromptQueue, events: 
             }
         };
         match message {
-            IpcMessage::Tell(WorkerCall::Ready { sandbox }) => {
+            IpcMessage::Notify(WorkerCall::Ready { sandbox }) => {
                 let _ = events.send(SupervisorEvent::Ready { worker, sandbox });
             }
-            IpcMessage::Tell(WorkerCall::DialogEnded { dialog }) => questions.end_dialog(dialog),
-            IpcMessage::Call { number, call: WorkerCall::Check(request) } => {
-                questions.check(number, request, payload, link);
-            }
-            IpcMessage::Call { number, call } => questions.take(number, call, link),
+            IpcMessage::Notify(WorkerCall::DialogEnded { dialog }) => questions.end_dialog(dialog),
+            IpcMessage::Call { number, call } => questions.take(number, call, payload, link),
             IpcMessage::Withdrawn { number } => questions.withdraw(number),
             // The supervisor waits for no reply, and a worker sends nothing else.
-            IpcMessage::Tell(_) | IpcMessage::Reply { .. } => {}
+            IpcMessage::Notify(_) | IpcMessage::Reply { .. } => {}
         }
     }
     questions.withdraw_all();

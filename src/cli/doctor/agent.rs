@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::finding::DoctorFinding;
-use crate::agent::operations::AgentStatus;
+use crate::agent::AgentStatus;
 use crate::agent::{Endpoint, SocketDirectory, SocketProblem};
 use crate::cli::backend::Backend;
 use crate::cli::context::Context;

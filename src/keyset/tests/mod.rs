@@ -9,6 +9,7 @@ mod responses;
 mod resuming;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use jiff::Timestamp;
 
@@ -16,9 +17,10 @@ use super::ops::decrypt_in_memory as decrypt;
 use super::ops::{administer, change_pin, delete, open_response, sign_for_a_file};
 use super::*;
 use crate::letter::{Letter, LetterPurpose};
+use crate::pki::test_support::{SoftwareKey, TestFiles};
 use crate::smime::Placement;
-use crate::token::test_support::{PIN, fresh_label, pin, softhsm};
-use crate::token::{KeysetName, SecurityLevel, TokenInfo, TokenSource};
+use crate::token::test_support::{PIN, finish, fresh_label, pin, softhsm};
+use crate::token::{KeyId, KeysetName, SecurityLevel, TokenInfo, TokenSource};
 use authority_double::AuthorityDouble;
 
 /// A prompter with scripted answers that records the prompts.
@@ -83,6 +85,46 @@ impl Wallet {
     /// A new token with [`PIN`] and without a keyset.
     pub fn token(&self, what: &str) -> TokenInfo {
         softhsm().create_token(&format!("{}{what}", self.prefix), &pin("so-pin-of-it"), &pin(PIN)).unwrap()
+    }
+
+    /// A new token with this PIN, named after the first keyset, and a keyset for each of these
+    /// signing keys, which another program made. The keysets have no encryption keys.
+    pub fn import(
+        &self,
+        double: &AuthorityDouble,
+        user_pin: &str,
+        level: SecurityLevel,
+        keys: &[(&str, &SoftwareKey)],
+    ) -> TokenInfo {
+        let label = self.name(keys[0].0).to_string();
+        let info = softhsm().create_token(&label, &pin("so-pin-of-it"), &pin(user_pin)).unwrap();
+        let files = TestFiles::new();
+        let [ids, authorities] = [(); 2].map(|()| keys.iter().map(|_| KeyId::random().unwrap()).collect::<Vec<_>>());
+        for ((what, key), id) in keys.iter().zip(&ids) {
+            let file = files.path(what);
+            key.write_pem(&file);
+            let (file, name, id) = (file.to_str().unwrap(), self.name(what), id.to_string());
+            let key = ["--import", file, "--label", name.as_str(), "--id", &id];
+            finish(Command::new("softhsm2-util").args(key).args(["--token", &label, "--pin", user_pin]));
+        }
+        let pin_session = self.tokens.open(&info).unwrap().unlock(pin(user_pin)).unwrap();
+        let token = pin_session.token();
+        let letter = double.letter(LetterPurpose::Enroll);
+        let authority =
+            AuthorityAddress { name: letter.authority_name, http: letter.http_url, https: letter.https_url };
+        for (((what, key), id), authority_id) in keys.iter().zip(&ids).zip(&authorities) {
+            let name = self.name(what);
+            let certificate = double.ca.issue("signing", "Example, User", key);
+            token.put_certificate(id, name.as_str(), certificate.as_der()).unwrap();
+            token.put_certificate(authority_id, name.as_str(), double.ca.certificate.as_der()).unwrap();
+            let keys =
+                index::KeysetKeyIds { signing: id.into(), encryption: Vec::new(), authority: authority_id.into() };
+            let record = index::KeysetRecord { name, level, authority: authority.clone(), keys: Some(keys) };
+            let mut private = index::PrivateIndex::new(record, letter.ca_fingerprint);
+            private.write(token).unwrap();
+            index::PublicIndex::of(&private).write(token).unwrap();
+        }
+        info
     }
 
     pub fn on_new_token(&self, what: &str) -> EnrollOptions {

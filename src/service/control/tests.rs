@@ -185,7 +185,7 @@ fn garbage_and_truncated_calls_get_nothing() {
         assert_eq!(served.speak(&whole[..length]), b"", "{length} bytes");
     }
     assert!(served.speak(&whole).ends_with(b"response to the file this"));
-    for garbage in [frame(&"no call", b""), frame(&IpcMessage::<(), ()>::Tell(()), b""), vec![0; 16]] {
+    for garbage in [frame(&"no call", b""), frame(&IpcMessage::<(), ()>::Notify(()), b""), vec![0; 16]] {
         assert!(!served.speak(&garbage).ends_with(b"this"));
     }
     assert!(served.serves());

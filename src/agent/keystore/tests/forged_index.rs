@@ -30,7 +30,7 @@ fn a_forged_lower_level_gets_no_signature_and_no_session() {
         let refused = fixture.sign("x", "one").unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
         assert!(refused.to_string().contains("was rewritten"), "{refused}");
-        assert!(fixture.keystore.inner.tokens.active_sessions().is_empty(), "the session is active");
+        assert!(fixture.keystore.tokens.active_sessions().is_empty(), "the session is active");
         // From now on the index is correct again.
         fixture.person.asked();
         fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
@@ -54,7 +54,7 @@ fn a_keyset_only_in_the_public_index_signs_nothing() {
     fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
     let refused = fixture.sign("f", "one").unwrap_err();
     assert!(refused.to_string().contains("no private one"), "{refused}");
-    assert!(fixture.keystore.inner.tokens.active_sessions().is_empty(), "the session is active");
+    assert!(fixture.keystore.tokens.active_sessions().is_empty(), "the session is active");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn the_key_is_the_one_that_the_private_index_names() {
     let fixture = fixture(&[("x", SecurityLevel::Low)]);
     let keyset = fixture.identity("x").keyset.clone();
     let (signing, encryption) = (keyset.signing.clone().unwrap().to_string(), keyset.encryption[0].to_string());
-    fixture.keystore.inner.tokens.forget_all_keysets();
+    fixture.keystore.tokens.forget_all_keysets();
     // Offer the certificate of another key as the signing certificate.
     forge(&fixture, "x", &format!("\"signing\":\"{signing}\""), &format!("\"signing\":\"{encryption}\""));
     fixture.clock.pass(SignedDuration::from_secs(10));
@@ -85,7 +85,7 @@ fn an_authoritys_token_is_never_used() {
     token.log_in(&pin(PIN)).unwrap();
     token.put_data(crate::token::AUTHORITY_MARK, "authority", b"{}", false).unwrap();
     let selector = TokenSelector::SerialOrLabel(label);
-    let refused = other.log_in_with(&selector, pin(PIN), &requester()).unwrap_err();
+    let refused = other.log_in_with(&selector, pin(PIN), None, &requester()).unwrap_err();
     assert!(refused.to_string().contains("belongs to an authority"), "{refused}");
     drop(other);
     assert_eq!(keystore.identities().len(), 1);

@@ -26,7 +26,7 @@ fn level_high_asks_for_each_use_and_starts_no_session() {
     assert_eq!(fixture.person.asked(), ["pin one h high", "pin two h high"]);
     assert!(!fixture.has_active_session("h"));
     // Nobody can start a session, either.
-    let refused = fixture.keystore.log_in(&fixture.choice("h"), &requester()).unwrap_err();
+    let refused = fixture.keystore.log_in(&fixture.choice("h"), None, &requester()).unwrap_err();
     assert_eq!(refused.kind(), keyset::ErrorKind::Refused);
     assert_eq!(fixture.person.asked(), [""; 0]);
 }

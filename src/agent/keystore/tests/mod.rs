@@ -12,15 +12,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use sessions::NoTransport;
 
+use super::presence::Poller;
 use super::*;
 use crate::agent::Question;
 use crate::agent::link::{SupervisorMessage, SupervisorReply, WorkerCall, WorkerMessage};
+use crate::agent::prompt_answer::PromptAnswer;
 use crate::agent::{ClientConnection, PeerProcess};
 use crate::ipc::{self, IpcMessage};
+use crate::keyset::ops::DeleteKeyset;
 use crate::keyset::tests::authority_double::AuthorityDouble;
 use crate::keyset::tests::{Script, Wallet, enrolled, run};
-use crate::keyset::{Prompt, Purpose};
+use crate::keyset::{NoPin, Prompt, Purpose};
 use crate::letter::{Letter, LetterPurpose};
 use crate::token::test_support::{PIN, pin};
 use crate::token::{SecurityLevel, SignatureHash, TokenError};
@@ -43,7 +47,10 @@ pub struct ScriptedPrompter {
 #[derive(Default)]
 struct PromptScript {
     answers: Mutex<VecDeque<ScriptedAnswer>>,
+    // Answers every question that the script does not, with this PIN or with yes.
+    usual_pin: OnceLock<&'static str>,
     asked: Mutex<Vec<String>>,
+    purposes: Mutex<Vec<Purpose>>,
     answer_gate: Mutex<()>,
     waiting: Mutex<usize>,
 }
@@ -61,6 +68,16 @@ impl ScriptedPrompter {
 
     pub fn set_answers(&self, answers: impl IntoIterator<Item = ScriptedAnswer>) {
         self.script.answers.lock().unwrap().extend(answers);
+    }
+
+    /// From now on, answers every question for which there is no scripted answer.
+    pub fn set_usual_pin(&self, pin: &'static str) {
+        self.script.usual_pin.set(pin).unwrap();
+    }
+
+    /// The purposes of the questions since the last call.
+    pub fn purposes(&self) -> Vec<Purpose> {
+        std::mem::take(&mut self.script.purposes.lock().unwrap())
     }
 
     /// Keeps questions open while it is held.
@@ -88,7 +105,7 @@ impl PromptScript {
             std::thread::spawn(move || {
                 let (reply, pin) = match call {
                     WorkerCall::Ask(question) => script.answer(&question),
-                    WorkerCall::CanAskAgain { .. } => (SupervisorReply::No, ""),
+                    WorkerCall::CanAskAgain { .. } => (SupervisorReply::CanAskAgain(false), ""),
                     _ => (SupervisorReply::Unavailable("not in the script".to_owned()), ""),
                 };
                 // The test may have ended.
@@ -113,17 +130,22 @@ impl PromptScript {
         });
         let last_try = if last_try { " last try" } else { "" };
         self.asked.lock().unwrap().push(format!("{kind} {purpose}{}{last_try}", keyset.unwrap_or_default()));
+        self.purposes.lock().unwrap().push(question.prompt.purpose().unwrap().clone());
         *self.waiting.lock().unwrap() += 1;
         drop(self.answer_gate.lock().unwrap());
         *self.waiting.lock().unwrap() -= 1;
         // The use fails, and with it the test.
         let unfit = |reason: &str| (SupervisorReply::Unavailable(reason.to_owned()), "");
-        let Some(answer) = self.answers.lock().unwrap().pop_front() else { return unfit("asked once too often") };
+        let usual =
+            self.usual_pin.get().map(|pin| if kind == "pin" { ScriptedAnswer::Pin(pin) } else { ScriptedAnswer::Yes });
+        let Some(answer) = self.answers.lock().unwrap().pop_front().or(usual) else {
+            return unfit("asked once too often");
+        };
         match (answer, kind) {
-            (ScriptedAnswer::Pin(pin), "pin") => (SupervisorReply::Pin { attended: true }, pin),
-            (ScriptedAnswer::Yes, "confirm") => (SupervisorReply::Yes, ""),
-            (ScriptedAnswer::No, "pin") => (SupervisorReply::Cancelled, ""),
-            (ScriptedAnswer::No, _) => (SupervisorReply::No, ""),
+            (ScriptedAnswer::Pin(pin), "pin") => (SupervisorReply::Prompt(PromptAnswer::Pin { attended: true }), pin),
+            (ScriptedAnswer::Yes, "confirm") => (SupervisorReply::Prompt(PromptAnswer::Yes), ""),
+            (ScriptedAnswer::No, "pin") => (SupervisorReply::Prompt(PromptAnswer::No(NoPin::Cancelled)), ""),
+            (ScriptedAnswer::No, _) => (SupervisorReply::Prompt(PromptAnswer::No(NoPin::Declined)), ""),
             (ScriptedAnswer::Unavailable, _) => unfit("nobody is there"),
             (ScriptedAnswer::Pin(_) | ScriptedAnswer::Yes, _) => unfit("the answer does not fit the question"),
         }
@@ -164,12 +186,13 @@ impl Clock for FakeClock {
 /// A user's tokens and the keystore on them.
 pub struct Fixture {
     pub wallet: Wallet,
-    pub keystore: Keystore,
+    pub keystore: Arc<Keystore>,
+    poller: Mutex<Poller>,
     pub person: Arc<ScriptedPrompter>,
     pub clock: Arc<FakeClock>,
 }
 
-fn authority() -> &'static AuthorityDouble {
+pub fn authority() -> &'static AuthorityDouble {
     static AUTHORITY: OnceLock<AuthorityDouble> = OnceLock::new();
     AUTHORITY.get_or_init(AuthorityDouble::new)
 }
@@ -204,11 +227,32 @@ pub fn letter() -> Letter {
 pub fn open(wallet: Wallet) -> Fixture {
     let (person, fake_clock) = (Arc::new(ScriptedPrompter::new()), Arc::new(FakeClock::default()));
     let clock: Arc<dyn Clock> = Arc::clone(&fake_clock) as Arc<dyn Clock>;
-    let keystore = Keystore::new(wallet.tokens.clone(), Arc::clone(&person.link), Settings::default(), clock);
-    Fixture { wallet, keystore, person, clock: fake_clock }
+    let poller = Mutex::new(Poller::new(&*clock));
+    let link = Arc::clone(&person.link);
+    let keystore = Arc::new(Keystore::new(wallet.tokens.clone(), link, Settings::default(), clock));
+    Fixture { wallet, keystore, poller, person, clock: fake_clock }
 }
 
 impl Fixture {
+    /// Polls once, as the polling thread does.
+    pub fn poll(&self) {
+        self.poller.lock().unwrap().poll(&self.keystore, false);
+    }
+
+    /// Deletes a keyset with its keys.
+    pub fn delete(&self, name: &str) {
+        let requester = requester();
+        self.person.set_answers([ScriptedAnswer::Pin(PIN)]);
+        let mut person = AgentPrompter::new(&self.keystore.link, &requester);
+        let operation = DeleteKeyset { keyset: KeysetChoice::exactly(&self.identity(name).keyset) };
+        let mut attachments = Attachments::default();
+        self.keystore.run_operation(operation, &mut person, &NoTransport, &mut attachments, &requester).unwrap();
+    }
+
+    pub fn session_count(&self) -> usize {
+        self.keystore.tokens.active_sessions().len()
+    }
+
     pub fn identity(&self, name: &str) -> Arc<SigningIdentity> {
         let name = self.wallet.name(name);
         self.keystore.identities().into_iter().find(|identity| identity.keyset.name == name).expect("no such identity")

@@ -1,21 +1,19 @@
 //! Inserted and removed tokens, as the polling thread sees them.
 
-use super::sessions::NoTransport;
 use super::*;
-use crate::keyset::ops::DeleteKeyset;
 
 #[test]
 fn a_new_keyset_is_reported_and_offered() {
     let fixture = fixture(&[("a", SecurityLevel::Low)]);
     let events = fixture.keystore.events();
-    fixture.keystore.inner.poll(false);
+    fixture.poll();
     let published = published_events(&events);
     assert!(matches!(&published[..], [Event::Inserted(_)]), "{published:?}");
-    fixture.keystore.inner.poll(false);
+    fixture.poll();
     assert_eq!(published_events(&events), [], "unexpected events");
     let options = keyset::EnrollOptions { level: Some(SecurityLevel::Low), ..fixture.wallet.on_new_token("b") };
     enrolled(run(authority(), &fixture.wallet, &letter(), &options, &mut Script::with(PIN)));
-    fixture.keystore.inner.poll(false);
+    fixture.poll();
     let published = published_events(&events);
     assert!(matches!(&published[..], [Event::Inserted(token)] if token.label.ends_with('b')), "{published:?}");
     assert_eq!(fixture.keystore.identities().len(), 2);
@@ -42,8 +40,8 @@ fn a_certificate_that_expires_soon_is_reported_once() {
         let link = Arc::clone(&fixture.person.link);
         let keystore = Keystore::new(fixture.wallet.tokens.clone(), link, Settings::default(), Arc::new(Later(time)));
         let events = keystore.events();
-        keystore.inner.refresh().unwrap();
-        keystore.inner.refresh().unwrap();
+        keystore.key_cache.try_refresh().unwrap();
+        keystore.key_cache.try_refresh().unwrap();
         published_events(&events).into_iter().filter(|event| matches!(event, Event::Expiring { .. })).count()
     };
     let day = SignedDuration::from_hours(24);
@@ -55,10 +53,10 @@ fn a_certificate_that_expires_soon_is_reported_once() {
 fn the_polling_thread_ends_with_its_keystore() {
     let fixture = fixture(&[("a", SecurityLevel::Low)]);
     let events = fixture.keystore.events();
-    let watching = fixture.keystore.watch().unwrap();
+    let watching = TokenWatcher::start(&fixture.keystore).unwrap();
     assert!(matches!(events.next(Duration::from_secs(30)), Some(Event::Inserted(_))));
     drop(watching);
-    let weak = Arc::downgrade(&fixture.keystore.inner);
+    let weak = Arc::downgrade(&fixture.keystore);
     drop(fixture);
     assert!(weak.upgrade().is_none(), "the keystore is still referenced");
 }
@@ -73,25 +71,16 @@ fn modules_without_readers_are_recognized() {
 #[test]
 fn keys_that_are_gone_are_forgotten() {
     let fixture = fixture(&[("a", SecurityLevel::Low), ("b", SecurityLevel::Low), ("c", SecurityLevel::Low)]);
-    let inner = &fixture.keystore.inner;
-    inner.refresh().unwrap();
-    assert_eq!(inner.key_cache.cached_key_count(), 3);
+    let keystore = &fixture.keystore;
+    keystore.key_cache.try_refresh().unwrap();
+    assert_eq!(keystore.key_cache.cached_signers.key_count(), 3);
     // A client holds the first identity.
     let held = fixture.identity("a");
-    let delete = |name: &str| {
-        let keyset = fixture.identity(name).keyset.clone();
-        fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
-        let requester = requester();
-        let mut person = AgentPrompter::new(&inner.link, &requester);
-        let operation = DeleteKeyset { keyset: KeysetChoice::exactly(&keyset) };
-        let mut attachments = Attachments::default();
-        fixture.keystore.run_operation(operation, &mut person, &NoTransport, &mut attachments, &requester).unwrap();
-    };
-    delete("a");
-    delete("b");
-    inner.refresh().unwrap();
-    assert_eq!(inner.key_cache.cached_key_count(), 2);
+    fixture.delete("a");
+    fixture.delete("b");
+    keystore.key_cache.try_refresh().unwrap();
+    assert_eq!(keystore.key_cache.cached_signers.key_count(), 2);
     drop(held);
-    inner.refresh().unwrap();
-    assert_eq!(inner.key_cache.cached_key_count(), 1);
+    keystore.key_cache.try_refresh().unwrap();
+    assert_eq!(keystore.key_cache.cached_signers.key_count(), 1);
 }

@@ -11,7 +11,7 @@ const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
 fn logged_in(name: &str, level: SecurityLevel) -> Fixture {
     let fixture = fixture(&[(name, level)]);
     fixture.person.set_answers([ScriptedAnswer::Pin(PIN)]);
-    fixture.keystore.log_in(&fixture.choice(name), &requester()).unwrap();
+    fixture.keystore.log_in(&fixture.choice(name), None, &requester()).unwrap();
     assert!(fixture.has_active_session(name));
     fixture.person.asked();
     fixture
@@ -54,11 +54,11 @@ fn idle_sessions_end_and_used_ones_continue() {
     for _ in 0..3 {
         fixture.clock.pass(HALF_AN_HOUR - SignedDuration::from_secs(1));
         fixture.sign("l", "use").unwrap();
-        fixture.keystore.inner.poll(false);
+        fixture.poll();
     }
     assert!(fixture.has_active_session("l"));
     fixture.clock.pass(HALF_AN_HOUR);
-    fixture.keystore.inner.poll(false);
+    fixture.poll();
     assert!(!fixture.has_active_session("l"));
     let ended = published_events(&events);
     assert!(matches!(&ended[..], [Event::LoggedOff { reason: LogOffReason::Idle, .. }]), "{ended:?}");
@@ -69,15 +69,12 @@ fn sleep_ends_every_session() {
     for level in [SecurityLevel::Low, SecurityLevel::Medium] {
         let fixture = logged_in("x", level);
         fixture.clock.pass(SignedDuration::from_secs(60));
-        fixture.keystore.inner.poll(false);
+        fixture.poll();
         assert!(fixture.has_active_session("x"), "time alone is no sleep");
         fixture.clock.sleep(SignedDuration::from_secs(60));
-        fixture.keystore.inner.poll(false);
+        fixture.poll();
         assert!(!fixture.has_active_session("x"));
     }
-    let fixture = logged_in("x", SecurityLevel::Low);
-    fixture.keystore.suspend();
-    assert!(!fixture.has_active_session("x"));
 }
 
 #[test]
@@ -95,7 +92,10 @@ fn locking_hides_keys_and_ends_sessions() {
         )
     };
     assert!(matches!(sign(), Err(AgentError::Locked { .. })));
-    assert!(matches!(fixture.keystore.log_in(&fixture.choice("l"), &requester()), Err(AgentError::Locked { .. })));
+    assert!(matches!(
+        fixture.keystore.log_in(&fixture.choice("l"), None, &requester()),
+        Err(AgentError::Locked { .. })
+    ));
     assert!(matches!(fixture.keystore.tokens(), Err(AgentError::Locked { .. })));
     assert!(matches!(fixture.keystore.keysets(), Err(AgentError::Locked { .. })));
     assert!(matches!(fixture.keystore.unlock(b"another"), Err(AgentError::WrongPassPhrase)));
@@ -136,13 +136,13 @@ fn a_pin_typed_while_the_keystore_locks_opens_nothing() {
 fn a_supplied_pin_is_verified_despite_an_active_session() {
     let fixture = logged_in("l", SecurityLevel::Low);
     let token = TokenSelector::SerialOrLabel(fixture.identity("l").keyset.token.serial.clone());
-    let wrong = fixture.keystore.log_in_with(&token, pin("00000000"), &requester()).map(|_| ());
+    let wrong = fixture.keystore.log_in_with(&token, pin("00000000"), None, &requester()).map(|_| ());
     is_wrong_pin(&wrong);
     assert!(!fixture.has_active_session("l"), "a wrong PIN left the session active");
-    fixture.keystore.log_in_with(&token, pin(PIN), &requester()).unwrap();
+    fixture.keystore.log_in_with(&token, pin(PIN), None, &requester()).unwrap();
     assert!(fixture.has_active_session("l"));
     assert_eq!(fixture.person.asked(), [""; 0]);
-    fixture.keystore.log_in(&fixture.choice("l"), &requester()).unwrap();
+    fixture.keystore.log_in(&fixture.choice("l"), None, &requester()).unwrap();
     assert_eq!(fixture.person.asked(), [""; 0], "the person was asked again in an active session");
 }
 
@@ -277,13 +277,13 @@ fn a_statement_needs_the_pin_despite_an_active_session() {
 fn a_session_ends_at_the_lifetime_given_with_the_pin() {
     let fixture = logged_in("l", SecurityLevel::Low);
     let token = fixture.identity("l").keyset.token.clone();
-    fixture.keystore.limit_session(&token, Duration::from_secs(3));
-    fixture.keystore.limit_session(&token, Duration::from_mins(10));
+    fixture.keystore.sessions.limit(&token, Duration::from_secs(3));
+    fixture.keystore.sessions.limit(&token, Duration::from_mins(10));
     fixture.clock.pass(SignedDuration::from_secs(2));
-    fixture.keystore.inner.poll(false);
+    fixture.poll();
     assert!(fixture.has_active_session("l"));
     fixture.clock.pass(SignedDuration::from_secs(2));
-    fixture.keystore.inner.poll(false);
+    fixture.poll();
     assert!(!fixture.has_active_session("l"), "the limit was extended");
 }
 

@@ -3,27 +3,34 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::{
-    KeyFile, SoftwareKeys, TestUserAuth, answer, blob_of, connection, first_answer, sign_request, sshsig, written,
+    KeyFile, PIN, SshFixture, TestUserAuth, answer, blob_of, connection, first_answer, remove, sign_request, smartcard,
+    sshsig, with_phrase, without_tokens, written,
 };
+use crate::agent::keystore::tests::{ScriptedAnswer, authority, fixture, open, published_events};
 use crate::agent::ssh::wire::Reader;
+use crate::agent::{Event, LogOffReason};
 use crate::keyset::Purpose;
+use crate::keyset::tests::Wallet;
 use crate::pki::public_key::PublicKey;
 use crate::pki::signature::{Hash, Scheme, verify_with};
 use crate::pki::test_support::SoftwareKey;
+use crate::token::SecurityLevel;
+use crate::token::test_support;
 
 const FAILURE: &[u8] = &[5];
 const SUCCESS: &[u8] = &[6];
 
 /// The three key types with the flags, names and schemes of their signatures.
-fn kinds() -> Vec<(SoftwareKey, u32, &'static str, Scheme)> {
-    vec![
-        (SoftwareKey::p256(), 0, "ecdsa-sha2-nistp256", Scheme::Ecdsa(Hash::Sha256)),
-        (SoftwareKey::p384(), 0, "ecdsa-sha2-nistp384", Scheme::Ecdsa(Hash::Sha384)),
-        (SoftwareKey::rsa(), 2, "rsa-sha2-256", Scheme::Pkcs1(Hash::Sha256)),
-        (SoftwareKey::rsa(), 4, "rsa-sha2-512", Scheme::Pkcs1(Hash::Sha512)),
+fn kinds(fixture: &SshFixture) -> [(&SoftwareKey, u32, &'static str, Scheme); 4] {
+    [
+        (&fixture.p256, 0, "ecdsa-sha2-nistp256", Scheme::Ecdsa(Hash::Sha256)),
+        (&fixture.p384, 0, "ecdsa-sha2-nistp384", Scheme::Ecdsa(Hash::Sha384)),
+        (&fixture.rsa, 2, "rsa-sha2-256", Scheme::Pkcs1(Hash::Sha256)),
+        (&fixture.rsa, 4, "rsa-sha2-512", Scheme::Pkcs1(Hash::Sha512)),
     ]
 }
 
@@ -52,15 +59,15 @@ fn verify(answer: &[u8], name: &str, key: &SoftwareKey, scheme: Scheme, data: &[
 
 #[test]
 fn log_ins_and_sshsig_blobs_are_signed_with_every_kind_of_key() {
-    for (key, flags, name, scheme) in kinds() {
-        let keys = SoftwareKeys::new(&[&key]);
-        let mut connection = connection(&keys);
+    let fixture = SshFixture::shared();
+    for (key, flags, name, scheme) in kinds(&fixture) {
+        let mut connection = connection(fixture.keystore());
         let blob = blob_of(&key.public_key_der());
-        let log_in = TestUserAuth { algorithm: name, ..TestUserAuth::with(&key) }.to_bytes();
-        verify(&answer(&mut connection, &sign_request(&blob, &log_in, flags)), name, &key, scheme, &log_in);
+        let log_in = TestUserAuth { algorithm: name, ..TestUserAuth::with(key) }.to_bytes();
+        verify(&answer(&mut connection, &sign_request(&blob, &log_in, flags)), name, key, scheme, &log_in);
         let file = sshsig("file", b"", "sha512", &[9; 64]);
-        verify(&answer(&mut connection, &sign_request(&blob, &file, flags)), name, &key, scheme, &file);
-        let purposes = keys.purposes.borrow();
+        verify(&answer(&mut connection, &sign_request(&blob, &file, flags)), name, key, scheme, &file);
+        let purposes = fixture.purposes();
         assert_eq!(purposes[0], Purpose::SshLogIn { user: "user".into(), host_key: None, forwarded_by: None });
         let hash = ("sha512".to_owned(), vec![9; 64]);
         assert_eq!(purposes[1], Purpose::SshSignature { namespace: "file".into(), hash, forwarded_by: None });
@@ -69,25 +76,25 @@ fn log_ins_and_sshsig_blobs_are_signed_with_every_kind_of_key() {
 
 #[test]
 fn a_log_in_with_a_certificate_is_passed_through() {
-    for (key, flags, name, scheme) in kinds() {
-        let keys = SoftwareKeys::new(&[&key]);
-        let certificate = KeyFile::of(&key).certificate(&[]);
+    let fixture = SshFixture::shared();
+    for (key, flags, name, scheme) in kinds(&fixture) {
+        let certificate = KeyFile::of(key).certificate(&[]);
         let algorithm: &'static str = format!("{name}-cert-v01@openssh.com").leak();
         let log_in = TestUserAuth { algorithm, key_blob: certificate.clone(), ..TestUserAuth::default() }.to_bytes();
         for requested in [blob_of(&key.public_key_der()), certificate] {
-            let answer = first_answer(&keys, &sign_request(&requested, &log_in, flags));
-            verify(&answer, name, &key, scheme, &log_in);
+            let answer = first_answer(fixture.keystore(), &sign_request(&requested, &log_in, flags));
+            verify(&answer, name, key, scheme, &log_in);
         }
     }
 }
 
 #[test]
 fn refused_data_never_reaches_the_key() {
-    let (key, rsa, other) = (SoftwareKey::p256(), SoftwareKey::rsa(), SoftwareKey::p256());
-    let keys = SoftwareKeys::new(&[&key, &rsa]);
+    let fixture = SshFixture::shared();
+    let (key, rsa, other) = (&fixture.p256, &fixture.rsa, SoftwareKey::p256());
     let (blob, rsa_blob) = (blob_of(&key.public_key_der()), blob_of(&rsa.public_key_der()));
-    let log_in = TestUserAuth::with(&key).to_bytes();
-    let with_rsa = |algorithm| TestUserAuth { algorithm, ..TestUserAuth::with(&rsa) }.to_bytes();
+    let log_in = TestUserAuth::with(key).to_bytes();
+    let with_rsa = |algorithm| TestUserAuth { algorithm, ..TestUserAuth::with(rsa) }.to_bytes();
     let git = sshsig("git", b"", "sha512", &[9; 64]);
     let good = sign_request(&blob, &git, 0);
     for (what, message) in [
@@ -109,104 +116,118 @@ fn refused_data_never_reaches_the_key() {
         ("a key with trailing bytes", sign_request(&[&blob[..], &[0]].concat(), &git, 0)),
         ("no key", sign_request(b"", &git, 0)),
     ] {
-        assert_eq!(first_answer(&keys, &message), FAILURE, "{what}");
+        assert_eq!(first_answer(fixture.keystore(), &message), FAILURE, "{what}");
     }
-    assert!(keys.purposes.borrow().is_empty(), "a key was used");
-    assert_eq!(first_answer(&keys, &good)[0], 14);
+    assert!(fixture.purposes().is_empty(), "a key was used");
+    assert_eq!(first_answer(fixture.keystore(), &good)[0], 14);
 }
 
 #[test]
 fn keys_are_listed_with_the_keysets_name_and_the_users_address() {
-    let (key, rsa) = (SoftwareKey::p256(), SoftwareKey::rsa());
-    let keys = SoftwareKeys::new(&[&key, &rsa]);
+    let fixture = SshFixture::shared();
+    let identities = fixture.keystore().identities();
     let expected = written(|answer| {
         answer.byte(12);
-        answer.uint32(2);
-        for key in [&key, &rsa] {
+        answer.uint32(3);
+        // The order is the token's.
+        for identity in &identities {
+            let keys = [("p256", &fixture.p256), ("p384", &fixture.p384), ("rsa", &fixture.rsa)];
+            let (name, key) = keys.into_iter().find(|(_, key)| key.public_key_der() == identity.spki).unwrap();
             answer.string(&blob_of(&key.public_key_der()));
-            answer.string(b"default user@example.org");
+            answer.string(format!("{} user@example.org", fixture.agent.wallet.name(name).as_str()).as_bytes());
         }
     });
-    assert_eq!(first_answer(&keys, &[11]), expected);
-    assert_eq!(first_answer(&keys, &[11, 0]), FAILURE);
+    assert_eq!(first_answer(fixture.keystore(), &[11]), expected);
+    assert_eq!(first_answer(fixture.keystore(), &[11, 0]), FAILURE);
 }
 
 #[test]
 fn a_locked_agent_lists_and_does_nothing() {
-    let key = SoftwareKey::p256();
-    let keys = SoftwareKeys::new(&[&key]);
-    let mut connection = connection(&keys);
-    let phrase = |kind: u8, phrase: &[u8]| {
-        written(|message| {
-            message.byte(kind);
-            message.string(phrase);
-        })
-    };
-    let smartcard = written(|message| {
-        message.byte(20);
-        message.string(b"default");
-        message.string(b"123456");
-    });
-    let sign = sign_request(&blob_of(&key.public_key_der()), &sshsig("git", b"", "sha256", &[9; 32]), 0);
-    assert_eq!(answer(&mut connection, &phrase(23, b"phrase")), FAILURE, "it is not locked");
-    assert_eq!(answer(&mut connection, &phrase(22, b"phrase")), SUCCESS);
+    let fixture = SshFixture::shared();
+    let mut connection = connection(fixture.keystore());
+    let provider = fixture.agent.wallet.name("p256");
+    let smartcard = smartcard(20, provider.as_str(), PIN, b"");
+    let sign = sign_request(&blob_of(&fixture.p256.public_key_der()), &sshsig("git", b"", "sha256", &[9; 32]), 0);
+    assert_eq!(answer(&mut connection, &with_phrase(23, b"phrase")), FAILURE, "it is not locked");
+    assert_eq!(answer(&mut connection, &with_phrase(22, b"phrase")), SUCCESS);
     assert_eq!(answer(&mut connection, &[11]), [12, 0, 0, 0, 0]);
-    for message in [sign.clone(), smartcard, vec![19], phrase(22, b"other"), phrase(23, b"other")] {
+    let locked = [sign.clone(), smartcard.clone(), vec![19], with_phrase(22, b"other"), with_phrase(23, b"other")];
+    for message in locked {
         assert_eq!(answer(&mut connection, &message), FAILURE, "{}", message[0]);
     }
-    assert!(keys.asked.borrow().is_empty());
-    assert_eq!(answer(&mut connection, &phrase(23, b"phrase")), SUCCESS);
+    fixture.assert_untouched(0);
+    assert_eq!(answer(&mut connection, &with_phrase(23, b"phrase")), SUCCESS);
     assert_eq!(answer(&mut connection, &sign)[0], 14);
+    assert_eq!(answer(&mut connection, &smartcard), SUCCESS, "the same login");
 }
 
 #[test]
 fn the_keystore_logs_in_and_off() {
-    let key = SoftwareKey::p256();
-    let keys = SoftwareKeys::new(&[&key]);
-    let smartcard = |kind: u8, pin: &str, tail: &[u8]| {
-        let message = written(|message| {
-            message.byte(kind);
-            message.string(b"default");
-            message.string(pin.as_bytes());
-        });
-        [message, tail.to_vec()].concat()
+    let (key, other) = (SoftwareKey::p256(), SoftwareKey::p384());
+    let wallet = Wallet::new();
+    let level = SecurityLevel::Medium;
+    wallet.import(authority(), PIN, level, &[("default", &key)]);
+    wallet.import(authority(), PIN, level, &[("other", &other)]);
+    let agent = open(wallet);
+    let keystore = &agent.keystore;
+    let events = keystore.events();
+    let smartcard =
+        |kind: u8, name: &str, pin: &str, tail: &[u8]| smartcard(kind, agent.wallet.name(name).as_str(), pin, tail);
+    let says = |message: &[u8], asked: &[&str], events_expected: &str| {
+        assert_eq!(first_answer(keystore, message), SUCCESS);
+        assert_eq!(agent.person.asked(), asked);
+        assert_eq!(changes(&published_events(&events)), events_expected);
     };
-    let remove = written(|message| {
-        message.byte(18);
-        message.string(&blob_of(&key.public_key_der()));
-    });
-    for message in [
-        smartcard(20, "123456", b""),
-        smartcard(26, "", b""),
-        smartcard(26, "123456", &[1, 0, 0, 0, 60, 2]),
-        smartcard(21, "", b""),
-        remove,
-        vec![19],
-    ] {
-        assert_eq!(first_answer(&keys, &message), SUCCESS);
-    }
-    let expected = [
-        "log in default Some(\"123456\") None false",
-        "log in default None None false",
-        "log in default Some(\"123456\") Some(60s) true",
-        "log off default",
-        "log off from p256",
-        "log off from all",
-    ];
-    assert_eq!(*keys.asked.borrow(), expected);
+    keystore.identities();
+    published_events(&events);
+    // "log in default Some(PIN)": the session has no time limit.
+    says(&smartcard(20, "default", PIN, b""), &[], "+default");
+    agent.clock.pass(SignedDuration::from_secs(61));
+    agent.poll();
+    assert_eq!(agent.session_count(), 1);
+    says(&smartcard(21, "default", "", b""), &[], "-default");
+    // Without a PIN the agent's own prompter asks, for the token that the client named.
+    agent.person.set_answers([ScriptedAnswer::Pin(PIN)]);
+    says(&smartcard(26, "default", "", &[1, 0, 0, 0, 60]), &["pin log in t medium"], "+default");
+    agent.clock.pass(SignedDuration::from_secs(61));
+    agent.poll();
+    assert_eq!(changes(&published_events(&events)), "-default");
+    agent.person.set_answers([ScriptedAnswer::Pin(PIN)]);
+    says(&smartcard(26, "default", "", b""), &["pin log in t medium"], "+default");
+    says(&smartcard(20, "other", PIN, b""), &[], "+other");
+    says(&remove(&key), &[], "-default");
+    // A lifetime of 60 seconds, and a confirmation of each use.
+    says(&smartcard(26, "default", PIN, &[1, 0, 0, 0, 60, 2]), &[], "+default");
+    agent.clock.pass(SignedDuration::from_secs(59));
+    agent.poll();
+    assert_eq!(agent.session_count(), 2);
+    agent.clock.pass(SignedDuration::from_secs(2));
+    agent.poll();
+    assert_eq!(changes(&published_events(&events)), "-default");
+    says(&smartcard(20, "default", PIN, b""), &[], "+default");
+    let before = agent.session_count();
+    assert_eq!(first_answer(keystore, &[19]), SUCCESS);
+    assert_eq!((before, agent.session_count()), (2, 0));
+}
+
+/// The started (+) and ended (-) sessions, by the names of their tokens' only keysets.
+fn changes(events: &[Event]) -> String {
+    let name = |label: &str| if label.contains("default") { "default" } else { "other" }.to_owned();
+    let of_event = |event: &Event| match event {
+        Event::LoggedIn(token) => Some(format!("+{}", name(&token.label))),
+        Event::LoggedOff { token, reason: LogOffReason::Requested | LogOffReason::Idle } => {
+            Some(format!("-{}", name(&token.label)))
+        }
+        _ => None,
+    };
+    events.iter().filter_map(of_event).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
 fn a_login_with_an_unenforceable_constraint_is_refused() {
-    let keys = SoftwareKeys::new(&[]);
-    let with = |tail: &[u8]| {
-        let message = written(|message| {
-            message.byte(26);
-            message.string(b"default");
-            message.string(b"123456");
-        });
-        [message, tail.to_vec()].concat()
-    };
+    let fixture = SshFixture::shared();
+    let provider = fixture.agent.wallet.name("p256");
+    let with = |tail: &[u8]| smartcard(26, provider.as_str(), PIN, tail);
     let restricted = written(|constraint| {
         constraint.byte(255);
         constraint.string(b"restrict-destination-v00@openssh.com");
@@ -214,23 +235,40 @@ fn a_login_with_an_unenforceable_constraint_is_refused() {
     });
     for tail in [&[0][..], &[3, 0, 0, 0, 1], &[4], &[1], &[1, 0, 0, 0, 9, 1, 0, 0, 0, 9], &[2, 2], &[255], &restricted]
     {
-        assert_eq!(first_answer(&keys, &with(tail)), FAILURE, "{tail:?}");
+        assert_eq!(first_answer(fixture.keystore(), &with(tail)), FAILURE, "{tail:?}");
     }
-    let control = written(|message| {
-        message.byte(20);
-        message.string(b"default");
-        message.string(b"123\n456");
-    });
-    assert_eq!(first_answer(&keys, &control), FAILURE);
-    assert!(keys.asked.borrow().is_empty());
+    let control = smartcard(20, provider.as_str(), "123\n456", b"");
+    assert_eq!(first_answer(fixture.keystore(), &control), FAILURE);
+    fixture.assert_untouched(0);
+    assert_eq!(first_answer(fixture.keystore(), &with(b"")), SUCCESS, "without a constraint");
+}
+
+#[test]
+fn a_token_is_named_by_its_module_uri_label_serial_or_keyset() {
+    let fixture = SshFixture::shared();
+    let token = &fixture.token;
+    let uri = crate::token::TokenUri::of(token).to_string();
+    let module = token.source.to_str().unwrap();
+    let name = fixture.agent.wallet.name("rsa");
+    for provider in [module, &uri, &token.label, &token.serial, name.as_str()] {
+        assert_eq!(first_answer(fixture.keystore(), &smartcard(20, provider, PIN, b"")), SUCCESS, "{provider}");
+        assert_eq!(fixture.agent.session_count(), 1, "{provider}");
+        assert_eq!(first_answer(fixture.keystore(), &smartcard(21, provider, "", b"")), SUCCESS, "{provider}");
+        fixture.assert_untouched(0);
+    }
+    for provider in ["/usr/lib/another.so", "pkcs11:token=another", "pkcs11:%", "another", ""] {
+        assert_eq!(first_answer(fixture.keystore(), &smartcard(20, provider, PIN, b"")), FAILURE, "{provider}");
+        fixture.assert_untouched(0);
+    }
 }
 
 #[test]
 fn private_keys_ssh_1_and_unknown_messages_are_refused() {
-    let keys = SoftwareKeys::new(&[]);
+    let fixture = SshFixture::shared();
+    fixture.log_in();
+    let keystore = fixture.keystore();
     for kind in (0..=255).filter(|kind| ![11, 19].contains(kind)) {
-        let expected = FAILURE;
-        assert_eq!(first_answer(&keys, &[kind]), expected, "{kind}");
+        assert_eq!(first_answer(keystore, &[kind]), FAILURE, "{kind}");
     }
     for kind in [17, 25] {
         let message = written(|message| {
@@ -240,14 +278,15 @@ fn private_keys_ssh_1_and_unknown_messages_are_refused() {
             message.string(&[7; 64]);
             message.string(b"comment");
         });
-        assert_eq!(first_answer(&keys, &message), FAILURE);
+        assert_eq!(first_answer(keystore, &message), FAILURE);
     }
-    assert!(keys.asked.borrow().is_empty());
+    assert!(!keystore.is_locked());
+    fixture.assert_untouched(1);
 }
 
 #[test]
 fn known_extensions_are_listed_and_unknown_ones_refused() {
-    let keys = SoftwareKeys::new(&[]);
+    let keystore = without_tokens();
     let extension = |name: &[u8]| {
         written(|message| {
             message.byte(27);
@@ -260,11 +299,11 @@ fn known_extensions_are_listed_and_unknown_ones_refused() {
             answer.string(name);
         }
     });
-    assert_eq!(first_answer(&keys, &extension(b"query")), expected);
-    assert_eq!(first_answer(&keys, &[&extension(b"query")[..], &[0]].concat()), [28]);
-    assert_eq!(first_answer(&keys, &extension(b"session-bind@openssh.com")), [28]);
+    assert_eq!(first_answer(&keystore, &extension(b"query")), expected);
+    assert_eq!(first_answer(&keystore, &[&extension(b"query")[..], &[0]].concat()), [28]);
+    assert_eq!(first_answer(&keystore, &extension(b"session-bind@openssh.com")), [28]);
     for name in [&b"restrict-destination-v00@openssh.com"[..], b"", b"\xff"] {
-        assert_eq!(first_answer(&keys, &extension(name)), FAILURE);
+        assert_eq!(first_answer(&keystore, &extension(name)), FAILURE);
     }
 }
 
@@ -293,14 +332,20 @@ fn a_refusal_is_logged_with_its_reason_and_no_secret() {
 /// A key blob is converted once, not for each signature.
 #[test]
 fn the_second_signature_with_a_key_does_not_read_its_blob_again() {
-    let key = SoftwareKey::p256();
-    let keys = SoftwareKeys::new(&[&key]);
-    let mut connection = connection(&keys);
-    let request = sign_request(&blob_of(&key.public_key_der()), &sshsig("git", b"", "sha256", &[9; 32]), 0);
+    let agent = fixture(&[("a", SecurityLevel::Low)]);
+    let spki = agent.identity("a").spki.clone();
+    let mut connection = connection(&agent.keystore);
+    agent.person.set_answers([ScriptedAnswer::Pin(test_support::PIN)]);
+    let request = sign_request(&blob_of(&spki), &sshsig("git", b"", "sha256", &[9; 32]), 0);
+    let mut converted = Vec::new();
     for _ in 0..3 {
         assert_eq!(answer(&mut connection, &request)[0], 14);
+        converted.push(connection.last_key.1.as_ptr());
     }
-    assert_eq!(keys.found.get(), 3, "the keystore is asked each time, because the key may be absent");
+    assert_eq!(converted, [converted[0]; 3], "the blob was converted again");
+    agent.delete("a");
+    let answered = answer(&mut connection, &request);
+    assert_eq!(answered, FAILURE, "the keystore is asked each time, because the key may be absent");
     // An invalid blob must not match the previous key.
     let none = sign_request(b"none", &sshsig("git", b"", "sha256", &[9; 32]), 0);
     assert_eq!(answer(&mut connection, &none), FAILURE);
@@ -309,11 +354,11 @@ fn the_second_signature_with_a_key_does_not_read_its_blob_again() {
 
 #[test]
 fn a_connection_serves_one_request_after_the_other() {
-    let key = SoftwareKey::p256();
+    let fixture = SshFixture::shared();
     let (mut client, agent) = UnixStream::pair().unwrap();
     let served = std::thread::spawn({
-        let key = key.clone();
-        move || connection(&SoftwareKeys::new(&[&key])).serve(&agent)
+        let keystore = fixture.keystore().clone();
+        move || connection(&keystore).serve(&agent)
     });
     let mut ask = |message: &[u8]| {
         client.write_all(&u32::try_from(message.len()).unwrap().to_be_bytes())?;
@@ -323,7 +368,7 @@ fn a_connection_serves_one_request_after_the_other() {
         let mut answer = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
         client.read_exact(&mut answer).map(|()| answer)
     };
-    assert_eq!(ask(&[11]).unwrap()[..5], [12, 0, 0, 0, 1]);
+    assert_eq!(ask(&[11]).unwrap()[..5], [12, 0, 0, 0, 3]);
     assert_eq!(ask(&[99]).unwrap(), FAILURE);
     assert_eq!(ask(&vec![13; 200_000]).unwrap(), FAILURE);
     assert_eq!(ask(&[11]).unwrap()[0], 12);
@@ -335,8 +380,7 @@ fn a_connection_serves_one_request_after_the_other() {
 proptest! {
     #[test]
     fn every_message_gets_an_answer(message in prop::collection::vec(any::<u8>(), 1..400)) {
-        let key = SoftwareKeys::new(&[]);
-        prop_assert!(!first_answer(&key, &message).is_empty());
+        prop_assert!(!first_answer(&without_tokens(), &message).is_empty());
     }
 
     #[test]
@@ -345,7 +389,6 @@ proptest! {
         strings in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5),
         tail in prop::collection::vec(any::<u8>(), 0..8),
     ) {
-        let keys = SoftwareKeys::new(&[]);
         let message = written(|message| {
             message.byte(kind);
             for string in &strings {
@@ -353,6 +396,6 @@ proptest! {
             }
             message.bytes(&tail);
         });
-        prop_assert!(!first_answer(&keys, &message).is_empty());
+        prop_assert!(!first_answer(&without_tokens(), &message).is_empty());
     }
 }

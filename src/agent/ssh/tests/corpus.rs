@@ -1,33 +1,22 @@
 //! Sessions of real clients with OpenSSH's agent, recorded in `tests/corpus/ssh` and replayed to
 //! this endpoint.
 
-use std::path::{Path, PathBuf};
+use jiff::SignedDuration;
 
-use super::{SoftwareKeys, answer, connection};
+use super::{SshFixture, answer, connection, corpus, written};
 use crate::agent::ssh::framing::MessageReader;
 use crate::agent::ssh::key_blob::KeyBlob;
 use crate::agent::ssh::signature_kind::is_valid_signature;
 use crate::agent::ssh::wire::Reader;
 use crate::agent::ssh::{SignedData, SshRequest};
 use crate::keyset::Purpose;
-use crate::pki::test_support::SoftwareKey;
-
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
-}
-
-/// The keys of the clients, in the order in which they were added.
-fn keys() -> SoftwareKeys {
-    let key = |name| SoftwareKey::from_pem(&std::fs::read(directory().join(format!("cms/keys/{name}.key"))).unwrap());
-    SoftwareKeys::new(&[&key("rsa"), &key("p256"), &key("p384")])
-}
 
 /// The messages of a client on one connection, each with the agent's answer.
 type Recording = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The recorded connections whose names have this prefix.
 fn recordings(prefix: &str) -> Vec<(String, Recording)> {
-    let entries = std::fs::read_dir(directory().join("ssh/openssh")).unwrap();
+    let entries = std::fs::read_dir(corpus().join("ssh/openssh")).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|name| name.starts_with(prefix));
     names.sort();
@@ -36,7 +25,7 @@ fn recordings(prefix: &str) -> Vec<(String, Recording)> {
 }
 
 fn recording(name: &str) -> Recording {
-    let bytes = std::fs::read(directory().join("ssh/openssh").join(name)).unwrap();
+    let bytes = std::fs::read(corpus().join("ssh/openssh").join(name)).unwrap();
     let (mut stream, mut incoming) = (&bytes[..], MessageReader::new());
     let mut next = || incoming.next(&mut stream).unwrap().map(<[u8]>::to_vec);
     std::iter::from_fn(|| Some((next()?, next().unwrap()))).collect()
@@ -54,10 +43,10 @@ fn is_signed(message: &[u8], answer: &[u8]) -> bool {
 
 #[test]
 fn every_login_is_signed_for_the_bound_host() {
+    let fixture = SshFixture::shared();
     let mut signed = 0;
     for (name, messages) in recordings("log-in-").into_iter().chain(recordings("forwarded-1")) {
-        let keys = keys();
-        let mut connection = connection(&keys);
+        let mut connection = connection(fixture.keystore());
         for (message, theirs) in messages {
             let ours = answer(&mut connection, &message);
             match message[0] {
@@ -73,7 +62,7 @@ fn every_login_is_signed_for_the_bound_host() {
                 _ => assert_eq!(ours, theirs, "{name}"),
             }
         }
-        let purposes = keys.purposes.borrow();
+        let purposes = fixture.purposes();
         let [Purpose::SshLogIn { user, host_key: Some(host), forwarded_by: None }] = &purposes[..] else {
             panic!("{name}: {purposes:?}")
         };
@@ -85,8 +74,8 @@ fn every_login_is_signed_for_the_bound_host() {
 
 #[test]
 fn a_login_over_a_forwarded_connection_names_the_forwarder() {
-    let keys = keys();
-    let mut connection = connection(&keys);
+    let fixture = SshFixture::shared();
+    let mut connection = connection(fixture.keystore());
     for (message, theirs) in recording("forwarded-3.bin") {
         let ours = answer(&mut connection, &message);
         match message[0] {
@@ -95,7 +84,7 @@ fn a_login_over_a_forwarded_connection_names_the_forwarder() {
             _ => assert_eq!(ours, theirs),
         }
     }
-    let purposes = keys.purposes.borrow();
+    let purposes = fixture.purposes();
     let [Purpose::SshLogIn { host_key: Some(host), forwarded_by: Some(forwarder), .. }] = &purposes[..] else {
         panic!("{purposes:?}")
     };
@@ -104,10 +93,10 @@ fn a_login_over_a_forwarded_connection_names_the_forwarder() {
 
 #[test]
 fn every_sshsig_blob_is_signed() {
+    let fixture = SshFixture::shared();
     let mut namespaces = Vec::new();
     for (name, messages) in ["sshsig-", "git-", "forwarded-git-3"].into_iter().flat_map(recordings) {
-        let keys = keys();
-        let mut connection = connection(&keys);
+        let mut connection = connection(fixture.keystore());
         for (message, theirs) in messages {
             let ours = answer(&mut connection, &message);
             match message[0] {
@@ -119,8 +108,8 @@ fn every_sshsig_blob_is_signed() {
                 _ => assert_eq!(ours, theirs, "{name}"),
             }
         }
-        for purpose in keys.purposes.borrow().iter() {
-            let Purpose::SshSignature { namespace, hash, .. } = purpose else { panic!("{name}: {purpose:?}") };
+        for purpose in fixture.purposes() {
+            let Purpose::SshSignature { namespace, hash, .. } = &purpose else { panic!("{name}: {purpose:?}") };
             namespaces.push(format!("{namespace} {} {}", hash.0, hash.1.len()));
         }
     }
@@ -138,17 +127,20 @@ fn every_sshsig_blob_is_signed() {
 
 #[test]
 fn the_keys_are_listed_as_openssh_lists_them() {
+    let fixture = SshFixture::shared();
     for (_, messages) in recordings("list-") {
         for (message, theirs) in messages {
-            let ours = super::first_answer(&keys(), &message);
+            let ours = super::first_answer(fixture.keystore(), &message);
             let blobs = |answer: &[u8]| {
                 let mut reader = Reader::new(&answer[5..]);
-                let blobs: Vec<Vec<u8>> = std::iter::from_fn(|| {
+                let mut blobs: Vec<Vec<u8>> = std::iter::from_fn(|| {
                     let blob = reader.string()?.to_vec();
                     reader.text().map(|_comment| blob)
                 })
                 .collect();
                 assert!(reader.is_at_end());
+                // OpenSSH's agent lists keys as they were added, this one as the token does.
+                blobs.sort();
                 blobs
             };
             assert_eq!(blobs(&ours), blobs(&theirs));
@@ -157,28 +149,54 @@ fn the_keys_are_listed_as_openssh_lists_them() {
     }
 }
 
+/// The recorded message, with the path of this machine's module.
+fn for_this_module(fixture: &SshFixture, message: &[u8]) -> Vec<u8> {
+    let mut reader = Reader::new(message);
+    let Some(kind @ (20 | 21 | 26)) = reader.byte() else { return message.to_vec() };
+    let recorded = reader.string().unwrap();
+    assert_eq!(recorded, b"/usr/lib/softhsm/libsofthsm2.so");
+    written(|writer| {
+        writer.byte(kind);
+        writer.string(fixture.token.source.as_os_str().as_encoded_bytes());
+        writer.bytes(&message[5 + recorded.len()..]);
+    })
+}
+
 #[test]
 fn ssh_add_logs_in_logs_off_locks_and_unlocks() {
-    let keys = keys();
-    for (prefix, ours, asked) in [
-        ("add-card-1", &[6][..], Some("log in /usr/lib/softhsm/libsofthsm2.so Some(\"a-pass-phrase\") None false")),
-        ("add-card-c", &[6], Some("log in /usr/lib/softhsm/libsofthsm2.so Some(\"a-pass-phrase\") Some(60s) true")),
-        ("remove-card", &[6], Some("log off /usr/lib/softhsm/libsofthsm2.so")),
-        ("remove-key", &[6], Some("log off from p256")),
+    let fixture = SshFixture::shared();
+    for (prefix, ours, before, after, locked) in [
+        ("add-card-1", &[6][..], 0, 1, false),
+        ("add-card-c", &[6], 0, 1, false),
+        ("remove-card", &[6], 1, 0, false),
+        ("remove-key", &[6], 1, 0, false),
         // A private key is rejected; the SSH 1 message that follows the removal of all keys is
         // unknown.
-        ("add-key", &[5], None),
-        ("remove-all", &[6, 5], Some("log off from all")),
-        ("lock-1", &[6], None),
-        ("lock-2", &[12], None),
-        ("lock-3", &[6], None),
+        ("add-key", &[5], 1, 1, false),
+        ("remove-all", &[6, 5], 1, 0, false),
+        ("lock-1", &[6], 1, 0, true),
+        ("lock-2", &[12], 0, 0, true),
+        ("lock-3", &[6], 0, 0, false),
     ] {
-        keys.asked.borrow_mut().clear();
+        if before == 0 {
+            fixture.keystore().log_off(None).unwrap();
+        } else {
+            fixture.log_in();
+        }
         for (name, messages) in recordings(prefix) {
-            let answers = messages.iter().map(|(message, _)| super::first_answer(&keys, message)[0]);
+            let answers = messages
+                .iter()
+                .map(|(message, _)| super::first_answer(fixture.keystore(), &for_this_module(&fixture, message))[0]);
             assert_eq!(answers.collect::<Vec<_>>(), ours, "{name}");
         }
-        assert_eq!(keys.asked.borrow().first().map(String::as_str), asked, "{prefix}");
+        assert_eq!((fixture.agent.session_count(), fixture.keystore().is_locked()), (after, locked), "{prefix}");
+        // The recordings have the PIN: nobody is asked.
+        fixture.assert_untouched(after);
+        // `ssh-add -t 60` was recorded; `ssh-add` alone sets no limit.
+        fixture.agent.clock.pass(SignedDuration::from_secs(61));
+        fixture.agent.poll();
+        let left = if prefix == "add-card-c" { 0 } else { after };
+        assert_eq!(fixture.agent.session_count(), left, "{prefix}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::{KeyFile, SoftwareKeys, TestUserAuth, blob_of, first_answer, sign_request, sshsig, written};
+use super::{KeyFile, SshFixture, TestUserAuth, blob_of, corpus, first_answer, sign_request, sshsig, written};
 use crate::agent::ssh::{SignedData, UserAuth};
 use crate::pki::test_support::SoftwareKey;
 
@@ -17,9 +17,8 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 /// and CMP messages, starting at every byte.
 #[test]
 fn messages_of_other_protocols_are_refused() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let mut seen = 0;
-    for file in ["cms", "cmp"].into_iter().flat_map(|name| files(&corpus.join(name))) {
+    for file in ["cms", "cmp"].into_iter().flat_map(|name| files(&corpus().join(name))) {
         let bytes = std::fs::read(&file).unwrap();
         for start in 0..bytes.len() {
             assert!(SignedData::read(&bytes[start..]).is_err(), "{} from {start}", file.display());
@@ -32,13 +31,14 @@ fn messages_of_other_protocols_are_refused() {
 /// Data that an ordinary agent would sign like a login.
 #[test]
 fn data_that_other_protocols_sign_is_refused() {
-    let key = SoftwareKey::p256();
+    let fixture = SshFixture::shared();
+    let key = &fixture.p256;
     let (blob, digest) = (blob_of(&key.public_key_der()), [7_u8; 32]);
     let attributes = b"\x31\x69\x30\x18\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x03\x31\x0b\
                        \x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
     let tls13 = [&[0x20; 64][..], b"TLS 1.3, client CertificateVerify", &[0], &digest].concat();
     let tls12 = [&b"\x01\x00\x00\x46\x03\x03"[..], &[0; 200]].concat();
-    let hostbased = TestUserAuth { method: Some("hostbased"), ..TestUserAuth::with(&key) }.to_bytes();
+    let hostbased = TestUserAuth { method: Some("hostbased"), ..TestUserAuth::with(key) }.to_bytes();
     // A certificate's type name can be as long as a session identifier.
     let certificate = KeyFile::of(&SoftwareKey::p384()).certificate(&[]);
     let ed25519_certificate = written(|to_be_signed| {
@@ -67,9 +67,8 @@ fn data_that_other_protocols_sign_is_refused() {
         ("SSHSIG in other letters", b"sshsig\0\0\0\x03git\0\0\0\0\0\0\0\x06sha512"),
     ] {
         assert!(SignedData::read(data).is_err(), "{what}");
-        let keys = SoftwareKeys::new(&[&key]);
-        assert_eq!(first_answer(&keys, &sign_request(&blob, data, 0)), [5], "{what}");
-        assert!(keys.purposes.borrow().is_empty(), "{what}");
+        assert_eq!(first_answer(fixture.keystore(), &sign_request(&blob, data, 0)), [5], "{what}");
+        assert!(fixture.purposes().is_empty(), "{what}");
     }
 }
 
@@ -78,25 +77,25 @@ fn data_that_other_protocols_sign_is_refused() {
 /// in any bytes, must have a valid signature.
 #[test]
 fn a_login_cannot_contain_the_end_of_another() {
-    let key = SoftwareKey::p256();
-    let keys = SoftwareKeys::new(&[&key]);
+    let fixture = SshFixture::shared();
+    let (key, keystore) = (&fixture.p256, fixture.keystore());
     let blob = blob_of(&key.public_key_der());
     let openpgp_trailer = b"\x04\x00\x13\x08\x00\x06\x05\x02\x00\x00\x00\x00\x04\xff\x00\x00\x00\x0c";
-    let log_in = TestUserAuth::with(&key).to_bytes();
+    let log_in = TestUserAuth::with(key).to_bytes();
     let git = sshsig("git", b"", "sha512", &[9; 64]);
     for data in [log_in, git] {
-        assert_eq!(first_answer(&keys, &sign_request(&blob, &data, 0))[0], 14);
+        assert_eq!(first_answer(keystore, &sign_request(&blob, &data, 0))[0], 14);
         let longer = [&data[..], openpgp_trailer].concat();
-        assert_eq!(first_answer(&keys, &sign_request(&blob, &longer, 0)), [5]);
+        assert_eq!(first_answer(keystore, &sign_request(&blob, &longer, 0)), [5]);
     }
-    let certificate = KeyFile::of(&key).certificate(&[]);
+    let certificate = KeyFile::of(key).certificate(&[]);
     let name = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
     let with = |key_blob| TestUserAuth { algorithm: name, key_blob, ..TestUserAuth::default() }.to_bytes();
-    assert_eq!(first_answer(&keys, &sign_request(&blob, &with(certificate.clone()), 0))[0], 14);
+    assert_eq!(first_answer(keystore, &sign_request(&blob, &with(certificate.clone()), 0))[0], 14);
     let mut forged = certificate;
     let end = forged.len();
     forged[end - openpgp_trailer.len()..].copy_from_slice(openpgp_trailer);
-    assert_eq!(first_answer(&keys, &sign_request(&blob, &with(forged), 0)), [5]);
+    assert_eq!(first_answer(keystore, &sign_request(&blob, &with(forged), 0)), [5]);
 }
 
 proptest! {

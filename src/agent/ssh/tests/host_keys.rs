@@ -2,7 +2,10 @@
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
-use super::{SoftwareKeys, TestUserAuth, answer, blob_of, connection, sign_request, written};
+use super::{
+    PIN, SshFixture, TestUserAuth, answer, blob_of, connection, remove, sign_request, smartcard, with_phrase,
+    without_tokens, written,
+};
 use crate::agent::ssh::connection::SshConnection;
 use crate::keyset::Purpose;
 use crate::pki::test_support::SoftwareKey;
@@ -79,16 +82,17 @@ fn bind(host_key: &[u8], session_id: &[u8], signature: &[u8], is_forwarding: u8)
     })
 }
 
-/// A client that requests signatures of logins with a key.
-struct Client<'k> {
-    key: &'k SoftwareKey,
-    keys: &'k SoftwareKeys,
-    connection: SshConnection<'k, SoftwareKeys>,
+/// A client that requests signatures of logins with the P-256 key.
+struct Client<'f> {
+    fixture: &'f SshFixture,
+    connection: SshConnection<'f>,
+    /// what a person was shown at the last login
+    shown: Option<Purpose>,
 }
 
-impl<'k> Client<'k> {
-    fn new(key: &'k SoftwareKey, keys: &'k SoftwareKeys) -> Self {
-        Self { key, keys, connection: connection(keys) }
+impl<'f> Client<'f> {
+    fn new(fixture: &'f SshFixture) -> Self {
+        Self { fixture, connection: connection(fixture.keystore()), shown: None }
     }
 
     fn says(&mut self, message: &[u8]) -> Vec<u8> {
@@ -96,16 +100,20 @@ impl<'k> Client<'k> {
     }
 
     fn logs_in(&mut self, session_id: &[u8], host_key: Option<Vec<u8>>) -> bool {
-        let log_in = TestUserAuth { session_id: session_id.to_vec(), host_key, ..TestUserAuth::with(self.key) };
+        let key = TestUserAuth::with(&self.fixture.p256);
+        let log_in = TestUserAuth { session_id: session_id.to_vec(), host_key, ..key };
         let request = sign_request(&log_in.key_blob, &log_in.to_bytes(), 0);
         let answer = self.says(&request);
         assert!(answer == FAILURE || answer[0] == 14);
+        let mut purposes = self.fixture.purposes();
+        assert_eq!(purposes.len(), usize::from(answer != FAILURE), "one prompt for each signature: {purposes:?}");
+        self.shown = purposes.pop();
         answer != FAILURE
     }
 
     /// The host shown to the person at the last login.
     fn named_host(&self) -> Option<String> {
-        match self.keys.purposes.borrow().last() {
+        match &self.shown {
             Some(Purpose::SshLogIn { host_key, .. }) => host_key.clone(),
             other => panic!("{other:?}"),
         }
@@ -113,7 +121,7 @@ impl<'k> Client<'k> {
 
     /// The forwarding hosts shown at the last login.
     fn named_forwarders(&self) -> Option<String> {
-        match self.keys.purposes.borrow().last() {
+        match &self.shown {
             Some(Purpose::SshLogIn { forwarded_by, .. }) => forwarded_by.clone(),
             other => panic!("{other:?}"),
         }
@@ -122,11 +130,10 @@ impl<'k> Client<'k> {
 
 #[test]
 fn a_host_that_signed_its_session_is_bound_and_shown() {
-    let key = SoftwareKey::p256();
+    let fixture = SshFixture::shared();
     let software = [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384()].map(Host::Software);
     for host in software.into_iter().chain([Host::ed25519()]) {
-        let keys = SoftwareKeys::new(&[&key]);
-        let mut client = Client::new(&key, &keys);
+        let mut client = Client::new(&fixture);
         assert_eq!(client.says(&host.bind(&[1; 32], false)), SUCCESS);
         assert!(client.logs_in(&[1; 32], None));
         let named_host = client.named_host().unwrap();
@@ -139,11 +146,10 @@ fn a_host_that_signed_its_session_is_bound_and_shown() {
 
 #[test]
 fn a_wrong_signature_binds_no_session() {
-    let key = SoftwareKey::p256();
-    let keys = SoftwareKeys::new(&[&key]);
+    let fixture = SshFixture::shared();
     let software = [SoftwareKey::rsa(), SoftwareKey::p256(), SoftwareKey::p384()].map(Host::Software);
     for host in software.into_iter().chain([Host::ed25519()]) {
-        let mut client = Client::new(&key, &keys);
+        let mut client = Client::new(&fixture);
         let other = Host::Software(SoftwareKey::p256());
         for wrong in [
             bind(&host.blob(), &[1; 32], &host.sign(&[2; 32]), 0),
@@ -171,16 +177,14 @@ fn sha1_does_not_prove_a_host() {
         blob.string(b"ssh-rsa");
         blob.string(key.sign_hashed(SignatureHash::Sha256, &[1; 32]).as_bytes());
     });
-    let keys = SoftwareKeys::new(&[]);
-    let answered = answer(&mut connection(&keys), &bind(&host.blob(), &[1; 32], &signature, 0));
+    let answered = answer(&mut connection(&without_tokens()), &bind(&host.blob(), &[1; 32], &signature, 0));
     assert_eq!(answered, EXTENSION_FAILURE);
 }
 
 #[test]
 fn an_unverifiable_host_is_marked_and_still_binds() {
-    let key = SoftwareKey::p256();
-    let keys = SoftwareKeys::new(&[&key]);
-    let mut client = Client::new(&key, &keys);
+    let fixture = SshFixture::shared();
+    let mut client = Client::new(&fixture);
     assert_eq!(client.says(&Host::Unknown.bind(&[1; 32], false)), EXTENSION_FAILURE);
     assert!(client.logs_in(&[1; 32], None));
     assert!(client.named_host().unwrap().ends_with("(not verified)"));
@@ -189,10 +193,9 @@ fn an_unverifiable_host_is_marked_and_still_binds() {
 
 #[test]
 fn a_forwarded_connection_must_name_the_host_of_its_login() {
-    let key = SoftwareKey::p256();
-    let keys = SoftwareKeys::new(&[&key]);
+    let fixture = SshFixture::shared();
     let (forwarder, target) = (Host::ed25519(), Host::Software(SoftwareKey::p256()));
-    let mut client = Client::new(&key, &keys);
+    let mut client = Client::new(&fixture);
     assert_eq!(client.says(&forwarder.bind(&[1; 32], true)), SUCCESS);
     assert!(!client.logs_in(&[1; 32], None), "the forwarding session itself");
     assert!(!client.logs_in(&[2; 32], None), "a session that was not announced");
@@ -209,8 +212,8 @@ fn a_forwarded_connection_must_name_the_host_of_its_login() {
 #[test]
 fn a_session_is_bound_once_and_no_more_than_sixteen_are() {
     let host = Host::ed25519();
-    let keys = SoftwareKeys::new(&[]);
-    let mut connection = connection(&keys);
+    let keystore = without_tokens();
+    let mut connection = connection(&keystore);
     assert_eq!(answer(&mut connection, &host.bind(&[0; 32], true)), SUCCESS);
     assert_eq!(answer(&mut connection, &host.bind(&[0; 32], true)), SUCCESS, "the same again");
     assert_eq!(answer(&mut connection, &host.bind(&[0; 32], false)), EXTENSION_FAILURE, "another forwarding flag");
@@ -223,40 +226,36 @@ fn a_session_is_bound_once_and_no_more_than_sixteen_are() {
 
 #[test]
 fn a_forwarded_connection_only_lists_and_uses_keys() {
-    let key = SoftwareKey::p256();
-    let smartcard = |kind: u8| {
-        written(|message| {
-            message.byte(kind);
-            message.string(b"default");
-            message.string(b"123456");
-        })
-    };
-    let phrase = |kind: u8| {
-        written(|message| {
-            message.byte(kind);
-            message.string(b"phrase");
-        })
-    };
-    let remove = written(|message| {
-        message.byte(18);
-        message.string(&blob_of(&key.public_key_der()));
-    });
+    let fixture = SshFixture::shared();
+    let provider = fixture.agent.wallet.name("p256");
     let host = Host::ed25519();
     let failed = bind(&host.blob(), &[1; 32], b"", 0);
     for (bind, bound) in [(host.bind(&[1; 32], true), SUCCESS), (failed, EXTENSION_FAILURE)] {
-        let keys = SoftwareKeys::new(&[&key]);
-        let mut connection = connection(&keys);
+        fixture.keystore().log_off(None).unwrap();
+        let mut connection = connection(fixture.keystore());
         assert_eq!(answer(&mut connection, &bind), bound);
-        for message in [smartcard(20), smartcard(21), phrase(22), phrase(23), vec![19], remove.clone()] {
+        assert_eq!(answer(&mut connection, &smartcard(20, provider.as_str(), PIN, b"")), FAILURE);
+        fixture.assert_untouched(0);
+        fixture.log_in();
+        for message in [
+            smartcard(20, provider.as_str(), "a-wrong-pin", b""),
+            smartcard(21, provider.as_str(), PIN, b""),
+            with_phrase(22, b"phrase"),
+            with_phrase(23, b"phrase"),
+            vec![19],
+            remove(&fixture.p256),
+        ] {
             assert_eq!(answer(&mut connection, &message), FAILURE, "{}", message[0]);
+            assert!(!fixture.keystore().is_locked());
+            fixture.assert_untouched(1);
         }
-        assert!(keys.asked.borrow().is_empty());
-        assert_eq!(answer(&mut connection, &[11])[..5], [12, 0, 0, 0, 1]);
+        assert_eq!(answer(&mut connection, &[11])[..5], [12, 0, 0, 0, 3]);
         let blob = super::sshsig("git", b"", "sha512", &[9; 64]);
-        let request = sign_request(&blob_of(&key.public_key_der()), &blob, 0);
+        let request = sign_request(&blob_of(&fixture.p256.public_key_der()), &blob, 0);
+        fixture.purposes();
         assert_eq!(answer(&mut connection, &request)[0], 14);
-        let purposes = keys.purposes.borrow();
-        let Some(Purpose::SshSignature { forwarded_by, .. }) = purposes.last() else { panic!("{purposes:?}") };
+        let purposes = fixture.purposes();
+        let [Purpose::SshSignature { forwarded_by, .. }] = &purposes[..] else { panic!("{purposes:?}") };
         assert_eq!(forwarded_by.is_some(), bound == SUCCESS);
     }
 }

@@ -1,28 +1,31 @@
-//! The SSH endpoint with software keys, and client messages for tests. `ssh-keygen` and `ssh-agent`
-//! serve as references.
+//! The SSH endpoint on a keystore with `SoftHSM`, and client messages for tests. `ssh-keygen` and
+//! `ssh-agent` serve as references.
 
 mod answers;
 mod corpus;
 mod foreign_bytes;
 mod host_keys;
 
-use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use tempfile::TempDir;
 
 use super::connection::SshConnection;
 use super::key_blob::write_blob;
-use super::keystore::{KeyProvider, ListedKey};
-use super::smartcard::Constraints;
 use super::wire::Writer;
-use super::{AgentError, ClientConnection, PeerProcess, Requester, SshError};
-use crate::keyset::Purpose;
+use super::{ClientConnection, Keystore, PeerProcess, Requester};
+use crate::agent::keystore::tests::{Fixture, authority, open, requester};
+use crate::agent::{Link, Settings, SystemClock};
+use crate::keyset::tests::Wallet;
+use crate::keyset::{Purpose, TokenSelector, Tokens};
 use crate::pki::test_support::SoftwareKey;
-use crate::token::{KeyAlgorithm, Pin, Signature, SignatureHash};
+use crate::token::test_support::pin;
+use crate::token::{SecurityLevel, TokenInfo};
 
 /// A login to sign, as in RFC 4252 §7 unless a test changes a field.
 #[derive(Clone, Debug)]
@@ -163,120 +166,134 @@ impl KeyFile {
     }
 }
 
-/// Software keys that record their calls.
-#[derive(Default)]
-pub(super) struct SoftwareKeys {
-    pub keys: Vec<SoftwareKey>,
-    pub asked: RefCell<Vec<String>>,
-    pub purposes: RefCell<Vec<Purpose>>,
-    locked_with: Mutex<Option<Vec<u8>>>,
-    /// The number of key lookups.
-    pub found: Cell<usize>,
+/// The PIN of the token, as in the recordings of `tests/corpus/ssh`.
+pub(super) const PIN: &str = "a-pass-phrase";
+
+/// A keystore on one token with three keysets of level Medium, each with a key of the corpus. A
+/// person gives the PIN or a confirmation for every use, and so each use shows its purpose.
+pub(super) struct SshFixture {
+    pub agent: Fixture,
+    pub token: TokenInfo,
+    pub p256: SoftwareKey,
+    pub p384: SoftwareKey,
+    pub rsa: SoftwareKey,
 }
 
-impl SoftwareKeys {
-    pub fn new(keys: &[&SoftwareKey]) -> Self {
-        Self { keys: keys.iter().map(|key| (*key).clone()).collect(), ..Self::default() }
+/// The one fixture, for one test at a time.
+pub(super) struct SharedFixture(MutexGuard<'static, Option<SshFixture>>);
+
+impl SshFixture {
+    fn new() -> Self {
+        let [p256, p384, rsa] = ["p256", "p384", "rsa"].map(|name| {
+            let file = corpus().join(format!("cms/keys/{name}.key"));
+            SoftwareKey::from_pem(&std::fs::read(file).unwrap())
+        });
+        let wallet = Wallet::new();
+        let keys = [("p256", &p256), ("p384", &p384), ("rsa", &rsa)];
+        let token = wallet.import(authority(), PIN, SecurityLevel::Medium, &keys);
+        let agent = open(wallet);
+        agent.person.set_usual_pin(PIN);
+        Self { agent, token, p256, p384, rsa }
     }
 
-    fn note(&self, what: impl Into<String>) {
-        self.asked.borrow_mut().push(what.into());
-    }
-}
-
-impl KeyProvider for SoftwareKeys {
-    type Key = SoftwareKey;
-
-    fn list(&self, each: &mut dyn FnMut(ListedKey<'_>)) {
-        for key in self.keys.iter().filter(|_| !self.is_locked()) {
-            each(ListedKey { spki_der: &key.public_key_der(), comment: "default user@example.org" });
-        }
-    }
-
-    fn find(&self, spki_der: &[u8]) -> Option<SoftwareKey> {
-        self.found.set(self.found.get() + 1);
-        self.keys.iter().find(|key| key.public_key_der() == spki_der).cloned()
+    /// Without a session and without a recorded question.
+    pub fn shared() -> SharedFixture {
+        static SHARED: Mutex<Option<SshFixture>> = Mutex::new(None);
+        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| {
+            // A failed test may have left anything behind.
+            SHARED.clear_poison();
+            let mut shared = poisoned.into_inner();
+            *shared = None;
+            shared
+        });
+        let fixture = shared.get_or_insert_with(Self::new);
+        fixture.agent.keystore.log_off(None).unwrap();
+        fixture.agent.person.asked();
+        fixture.agent.person.purposes();
+        SharedFixture(shared)
     }
 
-    fn algorithm(key: &SoftwareKey) -> KeyAlgorithm {
-        KeyAlgorithm::of_public_key(&key.public_key_der()).unwrap()
+    pub fn keystore(&self) -> &Arc<Keystore> {
+        &self.agent.keystore
     }
 
-    fn sign(
-        &self,
-        key: &SoftwareKey,
-        hash: SignatureHash,
-        data: &[u8],
-        purpose: &Purpose,
-        _requester: &Requester,
-    ) -> Result<Signature, AgentError> {
-        if self.is_locked() {
-            return Err(AgentError::Locked { operation: "sign" });
-        }
-        self.purposes.borrow_mut().push(purpose.clone());
-        Ok(key.sign_hashed(hash, data))
+    /// The purposes of the uses since the last call.
+    pub fn purposes(&self) -> Vec<Purpose> {
+        self.agent.person.asked();
+        self.agent.person.purposes()
     }
 
-    fn log_in(
-        &self,
-        provider: &str,
-        pin: Option<Pin>,
-        constraints: Constraints,
-        _requester: &Requester,
-    ) -> Result<(), SshError> {
-        let pin = pin.map(|pin| pin.as_str().to_owned());
-        let Constraints { lifetime, confirm } = constraints;
-        self.note(format!("log in {provider} {pin:?} {lifetime:?} {confirm}"));
-        Ok(())
+    pub fn log_in(&self) {
+        let token = TokenSelector::SerialOrLabel(self.token.serial.clone());
+        self.keystore().log_in_with(&token, pin(PIN), None, &requester()).unwrap();
+        assert_eq!(self.agent.session_count(), 1);
     }
 
-    fn log_off(&self, provider: &str) -> Result<(), SshError> {
-        self.note(format!("log off {provider}"));
-        Ok(())
-    }
-
-    fn log_off_from(&self, key: &SoftwareKey) -> Result<(), AgentError> {
-        self.note(format!("log off from {}", Self::algorithm(key)));
-        Ok(())
-    }
-
-    fn log_off_from_all(&self) -> Result<(), AgentError> {
-        self.note("log off from all");
-        Ok(())
-    }
-
-    fn is_locked(&self) -> bool {
-        self.locked_with.lock().unwrap().is_some()
-    }
-
-    fn lock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
-        *self.locked_with.lock().unwrap() = Some(pass_phrase.to_vec());
-        Ok(())
-    }
-
-    fn unlock(&self, pass_phrase: &[u8]) -> Result<(), AgentError> {
-        let mut with = self.locked_with.lock().unwrap();
-        if with.as_deref() != Some(pass_phrase) {
-            return Err(AgentError::WrongPassPhrase);
-        }
-        *with = None;
-        Ok(())
+    /// Fails if a person was asked, or a session is not as expected.
+    #[track_caller]
+    pub fn assert_untouched(&self, session_count: usize) {
+        assert_eq!(self.agent.person.asked(), [""; 0]);
+        assert_eq!(self.agent.session_count(), session_count);
     }
 }
 
-pub(super) fn connection(keys: &SoftwareKeys) -> SshConnection<'_, SoftwareKeys> {
+impl Deref for SharedFixture {
+    type Target = SshFixture;
+
+    fn deref(&self) -> &SshFixture {
+        self.0.as_ref().unwrap()
+    }
+}
+
+pub(super) fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
+}
+
+/// A keystore that has no token and can ask nobody.
+pub(super) fn without_tokens() -> Keystore {
+    let link = Arc::new(Link::over(UnixStream::pair().unwrap().0).unwrap());
+    Keystore::new(Tokens::new(Vec::new()), link, Settings::default(), Arc::new(SystemClock))
+}
+
+pub(super) fn connection(keystore: &Keystore) -> SshConnection<'_> {
     let peer = PeerProcess { pid: 4711, uid: 0 };
-    SshConnection::new(keys, Requester { peer, client: ClientConnection::default() })
+    SshConnection::new(keystore, Requester { peer, client: ClientConnection::default() })
 }
 
 /// The answer to one message.
-pub(super) fn answer(connection: &mut SshConnection<'_, SoftwareKeys>, message: &[u8]) -> Vec<u8> {
+pub(super) fn answer(connection: &mut SshConnection<'_>, message: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     connection.answer(message, &mut answer);
     answer
 }
 
 /// The answer of a new connection.
-pub(super) fn first_answer(keys: &SoftwareKeys, message: &[u8]) -> Vec<u8> {
-    answer(&mut connection(keys), message)
+pub(super) fn first_answer(keystore: &Keystore, message: &[u8]) -> Vec<u8> {
+    answer(&mut connection(keystore), message)
+}
+
+/// A request to log in to (20, 26) or off (21) the token of this provider.
+pub(super) fn smartcard(kind: u8, provider: &str, pin: &str, constraints: &[u8]) -> Vec<u8> {
+    written(|message| {
+        message.byte(kind);
+        message.string(provider.as_bytes());
+        message.string(pin.as_bytes());
+        message.bytes(constraints);
+    })
+}
+
+/// A request to lock (22) or unlock (23).
+pub(super) fn with_phrase(kind: u8, phrase: &[u8]) -> Vec<u8> {
+    written(|message| {
+        message.byte(kind);
+        message.string(phrase);
+    })
+}
+
+/// A request to remove a key.
+pub(super) fn remove(key: &SoftwareKey) -> Vec<u8> {
+    written(|message| {
+        message.byte(18);
+        message.string(&blob_of(&key.public_key_der()));
+    })
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::agent::Question;
 use crate::ipc::IpcMessage;
 use crate::keyset::Purpose;
 use crate::token::test_support::a_card;
@@ -57,9 +56,12 @@ fn next(worker: &UnixStream) -> (u64, SupervisorReply, Zeroizing<Vec<u8>>) {
 #[test]
 fn a_prompt_names_the_program_and_returns_the_pin() {
     let (directory, questions, ours, theirs) = asked_by("cat > question; echo geheim-4711");
-    questions.take(3, pin("a card", 1), &ours);
+    questions.take(3, pin("a card", 1), Zeroizing::default(), &ours);
     let (number, answer, secret) = next(&theirs);
-    assert!(matches!(answer, SupervisorReply::Pin { attended: false }) && number == 3, "a program gave it: {answer:?}");
+    assert!(
+        matches!(answer, SupervisorReply::Prompt(PromptAnswer::Pin { attended: false })) && number == 3,
+        "a program gave it: {answer:?}"
+    );
     assert_eq!(secret.as_slice(), b"geheim-4711");
     let question = fs::read_to_string(directory.path().join("question")).unwrap();
     assert!(question.contains("the PIN of the token \"a card\"") && question.contains("To log in"), "{question}");
@@ -72,16 +74,16 @@ fn one_person_is_asked_one_question_at_a_time_in_order() {
     let script = "mkdir busy || exit 9; sed -n 2p >> order; sleep 0.05; rmdir busy; echo yes";
     let (directory, questions, ours, theirs) = asked_by(script);
     for number in 1..=5 {
-        questions.take(number, confirmation(&format!("question {number}")), &ours);
+        questions.take(number, confirmation(&format!("question {number}")), Zeroizing::default(), &ours);
     }
     // Names of programs do not wait for the person.
-    questions.take(6, WorkerCall::Program(own()), &ours);
+    questions.take(6, WorkerCall::Program(own()), Zeroizing::default(), &ours);
     let answers: Vec<_> = (0..6).map(|_| next(&theirs)).collect();
     assert_eq!(answers[0].0, 6);
     assert!(matches!(&answers[0].1, SupervisorReply::Program(Some(_))));
     for (position, (number, answer, _)) in answers.iter().skip(1).enumerate() {
         assert_eq!(*number, position as u64 + 1);
-        assert!(matches!(answer, SupervisorReply::Yes), "{answer:?}");
+        assert!(matches!(answer, SupervisorReply::Prompt(PromptAnswer::Yes)), "{answer:?}");
     }
     let order = fs::read_to_string(directory.path().join("order")).unwrap();
     let asked: Vec<_> = order.lines().map(|line| line.rsplit_once(' ').unwrap().1).collect();
@@ -103,9 +105,9 @@ fn one_pinentry_serves_one_use_and_ends_with_it() {
     let questions = PromptQueue::start_queue(PromptConfig { method, environment }).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let asked = |number, dialog| {
-        questions.take(number, pin("a card", dialog), &ours);
+        questions.take(number, pin("a card", dialog), Zeroizing::default(), &ours);
         let (_, answer, secret) = next(&theirs);
-        assert!(matches!(answer, SupervisorReply::Pin { .. }), "{answer:?}");
+        assert!(matches!(answer, SupervisorReply::Prompt(PromptAnswer::Pin { .. })), "{answer:?}");
         String::from_utf8(secret.to_vec()).unwrap()
     };
     let (first, again, another) = (asked(1, 7), asked(2, 7), asked(3, 8));
@@ -129,11 +131,11 @@ fn one_pinentry_serves_one_use_and_ends_with_it() {
 #[test]
 fn questions_of_a_dead_worker_are_not_asked() {
     let (directory, questions, ours, theirs) = asked_by("sed -n 2p >> order; sleep 0.1; echo yes");
-    questions.take(1, confirmation("first"), &ours);
-    questions.take(2, confirmation("second"), &ours);
+    questions.take(1, confirmation("first"), Zeroizing::default(), &ours);
+    questions.take(2, confirmation("second"), Zeroizing::default(), &ours);
     drop(theirs);
     let (new, theirs) = UnixStream::pair().unwrap();
-    questions.take(3, confirmation("third"), &new);
+    questions.take(3, confirmation("third"), Zeroizing::default(), &new);
     let (number, ..) = next(&theirs);
     assert_eq!(number, 3);
     let order = fs::read_to_string(directory.path().join("order")).unwrap();
@@ -143,18 +145,25 @@ fn questions_of_a_dead_worker_are_not_asked() {
 #[test]
 fn declined_and_unavailable_are_different_answers() {
     let (_directory, questions, ours, theirs) = asked_by("exit 1");
-    questions.take(1, pin("a card", 1), &ours);
-    questions.take(2, confirmation("Yes?"), &ours);
+    questions.take(1, pin("a card", 1), Zeroizing::default(), &ours);
+    questions.take(2, confirmation("Yes?"), Zeroizing::default(), &ours);
     let (_, answer, secret) = next(&theirs);
-    assert!(matches!(answer, SupervisorReply::Cancelled) && secret.is_empty(), "{answer:?}");
+    assert!(
+        matches!(answer, SupervisorReply::Prompt(PromptAnswer::No(NoPin::Cancelled))) && secret.is_empty(),
+        "{answer:?}"
+    );
     let (_, answer, secret) = next(&theirs);
-    assert!(matches!(answer, SupervisorReply::No) && secret.is_empty(), "{answer:?}");
+    assert!(
+        matches!(answer, SupervisorReply::Prompt(PromptAnswer::No(NoPin::Declined))) && secret.is_empty(),
+        "{answer:?}"
+    );
     let method = PromptMethod::Terminal(Some("/nowhere/tty".into()));
     let environment = PromptEnvironment::new([]);
     let questions = PromptQueue::start_queue(PromptConfig { method, environment }).unwrap();
-    questions.take(1, pin("a card", 1), &ours);
+    questions.take(1, pin("a card", 1), Zeroizing::default(), &ours);
     let (_, answer, _) = next(&theirs);
-    assert!(matches!(&answer, SupervisorReply::Unavailable(reason) if reason.contains("/nowhere/tty")), "{answer:?}");
+    let SupervisorReply::Prompt(PromptAnswer::No(NoPin::Unavailable(reason))) = answer else { panic!("{answer:?}") };
+    assert!(reason.contains("/nowhere/tty"), "{reason}");
 }
 
 #[test]
