@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::AuthorityError;
-use super::administer::AdditionNotices;
+use super::addition_notices::AdditionNotices;
 use super::audit_state::AuditState;
 use super::seal::Sealer;
 use super::token_keys::TokenKeys;
@@ -56,13 +56,13 @@ impl LogSealer for TokenLogSealer {
 /// Signs a checkpoint of the log's head.
 pub(super) fn checkpoint(
     keys: &TokenKeys,
-    authority: &[u8; 32],
+    authority: Fingerprint,
     head: AuditHead,
     now: Timestamp,
 ) -> Result<Checkpoint, AuthorityError> {
     let at = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let newest = LogPosition { sequence: head.number, head: head.hash };
-    let content = Checkpoint::content(Fingerprint::from_bytes(*authority), newest, at)?;
+    let content = Checkpoint::content(authority, newest, at)?;
     let signature = keys.audit.sign(&content)?.as_bytes().to_vec();
     let key = keys.audit.public_key_der().to_vec();
     Ok(Checkpoint { sequence: newest.sequence, head: newest.head, at, key, signature })

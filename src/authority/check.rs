@@ -10,16 +10,16 @@ mod named;
 mod others;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::audit_state::AuditState;
 use super::log_verifier::LogVerifier;
+use super::opening::OpenedAuthority;
+use super::records::VerifiedRecords;
 use super::seal::Sealer;
-use super::token_keys::TokenKeys;
-use super::{Authority, AuthorityError, Configuration, check_identity, choose_token, expiry, service_certificates};
+use super::{AuthorityError, Configuration, expiry};
 use crate::pki::Certificate;
 use crate::store::{
     CertificateKind, CertificateRecord, CertificateState, ListedRow, Role, Store, StoreError, TemporaryKeyRecord,
@@ -88,35 +88,22 @@ struct DatabaseCheck<'a> {
     report: DatabaseCheckReport,
 }
 
-impl Authority {
-    /// Checks the database of this running authority.
-    pub fn check(&self) -> Result<DatabaseCheckReport, AuthorityError> {
-        self.check_at(Timestamp::now())
-    }
+/// Checks the database of a running authority.
+pub(super) fn check_running(log: LogVerifier<'_>, now: Timestamp) -> Result<DatabaseCheckReport, AuthorityError> {
+    DatabaseCheck::new(log, now).run(Some(&log.records.audit_state))
+}
 
-    pub(super) fn check_at(&self, now: Timestamp) -> Result<DatabaseCheckReport, AuthorityError> {
-        DatabaseCheck::new(self.log_verifier(), now).run(Some(&self.audit_state))
-    }
-
-    /// Checks the database of a stopped authority, with its token opened for this.
-    pub fn check_stopped(configuration: &Configuration, pin: &Pin) -> Result<DatabaseCheckReport, AuthorityError> {
-        let store = Store::open_to_read(&configuration.database())?;
-        let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
-        let source = configuration.token_source()?;
-        let token = source.open_for_authority(&choose_token(configuration, &source, &identity)?)?;
-        token.log_in(pin).map_err(|error| error.with_operation("check the authority"))?;
-        let keys = TokenKeys::find(&token)?;
-        let ca = service_certificates::ca(&store)?;
-        check_identity(&identity, &ca, &keys)?;
-        let sealer = Sealer::new(&keys, identity.authority);
-        let log = LogVerifier { store: &store, keys: &keys, sealer: &sealer, ca: &ca };
-        DatabaseCheck::new(log, Timestamp::now()).run(None)
-    }
+/// Checks the database of a stopped authority, with its token opened for this.
+pub(super) fn check_stopped(configuration: &Configuration, pin: &Pin) -> Result<DatabaseCheckReport, AuthorityError> {
+    let store = Store::open_to_read(&configuration.database())?;
+    let OpenedAuthority { keys, records, .. } =
+        OpenedAuthority::open(store, configuration, pin, "check the authority")?;
+    DatabaseCheck::new(LogVerifier { records: &records, keys: &keys }, Timestamp::now()).run(None)
 }
 
 impl<'a> DatabaseCheck<'a> {
     fn new(log: LogVerifier<'a>, now: Timestamp) -> Self {
-        let LogVerifier { store, sealer, ca, .. } = log;
+        let VerifiedRecords { store, sealer, ca, .. } = log.records;
         let (administrators, occurrences, report) = (HashMap::new(), BTreeMap::new(), DatabaseCheckReport::default());
         Self { log, store, sealer, ca, now, administrators, occurrences, is_readable: true, report }
     }
@@ -124,7 +111,7 @@ impl<'a> DatabaseCheck<'a> {
 
 impl DatabaseCheck<'_> {
     /// `running` is the audit-log state of a running authority, whose log grows during the walk.
-    fn run(mut self, running: Option<&Arc<AuditState>>) -> Result<DatabaseCheckReport, AuthorityError> {
+    fn run(mut self, running: Option<&AuditState>) -> Result<DatabaseCheckReport, AuthorityError> {
         self.report.schema = self.store.schema_version()?;
         for problem in self.store.quick_check()? {
             self.add_finding("database", problem);
@@ -134,7 +121,7 @@ impl DatabaseCheck<'_> {
         let walked = AuditState::default();
         let is_whole = self.walk_log(&walked)?;
         // A log with a gap cannot be compared with the rows: the entries after the gap are unknown.
-        let audit_state = running.map(Arc::as_ref).or_else(|| is_whole.then_some(&walked));
+        let audit_state = running.or_else(|| is_whole.then_some(&walked));
         let rows: [(&str, RowCheck<'_>); 9] = [
             ("user", Self::users),
             ("role", Self::roles),

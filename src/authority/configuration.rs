@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 
-use super::AuthorityError;
-use crate::token::{KeyAlgorithm, SecurityLevel, TokenSource, untrusted_file_reason};
+use crate::token::{KeyAlgorithm, SecurityLevel, TokenError, TokenSource, untrusted_file_reason};
 
 pub use self::networks::Networks;
 
@@ -120,12 +119,11 @@ const SOFTHSM_PATHS: [&str; 5] = [
 ];
 
 impl Configuration {
-    /// The source of the authority's token: the configured PKCS#11 module, else `SoftHSM`.
-    pub(super) fn token_source(&self) -> Result<TokenSource, AuthorityError> {
+    /// The source of the authority's token: the configured PKCS#11 module, else `SoftHSM`; `None`
+    /// if neither is there.
+    pub(super) fn token_source(&self) -> Result<Option<TokenSource>, TokenError> {
         let usual = || SOFTHSM_PATHS.iter().map(Path::new).find(|path| path.exists()).map(Path::to_path_buf);
-        let path = self.token.module.clone().or_else(usual);
-        let path = path.ok_or_else(|| AuthorityError::NoTokenSource(self.file.clone()))?;
-        Ok(TokenSource::load(&path)?)
+        self.token.module.clone().or_else(usual).map(|path| TokenSource::load(&path)).transpose()
     }
 
     /// Reads the file. Relative paths in it start at its directory. The default of `state` is

@@ -72,25 +72,26 @@ pub struct IssuanceDecision {
     pub(super) implicit_confirm: bool,
 }
 
-/// Decides by letter, profile and the user's record.
-#[allow(clippy::needless_pass_by_value)] // consumes the request, so that it is decided once
+/// Decides by letter, profile and the user's record. Consumes the request, so that it is decided
+/// once.
 pub(super) fn decide(
     request: VerifiedRequest,
     user: &UserRecord,
     policy: &Policy,
 ) -> Result<IssuanceDecision, Rejection> {
-    let letter = request.request().letter();
-    if letter.purpose != request.purpose() {
+    let (request, content) = request.into_parts();
+    let letter = request.letter();
+    if letter.purpose != content.purpose {
         return Err(wrong_message(letter.purpose));
     }
     // The keys of a request without a level (from any other CMP client) have an unknown level, and
     // count as low. A letter that allows only a higher level does not change that: the records
     // would claim an unproven level.
-    let level = request.level().unwrap_or(SecurityLevel::Low);
+    let level = content.level.unwrap_or(SecurityLevel::Low);
     if !policy.allowed(&levels_of(letter)).contains(&level) {
         let allowed: Vec<_> = policy.allowed(&levels_of(letter)).iter().map(ToString::to_string).collect();
         let allowed = allowed.join(", ");
-        let text = match request.level() {
+        let text = match content.level {
             Some(_) => format!("the level {level} is not allowed by this letter; allowed: {allowed}"),
             None => format!(
                 "a request without a level counts as {level}, which this letter does not allow (it allows {allowed}); \
@@ -99,7 +100,7 @@ pub(super) fn decide(
         };
         return Err(Rejection::new(PkiFailureInfo::UNACCEPTED_POLICY, text));
     }
-    let algorithm = request.signing().algorithm;
+    let algorithm = content.signing.algorithm;
     if !policy.signing.keys().contains(&algorithm) {
         return Err(unwanted_key(algorithm, &policy.signing));
     }
@@ -107,22 +108,25 @@ pub(super) fn decide(
         user_id: user.id.clone(),
         subject: DistinguishedName::of(&user.name).map_err(|error| unusable_record(&error))?,
         email: user.email.parse().map_err(|error| unusable_record(&error))?,
-        transaction_id: request.request().transaction_id().to_vec(),
-        keyset: request.keyset().cloned(),
+        transaction_id: request.transaction_id().to_vec(),
+        keyset: content.keyset,
         level,
     };
     Ok(IssuanceDecision {
-        purpose: request.purpose(),
+        purpose: content.purpose,
         signing: IssuancePermit {
             holder: holder.clone(),
             profile: Arc::clone(&policy.signing),
             kind: CertificateKind::Signing,
-            public_key: request.signing().public_key.clone(),
+            public_key: content.signing.public_key,
         },
-        signing_id: request.signing().cert_req_id,
-        encryption: request.encryption().map(|_| EncryptionPermit { holder, profile: Arc::clone(&policy.encryption) }),
-        delivery: request.encryption().cloned(),
-        implicit_confirm: request.implicit_confirm(),
+        signing_id: content.signing.cert_req_id,
+        encryption: content
+            .encryption
+            .as_ref()
+            .map(|_| EncryptionPermit { holder, profile: Arc::clone(&policy.encryption) }),
+        delivery: content.encryption,
+        implicit_confirm: content.implicit_confirm,
     })
 }
 

@@ -15,10 +15,20 @@ use der::Any;
 use jiff::Timestamp;
 use spki::AlgorithmIdentifierOwned;
 
+use self::confirm::ConfirmationHandler;
+use self::request::RequestHandler;
 use super::authenticate::{AuthenticatedRequest, EnrollmentRequest, unauthenticated};
+use super::delays::GuessDelays;
+use super::key_archive::KeyArchive;
+use super::letter_orders::check_approval;
+use super::policy::Policy;
+use super::records::VerifiedRecords;
+use super::reference_locks::ReferenceLocks;
 use super::rejection::{Rejection, RequestError, refuse};
 use super::reply::{self, der_of};
-use super::{Authority, AuthorityError, CmpReply, temporary_key};
+use super::temporary_key::TemporaryKeys;
+use super::token_keys::TokenKeys;
+use super::{AuthorityError, Configuration};
 use crate::cmp::{
     GeneralInfo, GeneralInfoExt as _, InfoTypeAndValue, PkiBody, PkiFailureInfo, PkiMessage, ProtectionError, oid,
 };
@@ -26,9 +36,61 @@ use crate::letter::Reference;
 use crate::store::{TemporaryKeyPurpose, TemporaryKeyRecord, TemporaryKeyState};
 use crate::token::KeyAlgorithm;
 
-impl Authority {
-    /// Answers one CMP message (DER `PKIMessage`) with another. Every input gets a reply.
-    pub fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> CmpReply {
+/// A reply to a CMP message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CmpReply {
+    /// The message (DER).
+    pub bytes: Vec<u8>,
+    /// The delay before the endpoint sends it: guesses at temporary keys are slowed by source
+    /// address.
+    pub delay: Duration,
+}
+
+/// Answers CMP messages: authenticates each with its letter, and passes it to the handler of its
+/// kind.
+#[derive(Debug)]
+pub(super) struct CmpResponder {
+    records: Arc<VerifiedRecords>,
+    temporary_keys: TemporaryKeys,
+    policy: Arc<Policy>,
+    requests: RequestHandler,
+    confirmations: ConfirmationHandler,
+    reference_locks: ReferenceLocks,
+    delays: GuessDelays,
+}
+
+impl CmpResponder {
+    pub(super) fn new(
+        (records, keys): (&Arc<VerifiedRecords>, &TokenKeys),
+        temporary_keys: TemporaryKeys,
+        policy: Policy,
+        configuration: &Configuration,
+    ) -> Self {
+        let policy = Arc::new(policy);
+        Self {
+            records: Arc::clone(records),
+            temporary_keys,
+            requests: RequestHandler {
+                records: Arc::clone(records),
+                keys: keys.clone(),
+                archive: KeyArchive::new(records, keys),
+                policy: Arc::clone(&policy),
+                confirm_wait: configuration.enrollment.confirm_wait,
+            },
+            confirmations: ConfirmationHandler { records: Arc::clone(records) },
+            policy,
+            reference_locks: ReferenceLocks::default(),
+            delays: GuessDelays::default(),
+        }
+    }
+
+    /// Discards transactions that were not confirmed in time. Returns their number.
+    pub(super) fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {
+        self.confirmations.sweep(&self.reference_locks, now)
+    }
+
+    /// Answers one message (DER `PKIMessage`) with another. Every input gets a reply.
+    pub(super) fn answer(&self, message: &[u8], source: IpAddr, now: Timestamp) -> CmpReply {
         let message = match PkiMessage::from_der(message) {
             Ok(message) => message,
             Err(error) => {
@@ -41,7 +103,7 @@ impl Authority {
         let span = tracing::info_span!("enroll", transaction_id = %transaction);
         let _inside = span.enter();
         tracing::info!(%source, message = message.body().name(), "received");
-        match self.authenticate(message.clone(), now) {
+        match self.authenticate(message.clone()) {
             Ok(request) => self.answer_authenticated(request, now),
             Err(AuthenticationFailure::Refused(rejection)) => {
                 tracing::info!(reason = %rejection, "refused before authentication");
@@ -61,20 +123,16 @@ impl Authority {
 
     /// Finds the letter that the message names and verifies the MAC. An unknown reference takes the
     /// same work, and gets the same reply, as a wrong temporary key.
-    fn authenticate(
-        &self,
-        message: PkiMessage,
-        _now: Timestamp,
-    ) -> Result<AuthenticatedRequest, AuthenticationFailure> {
+    fn authenticate(&self, message: PkiMessage) -> Result<AuthenticatedRequest, AuthenticationFailure> {
         let references = message.references();
         let request = EnrollmentRequest::new(message).map_err(AuthenticationFailure::Refused)?;
         let letter = self.letter_of(&references)?;
         let known = letter.is_some();
         let letter = match letter {
             Some(letter) => letter,
-            None => self.decoy_record()?,
+            None => self.temporary_keys.decoy_record()?,
         };
-        let secret = temporary_key::derive(&self.keys, &self.identity.authority, &letter)?;
+        let secret = self.temporary_keys.derive(&letter)?;
         let request = request.authenticate(letter, &secret).map_err(AuthenticationFailure::NotAuthenticated)?;
         // Nobody knows the decoy's temporary key; even a MAC under it would not authenticate.
         if known { Ok(request) } else { Err(AuthenticationFailure::NotAuthenticated(ProtectionError::Mismatch)) }
@@ -85,24 +143,13 @@ impl Authority {
     fn letter_of(&self, references: &[String]) -> Result<Option<TemporaryKeyRecord>, AuthorityError> {
         for reference in references {
             let Ok(reference) = Reference::parse(reference) else { continue };
-            let Some(record) = self.store.temporary_key(reference.as_str())? else { continue };
-            match self.letter_as_logged(record) {
+            let Some(record) = self.records.store.temporary_key(reference.as_str())? else { continue };
+            match self.records.letter_as_logged(record) {
                 Ok(record) => return Ok(Some(record)),
                 Err(error) => tracing::error!(%error, "a letter was altered in the database"),
             }
         }
         Ok(None)
-    }
-
-    /// Returns the decoy record. Like for a letter, the token checks its seal, which takes the same
-    /// time. The seal never matches.
-    fn decoy_record(&self) -> Result<TemporaryKeyRecord, AuthorityError> {
-        let decoy = temporary_key::decoy_record(&self.keys);
-        match self.sealer.check_temporary_key(decoy.clone()) {
-            Ok(decoy) => Ok(decoy),
-            Err(AuthorityError::Tampered(_)) => Ok(decoy),
-            Err(error) => Err(error),
-        }
     }
 
     fn answer_authenticated(&self, request: AuthenticatedRequest, now: Timestamp) -> CmpReply {
@@ -120,7 +167,7 @@ impl Authority {
                     failure(&error)
                 }
             };
-            reply_protection.refuse(self.name(), &rejection, now)
+            reply_protection.refuse(self.records.name(), &rejection, now)
         });
         match bytes {
             Ok(bytes) => CmpReply { bytes, delay: Duration::ZERO },
@@ -133,9 +180,9 @@ impl Authority {
 
     fn dispatch(&self, request: AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, RequestError> {
         match request.message().body() {
-            PkiBody::Ir(_) | PkiBody::Krr(_) => self.enroll(request, now),
-            PkiBody::CertConf(_) => self.confirm(&request, now),
-            PkiBody::Error(_) => self.handle_client_error(&request, now),
+            PkiBody::Ir(_) | PkiBody::Krr(_) => self.requests.answer(request, now),
+            PkiBody::CertConf(_) => self.confirmations.confirm(&request, now),
+            PkiBody::Error(_) => self.confirmations.handle_client_error(&request, now),
             PkiBody::Genm(query) => {
                 let query = query.clone();
                 self.handle_genm(&request, &query, now)
@@ -154,14 +201,14 @@ impl Authority {
     ) -> Result<Vec<u8>, RequestError> {
         // The state of a letter that another transaction has claimed is reported too: this client
         // has made nothing yet.
-        let letter = self.letter_now(request)?;
+        let letter = self.records.letter_now(&request.letter().reference)?;
         check_usable(&letter, now)?;
         if letter.purpose == TemporaryKeyPurpose::Recover {
-            self.check_approval(&letter, &self.user_of(&letter.user_id)?)?;
+            check_approval(&self.records, &letter, &self.records.user(&letter.user_id)?)?;
         }
         let mut information = GeneralInfo::new();
         if query.asks_for(oid::IT_CA_CERTS) {
-            information.push(InfoTypeAndValue::ca_certs(&[der_of(&self.ca)?])?);
+            information.push(InfoTypeAndValue::ca_certs(&[der_of(&self.records.ca)?])?);
         }
         if query.asks_for(oid::IT_SIGN_KEY_PAIR_TYPES) {
             let kinds = self.policy.signing.keys().iter().copied().map(key_pair_type);
@@ -172,16 +219,7 @@ impl Authority {
         {
             information.push(InfoTypeAndValue::rsa_key_length(size.bits())?);
         }
-        Ok(request.reply_protection().protect(self.name(), PkiBody::Genp(information), Vec::new(), now)?)
-    }
-
-    /// Reads the letter's current state, under this message's lock.
-    fn letter_now(&self, request: &AuthenticatedRequest) -> Result<TemporaryKeyRecord, AuthorityError> {
-        let reference = &request.letter().reference;
-        let record = self.store.temporary_key(reference)?;
-        let record =
-            record.ok_or_else(|| AuthorityError::Tampered(format!("the letter {reference}, which is missing")))?;
-        self.letter_as_logged(record)
+        Ok(request.reply_protection().protect(self.records.name(), PkiBody::Genp(information), Vec::new(), now)?)
     }
 
     fn unprotected(
@@ -191,8 +229,8 @@ impl Authority {
         delay: Duration,
         now: Timestamp,
     ) -> CmpReply {
-        let bytes = reply::unprotected(message, self.name(), rejection, now)
-            .or_else(|_| reply::unprotected(None, self.name(), rejection, now))
+        let bytes = reply::unprotected(message, self.records.name(), rejection, now)
+            .or_else(|_| reply::unprotected(None, self.records.name(), rejection, now))
             .unwrap_or_else(|error| {
                 tracing::error!(%error, "cannot build the refusal");
                 Vec::new()

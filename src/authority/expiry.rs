@@ -2,9 +2,12 @@
 //! the program's log at the start and once a day, in responses to administrators, and in `authority
 //! check`.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Authority, AuthorityError, normalize_email};
+use super::AuthorityError;
+use super::records::{VerifiedRecords, normalize_email};
 use crate::pki::Certificate;
 use crate::store::{CertificateKind, CertificateState, Role};
 
@@ -38,13 +41,28 @@ const ADMINISTRATORS: Remedy = Remedy {
             administrator, from `tokenkeep authority administrator add`",
 };
 
-impl Authority {
+/// Warns before the certificates of the authority and of its administrators expire.
+#[derive(Debug)]
+pub(super) struct ExpiryWarnings {
+    records: Arc<VerifiedRecords>,
+    response: Certificate,
+    tls: Certificate,
+    /// The time of the last warnings in the program's log.
+    last_logged: Mutex<Option<Timestamp>>,
+}
+
+impl ExpiryWarnings {
+    pub(super) fn new(records: &Arc<VerifiedRecords>, response: &Certificate, tls: &Certificate) -> Self {
+        let (response, tls) = (response.clone(), tls.clone());
+        Self { records: Arc::clone(records), response, tls, last_logged: Mutex::default() }
+    }
+
     /// Returns one line, with a remedy, for each certificate in use that expires soon or has
     /// expired. `but` is the id of a user to leave out: an administrator's own machine warns about
     /// their own certificate.
-    pub fn expiring_certificates(&self, but: Option<&str>, now: Timestamp) -> Vec<String> {
+    pub(super) fn lines(&self, but: Option<&str>, now: Timestamp) -> Vec<String> {
         let mut lines: Vec<String> = [
-            own(CertificateKind::Ca, &self.ca, now),
+            own(CertificateKind::Ca, &self.records.ca, now),
             own(CertificateKind::Response, &self.response, now),
             own(CertificateKind::Tls, &self.tls, now),
         ]
@@ -60,21 +78,21 @@ impl Authority {
 
     fn ending_administrators(&self, but: Option<&str>, now: Timestamp) -> Result<Vec<String>, AuthorityError> {
         let mut lines = Vec::new();
-        let holders = self.audit_state.enrolled_holders(Role::Administrator);
+        let holders = self.records.audit_state.enrolled_holders(Role::Administrator);
         for id in holders.iter().filter(|id| but != Some(id.as_str())) {
             // An altered row is not trusted as a role or certificate; other checks report it.
-            let Some(user) = self.unchanged_user(id)? else { continue };
-            let grant = match self.role_of(&user, Role::Administrator) {
+            let Some(user) = self.records.unchanged_user(id)? else { continue };
+            let grant = match self.records.role_of(&user, Role::Administrator) {
                 Err(error) if error.is_of_one_record() => None,
                 found => found?,
             };
             if !grant.is_some_and(|grant| grant.counts_at(now)) {
                 continue;
             }
-            let current = self.readable_certificates_of(&user.id)?.into_iter().filter(|record| {
+            let current = self.records.readable_certificates_of(&user.id)?.into_iter().filter(|record| {
                 record.intent.kind == CertificateKind::Signing && record.state == CertificateState::Current
             });
-            let certificates = current.filter_map(|record| self.genuine(&record, &user));
+            let certificates = current.filter_map(|record| self.records.genuine(&record, &user));
             let newest = certificates.max_by_key(Certificate::not_after);
             lines.extend(newest.and_then(|certificate| administrators(&user.email, &certificate, now)));
         }
@@ -83,14 +101,13 @@ impl Authority {
     }
 
     /// Writes the warnings to the program's log, at most once a day.
-    pub(super) fn warn_of_expiring_certificates(&self, now: Timestamp) {
-        let mut last_expiry_warning =
-            self.last_expiry_warning.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if last_expiry_warning.is_some_and(|at| now.duration_since(at) < WARNING_INTERVAL) {
+    pub(super) fn log(&self, now: Timestamp) {
+        let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_logged.is_some_and(|at| now.duration_since(at) < WARNING_INTERVAL) {
             return;
         }
-        *last_expiry_warning = Some(now);
-        for line in self.expiring_certificates(None, now) {
+        *last_logged = Some(now);
+        for line in self.lines(None, now) {
             tracing::warn!("{line}");
         }
     }

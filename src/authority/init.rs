@@ -1,37 +1,34 @@
 //! `authority init`: makes token, keys, certificates and database, and the first administrator's
 //! letter.
 //!
-//! A crash may follow any step. A marker file in the state directory records that an `init` is in
-//! progress, and its token; the same call with the same PIN resumes it. The database's identity row
-//! comes last: without it there is no authority.
+//! A crash may follow any step; the same call with the same PIN resumes it. The database's identity
+//! row comes last: without it there is no authority.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+mod state_directory;
+
 use std::sync::Arc;
 
 use hkdf::Hkdf;
 use jiff::Timestamp;
-use rustix::fs::Access;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use self::state_directory::StateDirectory;
+use super::letters::user_record;
+use super::opening::token_source;
 use super::policy::Policy;
 use super::seal::Sealer;
 use super::service_certificates::{self, AuthorityCertificateSpec};
-use super::temporary_key::{self, TemporaryKeySpec};
+use super::temporary_key::{TemporaryKeySpec, TemporaryKeys};
 use super::token_keys::TokenKeys;
-use super::{Authority, AuthorityError, Configuration, audit, crash_point, user_record};
-use crate::letter::Letter;
+use super::{AuthorityError, Configuration, audit};
+use crate::crash_point::reached as crash_point;
 use crate::pki::{Certificate, EmailAddress, PkiError};
-use crate::store::{AuthorityIdentity, CertificateKind, FirstRecords, GrantRecord, Role, Store, TemporaryKeyPurpose};
+use crate::store::{AuthorityIdentity, CertificateKind, FirstRecords, GrantRecord, Role, TemporaryKeyPurpose};
 use crate::token::check::StoredObject;
 use crate::token::{AUTHORITY_MARK, AuthorityToken, Pin, PinRule, TokenError, TokenInfo, TokenSource};
 
-/// The name of the marker file in the state directory.
-const MARKER: &str = "init-under-way";
 /// The name of the operation in errors.
 const OPERATION: &str = "make the authority";
 /// The label of the object that marks the authority's token.
@@ -39,28 +36,29 @@ const MARK_LABEL: &str = "authority";
 /// The first epoch.
 const EPOCH: u64 = 1;
 
-/// Checks and makes an authority, for callers that already have the PINs and deliver the letter
-/// themselves.
-#[allow(clippy::needless_pass_by_value)] // consumes the PINs, which were typed for this call only
-pub fn init(
-    configuration: &Configuration,
-    new_pin: Pin,
-    so_pin: Option<Pin>,
-    first_administrator: &str,
-    now: Timestamp,
-) -> Result<Letter, AuthorityError> {
-    PreparedInit::check(configuration, first_administrator, now)?.execute(&new_pin, so_pin.as_ref(), |_| Ok(()))
-}
-
 /// A checked `init`: everything that can be refused without a PIN was checked, and nothing is made
 /// yet.
 #[derive(Debug)]
 pub struct PreparedInit<'a> {
-    configuration: &'a Configuration,
+    pub(super) configuration: &'a Configuration,
     policy: Policy,
     source: TokenSource,
     email: EmailAddress,
-    now: Timestamp,
+    pub(super) now: Timestamp,
+}
+
+/// An authority that is made, except that its first letter is not handed over yet.
+pub(super) struct MadeAuthority {
+    state: StateDirectory,
+    pub(super) initialized_at: Timestamp,
+}
+
+impl MadeAuthority {
+    /// Ends the `init`, after the letter is handed over.
+    pub(super) fn finish(&self) -> Result<(), AuthorityError> {
+        crash_point("authority.init.after_letter");
+        self.state.finish()
+    }
 }
 
 impl<'a> PreparedInit<'a> {
@@ -81,7 +79,7 @@ impl<'a> PreparedInit<'a> {
         let policy = Policy::read(&configuration.enrollment)?;
         policy.check_own_keys(configuration)?;
         let begun_with = StateDirectory::find_started_init(configuration)?;
-        let source = configuration.token_source()?;
+        let source = token_source(configuration)?;
         let exists =
             |serial: &String| Ok::<_, TokenError>(source.tokens()?.iter().any(|token| token.serial == *serial));
         if !begun_with.as_ref().map(exists).transpose()?.unwrap_or(false) {
@@ -96,36 +94,26 @@ impl<'a> PreparedInit<'a> {
         self.source.rule_for_new_pins()
     }
 
-    /// Makes an authority: token, keys, certificates, database, and the first administrator, whose
-    /// letter is returned.
-    ///
-    /// The same call with the same PIN completes an interrupted one. Without `so_pin` the token's
-    /// final SO PIN is random and not stored.
-    ///
-    /// `hand_over` writes the letter. The authority counts as made only after that: after an
-    /// earlier crash, the same call hands over the same letter.
-    pub fn execute<E: From<AuthorityError>>(
-        &self,
-        new_pin: &Pin,
-        so_pin: Option<&Pin>,
-        hand_over: impl FnOnce(&Letter) -> Result<(), E>,
-    ) -> Result<Letter, E> {
-        let state = StateDirectory::prepare(self.configuration).map_err(E::from)?;
-        let letter = self.make(&state, new_pin, so_pin)?;
-        hand_over(&letter)?;
-        crash_point("authority.init.after_letter");
-        state.finish()?;
-        Ok(letter)
+    /// Makes everything; the first administrator's letter is recorded, but not yet written. The
+    /// same call with the same PIN completes an interrupted one.
+    pub(super) fn make(&self, new_pin: &Pin, so_pin: Option<&Pin>) -> Result<MadeAuthority, AuthorityError> {
+        let state = StateDirectory::prepare(self.configuration)?;
+        let initialized_at = self.initialize(&state, new_pin, so_pin)?;
+        Ok(MadeAuthority { state, initialized_at })
     }
 
-    fn make(&self, state: &StateDirectory, new_pin: &Pin, so_pin: Option<&Pin>) -> Result<Letter, AuthorityError> {
+    /// Returns the time at which the database became an authority's.
+    fn initialize(
+        &self,
+        state: &StateDirectory,
+        new_pin: &Pin,
+        so_pin: Option<&Pin>,
+    ) -> Result<Timestamp, AuthorityError> {
         // After a crash between the last step and the writing of the letter, the same call returns
         // the same letter.
         let store = state.database()?;
         if let Some(identity) = store.identity()? {
-            drop(store);
-            let authority = Authority::open(self.configuration.clone(), new_pin, self.now)?;
-            return authority.first_letter(&identity);
+            return Ok(identity.initialized_at);
         }
 
         let passing_so_pin = derived_so_pin(self.configuration, new_pin)?;
@@ -170,12 +158,11 @@ impl<'a> PreparedInit<'a> {
         };
         verify_stored(&token, vec![certificate], new_pin)?;
         let first = self.first_records(&keys, &info, serial, &ca)?;
-        let identity = first.identity.clone();
+        let initialized_at = first.identity.initialized_at;
         crash_point("authority.init.before_identity");
         store.initialize(first)?;
         crash_point("authority.init.after_identity");
-        drop((store, keys, token));
-        Authority::open(self.configuration.clone(), new_pin, self.now)?.first_letter(&identity)
+        Ok(initialized_at)
     }
 
     fn first_records(
@@ -205,7 +192,14 @@ impl<'a> PreparedInit<'a> {
             statement: None,
             valid_for: self.configuration.enrollment.letter_valid_for,
         };
-        let temporary_key = temporary_key::new_record(keys, &sealer, EPOCH, &wanted, now)?;
+        let identity = AuthorityIdentity {
+            authority,
+            token_label: token.label.clone(),
+            token_serial: token.serial.clone(),
+            epoch: EPOCH,
+            initialized_at: now,
+        };
+        let temporary_key = TemporaryKeys::new(keys, &identity).new_record(&wanted, now)?;
         let detail = json!({
             "authority": ca.fingerprint().to_hex(),
             "audit_key": hex::encode(keys.audit.public_key_der()),
@@ -216,13 +210,7 @@ impl<'a> PreparedInit<'a> {
             "sealed": true,
         });
         Ok(FirstRecords {
-            identity: AuthorityIdentity {
-                authority,
-                token_label: token.label.clone(),
-                token_serial: token.serial.clone(),
-                epoch: EPOCH,
-                initialized_at: now,
-            },
+            identity,
             certificates: vec![ca_serial],
             administrator,
             grant,
@@ -230,122 +218,6 @@ impl<'a> PreparedInit<'a> {
             entry: audit::entry(now, "authority.initialized", &detail),
         })
     }
-}
-
-/// The state directory during `init`.
-struct StateDirectory {
-    directory: PathBuf,
-    database: PathBuf,
-}
-
-impl StateDirectory {
-    /// Checks whether an `init` can start or resume, and makes nothing. Returns the serial number
-    /// of the token of an interrupted one. Refuses a directory with other files, or without write
-    /// permission.
-    fn find_started_init(configuration: &Configuration) -> Result<Option<String>, AuthorityError> {
-        let directory = &configuration.state;
-        let fault = |source| AuthorityError::State { path: directory.clone(), source };
-        match names_in(directory) {
-            Ok(names) if names.is_empty() => {}
-            Ok(names) if !names.iter().any(|name| name == MARKER) => {
-                return Err(AuthorityError::StateNotEmpty(directory.clone()));
-            }
-            Ok(_) => {
-                may_be_written(directory).map_err(fault)?;
-                let serial = fs::read_to_string(directory.join(MARKER)).map_err(fault)?;
-                return Ok(Some(serial).filter(|serial| !serial.is_empty()));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(fault(error)),
-        }
-        let exists = |path: &&Path| fs::symlink_metadata(path).is_ok();
-        let parent = directory.ancestors().filter(|path| *path != Path::new("")).find(exists);
-        may_be_written(parent.unwrap_or(Path::new("."))).map_err(fault)?;
-        Ok(None)
-    }
-
-    /// Makes the directory (mode 0700) and the marker, if [`StateDirectory::find_started_init`]
-    /// refuses nothing.
-    fn prepare(configuration: &Configuration) -> Result<Self, AuthorityError> {
-        Self::find_started_init(configuration)?;
-        let directory = configuration.state.clone();
-        let fault = |source| AuthorityError::State { path: directory.clone(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(fault)?;
-        let names = names_in(&directory).map_err(fault)?;
-        let state = Self { database: configuration.database(), directory: directory.clone() };
-        if names.is_empty() {
-            state.write_marker("").map_err(fault)?;
-            crash_point("authority.init.after_marker");
-        }
-        Ok(state)
-    }
-
-    /// Opens the database, created if missing, with mode 0600.
-    fn database(&self) -> Result<Store, AuthorityError> {
-        let fault = |source| AuthorityError::State { path: self.database.clone(), source };
-        fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&self.database)
-            .and_then(|file| file.sync_all())
-            .map_err(fault)?;
-        Ok(Store::create(&self.database)?)
-    }
-
-    /// Returns this `init`'s token: the one in the marker, or a new one, which the marker then
-    /// names.
-    fn token(
-        &self,
-        configuration: &Configuration,
-        source: &TokenSource,
-        so_pin: &Pin,
-        pin: &Pin,
-    ) -> Result<TokenInfo, AuthorityError> {
-        let fault = |source| AuthorityError::State { path: self.directory.clone(), source };
-        let serial = fs::read_to_string(self.directory.join(MARKER)).map_err(fault)?;
-        if !serial.is_empty()
-            && let Some(token) = source.tokens()?.into_iter().find(|token| token.serial == serial)
-        {
-            return Ok(token);
-        }
-        let token = source.create_token(&configuration.token.label, so_pin, pin)?;
-        crash_point("authority.init.before_marker_names_token");
-        self.write_marker(&token.serial).map_err(fault)?;
-        Ok(token)
-    }
-
-    /// Replaces the marker atomically.
-    fn write_marker(&self, serial: &str) -> io::Result<()> {
-        let (marker, next) = (self.directory.join(MARKER), self.directory.join(format!("{MARKER}.new")));
-        let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
-        file.write_all(serial.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&next, &marker)?;
-        sync_directory(&self.directory)
-    }
-
-    fn finish(&self) -> Result<(), AuthorityError> {
-        fs::remove_file(self.directory.join(MARKER))
-            .and_then(|()| sync_directory(&self.directory))
-            .map_err(|source| AuthorityError::State { path: self.directory.clone(), source })
-    }
-}
-
-/// Lists the state directory, without an unfinished new marker.
-fn names_in(directory: &Path) -> io::Result<Vec<String>> {
-    let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    let mut names: Vec<String> = names.collect::<io::Result<_>>()?;
-    names.retain(|name| *name != format!("{MARKER}.new"));
-    Ok(names)
-}
-
-fn may_be_written(directory: &Path) -> io::Result<()> {
-    Ok(rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    fs::File::open(directory)?.sync_all()
 }
 
 /// Derives the temporary SO PIN from the new PIN, so that the same call can derive it again after a
@@ -395,20 +267,4 @@ fn forget_so_pin(token: &AuthorityToken, derived: &Pin) -> Result<(), AuthorityE
 fn hex_pin(bytes: &[u8]) -> Result<Pin, AuthorityError> {
     Pin::new(hex::encode(bytes))
         .map_err(|error| AuthorityError::Encode { what: "the SO PIN", reason: error.to_string() })
-}
-
-impl Authority {
-    /// Returns the first administrator's letter, if it is unused.
-    fn first_letter(&self, identity: &AuthorityIdentity) -> Result<Letter, AuthorityError> {
-        for user in self.store.users()? {
-            for record in self.store.temporary_keys_of(&user.id)? {
-                if record.statement.is_none() && record.issued_at == identity.initialized_at {
-                    let record = self.sealer.check_temporary_key(record)?;
-                    let user = self.sealer.check_user(user)?;
-                    return self.letter(&record, &user);
-                }
-            }
-        }
-        Err(AuthorityError::Tampered("the first administrator's letter".into()))
-    }
 }

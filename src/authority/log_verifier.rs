@@ -8,19 +8,19 @@
 //! authority serves.
 
 use std::cmp::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::administer::AdditionNotices;
-use super::audit_state::AuditState;
-use super::seal::Sealer;
+use super::addition_notices::AdditionNotices;
+use super::records::VerifiedRecords;
 use super::token_keys::TokenKeys;
 use super::{AuthorityError, audit};
-use crate::pki::{Certificate, CertificatePurpose, Fingerprint, path};
+use crate::pki::{Certificate, CertificatePurpose};
 use crate::statement::SignedStatement;
-use crate::store::{AuditHead, AuditRow, LogPage, Store, StoreError};
+use crate::store::{AuditHead, AuditRow, LogPage, StoreError};
 
 /// The number of newest entries whose MACs and evidence are checked before the first request is
 /// answered.
@@ -40,11 +40,25 @@ const SEALED: &str = "log.sealed";
 const UNSEALED: &str = "has no MAC, although this log was sealed";
 
 /// The audit log, with the data to check its entries.
+#[derive(Clone, Copy)]
 pub(super) struct LogVerifier<'a> {
-    pub(super) store: &'a Store,
+    pub(super) records: &'a VerifiedRecords,
     pub(super) keys: &'a TokenKeys,
-    pub(super) sealer: &'a Sealer,
-    pub(super) ca: &'a Certificate,
+}
+
+/// The entries whose MACs and evidence were not checked at the start.
+#[derive(Debug)]
+pub(super) struct OlderEntries {
+    /// The last of them.
+    last: AuditHead,
+    /// The last one that has been checked since. After a fault, the next call continues there.
+    checked: Mutex<AuditHead>,
+}
+
+impl OlderEntries {
+    pub(super) fn up_to(last: AuditHead) -> Self {
+        Self { last, checked: Mutex::new(AuditHead::EMPTY) }
+    }
 }
 
 impl LogVerifier<'_> {
@@ -52,16 +66,11 @@ impl LogVerifier<'_> {
     /// notices about added administrators, checks the newest entries, and seals the log of an older
     /// version. From then on an entry without a MAC has been altered.
     ///
-    /// Returns the last entry whose MAC and evidence are still unchecked
+    /// Returns the entries whose MACs and evidence are still unchecked
     /// ([`LogVerifier::check_older`]).
-    pub(super) fn at_start(
-        &self,
-        audit_state: &AuditState,
-        additions: &AdditionNotices,
-        now: Timestamp,
-    ) -> Result<AuditHead, AuthorityError> {
+    pub(super) fn at_start(&self, additions: &AdditionNotices, now: Timestamp) -> Result<OlderEntries, AuthorityError> {
         let is_marked = self.is_marked()?;
-        let last_unchecked = self.store.log_end()?.head.number.saturating_sub(ENTRIES_CHECKED_AT_START);
+        let last_unchecked = self.records.store.log_end()?.head.number.saturating_sub(ENTRIES_CHECKED_AT_START);
         let mut unchecked = AuditHead::EMPTY;
         let (mut is_sealed, mut was_made_sealed, mut has_macs) = (false, false, false);
         let (mut first_unsealed, mut unsealed) = (0, 0_u64);
@@ -85,7 +94,7 @@ impl LogVerifier<'_> {
             }
             is_sealed |= says_sealed;
             additions.apply(row).map_err(|error| fault(row.number, &format!("is unreadable: {error}")))?;
-            audit_state.apply(row).map_err(|error| fault(row.number, &error.to_string()))
+            self.records.audit_state.apply(row).map_err(|error| fault(row.number, &error.to_string()))
         })?;
         // The log of an older version has no seals, except after an interrupted sealing, which
         // starts with the `log.sealed` entry.
@@ -98,16 +107,16 @@ impl LogVerifier<'_> {
         if unsealed > 0 {
             tracing::info!(entries = unsealed, "sealing the audit log that an older version wrote");
             let (mut sealed, mut next) =
-                (AuditHead::EMPTY, self.store.seal_older_entries(AuditHead::EMPTY, ROWS_PER_PAGE)?);
+                (AuditHead::EMPTY, self.records.store.seal_older_entries(AuditHead::EMPTY, ROWS_PER_PAGE)?);
             while next != sealed {
                 sealed = next;
-                next = self.store.seal_older_entries(sealed, ROWS_PER_PAGE)?;
+                next = self.records.store.seal_older_entries(sealed, ROWS_PER_PAGE)?;
             }
         }
         if !is_marked {
             self.keys.token.put_data(SEALED_LOG_MARK, "sealed log", head.number.to_string().as_bytes(), true)?;
         }
-        Ok(unchecked)
+        Ok(OlderEntries::up_to(unchecked))
     }
 
     /// Whether the token has the mark that all entries of the log are sealed.
@@ -115,11 +124,12 @@ impl LogVerifier<'_> {
         Ok(!self.keys.token.data_objects(SEALED_LOG_MARK, true)?.is_empty())
     }
 
-    /// Checks chain, MACs and evidence of the entries that the start left unchecked, up to the
-    /// entry `last`. `checked` is the progress: after a fault the next call continues there.
-    pub(super) fn check_older(&self, last: AuditHead, checked: &mut AuditHead) -> Result<(), AuthorityError> {
+    /// Checks chain, MACs and evidence of the entries that the start left unchecked.
+    pub(super) fn check_older(&self, entries: &OlderEntries) -> Result<(), AuthorityError> {
+        let last = entries.last;
+        let mut checked = entries.checked.lock().unwrap_or_else(PoisonError::into_inner);
         while checked.number < last.number {
-            let rows = self.store.log_entries_after(checked.number, ROWS_PER_PAGE)?.rows;
+            let rows = self.records.store.log_entries_after(checked.number, ROWS_PER_PAGE)?.rows;
             let mut rows = rows.iter().take_while(|row| row.number <= last.number).peekable();
             if rows.peek().is_none() {
                 return Err(fault(checked.number + 1, MISSING));
@@ -143,7 +153,7 @@ impl LogVerifier<'_> {
     ) -> Result<AuditHead, AuthorityError> {
         let mut head = AuditHead::EMPTY;
         loop {
-            let LogPage { rows, newest } = self.store.log_entries_after(head.number, ROWS_PER_PAGE)?;
+            let LogPage { rows, newest } = self.records.store.log_entries_after(head.number, ROWS_PER_PAGE)?;
             if rows.is_empty() {
                 return match head.number.cmp(&newest.number) {
                     Ordering::Less => Err(fault(head.number + 1, MISSING)),
@@ -163,7 +173,7 @@ impl LogVerifier<'_> {
 
     /// Checks the entry's MAC.
     pub(super) fn check_mac(&self, row: &AuditRow) -> Result<(), AuthorityError> {
-        if self.sealer.is_log_entry_sealed(row)? {
+        if self.records.sealer.is_log_entry_sealed(row)? {
             return Ok(());
         }
         Err(fault(row.number, if row.mac.is_none() { "has no MAC" } else { "has an invalid MAC" }))
@@ -190,7 +200,7 @@ impl LogVerifier<'_> {
         let Some(digest) = hex::decode(digest).ok().and_then(|digest| <[u8; 32]>::try_from(digest).ok()) else {
             return Ok(Err("names no statement".into()));
         };
-        let record = match self.store.statement(&digest) {
+        let record = match self.records.store.statement(&digest) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(Err("names a statement that is no longer in the database".into())),
             Err(error @ StoreError::UnreadableRow { .. }) => {
@@ -207,12 +217,10 @@ impl LogVerifier<'_> {
             return Ok(Err("names a different statement than the stored one".into()));
         }
         let certificate = signed.claimed_certificate().clone();
-        let anchors = std::slice::from_ref(self.ca);
-        if let Err(problem) = path::verify(&certificate, &[], anchors, CertificatePurpose::Signing, row.at) {
+        if let Err(problem) = self.records.verify_path(&certificate, CertificatePurpose::Signing, row.at) {
             return Ok(Err(format!("names a statement that was not signed under this authority: {problem}")));
         }
-        let authority = Fingerprint::from_bytes(*self.ca.fingerprint().as_bytes());
-        Ok(match signed.verify_recorded(&certificate, authority, row.at) {
+        Ok(match signed.verify_recorded(&certificate, self.records.authority(), row.at) {
             Ok(_) => Ok(()),
             Err(error) => Err(format!("names a statement that does not verify: {error}")),
         })
@@ -221,7 +229,7 @@ impl LogVerifier<'_> {
     /// Checks an issued certificate: it must be the one that the entry names, signed by the CA.
     fn check_certificate(&self, _: &AuditRow, detail: &Value) -> Result<Result<(), String>, AuthorityError> {
         let member = |name: &str| detail.get(name).and_then(Value::as_str).unwrap_or_default();
-        let record = match self.store.certificate(member("serial")) {
+        let record = match self.records.store.certificate(member("serial")) {
             Err(error @ StoreError::UnreadableRow { .. }) => {
                 return Ok(Err(format!("names an unreadable certificate: {error}")));
             }
@@ -231,14 +239,15 @@ impl LogVerifier<'_> {
             return Ok(Err("names a certificate that is no longer in the database".into()));
         };
         let is_the_one = Certificate::from_der(&der).is_ok_and(|certificate| {
-            certificate.fingerprint().to_hex() == member("sha256") && certificate.verify_signature(self.ca).is_ok()
+            certificate.fingerprint().to_hex() == member("sha256")
+                && certificate.verify_signature(&self.records.ca).is_ok()
         });
         Ok(if is_the_one { Ok(()) } else { Err("names a different certificate than the stored one".into()) })
     }
 
     /// Records that every entry after this one has a MAC.
     fn record_sealing(&self, head: AuditHead, now: Timestamp) -> Result<(), AuthorityError> {
-        Ok(self.store.record(audit::entry(now, SEALED, &json!({ "through": head.number })))?)
+        Ok(self.records.store.record(audit::entry(now, SEALED, &json!({ "through": head.number })))?)
     }
 }
 

@@ -1,16 +1,19 @@
 //! The security authority: makes temporary keys, enrolls users, archives, delivers and recovers
 //! keys, and writes the audit log.
 //!
-//! Each file is one step, in this order: [`temporary_key`] → [`authenticate`] → [`verify`] →
-//! [`decide`] → [`certify`] → [`archive`] → [`reply`]. The steps are pure or use only the token;
-//! the sources that drive them ([`enroll`], [`administer`], [`init`]) call the store in between.
-//! Each step takes the result of the previous one by value, so skipping or repeating a step does
-//! not compile.
+//! [`Authority`] only delegates: each type behind it has one responsibility.
+//!
+//! The steps of an enrollment are one file each, in this order: [`temporary_key`] →
+//! [`authenticate`] → [`verify`] → [`decide`] → [`certify`] → [`archive`] → [`reply`]. They are
+//! pure or use only the token; the modules that drive them ([`enroll`], [`key_archive`],
+//! [`letters`], [`init`]) call the store in between. Each step takes the result of the previous one
+//! by value, so skipping or repeating a step does not compile.
 //!
 //! **Invariants:** the authority never delivers a key that is not archived, signs nothing that is
 //! not stored as an intent, does not distinguish an unknown reference from a wrong temporary key,
 //! delivers no history without an approved recovery, and writes no secret to a log.
 
+mod addition_notices;
 mod administer;
 pub mod archive;
 mod audit;
@@ -25,14 +28,18 @@ mod enroll;
 mod error;
 mod expiry;
 mod init;
+mod key_archive;
+mod letter_orders;
+mod letters;
 mod log_verifier;
+mod opening;
 mod policy;
 mod records;
-mod recover;
 mod reference_locks;
 mod rejection;
 pub mod reply;
 mod seal;
+mod search;
 mod service_certificates;
 mod temporary_key;
 #[cfg(test)]
@@ -40,36 +47,39 @@ mod tests;
 mod token_keys;
 pub mod verify;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use x509_cert::name::Name;
 
+pub use self::administer::{AdministratorLetter, UnsignedError};
 pub use self::check::{DatabaseCheckReport, DatabaseFinding};
 pub use self::configuration::{
     CaConfiguration, Configuration, ConfigurationError, EnrollmentConfiguration, EnvironmentPaths, ListenConfiguration,
     Networks, TokenConfiguration,
 };
+pub use self::enroll::CmpReply;
 pub use self::error::AuthorityError;
-pub use self::init::{PreparedInit, init};
+pub use self::init::PreparedInit;
+pub use self::opening::token_at_last_pin_try;
 pub use self::rejection::Rejection;
-pub use self::token_keys::token_at_last_pin_try;
-use crate::crash_point;
-use crate::pki::{Certificate, EmailAddress};
-use crate::statement::Instance;
-use crate::store::{AuditHead, AuthorityIdentity, CertificateKind, CertificateState, Store, UserRecord};
-use crate::token::{AuthorityKey, Pin, TokenInfo, TokenSource};
+pub use self::service_certificates::TlsIdentity;
+use crate::letter::Letter;
+use crate::statement::{Instance, StatementChannel};
+use crate::store::Store;
+use crate::token::Pin;
 
-pub use self::administer::AdministratorLetter;
-use self::administer::{AdditionNotices, normalize_email};
-use self::audit_state::AuditState;
-use self::delays::GuessDelays;
-use self::log_verifier::LogVerifier;
+use self::addition_notices::AdditionNotices;
+use self::administer::Administration;
+use self::enroll::CmpResponder;
+use self::expiry::ExpiryWarnings;
+use self::letters::LetterIssuer;
+use self::log_verifier::{LogVerifier, OlderEntries};
+use self::opening::OpenedAuthority;
 use self::policy::Policy;
-use self::reference_locks::ReferenceLocks;
-use self::seal::Sealer;
+use self::records::VerifiedRecords;
 use self::service_certificates::ServiceCertificates;
+use self::temporary_key::TemporaryKeys;
 use self::token_keys::TokenKeys;
 
 /// Crash points for tests: between any two durable steps.
@@ -108,106 +118,71 @@ pub const CRASH_POINTS: &[&str] = &[
 #[derive(Debug)]
 pub struct Authority {
     configuration: Configuration,
-    identity: AuthorityIdentity,
     keys: TokenKeys,
-    store: Store,
-    sealer: Sealer,
-    audit_state: Arc<AuditState>,
-    /// The last log entry whose MAC and evidence were not checked at the start.
-    last_unchecked_entry: AuditHead,
-    /// The progress of the check of those entries.
-    older_checked: Mutex<AuditHead>,
-    policy: Policy,
-    ca: Certificate,
-    response: Certificate,
-    tls: Certificate,
-    reference_locks: ReferenceLocks,
-    delays: GuessDelays,
-    administration_lock: Mutex<()>,
-    instance: Instance,
-    added: Arc<AdditionNotices>,
-    /// The time of the last expiry warnings in the program's log.
-    last_expiry_warning: Mutex<Option<Timestamp>>,
-    public_urls: Mutex<(String, String)>,
-}
-
-/// A reply to a CMP message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CmpReply {
-    /// The message (DER).
-    pub bytes: Vec<u8>,
-    /// The delay before the endpoint sends it: guesses at temporary keys are slowed by source
-    /// address.
-    pub delay: Duration,
-}
-
-/// The reason for a missing signed response to a statement, as a sentence for the client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UnsignedError {
-    /// The statement is not verified as an administrator's. Nothing was done or signed: anybody can
-    /// send such bytes.
-    Unverified(String),
-    /// A fault. The audit log shows whether the command was executed.
-    Fault(String),
-}
-
-/// Certificate chain and key of the TLS server.
-#[derive(Debug, Clone)]
-pub struct TlsIdentity {
-    /// DER certificates: the server's, then the CA's.
-    pub chain: Vec<Vec<u8>>,
-    /// The server's key, on the token.
-    pub key: AuthorityKey,
+    records: Arc<VerifiedRecords>,
+    older_entries: OlderEntries,
+    tls: TlsIdentity,
+    letters: Arc<LetterIssuer>,
+    expiry: Arc<ExpiryWarnings>,
+    responder: CmpResponder,
+    administration: Administration,
 }
 
 impl Authority {
+    /// Makes a checked authority: token, keys, certificates, database, and the first administrator,
+    /// whose letter is returned.
+    ///
+    /// The same call with the same PIN completes an interrupted one. Without `so_pin` the token's
+    /// final SO PIN is random and not stored.
+    ///
+    /// `hand_over` writes the letter. The authority counts as made only after that: after an
+    /// earlier crash, the same call hands over the same letter.
+    pub fn init<E: From<AuthorityError>>(
+        prepared: &PreparedInit<'_>,
+        new_pin: &Pin,
+        so_pin: Option<&Pin>,
+        hand_over: impl FnOnce(&Letter) -> Result<(), E>,
+    ) -> Result<Letter, E> {
+        let made = prepared.make(new_pin, so_pin)?;
+        let authority = Self::open(prepared.configuration.clone(), new_pin, prepared.now)?;
+        let letter = authority.letters.first_letter(made.initialized_at)?;
+        drop(authority);
+        hand_over(&letter)?;
+        made.finish()?;
+        Ok(letter)
+    }
+
     /// Opens the authority's token (as its only owner) and its database, checks that they belong
     /// together and that every key exists, walks the audit log, renews service certificates if they
     /// are due, and sweeps.
     pub fn open(configuration: Configuration, pin: &Pin, now: Timestamp) -> Result<Self, AuthorityError> {
         let policy = Policy::read(&configuration.enrollment)?;
         let store = Store::open(&configuration.database())?;
-        let identity = store.identity()?.ok_or(AuthorityError::Unfinished)?;
-        let source = configuration.token_source()?;
-        let token = source.open_for_authority(&choose_token(&configuration, &source, &identity)?)?;
-        token.log_in(pin).map_err(|error| error.with_operation("start the authority"))?;
-        let keys = TokenKeys::find(&token)?;
-        let ca = service_certificates::ca(&store)?;
-        check_identity(&identity, &ca, &keys)?;
-        let sealer = Sealer::new(&keys, identity.authority);
-        let (audit_state, added) = (Arc::new(AuditState::default()), Arc::new(AdditionNotices::default()));
-        store.set_log_sealer(audit::TokenLogSealer::new(&keys, &audit_state, &added))?;
-        let log = LogVerifier { store: &store, keys: &keys, sealer: &sealer, ca: &ca };
-        let last_unchecked_entry = log.at_start(&audit_state, &added, now)?;
-        let services = ServiceCertificates {
-            store: &store,
-            keys: &keys,
-            audit_state: &audit_state,
-            ca: &ca,
-            configuration: &configuration,
-        };
+        let opened = OpenedAuthority::open(store, &configuration, pin, "start the authority")?;
+        let OpenedAuthority { identity, keys, records } = opened;
+        let additions = Arc::new(AdditionNotices::default());
+        records.store.set_log_sealer(audit::TokenLogSealer::new(&keys, &records.audit_state, &additions))?;
+        let older_entries = LogVerifier { records: &records, keys: &keys }.at_start(&additions, now)?;
+        let services = ServiceCertificates { records: &records, keys: &keys, configuration: &configuration };
         let response = services.response(&policy, now)?;
         let tls = services.tls(&policy, now)?;
+        let records = Arc::new(records);
+        let temporary_keys = TemporaryKeys::new(&keys, &identity);
+        let letters = Arc::new(LetterIssuer::new(&records, &temporary_keys, &configuration, &policy));
+        let expiry = Arc::new(ExpiryWarnings::new(&records, &response, &tls));
         let authority = Self {
-            sealer,
-            audit_state,
-            last_unchecked_entry,
-            older_checked: Mutex::new(AuditHead::EMPTY),
-            public_urls: Mutex::new(configured_urls(&configuration)),
-            configuration,
-            identity,
+            older_entries,
+            tls: TlsIdentity {
+                chain: vec![tls.as_der().to_vec(), records.ca.as_der().to_vec()],
+                key: keys.tls.clone(),
+            },
+            administration: Administration::new((&records, &keys), (&letters, &additions, &expiry), response)?,
+            responder: CmpResponder::new((&records, &keys), temporary_keys, policy, &configuration),
+            letters,
+            expiry,
+            records,
             keys,
-            store,
-            policy,
-            ca,
-            response,
-            tls,
-            reference_locks: ReferenceLocks::default(),
-            delays: GuessDelays::default(),
-            administration_lock: Mutex::new(()),
-            instance: Instance::random().map_err(|error| AuthorityError::Random(error.to_string()))?,
-            added,
-            last_expiry_warning: Mutex::default(),
+            configuration,
         };
         authority.sweep(now)?;
         Ok(authority)
@@ -221,32 +196,86 @@ impl Authority {
     /// Sets the base URLs for letters, after the listeners are bound. The default is derived from
     /// the configuration.
     pub fn set_public_urls(&self, http: &str, https: &str) {
-        let urls = (http.trim_end_matches('/').to_owned(), https.trim_end_matches('/').to_owned());
-        *self.public_urls.lock().unwrap_or_else(PoisonError::into_inner) = urls;
+        self.letters.set_public_urls(http, https);
+    }
+
+    /// The random number of this run, which every statement for online use must name.
+    pub fn instance(&self) -> Instance {
+        self.administration.instance()
+    }
+
+    /// The CA certificate (DER).
+    pub fn ca_certificate(&self) -> &[u8] {
+        self.records.ca.as_der()
+    }
+
+    /// Returns certificate chain and key of the TLS server.
+    pub fn tls_identity(&self) -> TlsIdentity {
+        self.tls.clone()
+    }
+
+    /// Answers one CMP message (DER `PKIMessage`) with another. Every input gets a reply.
+    pub fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> CmpReply {
+        self.responder.answer(message, source, now)
+    }
+
+    /// Answers one statement (CMS `SignedData`) with a signed response, within the limits of its
+    /// transport. Fails, without a signature, unless the holder of a certificate of this CA signed
+    /// the statement.
+    pub fn answer_statement(
+        &self,
+        statement: &[u8],
+        channel: StatementChannel,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, UnsignedError> {
+        self.administration.answer(statement, channel, now)
+    }
+
+    /// Checks address and name, so that invalid ones are refused before the PIN is asked for.
+    ///
+    /// # Errors
+    /// [`AuthorityError::NotAdded`] if the address or the name is invalid.
+    pub fn check_administrator(email: &str, name: Option<&str>) -> Result<(), AuthorityError> {
+        administer::check_administrator(email, name)
+    }
+
+    /// Grants the administrator role to a user, or gives an administrator whose keyset is unusable
+    /// a new letter. The caller has opened the authority for this purpose alone, with a PIN that a
+    /// login verified.
+    ///
+    /// # Errors
+    /// [`AuthorityError::NotAdded`] if the addition is refused; other errors are faults.
+    pub fn add_administrator(
+        &self,
+        email: &str,
+        name: Option<&str>,
+        now: Timestamp,
+    ) -> Result<AdministratorLetter, AuthorityError> {
+        self.administration.add_administrator(email, name, now)
     }
 
     /// Returns the current encryption certificates (DER) of exactly this e-mail address.
     pub fn search_certificates(&self, email: &str, now: Timestamp) -> Result<Vec<Vec<u8>>, AuthorityError> {
-        let user = match self.store.user_by_email(&normalize_email(email)) {
-            Ok(Some(user)) => self.sealer.check_user(user),
-            Ok(None) => return Ok(Vec::new()),
-            Err(error) => Err(error.into()),
-        };
-        let user = match user {
-            Ok(user) => user,
-            Err(error) if error.is_of_one_record() => {
-                tracing::error!(%error, "a user was altered in the database");
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error),
-        };
-        let mut records = self.readable_certificates_of(&user.id)?;
-        records.retain(|record| {
-            record.intent.kind == CertificateKind::Encryption && record.state == CertificateState::Current
-        });
-        // The rows name a certificate's owner, but the signed certificate decides.
-        let genuine = records.iter().filter_map(|record| self.genuine(record, &user));
-        Ok(genuine.filter(|certificate| certificate.is_valid_at(now)).map(|found| found.as_der().to_vec()).collect())
+        search::search_certificates(&self.records, email, now)
+    }
+
+    /// Discards transactions that were not confirmed in time: revokes their certificates and makes
+    /// their letters valid again. Deletes the replies of transactions that ended 30 days ago. Once
+    /// a day it writes warnings about certificates that expire. Call it every minute. Returns the
+    /// number of discarded transactions.
+    pub fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {
+        self.expiry.log(now);
+        self.responder.sweep(now)
+    }
+
+    /// Checks the database of this running authority.
+    pub fn check(&self) -> Result<DatabaseCheckReport, AuthorityError> {
+        check::check_running(self.log_verifier(), Timestamp::now())
+    }
+
+    /// Checks the database of a stopped authority, with its token opened for this.
+    pub fn check_stopped(configuration: &Configuration, pin: &Pin) -> Result<DatabaseCheckReport, AuthorityError> {
+        check::check_stopped(configuration, pin)
     }
 
     /// Checks MACs and evidence of the older log entries that the start left unchecked. This may
@@ -256,115 +285,16 @@ impl Authority {
     /// [`AuthorityError::Log`]: the log is altered, and the authority's answers can no longer be
     /// trusted. Other errors say nothing about the log.
     pub fn check_older_log(&self) -> Result<(), AuthorityError> {
-        let mut checked = self.older_checked.lock().unwrap_or_else(PoisonError::into_inner);
-        self.log_verifier().check_older(self.last_unchecked_entry, &mut checked)
+        self.log_verifier().check_older(&self.older_entries)
     }
 
     /// Moves all changes into the main database file, so that a copy of that file is complete. Call
     /// it at the end of the process; other readers of the database do not delay it.
     pub fn close(&self) -> Result<(), AuthorityError> {
-        Ok(self.store.put_into_one_file()?)
+        Ok(self.records.store.put_into_one_file()?)
     }
 
     fn log_verifier(&self) -> LogVerifier<'_> {
-        LogVerifier { store: &self.store, keys: &self.keys, sealer: &self.sealer, ca: &self.ca }
+        LogVerifier { records: &self.records, keys: &self.keys }
     }
-
-    /// The random number of this run, which every statement for online use must name.
-    pub fn instance(&self) -> Instance {
-        self.instance
-    }
-
-    /// The CA certificate (DER).
-    pub fn ca_certificate(&self) -> &[u8] {
-        self.ca.as_der()
-    }
-
-    /// Returns certificate chain and key of the TLS server.
-    pub fn tls_identity(&self) -> TlsIdentity {
-        TlsIdentity { chain: vec![self.tls.as_der().to_vec(), self.ca.as_der().to_vec()], key: self.keys.tls.clone() }
-    }
-
-    /// The authority's name, the sender of its messages.
-    fn name(&self) -> &Name {
-        self.ca.subject_name().as_x509()
-    }
-
-    fn public_urls(&self) -> (String, String) {
-        self.public_urls.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Returns the user's record after its seal is checked.
-    fn user_of(&self, user_id: &str) -> Result<UserRecord, AuthorityError> {
-        let user = self.store.user(user_id)?;
-        let user = user.ok_or_else(|| AuthorityError::Tampered(format!("the user {user_id}, who is missing")))?;
-        self.sealer.check_user(user)
-    }
-}
-
-/// Reports a crash point; does nothing in builds without crash points.
-fn crash_point(point: &str) {
-    crash_point::reached(point);
-}
-
-/// Makes the sealed record of a new user.
-fn user_record(
-    sealer: &Sealer,
-    email: &EmailAddress,
-    name: &str,
-    now: Timestamp,
-) -> Result<UserRecord, AuthorityError> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|error| AuthorityError::Random(error.to_string()))?;
-    let mut user = UserRecord {
-        id: hex::encode(id),
-        email: email.as_str().to_owned(),
-        email_key: normalize_email(email.as_str()),
-        name: name.trim().to_owned(),
-        created_at: Timestamp::from_second(now.as_second()).unwrap_or(now),
-        mac: [0; 32],
-    };
-    user.mac = sealer.seal_user(&user)?;
-    Ok(user)
-}
-
-/// Chooses the database's token, by label and serial number.
-fn choose_token(
-    configuration: &Configuration,
-    source: &TokenSource,
-    identity: &AuthorityIdentity,
-) -> Result<TokenInfo, AuthorityError> {
-    let tokens = source.tokens()?;
-    let same_label = tokens.iter().filter(|token| token.label == configuration.token.label);
-    if let Some(token) = same_label.clone().find(|token| token.serial == identity.token_serial) {
-        return Ok(token.clone());
-    }
-    match same_label.count() {
-        0 => Err(AuthorityError::TokenAbsent {
-            label: configuration.token.label.clone(),
-            searched: source.path().to_path_buf(),
-        }),
-        _ => Err(AuthorityError::Mismatch(format!(
-            "the database belongs to the token {:?} with the serial number {}, which is not present",
-            identity.token_label, identity.token_serial
-        ))),
-    }
-}
-
-fn check_identity(identity: &AuthorityIdentity, ca: &Certificate, keys: &TokenKeys) -> Result<(), AuthorityError> {
-    if *ca.fingerprint().as_bytes() != identity.authority {
-        return Err(AuthorityError::Mismatch("the database contains a different CA certificate".into()));
-    }
-    if ca.public_key_der()? != keys.ca.public_key_der() {
-        return Err(AuthorityError::Mismatch("the CA key on the token does not match the CA certificate".into()));
-    }
-    Ok(())
-}
-
-fn configured_urls(configuration: &Configuration) -> (String, String) {
-    let listen = &configuration.listen;
-    (
-        listen.public_url.clone().unwrap_or_else(|| format!("http://{}", listen.http)),
-        listen.public_https_url.clone().unwrap_or_else(|| format!("https://{}", listen.https)),
-    )
 }

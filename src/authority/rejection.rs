@@ -53,6 +53,11 @@ impl<E: Into<AuthorityError>> From<E> for RequestError {
     }
 }
 
+/// Makes a refusal with the reason `notAuthorized`.
+pub(super) fn not_authorized(text: impl Into<String>) -> RequestError {
+    refuse(PkiFailureInfo::NOT_AUTHORIZED, text)
+}
+
 /// Makes a refusal with a CMP failure reason.
 pub(super) fn refuse(reasons: PkiFailureInfo, text: impl Into<String>) -> RequestError {
     RequestError::Refused(Rejection::new(reasons, text))

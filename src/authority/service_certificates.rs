@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::audit_state::AuditState;
 use super::policy::Policy;
+use super::records::VerifiedRecords;
 use super::token_keys::TokenKeys;
-use super::{AuthorityError, Configuration, audit, certify, crash_point};
+use super::{AuthorityError, Configuration, audit, certify};
+use crate::crash_point::reached as crash_point;
 use crate::pki::{
     Certificate, DistinguishedName, GeneralName, Host, Issuer, NewCertificate, Profile, SerialNumber, sign_tbs,
 };
@@ -80,12 +81,19 @@ pub(super) fn ca(store: &Store) -> Result<Certificate, AuthorityError> {
     Ok(Certificate::from_der(&der)?)
 }
 
+/// Certificate chain and key of the TLS server.
+#[derive(Debug, Clone)]
+pub struct TlsIdentity {
+    /// DER certificates: the server's, then the CA's.
+    pub chain: Vec<Vec<u8>>,
+    /// The server's key, on the token.
+    pub key: AuthorityKey,
+}
+
 /// Issues and reads the certificates of the authority's services.
 pub(super) struct ServiceCertificates<'a> {
-    pub(super) store: &'a Store,
+    pub(super) records: &'a VerifiedRecords,
     pub(super) keys: &'a TokenKeys,
-    pub(super) audit_state: &'a AuditState,
-    pub(super) ca: &'a Certificate,
     pub(super) configuration: &'a Configuration,
 }
 
@@ -123,16 +131,18 @@ impl ServiceCertificates<'_> {
     fn current(&self, spec: &AuthorityCertificateSpec<'_>, now: Timestamp) -> Result<Certificate, AuthorityError> {
         if let Some(certificate) = self.stored(spec.kind)? {
             let lasts = now.checked_add(RENEWAL_PERIOD).is_ok_and(|then| then < certificate.not_after())
-                || certificate.not_after() >= self.ca.not_after();
+                || certificate.not_after() >= self.records.ca.not_after();
             let is_for_key = certificate.public_key_der()? == spec.key.public_key_der();
             if lasts && is_for_key && certificate.is_valid_at(now) && names_of(&certificate) == wanted_names(spec.hosts)
             {
                 return Ok(certificate);
             }
         }
-        let (serial, certificate) = issue(self.store, self.keys, Some(self.ca), spec, now)?;
+        let (serial, certificate) = issue(&self.records.store, self.keys, Some(&self.records.ca), spec, now)?;
         let detail = json!({ "serial": serial, "kind": spec.kind.as_str() });
-        self.store.replace_authority_certificate(&serial, audit::entry(now, "certificate.replaced", &detail))?;
+        self.records
+            .store
+            .replace_authority_certificate(&serial, audit::entry(now, "certificate.replaced", &detail))?;
         tracing::info!(kind = %spec.kind, serial, "renewed the authority's own certificate");
         Ok(certificate)
     }
@@ -140,11 +150,11 @@ impl ServiceCertificates<'_> {
     /// Returns the stored certificate of this kind, if the CA signed it and it is current according
     /// to the log.
     fn stored(&self, kind: CertificateKind) -> Result<Option<Certificate>, AuthorityError> {
-        let Some(record) = self.store.authority_certificate(kind)? else { return Ok(None) };
+        let Some(record) = self.records.store.authority_certificate(kind)? else { return Ok(None) };
         let certificate = record.certificate.as_deref().and_then(|der| Certificate::from_der(der).ok());
         let genuine = certificate.filter(|certificate| {
-            certificate.verify_signature(self.ca).is_ok()
-                && self.audit_state.is_authority_current(kind, &certificate.serial().to_string())
+            certificate.verify_signature(&self.records.ca).is_ok()
+                && self.records.audit_state.is_authority_current(kind, &certificate.serial().to_string())
         });
         if genuine.is_none() {
             tracing::error!(%kind, serial = record.intent.serial, "a certificate was altered in the database");

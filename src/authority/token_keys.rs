@@ -2,12 +2,11 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::crash_point::reached as crash_point;
 use crate::token::check::StoredObject;
-use crate::token::{
-    AuthorityKey, AuthorityToken, KeyAlgorithm, KeyId, PinState, SecretKey, TokenError, TokenInfo, TokenName,
-};
+use crate::token::{AuthorityKey, AuthorityToken, KeyAlgorithm, KeyId, SecretKey, TokenError};
 
-use super::{AuthorityError, Configuration};
+use super::AuthorityError;
 
 const CA: &str = "CA signing key";
 const RESPONSE: &str = "CMP response key";
@@ -91,19 +90,19 @@ impl TokenKeys {
         {
             if !signing.iter().any(|key| key.label() == label) {
                 token.generate_signing_key(label, &KeyId::random()?, algorithm)?;
-                super::crash_point("authority.init.after_key");
+                crash_point("authority.init.after_key");
             }
         }
         let secret = token.secret_keys()?;
         let exists = |label: &str| secret.iter().any(|key| key.label() == label);
         if !exists(ARCHIVE) {
             token.generate_archive_key(ARCHIVE, &KeyId::random()?)?;
-            super::crash_point("authority.init.after_key");
+            crash_point("authority.init.after_key");
         }
         for label in [RECORD_MAC, TEMPORARY] {
             if !exists(label) {
                 token.generate_mac_key(label, &KeyId::random()?)?;
-                super::crash_point("authority.init.after_key");
+                crash_point("authority.init.after_key");
             }
         }
         let keys = Self::find(token)?;
@@ -123,13 +122,4 @@ fn only<'a, K: Clone + 'a>(label: &str, mut found: impl Iterator<Item = &'a K>) 
         (None, _) => Err(AuthorityError::Mismatch(format!("the token has no {label}"))),
         (Some(_), Some(_)) => Err(AuthorityError::Mismatch(format!("the token has more than one {label}"))),
     }
-}
-
-/// Returns the authority's token if its PIN has one try left, so that a person can be warned before
-/// the PIN prompt. Errors are left to the opening of the
-/// authority.
-pub fn token_at_last_pin_try(configuration: &Configuration) -> Option<TokenName> {
-    let tokens = configuration.token_source().and_then(|source| Ok(source.tokens()?)).unwrap_or_default();
-    let is_ours_at_last_try = |label: &str, state| label == configuration.token.label && state == PinState::FinalTry;
-    tokens.iter().find(|token| is_ours_at_last_try(&token.label, token.pin_state)).map(TokenInfo::name)
 }

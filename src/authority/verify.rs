@@ -8,20 +8,27 @@ use crate::pki::signature::verify_possession;
 use crate::store::TemporaryKeyPurpose;
 use crate::token::{KeyAlgorithm, KeysetName, SecurityLevel};
 
-/// A complete `ir` or `krr` with a valid proof of possession.
+/// A complete `ir` or `krr` with a valid proof of possession. Its private fields let only
+/// [`verify`] make one.
 #[derive(Debug)]
 pub struct VerifiedRequest {
     request: AuthenticatedRequest,
-    purpose: TemporaryKeyPurpose,
-    signing: SigningKey,
-    encryption: Option<EncryptionKey>,
-    keyset: Option<KeysetName>,
-    level: Option<SecurityLevel>,
-    implicit_confirm: bool,
+    content: RequestContent,
+}
+
+/// What a verified request asks for.
+#[derive(Debug)]
+pub(super) struct RequestContent {
+    pub(super) purpose: TemporaryKeyPurpose,
+    pub(super) signing: SigningKey,
+    pub(super) encryption: Option<EncryptionKey>,
+    pub(super) keyset: Option<KeysetName>,
+    pub(super) level: Option<SecurityLevel>,
+    pub(super) implicit_confirm: bool,
 }
 
 /// A signing key to be certified, with proven possession.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct SigningKey {
     pub(super) cert_req_id: i64,
     pub(super) public_key: Vec<u8>,
@@ -29,7 +36,7 @@ pub(super) struct SigningKey {
 }
 
 /// The request for encryption keys, to be delivered to this transport key.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct EncryptionKey {
     pub(super) cert_req_id: i64,
     pub(super) transport: TransportPublicKey,
@@ -80,7 +87,8 @@ pub fn verify(request: AuthenticatedRequest) -> Result<VerifiedRequest, Rejectio
     let level = level.map_err(|_| bad_data("the level in regInfo must be high, medium or low"))?;
     let general_info = request.message().header().general_info.as_deref().unwrap_or_default();
     let implicit_confirm = general_info.has_implicit_confirm();
-    Ok(VerifiedRequest { request, purpose, signing, encryption, keyset, level, implicit_confirm })
+    let content = RequestContent { purpose, signing, encryption, keyset, level, implicit_confirm };
+    Ok(VerifiedRequest { request, content })
 }
 
 impl VerifiedRequest {
@@ -89,28 +97,9 @@ impl VerifiedRequest {
         &self.request
     }
 
-    pub(super) fn purpose(&self) -> TemporaryKeyPurpose {
-        self.purpose
-    }
-
-    pub(super) fn signing(&self) -> &SigningKey {
-        &self.signing
-    }
-
-    pub(super) fn encryption(&self) -> Option<&EncryptionKey> {
-        self.encryption.as_ref()
-    }
-
-    pub(super) fn keyset(&self) -> Option<&KeysetName> {
-        self.keyset.as_ref()
-    }
-
-    pub(super) fn level(&self) -> Option<SecurityLevel> {
-        self.level
-    }
-
-    pub(super) fn implicit_confirm(&self) -> bool {
-        self.implicit_confirm
+    /// The authenticated message, and what it asks for.
+    pub(super) fn into_parts(self) -> (AuthenticatedRequest, RequestContent) {
+        (self.request, self.content)
     }
 }
 

@@ -151,7 +151,7 @@ fn init(arguments: &InitArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
     // The letter is written before the authority counts as created. If the process dies before
     // that, the same command writes the letter.
     let letter = spinner::with_spinner("creating the authority's token and keys", || {
-        prepared.execute(&pin, so_pin.as_ref(), |letter| write_first_letter(letter, &arguments.letter_out))
+        Authority::init(&prepared, &pin, so_pin.as_ref(), |letter| write_first_letter(letter, &arguments.letter_out))
     })?;
     interrupt::set_message("the authority is created, but interrupted before the report");
     cx.output.answer(

@@ -18,7 +18,8 @@ use super::man_page::{Page, status_text};
 use super::output;
 
 /// All pages.
-const PAGES: [&[Page]; 4] = [account_pages::PAGES, authority_pages::PAGES, keyset_pages::PAGES, super::keyset::PAGES];
+const PAGES: [&[Page]; 5] =
+    [account_pages::PAGES, authority_pages::PAGES, keyset_pages::PAGES, super::admin::PAGES, super::keyset::PAGES];
 
 /// Arguments of `tokenkeep man`.
 #[derive(Debug, clap::Args)]

@@ -1,5 +1,4 @@
-//! The interface of the authority that the listeners use. A trait, so that tests of limits,
-//! timeouts and statuses need no token.
+//! The interface of the authority that the listeners use.
 
 use std::net::IpAddr;
 
@@ -9,6 +8,10 @@ use crate::authority::{Authority, AuthorityError, CmpReply, DatabaseCheckReport,
 use crate::statement::{Instance, StatementChannel};
 
 /// The authority's interface for the listeners. All methods block unless noted.
+///
+/// It is a trait because the tests of limits, timeouts and shutdown need an authority that blocks
+/// until it is released, panics, or reports a chosen fault, which the real one never does on
+/// command.
 pub(super) trait AuthorityApi: Send + Sync + 'static {
     fn answer_cmp(&self, message: &[u8], source: IpAddr, now: Timestamp) -> CmpReply;
     /// Answers a statement that arrived by this transport.

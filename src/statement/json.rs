@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::serde_formats::{hexadecimal, instant};
-use super::{AdminOperation, Instance, LogPosition, MAX_USERS_PER_PAGE, Statement, StatementError};
+use super::serde_formats::{DistinctMembers, hexadecimal, instant};
+use super::{AdminOperation, Instance, LogPosition, Statement, StatementError};
 use crate::pki::Fingerprint;
-use crate::token::SecurityLevel;
 
 const WHAT: &str = "statement";
 
@@ -26,7 +26,7 @@ struct StatementJson {
     operation: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     target: Option<String>,
-    arguments: OperationArguments,
+    arguments: DistinctMembers,
     #[serde(with = "hexadecimal")]
     nonce: [u8; 16],
     #[serde(with = "instant")]
@@ -57,57 +57,15 @@ mod optional_instance {
     }
 }
 
-/// The arguments of all operations. Each operation takes its own and refuses the others'.
-#[derive(Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OperationArguments {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    levels: Option<Vec<SecurityLevel>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    valid_for_seconds: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    lost: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    after: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    limit: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    entry: Option<u64>,
-}
-
 impl Statement {
     /// Encodes the statement as the JSON that is signed.
     pub fn to_json(&self) -> Result<Vec<u8>, StatementError> {
-        let arguments = match &self.operation {
-            AdminOperation::Issue { name, levels, valid_for_seconds, .. } => OperationArguments {
-                name: name.clone(),
-                levels: levels.clone(),
-                valid_for_seconds: *valid_for_seconds,
-                ..OperationArguments::default()
-            },
-            AdminOperation::Recover { lost, valid_for_seconds, .. } => OperationArguments {
-                lost: Some(*lost),
-                valid_for_seconds: *valid_for_seconds,
-                ..OperationArguments::default()
-            },
-            AdminOperation::ListPage { after, limit } => {
-                OperationArguments { after: after.clone(), limit: *limit, ..OperationArguments::default() }
-            }
-            AdminOperation::Acknowledge { entry } => {
-                OperationArguments { entry: Some(*entry), ..OperationArguments::default() }
-            }
-            AdminOperation::Letter { .. } | AdminOperation::List | AdminOperation::Show { .. } => {
-                OperationArguments::default()
-            }
-        };
         let form = StatementJson {
             version: VERSION,
             authority: self.authority,
             operation: self.operation.name().to_owned(),
             target: self.operation.target().map(str::to_owned),
-            arguments,
+            arguments: arguments_of(&self.operation)?,
             nonce: self.nonce,
             not_before: self.not_before,
             not_after: self.not_after,
@@ -171,77 +129,35 @@ impl StatementJson {
     }
 }
 
+/// Returns the members of the operation, except its target.
+fn arguments_of(operation: &AdminOperation) -> Result<DistinctMembers, StatementError> {
+    let mut members = serde_json::to_value(operation).map_err(|error| wrong(error.to_string()))?;
+    let arguments = members.get_mut("arguments").and_then(Value::as_object_mut).map(std::mem::take);
+    let mut arguments = arguments.unwrap_or_default();
+    arguments.remove("target");
+    Ok(DistinctMembers(arguments))
+}
+
+/// Parses an operation, which takes its own members and refuses others.
 fn operation(
     name: &str,
     target: Option<String>,
-    arguments: OperationArguments,
+    DistinctMembers(mut arguments): DistinctMembers,
 ) -> Result<AdminOperation, StatementError> {
-    let email = |target: Option<String>| {
-        let email = target.ok_or_else(|| wrong(format!("{name} requires a target")))?;
-        if email.is_empty() || email.len() > 254 || email.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(wrong("the target must be an e-mail address"));
-        }
-        Ok(email)
-    };
-    let OperationArguments { name: user_name, levels, valid_for_seconds, lost, after, limit, entry } = arguments;
-    let is_page = after.is_some() || limit.is_some();
-    if let ("acknowledge", Some(entry)) = (name, entry) {
-        return match (target, user_name, levels, valid_for_seconds, lost) {
-            (None, None, None, None, None) if !is_page => Ok(AdminOperation::Acknowledge { entry }),
-            _ => Err(wrong("acknowledge has a member that it does not allow")),
-        };
+    if !AdminOperation::NAMES.contains(&name) {
+        return Err(wrong("unknown operation"));
     }
-    if entry.is_some() || (is_page && name != "list") {
-        return Err(wrong(format!("{name} has a member that it does not allow")));
+    if arguments.contains_key("target") {
+        return Err(wrong("the target must not be an argument"));
     }
-    let operation = match (name, user_name, levels, valid_for_seconds, lost) {
-        ("issue", user_name, levels, valid_for_seconds, None) => {
-            if user_name.as_ref().is_some_and(|name| name.trim().is_empty() || name.chars().any(char::is_control)) {
-                return Err(wrong("a name must not be empty or contain control characters"));
-            }
-            if levels.as_ref().is_some_and(|levels| levels.is_empty() || has_doubles(levels)) {
-                return Err(wrong("levels must name at least one level, without repetition"));
-            }
-            AdminOperation::Issue { email: email(target)?, name: user_name, levels, valid_for_seconds }
-        }
-        ("recover", None, None, valid_for_seconds, lost) => {
-            AdminOperation::Recover { email: email(target)?, lost: lost.unwrap_or(false), valid_for_seconds }
-        }
-        ("letter", None, None, None, None) => AdminOperation::Letter { letter: letter(target)? },
-        ("list", None, None, None, None) if target.is_none() => page(after, limit)?,
-        ("show", None, None, None, None) => AdminOperation::Show { email: email(target)? },
-        ("issue" | "recover" | "letter" | "list" | "show" | "acknowledge", ..) => {
-            return Err(wrong(format!("{name} has a member that it does not allow")));
-        }
-        _ => return Err(wrong("unknown operation")),
-    };
+    if let Some(target) = target {
+        arguments.insert("target".to_owned(), target.into());
+    }
+    let members = json!({ "operation": name, "arguments": arguments });
+    let operation: AdminOperation =
+        serde_json::from_value(members).map_err(|error| wrong(format!("{name}: {error}")))?;
+    operation.check().map_err(wrong)?;
     Ok(operation)
-}
-
-/// Checks the form of a target: an e-mail address or a letter's reference. Only the authority knows
-/// which letters exist.
-fn letter(target: Option<String>) -> Result<String, StatementError> {
-    let letter = target.ok_or_else(|| wrong("letter requires a target"))?;
-    let is_reference = !letter.is_empty() && letter.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let is_email = letter.contains('@') && !letter.chars().any(|c| c.is_control() || c.is_whitespace());
-    if letter.len() <= 254 && (is_reference || is_email) {
-        return Ok(letter);
-    }
-    Err(wrong("the target must be an e-mail address or a letter's reference"))
-}
-
-fn page(after: Option<String>, limit: Option<u32>) -> Result<AdminOperation, StatementError> {
-    if limit.is_some_and(|limit| !(1..=MAX_USERS_PER_PAGE).contains(&limit)) {
-        return Err(wrong(format!("a page has 1 to {MAX_USERS_PER_PAGE} users")));
-    }
-    match (after, limit) {
-        (None, None) => Ok(AdminOperation::List),
-        (after, limit) => Ok(AdminOperation::ListPage { after, limit }),
-    }
-}
-
-fn has_doubles(levels: &[SecurityLevel]) -> bool {
-    levels.iter().enumerate().any(|(at, level)| levels.iter().skip(at + 1).any(|other| other == level))
 }
 
 fn wrong(reason: impl Into<String>) -> StatementError {

@@ -17,34 +17,27 @@
 mod checkpoint;
 mod instance;
 mod json;
+mod operation;
 mod response;
 mod serde_formats;
 mod signed;
+mod users;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use crate::pki::{Fingerprint, PathProblem, PkiError};
-use crate::token::SecurityLevel;
 
 #[cfg(test)]
 pub(crate) use checkpoint::tests::signed as signed_checkpoint;
 pub use checkpoint::{Checkpoint, LogPosition, LogVerdict};
 pub use instance::Instance;
-pub use response::{
-    AddedAdministrator, CertificateEntry, LetterEntry, Response, SignedResponse, StatementAnswer, UserDetails,
-    UserSummary,
-};
+pub use operation::{AdminOperation, MAX_USERS_PER_PAGE, StatementAnswer, USERS_PER_PAGE};
+pub use response::{AddedAdministrator, Response, SignedResponse};
 pub use signed::{SignedStatement, VerifiedStatement};
+pub use users::{CertificateEntry, LetterEntry, UserDetails, UserSummary};
 
 /// The maximum size of a signed statement (the CMS message), in bytes.
 pub const MAX_STATEMENT_BYTES: usize = 65_536;
-
-/// The number of users on a page of the list, if the statement does not give one.
-pub const USERS_PER_PAGE: u32 = 500;
-
-/// The maximum number of users on a page, because a response has a size limit.
-pub const MAX_USERS_PER_PAGE: u32 = 5_000;
 
 /// The channel of a statement. It decides how long the statement may be valid, and whether it names
 /// a run of the authority.
@@ -147,102 +140,6 @@ impl Statement {
     #[must_use]
     pub fn with_known_log(self, known_log: Option<LogPosition>) -> Self {
         Self { known_log, ..self }
-    }
-}
-
-/// The operations that an administrator can request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum AdminOperation {
-    /// Issue a letter to enroll, for a known or a new person.
-    Issue {
-        /// The user's e-mail address, which identifies the person.
-        email: String,
-        /// The user's full name. Required for a new user; for a known one it must match.
-        name: Option<String>,
-        /// The security levels that the letter allows. `None`: those of the profile.
-        levels: Option<Vec<SecurityLevel>>,
-        /// The letter's validity in seconds. `None`: that of the authority's configuration.
-        valid_for_seconds: Option<u64>,
-    },
-    /// Issue a letter to recover the whole history of a user's encryption keys.
-    Recover {
-        /// The user's e-mail address.
-        email: String,
-        /// Whether others may have the old token. If so, its certificates are revoked and a new
-        /// current encryption key is made.
-        lost: bool,
-        /// The letter's validity in seconds. `None`: that of the authority's configuration.
-        valid_for_seconds: Option<u64>,
-    },
-    /// Return the letter of an earlier statement of the same administrator again.
-    Letter {
-        /// The user's e-mail address, or the letter's reference.
-        letter: String,
-    },
-    /// List the users, in short: the first page, in the order of the e-mail addresses.
-    List,
-    /// List another page of users.
-    ListPage {
-        /// The page begins after this e-mail address. `None`: with the first user.
-        after: Option<String>,
-        /// The page's maximum length, from 1 to [`MAX_USERS_PER_PAGE`]. `None`: [`USERS_PER_PAGE`].
-        limit: Option<u32>,
-    },
-    /// Show one user in full.
-    Show {
-        /// The user's e-mail address.
-        email: String,
-    },
-    /// Record that the signer knows of an administrator who was added on the authority's machine.
-    Acknowledge {
-        /// The number of the log entry that records the addition.
-        entry: u64,
-    },
-}
-
-impl AdminOperation {
-    /// The operation's name in the statement: `issue`, `recover`, `letter`, `list`, `show` or
-    /// `acknowledge`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Issue { .. } => "issue",
-            Self::Recover { .. } => "recover",
-            Self::Letter { .. } => "letter",
-            Self::List | Self::ListPage { .. } => "list",
-            Self::Show { .. } => "show",
-            Self::Acknowledge { .. } => "acknowledge",
-        }
-    }
-
-    /// Whether the operation changes nothing.
-    pub fn only_reads(&self) -> bool {
-        matches!(self, Self::List | Self::ListPage { .. } | Self::Show { .. })
-    }
-
-    /// The operation's target, if it is not about all users: an e-mail address or a letter's
-    /// reference.
-    pub fn target(&self) -> Option<&str> {
-        match self {
-            Self::Issue { email, .. } | Self::Recover { email, .. } | Self::Show { email } => Some(email),
-            Self::Letter { letter } => Some(letter),
-            Self::List | Self::ListPage { .. } | Self::Acknowledge { .. } => None,
-        }
-    }
-
-    /// The e-mail address after which the requested page begins.
-    pub fn after(&self) -> Option<&str> {
-        match self {
-            Self::ListPage { after, .. } => after.as_deref(),
-            _ => None,
-        }
-    }
-
-    /// Whether the response to the operation has a letter.
-    pub const fn returns_letter(&self) -> bool {
-        match self {
-            Self::Issue { .. } | Self::Recover { .. } | Self::Letter { .. } => true,
-            Self::List | Self::ListPage { .. } | Self::Show { .. } | Self::Acknowledge { .. } => false,
-        }
     }
 }
 

@@ -8,12 +8,12 @@ use signature::Signer;
 use spki::DynSignatureAlgorithmIdentifier;
 use zeroize::Zeroizing;
 
-use super::serde_formats::{hexadecimal, instant, optional_instant};
-use super::{Checkpoint, LogVerdict, StatementError};
+use super::serde_formats::{hexadecimal, instant};
+use super::{Checkpoint, LogVerdict, StatementAnswer, StatementError};
 use crate::pki::cms::{ContentToSign, SignatureCheck, SignedMessage, SigningCertificate, sign};
 use crate::pki::oid::ContentType;
 use crate::pki::{Certificate, CertificatePurpose, Fingerprint, path};
-use crate::token::{SecurityLevel, Signature};
+use crate::token::Signature;
 
 const WHAT: &str = "response";
 
@@ -58,132 +58,6 @@ pub struct AddedAdministrator {
     /// The time at which the letter and the role take effect.
     #[serde(with = "instant")]
     pub counts_from: Timestamp,
-}
-
-/// The result of a statement.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StatementAnswer {
-    /// A letter's text, encrypted to the encryption certificate that the statement names, as DER of
-    /// a CMS `ContentInfo`. No letter is sent in the clear.
-    EncryptedLetter(#[serde(with = "hexadecimal")] Vec<u8>),
-    /// All users in short, or the last page of them.
-    Users(Vec<UserSummary>),
-    /// A page of the users that is not the last.
-    UserPage {
-        /// The users, in the order of their e-mail addresses.
-        users: Vec<UserSummary>,
-        /// The value of `after` in the statement for the next page.
-        next: String,
-    },
-    /// One user, in full.
-    User(Box<UserDetails>),
-    /// The log records that the signer knows of the administrator whose addition is this entry.
-    Acknowledged(u64),
-    /// A refusal without any effect, with the reason as a sentence for the administrator. It is a
-    /// decision of the authority, not a fault.
-    Refused(String),
-}
-
-impl fmt::Debug for StatementAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::EncryptedLetter(cms) => write!(f, "EncryptedLetter({} bytes)", cms.len()),
-            Self::Users(users) => f.debug_tuple("Users").field(users).finish(),
-            Self::UserPage { users, next } => {
-                f.debug_struct("UserPage").field("users", users).field("next", next).finish()
-            }
-            Self::User(user) => f.debug_tuple("User").field(user).finish(),
-            Self::Acknowledged(entry) => f.debug_tuple("Acknowledged").field(entry).finish(),
-            Self::Refused(reason) => f.debug_tuple("Refused").field(reason).finish(),
-        }
-    }
-}
-
-/// One line of the list of users.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UserSummary {
-    /// The e-mail address.
-    pub email: String,
-    /// The full name.
-    pub name: String,
-    /// Whether the user may make statements.
-    pub administrator: bool,
-    /// The time from which the user may make statements, if that is in the future.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_instant")]
-    pub administrator_from: Option<Timestamp>,
-    /// Whether the user has a current signing certificate.
-    pub enrolled: bool,
-    /// The end of that certificate's validity.
-    #[serde(with = "optional_instant")]
-    pub certificate_expires: Option<Timestamp>,
-    /// The expiry of the user's unused letter.
-    #[serde(with = "optional_instant")]
-    pub letter_expires: Option<Timestamp>,
-}
-
-/// All data about one user that an administrator may see.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UserDetails {
-    /// The internal user id.
-    pub id: String,
-    /// The e-mail address.
-    pub email: String,
-    /// The full name.
-    pub name: String,
-    /// Whether the user may make statements.
-    pub administrator: bool,
-    /// The time from which the user may make statements, if that is in the future.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_instant")]
-    pub administrator_from: Option<Timestamp>,
-    /// The time at which the authority first recorded the user.
-    #[serde(with = "instant")]
-    pub since: Timestamp,
-    /// The number of the user's encryption keys in the archive.
-    pub archived_keys: u64,
-    /// The user's certificates, newest first.
-    pub certificates: Vec<CertificateEntry>,
-    /// The user's letters, newest first.
-    pub letters: Vec<LetterEntry>,
-}
-
-/// A certificate of a user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CertificateEntry {
-    /// The serial number in hexadecimal.
-    pub serial: String,
-    /// The purpose: `signing` or `encryption`.
-    pub usage: String,
-    /// The keyset into which it was enrolled, as the user named it. `None` if the audit log does
-    /// not record it.
-    pub keyset: Option<String>,
-    /// The keyset's level. `None` if the audit log does not record it.
-    pub level: Option<SecurityLevel>,
-    /// The authority's state of the certificate: `current`, `superseded`, `revoked` and the like.
-    pub state: String,
-    /// The start of the validity.
-    #[serde(with = "instant")]
-    pub not_before: Timestamp,
-    /// The end of the validity.
-    #[serde(with = "instant")]
-    pub not_after: Timestamp,
-}
-
-/// A letter of a user. The authority does not store its temporary key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LetterEntry {
-    pub reference: String,
-    /// `enroll` or `recover`.
-    pub purpose: String,
-    /// `unused`, `claimed`, `used`, `voided`, `expired`.
-    pub state: String,
-    /// The expiry.
-    #[serde(with = "instant")]
-    pub expires: Timestamp,
 }
 
 /// The members of a response's JSON.

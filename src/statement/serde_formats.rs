@@ -1,5 +1,54 @@
 //! The encoding of times and bytes in the JSON of statements and responses, for `#[serde(with =
-//! …)]`.
+//! …)]`, and an object whose members depend on another one.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// An object of any members, none of them repeated. No value is or has an object, in which a
+/// repeated member would not be seen.
+#[derive(serde::Serialize)]
+#[serde(transparent)]
+pub(super) struct DistinctMembers(pub(super) Map<String, Value>);
+
+impl<'de> Deserialize<'de> for DistinctMembers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = DistinctMembers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<DistinctMembers, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, value)) = access.next_entry::<String, Value>()? {
+                    if members.contains_key(&name) {
+                        return Err(A::Error::custom(format!("duplicate field `{name}`")));
+                    }
+                    if holds_object(&value) {
+                        return Err(A::Error::custom("an argument must not be an object"));
+                    }
+                    members.insert(name, value);
+                }
+                Ok(DistinctMembers(members))
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+fn holds_object(value: &Value) -> bool {
+    match value {
+        Value::Object(_) => true,
+        Value::Array(values) => values.iter().any(holds_object),
+        _ => false,
+    }
+}
 
 /// Times as in RFC 3339, in UTC ("2026-01-31T12:00:00Z").
 pub(super) mod instant {

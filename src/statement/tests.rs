@@ -5,6 +5,7 @@ use crate::pki::Certificate;
 use crate::pki::cms::{ContentToSign, SigningCertificate, sign};
 use crate::pki::oid::ContentType;
 use crate::pki::test_support::{SoftwareKey, TestAuthority, TestFiles, now, openssl, try_openssl};
+use crate::token::SecurityLevel;
 
 /// An authority, its response key, and an administrator's signing key.
 struct Parties {
@@ -286,7 +287,8 @@ fn a_statement_is_accepted_only_in_its_short_validity() {
 #[test]
 fn a_statement_file_is_valid_14_days_and_never_online() {
     let parties = Parties::new();
-    let statement = Statement::for_file(parties.ca(), AdminOperation::List, [9; 16], now());
+    let statement =
+        Statement::for_file(parties.ca(), AdminOperation::List { after: None, limit: None }, [9; 16], now());
     let sign = |statement: &Statement| statement.sign(&parties.key, &parties.certificate, now()).unwrap();
     let verify =
         |statement: &Statement, channel, at| sign(statement).verify(&parties.certificate, parties.ca(), channel, at);

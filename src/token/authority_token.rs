@@ -7,7 +7,7 @@ use signature::Error as SignatureError;
 
 use super::authorization::{KeyAuthorization, LoginMode};
 use super::check::StoredObject;
-use super::pkcs11::{KeyArchive, KeyOperations, KeyPairs, LogIn, Objects, Pkcs11Token, StoredObjects};
+use super::pkcs11::{ArchiveOperations, KeyOperations, KeyPairs, LogIn, Objects, Pkcs11Token, StoredObjects};
 use super::{
     DataObject, DeliverableKey, Delivery, KeyAlgorithm, KeyDescription, KeyId, OaepHash, Pin, SecretKey, Signature,
     SignatureHash, SubjectPublicKey, TokenError, TokenInfo, WrappedKey,
@@ -133,32 +133,32 @@ impl AuthorityToken {
 
     /// Generates a 32-byte key for HMAC-SHA-256, usable for nothing else.
     pub fn generate_mac_key(&self, label: &str, id: &KeyId) -> Result<SecretKey, TokenError> {
-        KeyArchive::on(&self.token).generate_mac_key(label, id)
+        ArchiveOperations::on(&self.token).generate_mac_key(label, id)
     }
 
     /// Generates the AES-256 key of the archive, usable only to wrap and unwrap.
     pub fn generate_archive_key(&self, label: &str, id: &KeyId) -> Result<SecretKey, TokenError> {
-        KeyArchive::on(&self.token).generate_archive_key(label, id)
+        ArchiveOperations::on(&self.token).generate_archive_key(label, id)
     }
 
     /// All secret keys.
     pub fn secret_keys(&self) -> Result<Vec<SecretKey>, TokenError> {
-        KeyArchive::on(&self.token).secret_keys()
+        ArchiveOperations::on(&self.token).secret_keys()
     }
 
     /// HMAC-SHA-256 of `message`, computed on the token.
     pub fn mac(&self, key: &SecretKey, message: &[u8]) -> Result<[u8; 32], TokenError> {
-        KeyArchive::on(&self.token).mac(key, message)
+        ArchiveOperations::on(&self.token).mac(key, message)
     }
 
     /// Generates an encryption key pair that can be archived and delivered.
     pub fn generate_deliverable_key(&self, algorithm: KeyAlgorithm) -> Result<DeliverableKey, TokenError> {
-        KeyArchive::on(&self.token).generate_deliverable_key(algorithm)
+        ArchiveOperations::on(&self.token).generate_deliverable_key(algorithm)
     }
 
     /// Wraps a key for the archive, with the best method of the token.
     pub fn wrap_for_archive(&self, archive: &SecretKey, key: &DeliverableKey) -> Result<WrappedKey, TokenError> {
-        KeyArchive::on(&self.token).wrap_for_archive(archive, key)
+        ArchiveOperations::on(&self.token).wrap_for_archive(archive, key)
     }
 
     /// Unwraps a key from the archive for delivery. [`TokenError::BadDelivery`] if the blob was
@@ -169,7 +169,7 @@ impl AuthorityToken {
         wrapped: &WrappedKey,
         algorithm: KeyAlgorithm,
     ) -> Result<DeliverableKey, TokenError> {
-        KeyArchive::on(&self.token).unwrap_from_archive(archive, wrapped, algorithm)
+        ArchiveOperations::on(&self.token).unwrap_from_archive(archive, wrapped, algorithm)
     }
 
     /// Wraps a key for a user's token: with a fresh AES-256 key, which is encrypted to the user's
@@ -181,7 +181,7 @@ impl AuthorityToken {
         transport_spki_der: &[u8],
         wanted: OaepHash,
     ) -> Result<Delivery, TokenError> {
-        KeyArchive::on(&self.token).wrap_for_token(key, transport_spki_der, wanted)
+        ArchiveOperations::on(&self.token).wrap_for_token(key, transport_spki_der, wanted)
     }
 
     /// Checks in a new process that all `objects` are on the token. `pin` is the PIN that this

@@ -84,6 +84,27 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     (
+        "authority",
+        &[
+            &["addition_notices", "audit_state", "configuration", "delays", "reference_locks"],
+            &["error"],
+            &["rejection", "token_keys"],
+            &["authenticate", "policy", "seal"],
+            &["verify"],
+            // The audit log and the verified reading of the database.
+            &["audit", "records", "temporary_key"],
+            &["letter_orders", "log_verifier", "expiry", "search"],
+            // The steps of an enrollment.
+            &["decide"],
+            &["certify"],
+            &["archive", "service_certificates"],
+            &["key_archive", "opening", "reply"],
+            &["letters"],
+            // What the authority does.
+            &["administer", "check", "enroll", "init"],
+        ],
+    ),
+    (
         "cmp",
         &[
             &["certificate", "error", "oid", "possession", "status", "with_der"],

@@ -218,7 +218,7 @@ fn make_expired_statement() {
     let authority = Fingerprint::from_bytes(admin.authority_sha256().unwrap());
     let now = Timestamp::now();
     let hours = |hours: i64| now - SignedDuration::from_hours(hours);
-    let good = Statement::for_file(authority, AdminOperation::List, [7; 16], now);
+    let good = Statement::for_file(authority, AdminOperation::List { after: None, limit: None }, [7; 16], now);
     let over = Statement { not_before: hours(2), not_after: hours(1), ..good };
 
     let token = module.open(&admin.token).unwrap();

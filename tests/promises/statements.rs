@@ -71,7 +71,7 @@ fn only_an_administrators_statement_is_accepted() {
         return;
     }
     let fixture = Fixture::get();
-    let statement = fixture.statement(AdminOperation::List);
+    let statement = fixture.statement(AdminOperation::List { after: None, limit: None });
     fixture.expect_refused(&fixture.sign_statement(TEST, ORDINARY_USER, &statement), "not an administrator");
     fixture.deployment.tokenkeep(&["admin", "list", "--keyset", "default", "--pin-source", "file:pin1"]).fails_with(5);
     // A refusal uses nothing up: the administrator's own statement with the same nonce is accepted.
@@ -85,7 +85,7 @@ fn a_statement_is_accepted_once() {
         return;
     }
     let mut fixture = Fixture::get();
-    let statement = fixture.statement(AdminOperation::List);
+    let statement = fixture.statement(AdminOperation::List { after: None, limit: None });
     let mut of_its_nonce = fixture.statement(issue("replayed@example.org"));
     of_its_nonce["nonce"] = statement["nonce"].clone();
     let contents = [&statement, &of_its_nonce].map(|statement| (true, statement.to_string()));
@@ -108,7 +108,10 @@ fn a_statement_is_accepted_once() {
     }
     fixture.expect_refused(&signed, "restarted");
     fixture.expect_refused(&other, "restarted");
-    let (before, unused) = (fixture.statement(AdminOperation::List), fixture.statement(AdminOperation::List));
+    let (before, unused) = (
+        fixture.statement(AdminOperation::List { after: None, limit: None }),
+        fixture.statement(AdminOperation::List { after: None, limit: None }),
+    );
     let mut before = before;
     before["instance"] = json!("00112233445566778899aabbccddeeff");
     let contents = [before, unused].map(|statement| (true, statement.to_string()));
@@ -221,12 +224,12 @@ fn a_statement_is_accepted_only_while_it_is_valid() {
     }
     let fixture = Fixture::get();
     let after = |minutes: i64| Timestamp::now() + SignedDuration::from_mins(minutes);
-    let over = fixture.statement_at(AdminOperation::List, after(-11));
-    let to_come = fixture.statement_at(AdminOperation::List, after(5));
+    let over = fixture.statement_at(AdminOperation::List { after: None, limit: None }, after(-11));
+    let to_come = fixture.statement_at(AdminOperation::List { after: None, limit: None }, after(5));
     let begin = to_come["not_before"].as_str().unwrap().chars().take("2026-12-01T12:00:00".len()).collect::<String>();
-    let mut long = fixture.statement(AdminOperation::List);
+    let mut long = fixture.statement(AdminOperation::List { after: None, limit: None });
     long["not_after"] = json!(after(13).to_string());
-    let mut just = fixture.statement(AdminOperation::List);
+    let mut just = fixture.statement(AdminOperation::List { after: None, limit: None });
     just["not_after"] = json!(after(11).to_string());
     let statements = [over, to_come, long, just].map(|statement| (true, statement.to_string()));
     let [over, to_come, long, just] = fixture.sign_contents(TEST, ADMINISTRATOR, &statements).try_into().unwrap();
@@ -243,7 +246,7 @@ fn a_statement_is_accepted_only_by_the_authority_it_names() {
         return;
     }
     let fixture = Fixture::get();
-    let mut altered = fixture.statement(AdminOperation::List);
+    let mut altered = fixture.statement(AdminOperation::List { after: None, limit: None });
     altered["authority"] = json!(Fingerprint::from_bytes([7; 32]));
     fixture.expect_refused(&fixture.sign_statement(TEST, ADMINISTRATOR, &altered), "another authority");
 }
@@ -339,6 +342,6 @@ fn an_administrator_row_forged_in_the_database_has_no_effect() {
     ));
 
     // Everything is restored, and the administrator is accepted.
-    let statement = fixture.statement(AdminOperation::List);
+    let statement = fixture.statement(AdminOperation::List { after: None, limit: None });
     fixture.expect_accepted(&fixture.sign_statement(TEST, ADMINISTRATOR, &statement));
 }

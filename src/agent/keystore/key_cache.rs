@@ -11,7 +11,7 @@ use super::cached_signer::CachedSigners;
 use super::clock::Clock;
 use super::events::{Event, Events, LogOffReason};
 use super::identity::SigningIdentity;
-use super::sessions::Sessions;
+use super::sessions::ActiveSessions;
 use crate::keyset::{FoundKeyset, KeysetError, Tokens, UnreadableToken};
 use crate::pki::Certificate;
 use crate::token::{PinState, TokenError, TokenInfo};
@@ -29,7 +29,7 @@ pub(super) struct KeyCache {
     tokens: Tokens,
     clock: Arc<dyn Clock>,
     events: Events,
-    sessions: Arc<Sessions>,
+    sessions: Arc<ActiveSessions>,
     pub cached_signers: Arc<CachedSigners>,
     snapshot: RwLock<Snapshot>,
     // One thread reads the tokens at a time; the others then use its result.
@@ -58,7 +58,7 @@ impl KeyCache {
         tokens: Tokens,
         clock: Arc<dyn Clock>,
         events: Events,
-        sessions: Arc<Sessions>,
+        sessions: Arc<ActiveSessions>,
         cached_signers: Arc<CachedSigners>,
     ) -> Self {
         Self {

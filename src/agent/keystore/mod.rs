@@ -56,7 +56,7 @@ use hidden::{HiddenKeysetCache, is_among};
 use key_cache::KeyCache;
 use pass_phrase::PassPhraseLock;
 use rescan::OperationGuard;
-use sessions::Sessions;
+use sessions::ActiveSessions;
 
 /// The keystore's settings.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ pub struct Keystore {
     events: Events,
     lock: PassPhraseLock,
     hidden: HiddenKeysetCache,
-    sessions: Arc<Sessions>,
+    sessions: Arc<ActiveSessions>,
     key_cache: KeyCache,
     operations: AtomicUsize,
     // Logins, signatures, listings and operations.
@@ -116,7 +116,7 @@ impl Keystore {
     pub fn new(tokens: Tokens, link: Arc<Link>, settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let tokens = tokens.with_persistent_sessions();
         let (events, signers) = (Events::default(), Arc::default());
-        let sessions = Arc::new(Sessions::new(
+        let sessions = Arc::new(ActiveSessions::new(
             tokens.clone(),
             Arc::clone(&clock),
             settings.idle_timeout,

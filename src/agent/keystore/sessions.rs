@@ -14,7 +14,7 @@ use crate::keyset::Tokens;
 use crate::token::{Token, TokenInfo};
 
 /// The active sessions on all tokens.
-pub(super) struct Sessions {
+pub(super) struct ActiveSessions {
     tokens: Tokens,
     clock: Arc<dyn Clock>,
     idle_timeout: Duration,
@@ -30,7 +30,7 @@ struct ActiveSession {
     ends: Option<Duration>,
 }
 
-impl Sessions {
+impl ActiveSessions {
     pub fn new(
         tokens: Tokens,
         clock: Arc<dyn Clock>,

@@ -149,7 +149,8 @@ impl PromptQueue {
         }
     }
 
-    /// Accepts a call from this link; the answer goes back over it. `secret` is the PIN for a check.
+    /// Accepts a call from this link; the answer goes back over it. `secret` is the PIN for a
+    /// check.
     pub(super) fn take(&self, number: u64, call: WorkerCall, secret: Zeroizing<Vec<u8>>, link: &UnixStream) {
         let taken = match call {
             WorkerCall::Ask(question) => self.enqueue(number, *question, link),

@@ -1,15 +1,20 @@
 //! Ends a transaction: by `certConf`, by `error`, or by the sweep of transactions that nobody
 //! confirmed in time.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::ReplyProtection;
 use crate::authority::authenticate::AuthenticatedRequest;
+use crate::authority::records::{VerifiedRecords, serials};
+use crate::authority::reference_locks::ReferenceLocks;
 use crate::authority::rejection::{RequestError, refuse};
-use crate::authority::{Authority, AuthorityError, audit, crash_point};
+use crate::authority::{AuthorityError, audit};
 use crate::cmp::{CertConfirmContent, CertRepMessage, ConfirmationVerdict, PkiBody, PkiFailureInfo, PkiMessage};
-use crate::store::{CertificateRecord, CertificateState, TransactionEnd, TransactionRecord, TransactionState};
+use crate::crash_point::reached as crash_point;
+use crate::store::{TransactionEnd, TransactionRecord, TransactionState};
 
 /// The time for which the replies of an ended transaction are kept after its confirmation deadline,
 /// for clients that ask again.
@@ -23,7 +28,13 @@ enum Confirmation {
     Mismatch,
 }
 
-impl Authority {
+/// Ends transactions, and lets go of their letters.
+#[derive(Debug)]
+pub(super) struct ConfirmationHandler {
+    pub(super) records: Arc<VerifiedRecords>,
+}
+
+impl ConfirmationHandler {
     /// Handles `certConf`: accepted certificates become current and use the letter up; refused ones
     /// are revoked, and the letter is valid again.
     pub(super) fn confirm(&self, request: &AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, RequestError> {
@@ -104,23 +115,18 @@ impl Authority {
     /// Discards transactions that were not confirmed in time: revokes their certificates and makes
     /// their letters valid again. Deletes the replies of transactions that ended 30 days ago. Call
     /// it every minute. Returns the number of discarded transactions.
-    pub fn sweep(&self, now: Timestamp) -> Result<usize, AuthorityError> {
-        self.warn_of_expiring_certificates(now);
+    pub(super) fn sweep(&self, reference_locks: &ReferenceLocks, now: Timestamp) -> Result<usize, AuthorityError> {
         let mut discarded = 0;
-        for overdue in self.store.overdue_transactions(now)? {
-            let _turn = self.reference_locks.take(&overdue.reference);
+        for overdue in self.records.store.overdue_transactions(now)? {
+            let _turn = reference_locks.take(&overdue.reference);
             // The transaction may have been answered or confirmed while this thread waited for the
             // lock.
-            let Some(transaction) = self.store.transaction(&overdue.transaction_id)? else { continue };
+            let Some(transaction) = self.records.store.transaction(&overdue.transaction_id)? else { continue };
             let is_open = matches!(transaction.state, TransactionState::Begun | TransactionState::Answered);
             if !is_open || transaction.confirm_until >= now {
                 continue;
             }
-            if !self.audit_state.is_claimed_by(&transaction.reference, &transaction.transaction_id) {
-                tracing::error!(
-                    reference = %transaction.reference,
-                    "a transaction row contradicts the audit log (restored or forged)"
-                );
+            if !self.records.is_open_as_logged(&transaction.reference, &transaction.transaction_id) {
                 continue;
             }
             let ending = TransactionEnd {
@@ -131,14 +137,15 @@ impl Authority {
             };
             let detail = json!({
                 "transaction": hex::encode(&transaction.transaction_id), "reference": transaction.reference,
-                "given_up": serials(&self.certificates_being_made(&transaction.transaction_id)?),
+                "given_up": serials(&self.records.certificates_being_made(&transaction.transaction_id)?),
             });
-            self.store.end_transaction(ending, audit::entry(now, "enrollment.unconfirmed", &detail))?;
+            self.records.store.end_transaction(ending, audit::entry(now, "enrollment.unconfirmed", &detail))?;
             crash_point("authority.sweep.after_end");
             tracing::info!(reference = %transaction.reference, "discarded, not confirmed in time");
             discarded += 1;
         }
-        let forgotten = self.store.forget_replies(now.checked_sub(REPLY_RETENTION).unwrap_or(Timestamp::MIN))?;
+        let forgotten =
+            self.records.store.forget_replies(now.checked_sub(REPLY_RETENTION).unwrap_or(Timestamp::MIN))?;
         if forgotten > 0 {
             tracing::info!(forgotten, "deleted the replies of old enrollments");
         }
@@ -147,7 +154,7 @@ impl Authority {
 
     /// Returns the message's transaction, if it belongs to the same letter.
     fn transaction_of(&self, request: &AuthenticatedRequest) -> Result<Option<TransactionRecord>, AuthorityError> {
-        let transaction = self.store.transaction(request.transaction_id())?;
+        let transaction = self.records.store.transaction(request.transaction_id())?;
         Ok(transaction.filter(|transaction| transaction.reference == request.letter().reference))
     }
 
@@ -161,13 +168,15 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Vec<u8>, RequestError> {
         let (transaction_id, letter) = (request.transaction_id(), request.letter());
-        let made = self.certificates_being_made(transaction_id)?;
-        let stored = self.store.certificates_of_transaction(transaction_id)?.len();
-        if !self.audit_state.is_claimed_by(&letter.reference, transaction_id) || made.len() != stored {
-            // The row says that the transaction is open, and the log that it has ended.
+        let made = self.records.certificates_being_made(transaction_id)?;
+        let stored = self.records.store.certificates_of_transaction(transaction_id)?.len();
+        if !self.records.is_open_as_logged(&letter.reference, transaction_id) {
+            return Err(transaction_discarded());
+        }
+        if made.len() != stored {
             tracing::error!(
                 reference = %letter.reference,
-                "a transaction row contradicts the audit log (restored or forged)"
+                "the certificate rows of a transaction contradict the audit log (restored or forged)"
             );
             return Err(transaction_discarded());
         }
@@ -182,37 +191,21 @@ impl Authority {
             detail.insert("transaction".into(), hex::encode(transaction_id).into());
             detail.insert("reference".into(), letter.reference.clone().into());
             if state == TransactionState::Confirmed {
-                detail.insert("superseded".into(), self.superseded_by(transaction_id, &letter.user_id)?.into());
+                detail.insert("superseded".into(), self.records.superseded_by(transaction_id, &letter.user_id)?.into());
             } else {
                 detail.insert("given_up".into(), serials(&made).into());
             }
         }
         crash_point("authority.confirm.before_end");
-        self.store.end_transaction(ending, audit::entry(now, event, &detail))?;
+        self.records.store.end_transaction(ending, audit::entry(now, event, &detail))?;
         crash_point("authority.confirm.after_end");
         tracing::info!(reference = %request.letter().reference, state = %state, "ended");
         Ok(bytes)
     }
 
-    /// Returns the serial numbers of the user's current certificates that this transaction's
-    /// confirmation supersedes.
-    pub(super) fn superseded_by(&self, transaction_id: &[u8], user_id: &str) -> Result<Vec<String>, AuthorityError> {
-        let made = self.certificates_being_made(transaction_id)?;
-        let mut current = self.certificates_of(user_id)?;
-        current.retain(|record| {
-            record.state == CertificateState::Current
-                && made.iter().any(|new| new.intent.kind == record.intent.kind && new.state == CertificateState::Issued)
-        });
-        Ok(serials(&current))
-    }
-
     fn pki_conf(&self, reply_protection: &ReplyProtection, now: Timestamp) -> Result<Vec<u8>, RequestError> {
-        Ok(reply_protection.protect(self.name(), PkiBody::pki_conf(), Vec::new(), now)?)
+        Ok(reply_protection.protect(self.records.name(), PkiBody::pki_conf(), Vec::new(), now)?)
     }
-}
-
-fn serials(records: &[CertificateRecord]) -> Vec<String> {
-    records.iter().map(|record| record.intent.serial.clone()).collect()
 }
 
 /// Evaluates a certConf against the reply. Every certificate of an `ip` must be accepted by its

@@ -1,23 +1,42 @@
 //! `ir` and `krr`: from the claim on the letter to the stored reply.
 
-use jiff::Timestamp;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::confirm::reply_discarded;
 use super::{ReplyProtection, check_usable};
-use crate::authority::archive::{self, ArchivedKey, WrappedForToken};
+use crate::authority::archive::{ArchivedKey, WrappedForToken};
 use crate::authority::authenticate::AuthenticatedRequest;
 use crate::authority::certify::{self, IssuedCertificate};
 use crate::authority::decide::{EncryptionPermit, IssuanceDecision, IssuancePermit, decide, wrong_message};
+use crate::authority::key_archive::KeyArchive;
+use crate::authority::letter_orders::check_approval;
+use crate::authority::policy::Policy;
+use crate::authority::records::VerifiedRecords;
 use crate::authority::rejection::{RequestError, refuse};
 use crate::authority::reply::EnrollmentReply;
-use crate::authority::verify::verify;
-use crate::authority::{Authority, AuthorityError, audit, crash_point};
+use crate::authority::token_keys::TokenKeys;
+use crate::authority::verify::{EncryptionKey, verify};
+use crate::authority::{AuthorityError, audit};
 use crate::cmp::{InfoTypeAndValue, PkiBody, PkiFailureInfo};
+use crate::crash_point::reached as crash_point;
 use crate::store::{
     AuditEntry, CertificateIntent, CertificateKind, CertificateRecord, CertificateState, ClaimOutcome, ClaimRequest,
     TemporaryKeyPurpose, TransactionEnd, TransactionRecord, TransactionState, UserRecord,
 };
+
+/// Issues the certificates and keys that an `ir` or `krr` asks for, once.
+#[derive(Debug)]
+pub(super) struct RequestHandler {
+    pub(super) records: Arc<VerifiedRecords>,
+    pub(super) keys: TokenKeys,
+    pub(super) archive: KeyArchive,
+    pub(super) policy: Arc<Policy>,
+    /// The time that a client has to confirm.
+    pub(super) confirm_wait: SignedDuration,
+}
 
 /// The data that all steps of one transaction need.
 struct Enrollment<'a> {
@@ -27,19 +46,19 @@ struct Enrollment<'a> {
     now: Timestamp,
 }
 
-impl Authority {
+impl RequestHandler {
     /// Answers an `ir` or `krr`: a repeated message gets the stored reply, any other a new one.
-    pub(super) fn enroll(&self, request: AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, RequestError> {
+    pub(super) fn answer(&self, request: AuthenticatedRequest, now: Timestamp) -> Result<Vec<u8>, RequestError> {
         let reply_protection = request.reply_protection();
         let transaction_id = request.transaction_id().to_vec();
         let message_hash = request.message().digest();
-        let letter = self.letter_now(&request)?;
+        let letter = self.records.letter_now(&request.letter().reference)?;
         let is_recovery = matches!(request.message().body(), PkiBody::Krr(_));
         if is_recovery != (letter.purpose == TemporaryKeyPurpose::Recover) {
             return Err(wrong_message(letter.purpose).into());
         }
 
-        let earlier = self.store.transaction(&transaction_id)?;
+        let earlier = self.records.store.transaction(&transaction_id)?;
         let continues = match &earlier {
             None => false,
             Some(earlier) if earlier.message_hash != message_hash || earlier.reference != letter.reference => {
@@ -62,15 +81,13 @@ impl Authority {
         };
         if !continues {
             check_usable(&letter, now)?;
-        } else if !self.audit_state.is_claimed_by(&letter.reference, &transaction_id) {
-            // The row says that the transaction is open, and the log that it has ended.
-            tracing::error!("a transaction row contradicts the audit log (restored or forged)");
+        } else if !self.records.is_open_as_logged(&letter.reference, &transaction_id) {
             return Err(transaction_id_in_use());
         }
 
-        let user = self.user_of(&letter.user_id)?;
+        let user = self.records.user(&letter.user_id)?;
         if is_recovery {
-            self.check_approval(&letter, &user)?;
+            check_approval(&self.records, &letter, &user)?;
         }
         let granted = decide(verify(request)?, &user, &self.policy)?;
         if !continues {
@@ -96,7 +113,7 @@ impl Authority {
             confirm_until: self.confirm_until(now),
         };
         let detail = json!({ "reference": reference, "transaction": hex::encode(transaction_id) });
-        match self.store.claim(claim_request, audit::entry(now, "letter.claimed", &detail))? {
+        match self.records.store.claim(claim_request, audit::entry(now, "letter.claimed", &detail))? {
             ClaimOutcome::Claimed => Ok(()),
             ClaimOutcome::TransactionIdInUse => Err(transaction_id_in_use()),
             ClaimOutcome::NotUnused => Err(refuse(
@@ -116,24 +133,24 @@ impl Authority {
         reply_protection: &ReplyProtection,
     ) -> Result<Vec<u8>, RequestError> {
         let now = enrollment.now;
-        let begun = self.certificates_being_made(enrollment.transaction_id)?;
+        let begun = self.records.certificates_being_made(enrollment.transaction_id)?;
         let of_kind = |kind| begun.iter().find(|record| record.intent.kind == kind);
 
         let signing = match of_kind(CertificateKind::Signing) {
             Some(record) => {
-                let intent = certify::intended_before(granted.signing, &record.intent, &self.ca)?;
+                let intent = certify::intended_before(granted.signing, &record.intent, &self.records.ca)?;
                 self.issue_intended(&intent, record.state, now)?
             }
             None => self.issue(granted.signing, now)?,
         };
         let mut keys = Vec::new();
         if granted.purpose == TemporaryKeyPurpose::Recover {
-            keys = self.history(enrollment.user)?;
+            keys = self.archive.history(enrollment.user)?;
         }
         if let Some(permit) = granted.encryption
             && (granted.purpose == TemporaryKeyPurpose::Enroll
                 || lost
-                || !self.has_current_encryption(enrollment.user, now)?)
+                || !self.records.has_current_encryption(enrollment.user, now)?)
         {
             keys.push(match self.archived_already(of_kind(CertificateKind::Encryption), enrollment)? {
                 Some(key) => key,
@@ -155,7 +172,7 @@ impl Authority {
         } else {
             InfoTypeAndValue::confirm_wait_time(confirm_until)?
         }];
-        let bytes = reply_protection.protect(self.name(), reply.into_body(), general_info, now)?;
+        let bytes = reply_protection.protect(self.records.name(), reply.into_body(), general_info, now)?;
         crash_point("authority.enroll.before_reply");
         let detail = json!({
             "transaction": hex::encode(enrollment.transaction_id),
@@ -165,7 +182,7 @@ impl Authority {
         });
         let entry = audit::entry(now, "enrollment.answered", &detail);
         let ending = granted.implicit_confirm.then(|| self.implicit_confirmation(enrollment)).transpose()?;
-        self.store.store_reply(enrollment.transaction_id, bytes.clone(), confirm_until, entry, ending)?;
+        self.records.store.store_reply(enrollment.transaction_id, bytes.clone(), confirm_until, entry, ending)?;
         crash_point("authority.enroll.after_reply");
         tracing::info!(email = %enrollment.user.email, keys = delivered.len(), "answered");
         Ok(bytes)
@@ -175,27 +192,27 @@ impl Authority {
         &self,
         purpose: TemporaryKeyPurpose,
         signing: (i64, &IssuedCertificate),
-        delivery: Option<crate::authority::verify::EncryptionKey>,
+        delivery: Option<EncryptionKey>,
         mut wrapped: Vec<WrappedForToken>,
     ) -> Result<EnrollmentReply, AuthorityError> {
         match purpose {
             TemporaryKeyPurpose::Enroll => {
                 let encryption = delivery.and_then(|delivery| Some((delivery.cert_req_id, wrapped.pop()?)));
-                EnrollmentReply::ip(signing, encryption, &self.ca)
+                EnrollmentReply::ip(signing, encryption, &self.records.ca)
             }
-            TemporaryKeyPurpose::Recover => EnrollmentReply::krp(signing.1, &wrapped, &self.ca),
+            TemporaryKeyPurpose::Recover => EnrollmentReply::krp(signing.1, &wrapped, &self.records.ca),
         }
     }
 
     /// Issues a certificate: stores the intent, signs it, records the certificate.
     fn issue(&self, permit: IssuancePermit, now: Timestamp) -> Result<IssuedCertificate, AuthorityError> {
-        let intent = certify::certificate_intent(permit, &self.ca, now)?;
+        let intent = certify::certificate_intent(permit, &self.records.ca, now)?;
         let detail = json!({
             "serial": intent.serial, "kind": intent.kind.as_str(), "user": intent.user_id,
             "transaction": intent.transaction_id.as_ref().map(hex::encode),
             "keyset": intent.keyset_name, "level": intent.level,
         });
-        self.store.insert_intent(intent.clone(), audit::entry(now, "certificate.intended", &detail))?;
+        self.records.store.insert_intent(intent.clone(), audit::entry(now, "certificate.intended", &detail))?;
         crash_point("authority.enroll.after_intent");
         self.issue_intended(&intent, CertificateState::Intended, now)
     }
@@ -213,11 +230,11 @@ impl Authority {
             crash_point("authority.enroll.after_signature");
             let detail = json!({ "serial": serial, "sha256": certificate.fingerprint().to_hex() });
             let entry = audit::entry(now, "certificate.issued", &detail);
-            self.store.record_signed_certificate(serial, certificate.as_der().to_vec(), entry)?;
+            self.records.store.record_signed_certificate(serial, certificate.as_der().to_vec(), entry)?;
             crash_point("authority.enroll.after_issued");
             tracing::info!(serial, kind = %intent.kind, "issued");
         }
-        IssuedCertificate::recorded(&self.record_of(serial)?, intent)
+        IssuedCertificate::recorded(&self.records.stored_certificate(serial)?, intent)
     }
 
     /// Makes, certifies and archives a new encryption key pair. Returns the key as read back from
@@ -235,14 +252,7 @@ impl Authority {
             reason: "the token did not return the public key".into(),
         })?;
         let issued = self.issue(permit.for_key(public_key.to_vec()), now)?;
-        let record = archive::new_archive_record(&self.keys, &self.sealer, &enrollment.user.id, &issued, &key, now)?;
-        crash_point("authority.enroll.before_archive");
-        let serial = issued.certificate().serial().to_string();
-        let detail = json!({ "serial": serial, "user": enrollment.user.id });
-        self.store.archive(record, audit::entry(now, "key.archived", &detail))?;
-        crash_point("authority.enroll.after_archive");
-        drop(key);
-        self.restore_archived_key(&self.record_of(&serial)?, enrollment.user)
+        self.archive.put(enrollment.user, &issued, key, now)
     }
 
     /// Resumes an interrupted run of this transaction: returns the archived key, or discards a
@@ -253,28 +263,15 @@ impl Authority {
         enrollment: &Enrollment<'_>,
     ) -> Result<Option<ArchivedKey>, AuthorityError> {
         let Some(record) = record else { return Ok(None) };
-        if let Some(sha256) = &record.sha256
-            && self.store.archived_key(sha256)?.is_some()
-        {
-            return self.restore_archived_key(record, enrollment.user).map(Some);
+        if self.archive.has(record)? {
+            return self.archive.restore(record, enrollment.user).map(Some);
         }
         let detail = json!({ "serial": record.intent.serial, "reason": "key lost before it was archived" });
-        self.store.abandon(&record.intent.serial, audit::entry(enrollment.now, "certificate.abandoned", &detail))?;
+        self.records
+            .store
+            .abandon(&record.intent.serial, audit::entry(enrollment.now, "certificate.abandoned", &detail))?;
         crash_point("authority.enroll.after_abandon");
         Ok(None)
-    }
-
-    /// Takes the key of a certificate out of the archive.
-    pub(in crate::authority) fn restore_archived_key(
-        &self,
-        certificate: &CertificateRecord,
-        user: &UserRecord,
-    ) -> Result<ArchivedKey, AuthorityError> {
-        let missing =
-            || AuthorityError::Tampered(format!("the archived key of certificate {}", certificate.intent.serial));
-        let sha256 = certificate.sha256.as_ref().ok_or_else(missing)?;
-        let record = self.store.archived_key(sha256)?.ok_or_else(missing)?;
-        archive::unwrap_archived_key(&self.keys, &self.sealer, &user.id, certificate, record)
     }
 
     fn implicit_confirmation(
@@ -289,19 +286,13 @@ impl Authority {
         };
         let detail = json!({
             "transaction": hex::encode(enrollment.transaction_id), "reference": enrollment.reference, "implicit": true,
-            "superseded": self.superseded_by(enrollment.transaction_id, &enrollment.user.id)?,
+            "superseded": self.records.superseded_by(enrollment.transaction_id, &enrollment.user.id)?,
         });
         Ok((ending, audit::entry(enrollment.now, "enrollment.confirmed", &detail)))
     }
 
-    fn record_of(&self, serial: &str) -> Result<CertificateRecord, AuthorityError> {
-        self.store
-            .certificate(serial)?
-            .ok_or_else(|| AuthorityError::Tampered(format!("the certificate {serial}, which is missing")))
-    }
-
     fn confirm_until(&self, now: Timestamp) -> Timestamp {
-        now.checked_add(self.configuration.enrollment.confirm_wait).unwrap_or(Timestamp::MAX)
+        now.checked_add(self.confirm_wait).unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -23,7 +23,10 @@ fn reported_administrators(
 ) -> Vec<AddedAdministrator> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).unwrap();
-    let signed = by.sign(&fixture.statement(StatementChannel::Online, by, AdminOperation::List, nonce, at), at);
+    let signed = by.sign(
+        &fixture.statement(StatementChannel::Online, by, AdminOperation::List { after: None, limit: None }, nonce, at),
+        at,
+    );
     fixture.post_statement(signed.as_der(), at).added
 }
 
@@ -35,7 +38,7 @@ fn the_only_active_administrator_has_the_role_at_once() {
     assert_eq!((added.counts_from, added.others.len()), (now(), 0));
     let client = TestClient::new();
     client.enroll(&fixture, &added.letter, now());
-    fixture.state(&client, AdminOperation::List, now()).unwrap();
+    fixture.state(&client, AdminOperation::List { after: None, limit: None }, now()).unwrap();
     assert_eq!(reported_administrators(&fixture, &client, now()), [], "no notice about oneself");
 }
 
@@ -44,13 +47,13 @@ fn an_administrator_with_an_expired_certificate_gets_a_letter() {
     let mut fixture = AuthorityFixture::new();
     let administrator = fixture.administrator();
     let years_later = later(3 * 366 * DAY);
-    fixture.state(&administrator, AdminOperation::List, years_later).unwrap_err();
+    fixture.state(&administrator, AdminOperation::List { after: None, limit: None }, years_later).unwrap_err();
     fixture.open_again(years_later);
     let added = fixture.authority().add_administrator(ADMINISTRATOR, None, years_later).unwrap();
     assert_eq!((added.counts_from, added.others.len()), (years_later, 0));
     let again = TestClient::new();
     again.enroll(&fixture, &added.letter, years_later);
-    fixture.state(&again, AdminOperation::List, years_later).unwrap();
+    fixture.state(&again, AdminOperation::List { after: None, limit: None }, years_later).unwrap();
 }
 
 #[test]
@@ -70,7 +73,7 @@ fn with_another_administrator_letter_and_role_count_after_a_day() {
         StatementAnswer::User(user) => (user.administrator, user.administrator_from),
         other => panic!("{other:?}"),
     };
-    let listed = |at| match fixture.state(&first, AdminOperation::List, at).unwrap() {
+    let listed = |at| match fixture.state(&first, AdminOperation::List { after: None, limit: None }, at).unwrap() {
         StatementAnswer::Users(users) => {
             let new = users.into_iter().find(|user| user.email == NEW).unwrap();
             (new.administrator, new.administrator_from)
@@ -83,9 +86,10 @@ fn with_another_administrator_letter_and_role_count_after_a_day() {
     // Another letter from the first administrator does not bring the role earlier.
     let client = TestClient::new();
     client.enroll(&fixture, &fixture.letter_for_known(&first, NEW), now());
-    let refused = fixture.state(&client, AdminOperation::List, later(DAY - 1)).unwrap_err();
+    let refused =
+        fixture.state(&client, AdminOperation::List { after: None, limit: None }, later(DAY - 1)).unwrap_err();
     assert!(refused.contains("from") && refused.contains("takes effect only from"), "{refused}");
-    fixture.state(&client, AdminOperation::List, later(DAY)).unwrap();
+    fixture.state(&client, AdminOperation::List { after: None, limit: None }, later(DAY)).unwrap();
 }
 
 #[test]
@@ -95,7 +99,7 @@ fn the_letter_is_good_when_the_day_is_over() {
     let added = add(&fixture, NEW, now());
     let client = TestClient::new();
     client.enroll(&fixture, &added.letter, later(DAY));
-    fixture.state(&client, AdminOperation::List, later(DAY)).unwrap();
+    fixture.state(&client, AdminOperation::List { after: None, limit: None }, later(DAY)).unwrap();
 }
 
 #[test]
@@ -128,13 +132,13 @@ fn an_invalid_person_is_refused_and_changes_nothing() {
     let fixture = AuthorityFixture::new();
     fixture.administrator();
     add(&fixture, NEW, now());
-    let head = fixture.authority().store.audit_head().unwrap();
+    let head = fixture.authority().records.store.audit_head().unwrap();
     let another = "another@example.org";
     for (email, name) in [("no address", NAME), (another, None), (another, Some("a\nb")), (NEW, Some("Renamed"))] {
         let refused = fixture.authority().add_administrator(email, name, now()).unwrap_err();
         assert!(matches!(refused, AuthorityError::NotAdded(_)), "{refused}");
     }
-    assert_eq!(fixture.authority().store.audit_head().unwrap(), head);
+    assert_eq!(fixture.authority().records.store.audit_head().unwrap(), head);
 }
 
 #[test]
@@ -145,7 +149,7 @@ fn a_role_with_a_changed_time_is_not_valid() {
     fixture.tamper("DELETE FROM grants_to_come");
     let client = TestClient::new();
     client.enroll(&fixture, &added.letter, later(DAY));
-    fixture.state(&client, AdminOperation::List, later(DAY)).unwrap_err();
+    fixture.state(&client, AdminOperation::List { after: None, limit: None }, later(DAY)).unwrap_err();
 }
 
 #[test]

@@ -25,7 +25,9 @@ fn an_administrator_issues_lists_and_shows() {
     assert_eq!(&letter.ca_fingerprint, Fingerprint::of(fixture.authority().ca_certificate()).as_bytes());
     assert_eq!(letter.http_url, "http://127.0.0.1:8829");
 
-    let StatementAnswer::Users(users) = fixture.state(&administrator, AdminOperation::List, now()).unwrap() else {
+    let StatementAnswer::Users(users) =
+        fixture.state(&administrator, AdminOperation::List { after: None, limit: None }, now()).unwrap()
+    else {
         panic!()
     };
     assert_eq!(users.len(), 2);
@@ -49,7 +51,7 @@ fn the_list_is_paged_and_omits_records_with_a_broken_seal() {
         fixture.letter_for(&administrator, &format!("{name}@example.org"));
     }
     let page = |fixture: &AuthorityFixture, after: Option<&str>, limit| {
-        let operation = AdminOperation::ListPage { after: after.map(Into::into), limit };
+        let operation = AdminOperation::List { after: after.map(Into::into), limit };
         let (users, next) = match fixture.state(&administrator, operation, now()).unwrap() {
             StatementAnswer::Users(users) => (users, None),
             StatementAnswer::UserPage { users, next } => (users, Some(next)),
@@ -142,14 +144,14 @@ fn only_a_current_administrator_is_accepted() {
     let administrator = fixture.administrator();
     let user = TestClient::new();
     user.enroll(&fixture, &fixture.letter_for(&administrator, "user@example.org"), now());
-    let of_user = fixture.state(&user, AdminOperation::List, now()).unwrap_err();
+    let of_user = fixture.state(&user, AdminOperation::List { after: None, limit: None }, now()).unwrap_err();
 
     let again = fixture.letter_for(&administrator, ADMINISTRATOR);
     let new = TestClient::new();
     new.enroll(&fixture, &again, now());
-    let of_old = fixture.state(&administrator, AdminOperation::List, now()).unwrap_err();
+    let of_old = fixture.state(&administrator, AdminOperation::List { after: None, limit: None }, now()).unwrap_err();
     assert_eq!(of_user, of_old, "the same refusal for everyone who is not an administrator");
-    fixture.state(&new, AdminOperation::List, now()).unwrap();
+    fixture.state(&new, AdminOperation::List { after: None, limit: None }, now()).unwrap();
 }
 
 #[test]
@@ -175,7 +177,13 @@ fn a_statement_is_accepted_once_by_one_authority_for_minutes() {
 fn a_statement_of_a_stranger_costs_no_token_operation() {
     let fixture = AuthorityFixture::new();
     let by = fixture.administrator();
-    let statement = fixture.statement(StatementChannel::Online, &by, AdminOperation::List, [5; 16], now());
+    let statement = fixture.statement(
+        StatementChannel::Online,
+        &by,
+        AdminOperation::List { after: None, limit: None },
+        [5; 16],
+        now(),
+    );
     let signed = statement.sign(&by.enrollment.signer(by.signing_key()), &by.certificate(), now()).unwrap();
     let mut changed = signed.as_der().to_vec();
     *changed.last_mut().unwrap() ^= 1;
@@ -201,7 +209,7 @@ fn a_letter_is_encrypted_to_the_certificate_in_the_statement() {
         let StatementAnswer::EncryptedLetter(cms) = &answer else { panic!("{answer:?}") };
         assert!(!cms.windows(9).any(|window| window == b"Reference"));
         assert_eq!(by.letter_in(answer).reference, fixture.newest_letter("user@example.org").reference);
-        let list = fixture.state_by(channel, &by, AdminOperation::List, at).unwrap();
+        let list = fixture.state_by(channel, &by, AdminOperation::List { after: None, limit: None }, at).unwrap();
         assert!(matches!(list, StatementAnswer::Users(_)), "{list:?}");
     }
 }
@@ -246,8 +254,8 @@ fn a_used_statement_without_its_row_stays_used() {
     let fixture = AuthorityFixture::new();
     let by = fixture.administrator();
     let letters = |fixture: &AuthorityFixture| {
-        let user = fixture.authority().store.user_by_email("user@example.org").unwrap().unwrap();
-        fixture.authority().store.temporary_keys_of(&user.id).unwrap().len()
+        let user = fixture.authority().records.store.user_by_email("user@example.org").unwrap().unwrap();
+        fixture.authority().records.store.temporary_keys_of(&user.id).unwrap().len()
     };
     let statement =
         fixture.statement(StatementChannel::Online, &by, issue("user@example.org", Some("User")), [1; 16], now());
@@ -271,16 +279,22 @@ fn a_used_statement_without_its_row_stays_used() {
 fn a_statement_is_for_the_run_of_the_authority_that_it_names() {
     let mut fixture = AuthorityFixture::new();
     let by = fixture.administrator();
-    let statement = fixture.statement(StatementChannel::Online, &by, AdminOperation::List, [1; 16], now());
+    let statement = fixture.statement(
+        StatementChannel::Online,
+        &by,
+        AdminOperation::List { after: None, limit: None },
+        [1; 16],
+        now(),
+    );
     let signed = by.sign(&statement, now());
     fixture.tamper("SELECT 1");
-    let before = fixture.authority().store.audit_head().unwrap();
+    let before = fixture.authority().records.store.audit_head().unwrap();
     let StatementAnswer::Refused(reason) = fixture.post_statement(signed.as_der(), now()).answer else {
         panic!("taken")
     };
     assert!(reason.contains("restarted") && reason.contains("again"), "{reason}");
-    assert_eq!(fixture.authority().store.audit_head().unwrap(), before);
-    fixture.state(&by, AdminOperation::List, now()).unwrap();
+    assert_eq!(fixture.authority().records.store.audit_head().unwrap(), before);
+    fixture.state(&by, AdminOperation::List { after: None, limit: None }, now()).unwrap();
 }
 
 #[test]
@@ -309,7 +323,7 @@ fn its_administrator_can_fetch_a_letter_until_used_or_expired() {
     // Another administrator does not get it, even if the rows name them.
     let other = TestClient::new();
     other.enroll(&fixture, &fixture.letter_for(&by, "other@example.org"), now());
-    let user = fixture.authority().store.user_by_email("other@example.org").unwrap().unwrap();
+    let user = fixture.authority().records.store.user_by_email("other@example.org").unwrap().unwrap();
     let mut grant = crate::store::GrantRecord {
         user_id: user.id.clone(),
         role: crate::store::Role::Administrator,
@@ -317,7 +331,7 @@ fn its_administrator_can_fetch_a_letter_until_used_or_expired() {
         counts_from: None,
         mac: [0; 32],
     };
-    grant.mac = fixture.authority().sealer.seal_grant(&grant, &user).unwrap();
+    grant.mac = fixture.authority().records.sealer.seal_grant(&grant, &user).unwrap();
     fixture.tamper(&format!(
         "INSERT INTO grants VALUES ('{}', 'administrator', {}, X'{}')",
         user.id,
@@ -327,7 +341,7 @@ fn its_administrator_can_fetch_a_letter_until_used_or_expired() {
     // A role that the log does not record is not valid, even with a valid seal.
     assert!(fixture.state(&other, letter("user@example.org"), now()).unwrap_err().contains("not an administrator"));
     let detail = json!({ "user": user.id, "role": "administrator" });
-    fixture.authority().store.record(audit::entry(now(), "role.granted", &detail)).unwrap();
+    fixture.authority().records.store.record(audit::entry(now(), "role.granted", &detail)).unwrap();
     let refused = fixture.state(&other, letter("user@example.org"), now()).unwrap_err();
     assert!(refused.contains("another administrator"), "{refused}");
     fixture.tamper(&format!("UPDATE statements SET administrator = '{}' WHERE operation = 'issue'", user.id));
@@ -351,7 +365,12 @@ fn by_file_a_statement_counts_once_in_14_days_and_never_online() {
     let fixture = AuthorityFixture::new();
     let by = fixture.administrator();
     let authority = Fingerprint::of(fixture.authority().ca_certificate());
-    let sign = |nonce| by.sign(&Statement::for_file(authority, AdminOperation::List, [nonce; 16], now()), now());
+    let sign = |nonce| {
+        by.sign(
+            &Statement::for_file(authority, AdminOperation::List { after: None, limit: None }, [nonce; 16], now()),
+            now(),
+        )
+    };
     let refused = |channel, der: &[u8], at| fixture.answer_of(channel, der, at).unwrap_err();
     let (one, other) = (sign(1), sign(2));
     assert!(refused(StatementChannel::Online, one.as_der(), now()).contains("authority answer"));
@@ -390,15 +409,15 @@ fn a_role_or_a_user_made_in_the_database_is_worth_nothing() {
         "INSERT INTO grants SELECT id, 'administrator', 0, (SELECT mac FROM grants) FROM users \
          WHERE email LIKE 'user%'",
     );
-    let reason = fixture.state(&user, AdminOperation::List, now()).unwrap_err();
+    let reason = fixture.state(&user, AdminOperation::List { after: None, limit: None }, now()).unwrap_err();
     assert!(reason.contains("not an administrator"), "{reason}");
-    fixture.state(&administrator, AdminOperation::List, now()).unwrap();
+    fixture.state(&administrator, AdminOperation::List { after: None, limit: None }, now()).unwrap();
     fixture.tamper(
         "UPDATE certificates SET user_id = (SELECT user_id FROM grants g JOIN users u ON u.id = g.user_id \
          WHERE u.email LIKE 'admin%') WHERE kind = 'signing'",
     );
-    let reason = fixture.state(&user, AdminOperation::List, now()).unwrap_err();
+    let reason = fixture.state(&user, AdminOperation::List { after: None, limit: None }, now()).unwrap_err();
     assert!(reason.contains("not an administrator"), "{reason}");
     fixture.tamper("UPDATE users SET email_key = 'x', email = 'x' WHERE email LIKE 'admin%'");
-    fixture.state(&administrator, AdminOperation::List, now()).unwrap_err();
+    fixture.state(&administrator, AdminOperation::List { after: None, limit: None }, now()).unwrap_err();
 }

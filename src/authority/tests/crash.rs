@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use super::support::*;
-use crate::authority::{Authority, CRASH_POINTS, init};
+use crate::authority::{Authority, CRASH_POINTS};
 use crate::cmp::{PkiBody, PkiFailureInfo};
 use crate::letter::Letter;
 use crate::statement::{AdminOperation, StatementAnswer, StatementChannel};
@@ -31,7 +31,7 @@ fn child() {
     let open = || Authority::open(configuration.clone(), &pin(PIN), now()).unwrap();
     match std::env::var(ACTION).unwrap().as_str() {
         "init" => {
-            let letter = init(&configuration, pin(PIN), None, ADMINISTRATOR, now()).unwrap();
+            let letter = init(&configuration, &pin(PIN), ADMINISTRATOR, now()).unwrap();
             std::fs::write(directory.join("letter"), &*letter.to_text()).unwrap();
         }
         "cmp" => drop(open().answer_cmp(&message(), [192, 0, 2, 1].into(), now())),
@@ -119,8 +119,8 @@ fn a_key_lost_before_archiving_is_never_delivered() {
     killed(&mut fixture, "cmp", &request, "authority.enroll.before_archive");
     killed(&mut fixture, "cmp", &request, "authority.enroll.after_abandon");
     finish(&fixture, &client, &letter, &request, "after_abandon");
-    let user = fixture.authority().store.user_by_email("user@example.org").unwrap().unwrap();
-    let certificates = fixture.authority().store.certificates_of_user(&user.id).unwrap();
+    let user = fixture.authority().records.store.user_by_email("user@example.org").unwrap().unwrap();
+    let certificates = fixture.authority().records.store.certificates_of_user(&user.id).unwrap();
     let given_up = certificates.iter().filter(|record| record.state == CertificateState::Abandoned).count();
     assert_eq!((certificates.len(), given_up), (3, 1));
 }
@@ -251,11 +251,13 @@ fn finish(fixture: &AuthorityFixture, client: &TestClient, letter: &Letter, requ
     assert_eq!(fixture.post(request, now()).bytes, reply, "{point}");
     let certificates = client.install(letter, request, &reply);
     assert_eq!(certificates.len(), 1, "{point}");
-    assert!(fixture.authority().store.archived_key(certificates[0].fingerprint().as_bytes()).unwrap().is_some());
+    assert!(
+        fixture.authority().records.store.archived_key(certificates[0].fingerprint().as_bytes()).unwrap().is_some()
+    );
     assert!(matches!(TestClient::confirm(fixture, letter, request, &reply, now()).body(), PkiBody::PkiConf(_)));
 
-    let user = fixture.authority().store.user_by_email("user@example.org").unwrap().unwrap();
-    let certificates = fixture.authority().store.certificates_of_user(&user.id).unwrap();
+    let user = fixture.authority().records.store.user_by_email("user@example.org").unwrap().unwrap();
+    let certificates = fixture.authority().records.store.certificates_of_user(&user.id).unwrap();
     for kind in [CertificateKind::Signing, CertificateKind::Encryption] {
         let current = certificates.iter().filter(|c| c.intent.kind == kind && c.state == CertificateState::Current);
         assert_eq!(current.count(), 1, "{point}: one current {kind} certificate");
@@ -276,6 +278,6 @@ fn a_client_without_confirmation_keeps_its_certificates() {
     let reply = fixture.post(&request, now()).bytes;
     let (signing, _) = parts(&proven(&request, &reply, &letter.temporary_key));
     fixture.authority().sweep(later(60)).unwrap();
-    let record = fixture.authority().certificate(&signing.serial().to_string()).unwrap().unwrap();
+    let record = fixture.authority().records.certificate(&signing.serial().to_string()).unwrap().unwrap();
     assert_eq!(record.state, CertificateState::Current);
 }

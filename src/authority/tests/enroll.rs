@@ -11,11 +11,11 @@ use crate::store::{CertificateState, TemporaryKeyState};
 use crate::token::SecurityLevel;
 
 fn state_of_letter(fixture: &AuthorityFixture, reference: &str) -> TemporaryKeyState {
-    fixture.authority().store.temporary_key(reference).unwrap().unwrap().state
+    fixture.authority().records.store.temporary_key(reference).unwrap().unwrap().state
 }
 
 fn state_of_certificate(fixture: &AuthorityFixture, certificate: &crate::pki::Certificate) -> CertificateState {
-    fixture.authority().store.certificate(&certificate.serial().to_string()).unwrap().unwrap().state
+    fixture.authority().records.store.certificate(&certificate.serial().to_string()).unwrap().unwrap().state
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_reply_is_given_again_for_thirty_days_and_then_forgotten() {
     let reply = fixture.post(&request, now()).bytes;
     let confirmation = TestClient::confirmation(letter, &request, &reply, None, now());
     let confirmed = fixture.post(&confirmation, now()).bytes;
-    let stored = || fixture.authority().store.transaction(&transaction_of(&request)).unwrap().unwrap();
+    let stored = || fixture.authority().records.store.transaction(&transaction_of(&request)).unwrap().unwrap();
 
     fixture.authority().sweep(days(30)).unwrap();
     assert_eq!(fixture.post(&request, days(30)).bytes, reply);
@@ -254,7 +254,7 @@ fn a_reply_is_given_again_for_thirty_days_and_then_forgotten() {
     let fixture = AuthorityFixture::new();
     let request = client.request(&fixture.letter, DEFAULT_OPTIONS, now());
     let reply = fixture.post(&request, now()).bytes;
-    fixture.authority().store.forget_replies(days(400)).unwrap();
+    fixture.authority().records.store.forget_replies(days(400)).unwrap();
     assert_eq!(fixture.post(&request, now()).bytes, reply);
 }
 

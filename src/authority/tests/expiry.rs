@@ -4,6 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::support::*;
+use crate::authority::check::check_running;
 use crate::statement::{AdminOperation, StatementChannel};
 
 const OTHER: &str = "other@example.org";
@@ -16,7 +17,10 @@ fn before(end: Timestamp, days: i64) -> Timestamp {
 fn expiry_warnings(fixture: &AuthorityFixture, by: &TestClient, at: Timestamp) -> Vec<String> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).unwrap();
-    let signed = by.sign(&fixture.statement(StatementChannel::Online, by, AdminOperation::List, nonce, at), at);
+    let signed = by.sign(
+        &fixture.statement(StatementChannel::Online, by, AdminOperation::List { after: None, limit: None }, nonce, at),
+        at,
+    );
     fixture.post_statement(signed.as_der(), at).ending
 }
 
@@ -27,7 +31,7 @@ fn administrators_are_warned_of_expiry_within_sixty_days() {
     let (first, other) = (fixture.administrator(), TestClient::new());
     other.enroll(&fixture, &added.letter, now());
     let end = other.certificate().not_after();
-    let ending = |at: Timestamp| fixture.authority().expiring_certificates(None, at);
+    let ending = |at: Timestamp| fixture.authority().expiry.lines(None, at);
     assert_eq!(ending(before(end, 61)), [""; 0]);
     let lines = ending(before(end, 59));
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -38,8 +42,8 @@ fn administrators_are_warned_of_expiry_within_sixty_days() {
         );
         assert!(line.contains("tokenkeep admin issue"), "{line}");
     }
-    assert_eq!(fixture.authority().check_at(before(end, 59)).unwrap().ending, lines);
-    assert_eq!(fixture.authority().check_at(before(end, 61)).unwrap().ending, [""; 0]);
+    assert_eq!(check_running(fixture.authority().log_verifier(), before(end, 59)).unwrap().ending, lines);
+    assert_eq!(check_running(fixture.authority().log_verifier(), before(end, 61)).unwrap().ending, [""; 0]);
     // After the expiry, the warning does not ask for action before it.
     for line in &ending(end + SignedDuration::from_secs(1)) {
         assert!(line.contains("expired on") && !line.contains("before that"), "{line}");
@@ -57,7 +61,7 @@ fn expiry_of_the_authoritys_own_certificates_is_reported() {
     let fixture = AuthorityFixture::new();
     let end = fixture.ca().not_after();
     let about_ca = |at: Timestamp| {
-        let lines = fixture.authority().expiring_certificates(None, at);
+        let lines = fixture.authority().expiry.lines(None, at);
         lines.into_iter().filter(|line| line.contains("the CA's")).collect::<Vec<_>>()
     };
     assert_eq!(about_ca(before(end, 61)), [""; 0]);
@@ -66,10 +70,10 @@ fn expiry_of_the_authoritys_own_certificates_is_reported() {
     assert!(ended.contains("expired on") && !ended.contains("before that"), "{ended}");
     // Service certificates are renewed by a start: the warning concerns only long-running
     // authorities.
-    let services = fixture.authority().expiring_certificates(None, before(end, 61));
+    let services = fixture.authority().expiry.lines(None, before(end, 61));
     assert!(
         services.len() == 2 && services.iter().all(|line| line.contains("restart `authority serve`")),
         "{services:?}"
     );
-    assert_eq!(fixture.authority().check_at(before(end, 61)).unwrap().ending, services);
+    assert_eq!(check_running(fixture.authority().log_verifier(), before(end, 61)).unwrap().ending, services);
 }

@@ -1,7 +1,7 @@
 //! `init` and the start: their refusals, and the state after an interruption.
 
 use super::support::*;
-use crate::authority::{Authority, AuthorityError, init};
+use crate::authority::{Authority, AuthorityError};
 use crate::token::test_support::{PIN, pin, softhsm};
 use crate::token::{AUTHORITY_MARK, TokenErrorKind};
 
@@ -13,7 +13,7 @@ fn init_marks_the_token_and_refuses_a_second_run() {
     assert_eq!(fixture.authority().tls_identity().chain.len(), 2);
     drop(token);
     fixture.close();
-    let again = init(&fixture.configuration, pin(PIN), None, ADMINISTRATOR, now());
+    let again = init(&fixture.configuration, &pin(PIN), ADMINISTRATOR, now());
     assert!(matches!(again, Err(AuthorityError::StateNotEmpty(_))), "{again:?}");
 }
 
@@ -21,15 +21,15 @@ fn init_marks_the_token_and_refuses_a_second_run() {
 fn invalid_init_arguments_are_reported_before_any_change() {
     let directory = tempfile::tempdir().unwrap();
     let mut configuration = configuration(directory.path());
-    let wrong = init(&configuration, pin(PIN), None, "nobody", now());
+    let wrong = init(&configuration, &pin(PIN), "nobody", now());
     assert!(matches!(wrong, Err(AuthorityError::Administrator { .. })), "{wrong:?}");
     configuration.ca.key = "rsa-2048".parse().unwrap();
-    let wrong = init(&configuration, pin(PIN), None, ADMINISTRATOR, now()).unwrap_err();
+    let wrong = init(&configuration, &pin(PIN), ADMINISTRATOR, now()).unwrap_err();
     assert!(matches!(wrong, AuthorityError::Configuration(_)), "{wrong}");
     assert!(wrong.to_string().contains("does not allow rsa-2048 keys; use one of p256, p384"), "{wrong}");
     configuration.ca.key = "p256".parse().unwrap();
     configuration.token.module = Some("/nowhere/module.so".into());
-    assert!(init(&configuration, pin(PIN), None, ADMINISTRATOR, now()).is_err());
+    assert!(init(&configuration, &pin(PIN), ADMINISTRATOR, now()).is_err());
     assert!(!configuration.state.exists());
 }
 
@@ -39,7 +39,7 @@ fn a_state_directory_with_something_in_it_is_refused() {
     let configuration = configuration(directory.path());
     std::fs::create_dir(&configuration.state).unwrap();
     std::fs::write(configuration.state.join("letter.txt"), "x").unwrap();
-    let refused = init(&configuration, pin(PIN), None, ADMINISTRATOR, now());
+    let refused = init(&configuration, &pin(PIN), ADMINISTRATOR, now());
     assert!(matches!(refused, Err(AuthorityError::StateNotEmpty(_))), "{refused:?}");
     assert!(softhsm().tokens().unwrap().iter().all(|token| token.label != configuration.token.label));
 }

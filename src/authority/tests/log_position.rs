@@ -10,10 +10,18 @@ fn a_checkpoint_is_the_logs_and_the_log_is_whole() {
     let fixture = AuthorityFixture::new();
     let by = fixture.administrator();
     let authority = Fingerprint::of(fixture.authority().ca_certificate());
-    let signed =
-        by.sign(&fixture.statement(StatementChannel::Online, &by, AdminOperation::List, [5; 16], now()), now());
+    let signed = by.sign(
+        &fixture.statement(
+            StatementChannel::Online,
+            &by,
+            AdminOperation::List { after: None, limit: None },
+            [5; 16],
+            now(),
+        ),
+        now(),
+    );
     let checkpoint = fixture.post_statement(signed.as_der(), now()).checkpoint;
-    let head = fixture.authority().store.audit_head().unwrap();
+    let head = fixture.authority().records.store.audit_head().unwrap();
     assert_eq!((checkpoint.sequence, checkpoint.head), (head.number, head.hash));
     fixture.check_log();
     assert_eq!(checkpoint.key, fixture.authority().keys.audit.public_key_der());
@@ -40,14 +48,14 @@ fn a_statement_with_another_log_position_changes_nothing() {
     assert!(matches!(second.answer, StatementAnswer::EncryptedLetter(_)), "{second:?}");
 
     let refused = |fixture: &AuthorityFixture, nonce: u8, known: LogPosition| {
-        let before = fixture.authority().store.audit_head().unwrap();
+        let before = fixture.authority().records.store.audit_head().unwrap();
         let response = state_knowing(fixture, &by, nonce, Some(known));
         assert_eq!(response.known_log, Some(LogVerdict::Contradicted));
         assert!(
             matches!(&response.answer, StatementAnswer::Refused(reason) if reason.contains("nothing was done")),
             "{response:?}"
         );
-        assert_eq!(fixture.authority().store.audit_head().unwrap(), before);
+        assert_eq!(fixture.authority().records.store.audit_head().unwrap(), before);
     };
     let newest = second.checkpoint.position();
     refused(&fixture, 3, LogPosition { head: [7; 32], ..newest });

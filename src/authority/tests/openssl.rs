@@ -96,7 +96,7 @@ fn openssl_enrolls_one_signing_certificate_with_a_letter() {
     run(directory, &["verify", "-CAfile", "ca.pem", "-purpose", "smimesign", "own.pem"]);
     let text = run(directory, &["x509", "-in", "own.pem", "-noout", "-text"]);
     assert!(text.contains("email:admin@example.org"), "from the record, not from the request: {text}");
-    let store = &fixture.authority().store;
+    let store = &fixture.authority().records.store;
     let record = store.temporary_key(letter.reference.as_str()).unwrap().unwrap();
     assert_eq!(record.state, TemporaryKeyState::Used);
     let certificates = store.certificates_of_user(&record.user_id).unwrap();

@@ -57,7 +57,7 @@ fn a_lost_token_is_revoked_and_recovery_adds_a_new_key() {
     assert_eq!(ders(&recovered[..2]), ders(&history));
     assert_eq!(recovered.len(), 3);
     assert_eq!(fixture.authority().search_certificates(USER, later(2)).unwrap(), [recovered[2].as_der()]);
-    let record = fixture.authority().store.certificate(&history[1].serial().to_string()).unwrap().unwrap();
+    let record = fixture.authority().records.store.certificate(&history[1].serial().to_string()).unwrap().unwrap();
     assert_eq!(record.state, CertificateState::Revoked);
     assert_eq!(record.end_reason.as_deref(), Some("keyCompromise"));
 }
@@ -75,7 +75,7 @@ fn a_recovery_ordered_with_a_revoked_key_makes_nothing() {
         let (reasons, text) = refusal(&message, &fixture.post(&message, later(2)).bytes, &letter.temporary_key);
         assert!(reasons.contains(PkiFailureInfo::NOT_AUTHORIZED) && text.contains("revoked in the meantime"), "{text}");
     }
-    let record = fixture.authority().store.temporary_key(letter.reference.as_str()).unwrap().unwrap();
+    let record = fixture.authority().records.store.temporary_key(letter.reference.as_str()).unwrap().unwrap();
     assert_eq!(record.state, TemporaryKeyState::Unused);
 }
 

@@ -25,9 +25,9 @@ fn an_incomplete_history_is_not_delivered() {
         let history = TestClient::new().enroll(&fixture, &fixture.letter_for(&administrator, USER), at);
         expected.extend(history.iter().map(|certificate| certificate.serial().to_string()));
     }
-    let user = fixture.authority().store.user_by_email(USER).unwrap().unwrap();
+    let user = fixture.authority().records.store.user_by_email(USER).unwrap().unwrap();
     let history = || {
-        let records = fixture.authority().history_certificates(&user)?;
+        let records = fixture.authority().records.history_certificates(&user)?;
         Ok::<_, AuthorityError>(records.into_iter().map(|record| record.intent.serial).collect::<Vec<_>>())
     };
     assert_eq!(history().unwrap(), expected);
@@ -69,7 +69,7 @@ fn listings_follow_the_log_and_not_the_rows() {
     }
     let states: Vec<&str> = before.letters.iter().map(|letter| letter.state.as_str()).collect();
     assert_eq!(states, ["unused", "used"]);
-    let list = || fixture.state(&administrator, AdminOperation::List, now()).unwrap();
+    let list = || fixture.state(&administrator, AdminOperation::List { after: None, limit: None }, now()).unwrap();
     let listed = list();
     for state in ["superseded", "revoked", "abandoned", "issued"] {
         fixture.tamper_running(&format!(
@@ -94,7 +94,7 @@ fn listings_follow_the_log_and_not_the_rows() {
     fixture
         .tamper_running(&format!("DELETE FROM grants WHERE user_id = (SELECT id FROM users WHERE email = '{OTHER}')"));
     let StatementAnswer::Users(users) =
-        fixture.state(&administrator, AdminOperation::List, second.counts_from).unwrap()
+        fixture.state(&administrator, AdminOperation::List { after: None, limit: None }, second.counts_from).unwrap()
     else {
         panic!()
     };
@@ -180,8 +180,8 @@ fn a_check_finds_missing_and_reduced_rows() {
 fn no_row_adds_a_line_to_an_error() {
     let fixture = AuthorityFixture::new();
     fixture.tamper_running("UPDATE users SET email = 'x' || char(10) || 'No problem was found.' || char(27) || '[2J'");
-    let record = fixture.authority().store.users().unwrap().remove(0);
-    let error = fixture.authority().sealer.check_user(record).unwrap_err().to_string();
+    let record = fixture.authority().records.store.users().unwrap().remove(0);
+    let error = fixture.authority().records.sealer.check_user(record).unwrap_err().to_string();
     assert!(error.contains("No problem was found.") && !error.chars().any(char::is_control), "{error:?}");
 }
 

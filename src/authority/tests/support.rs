@@ -1,5 +1,6 @@
 //! An authority and the clients that enroll with it.
 
+mod configuration;
 mod messages;
 
 use std::net::IpAddr;
@@ -8,7 +9,7 @@ use std::path::Path;
 use der::asn1::ObjectIdentifier;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::authority::{Authority, AuthorityError, CmpReply, Configuration, EnvironmentPaths, UnsignedError, init};
+use crate::authority::{Authority, AuthorityError, CmpReply, Configuration, PreparedInit, UnsignedError};
 use crate::cmp::{
     self, CertStatus, CheckedReply, Draft, EnrollmentRequestBuilder, MacProtection, PkiBody, PkiFailureInfo, PkiHeader,
     PkiMessage, PkiStatusInfo, Pvno, TransportPublicKey, Utf8Pairs, check_reply,
@@ -17,9 +18,10 @@ use crate::letter::{Letter, TemporaryKey};
 use crate::pki::{Certificate, Fingerprint};
 use crate::statement::{self, AdminOperation, Response, SignedResponse, Statement, StatementChannel};
 use crate::store::AuditRow;
-use crate::token::test_support::{PIN, fresh_label, open_token, pin, softhsm};
-use crate::token::{KeyAlgorithm, KeyId, SecurityLevel, TokenEnrollment, TokenKey};
+use crate::token::test_support::{PIN, open_token, pin, softhsm};
+use crate::token::{KeyAlgorithm, KeyId, Pin, SecurityLevel, TokenEnrollment, TokenKey};
 
+pub use self::configuration::{configuration, load};
 use self::messages::{confirmable, fits};
 pub use self::messages::{parts, protect, proven, question, read, refusal};
 
@@ -37,6 +39,17 @@ fn source() -> IpAddr {
     "192.0.2.1".parse().unwrap()
 }
 
+/// Makes an authority without an SO PIN of its own.
+pub fn init(
+    configuration: &Configuration,
+    pin: &Pin,
+    first_administrator: &str,
+    now: Timestamp,
+) -> Result<Letter, AuthorityError> {
+    let prepared = PreparedInit::check(configuration, first_administrator, now)?;
+    Authority::init(&prepared, pin, None, |_| Ok(()))
+}
+
 /// An authority with its own token and state directory. Its encryption keys are P-256, which are
 /// fast to generate.
 pub struct AuthorityFixture {
@@ -50,7 +63,7 @@ impl AuthorityFixture {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let configuration = configuration(directory.path());
-        let letter = init(&configuration, pin(PIN), None, ADMINISTRATOR, now()).unwrap();
+        let letter = init(&configuration, &pin(PIN), ADMINISTRATOR, now()).unwrap();
         let mut fixture = Self { directory, configuration, authority: None, letter };
         fixture.open(now());
         fixture
@@ -110,7 +123,7 @@ impl AuthorityFixture {
     pub fn check_log(&self) {
         let log = self.authority().log_verifier();
         let check = |row: &AuditRow| log.check_mac(row).and_then(|()| log.check_evidence(row));
-        assert_eq!(log.walk(check).unwrap(), self.authority().store.audit_head().unwrap());
+        assert_eq!(log.walk(check).unwrap(), self.authority().records.store.audit_head().unwrap());
     }
 
     /// The enrolled administrator.
@@ -195,9 +208,9 @@ impl AuthorityFixture {
 
     /// The newest letter of this user, before its encryption.
     pub fn newest_letter(&self, email: &str) -> Letter {
-        let user = self.authority().store.user_by_email(&email.to_ascii_lowercase()).unwrap().unwrap();
-        let record = self.authority().store.temporary_keys_of(&user.id).unwrap().pop().unwrap();
-        self.authority().letter(&record, &user).unwrap()
+        let user = self.authority().records.store.user_by_email(&email.to_ascii_lowercase()).unwrap().unwrap();
+        let record = self.authority().records.store.temporary_keys_of(&user.id).unwrap().pop().unwrap();
+        self.authority().letters.letter(&record, &user).unwrap()
     }
 
     pub fn post_statement(&self, der: &[u8], at: Timestamp) -> Response {
@@ -237,33 +250,6 @@ fn run_sql(configuration: &Configuration, sql: &str) {
     let database = configuration.database();
     let status = std::process::Command::new("python3").args(["-c", script]).arg(database).arg(sql).status();
     assert!(status.unwrap().success(), "python3's sqlite3 is needed as a foreign witness");
-}
-
-pub fn configuration(directory: &Path) -> Configuration {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("hsm-config/profiles");
-    let profiles = directory.join("profiles");
-    std::fs::create_dir(&profiles).unwrap();
-    for entry in std::fs::read_dir(shipped).unwrap() {
-        let entry = entry.unwrap();
-        let text = std::fs::read_to_string(entry.path()).unwrap();
-        let text = text
-            .replace("keys = [\"rsa-3072\"", "keys = [\"p256\", \"rsa-3072\"")
-            .replace(", \"p256\", \"p384\"]", ", \"p384\"]");
-        std::fs::write(profiles.join(entry.file_name()), text).unwrap();
-    }
-    let file = directory.join("authority.toml");
-    let text = format!(
-        "name = \"Example Authority\"\nstate = \"state\"\n[token]\nlabel = \"{}\"\n\
-         [enrollment]\nprofiles = \"profiles\"\n",
-        fresh_label("authority")
-    );
-    std::fs::write(&file, text).unwrap();
-    load(directory)
-}
-
-/// Loads the configuration in the directory.
-pub fn load(directory: &Path) -> Configuration {
-    Configuration::load(&directory.join("authority.toml"), &EnvironmentPaths::default()).unwrap()
 }
 
 #[derive(Clone, Copy)]

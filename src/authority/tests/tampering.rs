@@ -4,10 +4,10 @@
 
 use super::support::*;
 use crate::authority::AuthorityError;
+use crate::authority::log_verifier::OlderEntries;
 use crate::cmp::PkiFailureInfo;
 use crate::letter::Letter;
 use crate::statement::{AdminOperation, LogPosition, LogVerdict, StatementAnswer, StatementChannel};
-use crate::store::AuditHead;
 use crate::token::test_support::{PIN, pin};
 
 const USER: &str = "user@example.org";
@@ -84,21 +84,26 @@ fn no_row_revives_a_certificate() {
     assert_eq!(current.len(), 1);
     for tamper in [RUNNING, STOPPED] {
         tamper(&mut fixture, "UPDATE certificates SET state = 'current', ended_at = NULL WHERE state = 'superseded'");
-        let reason = fixture.state(&old, AdminOperation::List, now()).unwrap_err();
+        let reason = fixture.state(&old, AdminOperation::List { after: None, limit: None }, now()).unwrap_err();
         assert!(reason.contains("not current"), "{reason}");
-        fixture.state(&new, AdminOperation::List, now()).unwrap();
+        fixture.state(&new, AdminOperation::List { after: None, limit: None }, now()).unwrap();
         assert_eq!(found(&fixture), current, "the search, and so the encryption of letters");
     }
     // A revoked key that ordered a recovery has ended, whatever its row says.
     let letter = fixture.recovery_letter_for(&new, ADMINISTRATOR, true);
     for tamper in [RUNNING, STOPPED] {
         tamper(&mut fixture, "UPDATE certificates SET state = 'current', ended_at = NULL WHERE state = 'revoked'");
-        assert!(fixture.state(&new, AdminOperation::List, now()).unwrap_err().contains("not current"));
+        assert!(
+            fixture
+                .state(&new, AdminOperation::List { after: None, limit: None }, now())
+                .unwrap_err()
+                .contains("not current")
+        );
         assert_eq!(found(&fixture), Vec::<Vec<u8>>::new());
         assert!(refused(&fixture, &letter).contains("revoked"));
     }
     fixture.tamper_running("UPDATE certificates SET state = 'superseded' WHERE kind = 'signing'");
-    let rows = |fixture: &AuthorityFixture| fixture.authority().store.certificates_after(0, 100).unwrap();
+    let rows = |fixture: &AuthorityFixture| fixture.authority().records.store.certificates_after(0, 100).unwrap();
     // The changes accumulate.
     for change in ["user_id = NULL", "serial = '00' || serial", "kind = 'encryption'"] {
         let before = rows(&fixture);
@@ -174,7 +179,7 @@ fn a_log_changed_behind_the_running_authority_stops_writes() {
     let newest = "number = (SELECT max(number) FROM audit)";
     let change = |sql: &str| fixture.tamper_running(&sql.replace("NEWEST", newest));
     change("CREATE TABLE kept AS SELECT * FROM audit");
-    let written = fixture.authority().store.log_end().unwrap().head;
+    let written = fixture.authority().records.store.log_end().unwrap().head;
     for tamper in [
         "DELETE FROM audit WHERE NEWEST",
         "UPDATE audit SET number = 999999, hash = zeroblob(32) WHERE NEWEST",
@@ -194,7 +199,13 @@ fn a_log_changed_behind_the_running_authority_stops_writes() {
             let mut nonce = [0; 16];
             getrandom::fill(&mut nonce).unwrap();
             let statement = fixture
-                .statement(StatementChannel::Online, by, AdminOperation::List, nonce, now())
+                .statement(
+                    StatementChannel::Online,
+                    by,
+                    AdminOperation::List { after: None, limit: None },
+                    nonce,
+                    now(),
+                )
                 .with_known_log(known);
             let response = fixture.post_statement(by.sign(&statement, now()).as_der(), now());
             assert!(
@@ -211,7 +222,7 @@ fn a_log_changed_behind_the_running_authority_stops_writes() {
         change("DELETE FROM audit; INSERT INTO audit SELECT * FROM kept");
     }
     // The restored log is the one that was written.
-    fixture.state(&administrator, AdminOperation::List, now()).unwrap();
+    fixture.state(&administrator, AdminOperation::List { after: None, limit: None }, now()).unwrap();
 }
 
 #[test]
@@ -219,11 +230,8 @@ fn older_entries_are_checked_against_the_log_at_startup() {
     let fixture = AuthorityFixture::new();
     fixture.administrator();
     let log = fixture.authority().log_verifier();
-    let head = fixture.authority().store.audit_head().unwrap();
-    let check = || {
-        let mut checked = AuditHead::EMPTY;
-        log.check_older(head, &mut checked)
-    };
+    let head = fixture.authority().records.store.audit_head().unwrap();
+    let check = || log.check_older(&OlderEntries::up_to(head));
     check().unwrap();
     fixture.tamper_running("CREATE TABLE kept AS SELECT * FROM audit");
     for (sql, entry) in [

@@ -6,18 +6,47 @@ use std::path::{Path, PathBuf};
 use clap::ValueHint;
 use serde_json::json;
 
-use super::render::render_answer;
+use super::letter_file::{new_file, write_letter};
 use super::sending::{answer, with_letter};
-use super::{AdminIdentity, AuditLogArguments, new_file, write_letter};
+use super::{AdminIdentity, AuditLogArguments, render};
 use crate::cli::arguments::{KeysetArguments, PinArguments};
 use crate::cli::backend::NoTransport;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::file_io;
+use crate::cli::man_page::{DONE, FAULT, INTERRUPTED, KEYSET_FILES, PIN, Page, REFUSED, USAGE};
 use crate::cli::terminal_prompter::TerminalPrompter;
 use crate::keyset::ops::{OpenResponse, SignStatement};
 use crate::keyset::{Attachments, KeysetChoice, OpenedResponse};
 use crate::statement::{AdminOperation, SignedStatement};
+
+/// The manual page of `admin open`.
+pub const OPEN_PAGE: Page = Page {
+    name: "tokenkeep-admin-open",
+    exits: &[
+        DONE,
+        FAULT,
+        USAGE,
+        (Exit::Absent, "The keyset was not found."),
+        PIN,
+        REFUSED,
+        (Exit::NotVerified, "The response does not belong to the statement, or the audit log was changed."),
+        INTERRUPTED,
+    ],
+    files: KEYSET_FILES,
+    examples: &[(
+        "Sign a command into a file, take it to the authority, and open its response:",
+        &[
+            "tokenkeep admin issue user@example.org --keyset admin \\",
+            "  --name 'Example, User' --statement-out issue.statement",
+            "tokenkeep authority answer --config hsm-config/authority.toml \\",
+            "  --in issue.statement --out issue.response",
+            "tokenkeep admin open issue.response --keyset admin \\",
+            "  --statement issue.statement --letter-out user.letter",
+        ],
+    )],
+    see_also: &["tokenkeep-authority-answer", "tokenkeep-admin-issue"],
+};
 
 /// Arguments of `admin open`.
 #[derive(Debug, clap::Args)]
@@ -101,6 +130,6 @@ pub(super) fn open(arguments: &OpenResponseArguments, cx: &Context<'_>) -> Resul
             "the response still contains the letter: name another file and run the command again",
             cx,
         ),
-        OpenedResponse::Other(answer) => render_answer(&stated, answer, cx),
+        OpenedResponse::Other(answer) => render(&stated, answer, cx),
     })
 }

@@ -1,9 +1,9 @@
-//! The pages of the authority and of its administrators.
+//! The pages of the authority.
 
 use crate::cli::exit::Exit;
 use crate::cli::man_page::{
-    ASKS_AUTHORITY, AUTHORITY, AUTHORITY_FILES, AUTHORITY_TOML, CONTROL_SOCKET, DATABASE, DONE, FAULT, INTERRUPTED,
-    KEYSET_FILES, LOG_BROKEN, PIN, Page, REFUSED, SOFTHSM_CONF, USAGE,
+    AUTHORITY, AUTHORITY_FILES, AUTHORITY_TOML, CONTROL_SOCKET, DATABASE, DONE, FAULT, INTERRUPTED, LOG_BROKEN, PIN,
+    Page, REFUSED, SOFTHSM_CONF, USAGE,
 };
 
 /// See [`Page`].
@@ -124,124 +124,7 @@ pub const PAGES: &[Page] = &[
         examples: ADMINISTRATOR_EXAMPLES,
         see_also: &["tokenkeep-admin-acknowledge", "tokenkeep-enroll", "systemctl(1)"],
     },
-    Page {
-        name: "tokenkeep-admin",
-        exits: ASKS_AUTHORITY,
-        files: KEYSET_FILES,
-        examples: &[
-            ("Issue a letter, and hand it over in a way that nobody else can read:", ISSUE),
-            ("List the users, and show one:", &["tokenkeep admin list --keyset admin", SHOW]),
-        ],
-        see_also: &["tokenkeep-authority", "tokenkeep-enroll"],
-    },
-    Page {
-        name: "tokenkeep-admin-issue",
-        exits: ASKS_AUTHORITY,
-        files: KEYSET_FILES,
-        examples: &[
-            ("A letter for somebody new:", ISSUE),
-            (
-                "A letter to renew with, good for two weeks, for two levels only:",
-                &[
-                    "tokenkeep admin issue user@example.org --keyset admin \\",
-                    "  --valid-for 2w --levels high,medium --letter-out again.letter",
-                ],
-            ),
-            (
-                "For an authority without a network:",
-                &[
-                    "tokenkeep admin issue user@example.org --keyset admin \\",
-                    "  --name 'Example, User' --statement-out issue.statement",
-                ],
-            ),
-        ],
-        see_also: &["tokenkeep-enroll", "tokenkeep-admin-letter", "tokenkeep-authority-answer"],
-    },
-    Page {
-        name: "tokenkeep-admin-recover",
-        exits: ASKS_AUTHORITY,
-        files: KEYSET_FILES,
-        examples: &[
-            (
-                "The PIN is forgotten:",
-                &["tokenkeep admin recover user@example.org --keyset admin \\", "  --letter-out recovered.letter"],
-            ),
-            (
-                "The token is lost:",
-                &[
-                    "tokenkeep admin recover user@example.org --lost \\",
-                    "  --keyset admin --letter-out recovered.letter",
-                ],
-            ),
-        ],
-        see_also: &["tokenkeep-enroll", "tokenkeep-admin-letter", "tokenkeep-pin-unblock"],
-    },
-    Page {
-        name: "tokenkeep-admin-letter",
-        exits: ASKS_AUTHORITY,
-        files: KEYSET_FILES,
-        examples: &[(
-            "The answer to an earlier command was lost:",
-            &["tokenkeep admin letter user@example.org --keyset admin \\", "  --letter-out user.letter"],
-        )],
-        see_also: &["tokenkeep-admin-issue", "tokenkeep-admin-recover"],
-    },
-    Page {
-        name: "tokenkeep-admin-list",
-        exits: ASKS_AUTHORITY,
-        files: KEYSET_FILES,
-        examples: &[
-            ("The first page:", &["tokenkeep admin list --keyset admin"]),
-            ("A later page, for a script:", &["tokenkeep admin list --keyset admin --after user@example.org --json"]),
-        ],
-        see_also: &["tokenkeep-admin-show"],
-    },
-    Page {
-        name: "tokenkeep-admin-show",
-        exits: ASKS_AUTHORITY,
-        files: KEYSET_FILES,
-        examples: &[("Certificates and letters of a user:", &[SHOW])],
-        see_also: &["tokenkeep-admin-list", "tokenkeep-admin-letter"],
-    },
-    Page {
-        name: "tokenkeep-admin-acknowledge",
-        exits: ASKS_AUTHORITY,
-        files: KEYSET_FILES,
-        examples: &[("Acknowledge entry 42 of the audit log:", &["tokenkeep admin acknowledge 42 --keyset admin"])],
-        see_also: &["tokenkeep-authority-administrator-add"],
-    },
-    Page {
-        name: "tokenkeep-admin-open",
-        exits: &[
-            DONE,
-            FAULT,
-            USAGE,
-            (Exit::Absent, "The keyset was not found."),
-            PIN,
-            REFUSED,
-            (Exit::NotVerified, "The response does not belong to the statement, or the audit log was changed."),
-            INTERRUPTED,
-        ],
-        files: KEYSET_FILES,
-        examples: &[(
-            "Sign a command into a file, take it to the authority, and open its response:",
-            &[
-                "tokenkeep admin issue user@example.org --keyset admin \\",
-                "  --name 'Example, User' --statement-out issue.statement",
-                "tokenkeep authority answer --config hsm-config/authority.toml \\",
-                "  --in issue.statement --out issue.response",
-                "tokenkeep admin open issue.response --keyset admin \\",
-                "  --statement issue.statement --letter-out user.letter",
-            ],
-        )],
-        see_also: &["tokenkeep-authority-answer", "tokenkeep-admin-issue"],
-    },
 ];
-
-const ISSUE: &[&str] =
-    &["tokenkeep admin issue user@example.org --name 'Example, User' \\", "  --keyset admin --letter-out user.letter"];
-
-const SHOW: &str = "tokenkeep admin show user@example.org --keyset admin";
 
 const ADMINISTRATOR_EXAMPLES: &[(&str, &[&str])] = &[(
     "No administrator can use a keyset any more; the authority is stopped:",

@@ -115,16 +115,11 @@ pub fn administer(
 
 /// The next step for the user when it is unknown whether the authority executed the command.
 fn retry_hint(operation: &AdminOperation) -> String {
-    match operation {
-        AdminOperation::Issue { email, .. } | AdminOperation::Recover { email, .. } => {
-            format!("`tokenkeep admin letter {email} --letter-out FILE` fetches the letter if it was")
-        }
-        AdminOperation::Letter { .. }
-        | AdminOperation::List
-        | AdminOperation::ListPage { .. }
-        | AdminOperation::Show { .. }
-        | AdminOperation::Acknowledge { .. } => "it changes nothing; run it again".to_owned(),
+    if operation.is_repeatable() {
+        return "it changes nothing; run it again".to_owned();
     }
+    let email = operation.target().unwrap_or("EMAIL");
+    format!("`tokenkeep admin letter {email} --letter-out FILE` fetches the letter if it was")
 }
 
 /// Signs the command for file transport and sends nothing. [`mod@super::open_response`] opens the

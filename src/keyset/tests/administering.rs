@@ -69,7 +69,7 @@ impl Transport for TestTransport<'_> {
         assert_eq!(content.instance, Some(INSTANCE));
         self.known.set(content.known_log);
         let answer = match (&content.operation, &self.letter_to) {
-            (AdminOperation::List, None) => StatementAnswer::Users(Vec::new()),
+            (AdminOperation::List { after: None, limit: None }, None) => StatementAnswer::Users(Vec::new()),
             (_, Some(reader)) => {
                 assert_eq!(content.encryption_certificate, Some(reader.fingerprint()));
                 let letter = encrypt(b"a letter", std::slice::from_ref(reader), Cipher::default()).unwrap();
@@ -135,7 +135,7 @@ fn list(
     transport: &TestTransport<'_>,
     script: &mut Script,
 ) -> Result<CommandResult, KeysetError> {
-    let (operation, log_policy) = (AdminOperation::List, LogPolicy::Compare);
+    let (operation, log_policy) = (AdminOperation::List { after: None, limit: None }, LogPolicy::Compare);
     administer(&wallet.tokens, keyset, transport, operation, log_policy, script, Timestamp::now())
 }
 
@@ -217,8 +217,15 @@ fn the_checkpoint_is_kept_stated_and_compared() {
     let ask = |log_policy| {
         let script = &mut Script::with(PIN);
         let now = Timestamp::now();
-        let answered =
-            administer(&wallet.tokens, &keyset, &test_transport, AdminOperation::List, log_policy, script, now);
+        let answered = administer(
+            &wallet.tokens,
+            &keyset,
+            &test_transport,
+            AdminOperation::List { after: None, limit: None },
+            log_policy,
+            script,
+            now,
+        );
         assert_eq!((script.asked.len(), script.notices.len()), (1, 0));
         let CommandResult { answer, log_mismatch } = answered.unwrap();
         assert_eq!(answer, no_users(), "the answer is returned with and without an alarm");

@@ -11,9 +11,15 @@ use crate::statement::{
 /// The keyset's statement and its encryption certificate.
 fn stated(wallet: &Wallet, keyset: &FoundKeyset) -> (SignedStatement, Certificate) {
     let script = &mut Script::with(PIN);
-    let statement =
-        sign_for_a_file(&wallet.tokens, keyset, AdminOperation::List, LogPolicy::Compare, script, Timestamp::now())
-            .unwrap();
+    let statement = sign_for_a_file(
+        &wallet.tokens,
+        keyset,
+        AdminOperation::List { after: None, limit: None },
+        LogPolicy::Compare,
+        script,
+        Timestamp::now(),
+    )
+    .unwrap();
     assert_eq!(script.asked, ["existing to sign the command"]);
     let own = keyset.certificate_of(&keyset.encryption[0]).unwrap();
     (statement, Certificate::from_der(&own.der).unwrap())

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::token::SecurityLevel;
 
 fn statement(operation: AdminOperation) -> Statement {
     let now = "2026-11-22T14:00:00Z".parse().unwrap();
@@ -44,10 +45,11 @@ fn every_operation_round_trips() {
         AdminOperation::Recover { email: email(), lost: false, valid_for_seconds: Some(60) },
         AdminOperation::Letter { letter: email() },
         AdminOperation::Letter { letter: "E123456789".to_owned() },
-        AdminOperation::List,
-        AdminOperation::ListPage { after: Some("user@example.org".into()), limit: Some(7) },
-        AdminOperation::ListPage { after: None, limit: Some(5_000) },
+        AdminOperation::List { after: None, limit: None },
+        AdminOperation::List { after: Some("user@example.org".into()), limit: Some(7) },
+        AdminOperation::List { after: None, limit: Some(5_000) },
         AdminOperation::Show { email: email() },
+        AdminOperation::Acknowledge { entry: 7 },
     ] {
         let statement = statement(operation);
         assert_eq!(Statement::from_json(&statement.to_json().unwrap()).unwrap(), statement);
@@ -97,7 +99,7 @@ fn only_letter_operations_name_an_encryption_certificate() {
         assert!(written.contains(&member), "{written}");
         assert!(refusal(&written.replace(&member, "")).contains("encryption_certificate"));
     }
-    let list = text(&statement(AdminOperation::List));
+    let list = text(&statement(AdminOperation::List { after: None, limit: None }));
     let with = list.replacen('}', &format!("}}{member}"), 1);
     assert!(refusal(&with).contains("encryption_certificate"), "{with}");
 }
@@ -106,7 +108,7 @@ fn only_letter_operations_name_an_encryption_certificate() {
 fn older_versions_have_their_own_members_and_are_refused() {
     let is_older = |json: &str| matches!(Statement::from_json(json.as_bytes()), Err(StatementError::OldVersion));
     let of_any_version = |json: &str| Statement::from_json_of_any_version(json.as_bytes());
-    let new = text(&Statement { instance: None, ..statement(AdminOperation::List) });
+    let new = text(&Statement { instance: None, ..statement(AdminOperation::List { after: None, limit: None }) });
     let first = new.replace(r#""version":3"#, r#""version":1"#);
     assert!(is_older(&first) && of_any_version(&first).is_ok());
     let position = format!(r#","known_log":{{"sequence":7,"head":"{}"}}}}"#, "ab".repeat(32));
@@ -120,7 +122,7 @@ fn older_versions_have_their_own_members_and_are_refused() {
 
 #[test]
 fn the_members_are_those_that_are_documented() {
-    let json: serde_json::Value = serde_json::from_str(&text(&issue())).unwrap();
+    let json: Value = serde_json::from_str(&text(&issue())).unwrap();
     let members: Vec<&String> = json.as_object().unwrap().keys().collect();
     let documented = [
         "arguments",
@@ -153,12 +155,14 @@ fn unknown_members_are_refused() {
 #[test]
 fn doubled_members_are_refused_each() {
     let json = text(&issue());
-    for (member, value) in serde_json::from_str::<serde_json::Value>(&json).unwrap().as_object().unwrap() {
+    for (member, value) in serde_json::from_str::<Value>(&json).unwrap().as_object().unwrap() {
         let doubled = json.replacen('{', &format!("{{\"{member}\":{value},"), 1);
         assert!(refusal(&doubled).contains(&format!("duplicate field `{member}`")), "{doubled}");
     }
     let doubled = json.replace("\"arguments\":{", "\"arguments\":{\"name\":\"someone\",");
     assert!(refusal(&doubled).contains("duplicate field `name`"));
+    let nested = json.replace("\"high\"", "{\"high\":null,\"high\":null}");
+    assert!(refusal(&nested).contains("an argument must not be an object"), "{nested}");
     // The parser compares names after unescaping them.
     let escaped = json.replacen('{', "{\"t\\u0061rget\":\"other@example.org\",", 1);
     assert!(refusal(&escaped).contains("duplicate field `target`"));
@@ -166,7 +170,7 @@ fn doubled_members_are_refused_each() {
 
 #[test]
 fn missing_members_are_refused_each() {
-    let json: serde_json::Value = serde_json::from_str(&text(&issue())).unwrap();
+    let json: Value = serde_json::from_str(&text(&issue())).unwrap();
     // Without `instance` the JSON is a valid statement of the other kind, for a file.
     for member in json.as_object().unwrap().keys().filter(|member| *member != "instance") {
         let mut without = json.clone();
@@ -177,12 +181,18 @@ fn missing_members_are_refused_each() {
 
 #[test]
 fn an_operation_accepts_its_own_arguments_only() {
-    let list = text(&statement(AdminOperation::List));
-    refusal(&list.replace("\"list\"", "\"revoke\""));
+    let list = text(&statement(AdminOperation::List { after: None, limit: None }));
+    assert_eq!(refusal(&list.replace("\"list\"", "\"revoke\"")), "unknown operation");
     refusal(&list.replace("\"operation\":\"list\"", "\"operation\":\"list\",\"target\":\"user@example.org\""));
     refusal(&list.replace("\"list\"", "\"show\""));
     refusal(&list.replace("\"arguments\":{}", "\"arguments\":{\"lost\":true}"));
     let show = text(&statement(AdminOperation::Show { email: "user@example.org".to_owned() }));
+    // The target is beside the arguments, never among them.
+    let target = "\"target\":\"user@example.org\",";
+    let moved = "\"arguments\":{\"target\":\"user@example.org\"}";
+    refusal(&show.replace(target, "").replace("\"arguments\":{}", moved));
+    refusal(&show.replace("\"arguments\":{}", moved));
+    refusal(&show.replace("\"arguments\":{}", "\"arguments\":[]"));
     refusal(&show.replace("\"arguments\":{}", "\"arguments\":{\"name\":\"x\"}"));
     refusal(&show.replace("\"arguments\":{}", "\"arguments\":{\"limit\":7}"));
     for limit in ["0", "5001", "-1"] {

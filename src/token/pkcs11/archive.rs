@@ -72,11 +72,11 @@ impl DeliverableKey {
 }
 
 /// The authority's side: secret keys, and the keys that it archives and delivers.
-pub(in crate::token) struct KeyArchive<'a> {
+pub(in crate::token) struct ArchiveOperations<'a> {
     token: &'a Arc<Pkcs11Token>,
 }
 
-impl<'a> KeyArchive<'a> {
+impl<'a> ArchiveOperations<'a> {
     pub(in crate::token) fn on(token: &'a Arc<Pkcs11Token>) -> Self {
         Self { token }
     }

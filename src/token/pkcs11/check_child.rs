@@ -8,7 +8,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::archive::KeyArchive;
+use super::archive::ArchiveOperations;
 use super::keys::KeyPairs;
 use super::log_in::LogIn;
 use super::objects::Objects;
@@ -122,7 +122,7 @@ fn exists(token: &Arc<Pkcs11Token>, object: &StoredObject) -> Result<bool, Token
         }
         StoredObject::SecretKey { id } => {
             let id = key_id(id);
-            KeyArchive::on(token).secret_keys()?.iter().any(|key| *key.id() == id)
+            ArchiveOperations::on(token).secret_keys()?.iter().any(|key| *key.id() == id)
         }
         StoredObject::Certificate { id, sha256 } => {
             let id = key_id(id);

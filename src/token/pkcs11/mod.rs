@@ -60,7 +60,7 @@ mod templates;
 mod token;
 mod transfer;
 
-pub(super) use archive::KeyArchive;
+pub(super) use archive::ArchiveOperations;
 pub use archive::{DeliverableKey, SecretKey};
 pub use call_counts::{CallCounts, count_calls_in};
 pub use check_child::{answer as answer_check, take_request as take_check_request};

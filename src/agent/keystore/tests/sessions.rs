@@ -235,8 +235,11 @@ fn the_agent_prompts_for_uses_when_the_command_cannot() {
     let delete = DeleteKeyset { keyset: fixture.choice("l") };
     let refused = run_operation(&fixture, delete, &mut nobody_here()).unwrap_err().to_string();
     assert!(refused.contains("no terminal") && !refused.contains("agent"), "{refused}");
-    let list =
-        SignStatement { keyset: fixture.choice("h"), command: AdminOperation::List, log_policy: LogPolicy::Accept };
+    let list = SignStatement {
+        keyset: fixture.choice("h"),
+        command: AdminOperation::List { after: None, limit: None },
+        log_policy: LogPolicy::Accept,
+    };
     run_operation(&fixture, list, &mut nobody_here()).unwrap_err();
     assert_eq!(fixture.person.asked(), [""; 0]);
 }

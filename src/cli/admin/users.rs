@@ -1,45 +1,84 @@
-//! The output of commands whose answer is not a letter, as text or JSON.
+//! `admin list` and `show`: the users that the authority knows.
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::unexpected;
+use super::AdminIdentity;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::man_page::{ASKS_AUTHORITY, KEYSET_FILES, Page};
 use crate::cli::table::TableColumn;
-use crate::keyset::OpenedResponse;
 use crate::prompter::showable;
-use crate::statement::{AdminOperation, CertificateEntry, StatementAnswer, UserDetails, UserSummary};
+use crate::statement::{AdminOperation, CertificateEntry, MAX_USERS_PER_PAGE, UserDetails, UserSummary};
 
-/// Prints the answer to a command.
-///
-/// # Errors
-/// The authority answered another command than this one.
-pub(super) fn render_answer(
-    operation: &AdminOperation,
-    answer: StatementAnswer,
-    cx: &Context<'_>,
-) -> Result<Exit, Failure> {
-    match (operation, answer) {
-        (AdminOperation::List | AdminOperation::ListPage { .. }, StatementAnswer::Users(users)) => {
-            list(&users, operation.after(), None, cx)
-        }
-        (AdminOperation::List | AdminOperation::ListPage { .. }, StatementAnswer::UserPage { users, next }) => {
-            list(&users, operation.after(), Some(&next), cx)
-        }
-        (AdminOperation::Show { .. }, StatementAnswer::User(user)) => show(&user, cx),
-        (AdminOperation::Acknowledge { .. }, StatementAnswer::Acknowledged(entry)) => cx.output.answer(
-            format!("Acknowledged: the authority no longer reports entry {entry} of its log to you."),
-            &json!({ "entry": entry }),
-        ),
-        (_, other) => Err(unexpected(&OpenedResponse::Other(other))),
+/// The manual page of `admin list`.
+pub const LIST_PAGE: Page = Page {
+    name: "tokenkeep-admin-list",
+    exits: ASKS_AUTHORITY,
+    files: KEYSET_FILES,
+    examples: &[
+        ("The first page:", &["tokenkeep admin list --keyset admin"]),
+        ("A later page, for a script:", &["tokenkeep admin list --keyset admin --after user@example.org --json"]),
+    ],
+    see_also: &["tokenkeep-admin-show"],
+};
+
+/// The manual page of `admin show`.
+pub const SHOW_PAGE: Page = Page {
+    name: "tokenkeep-admin-show",
+    exits: ASKS_AUTHORITY,
+    files: KEYSET_FILES,
+    examples: &[("Certificates and letters of a user:", &["tokenkeep admin show user@example.org --keyset admin"])],
+    see_also: &["tokenkeep-admin-list", "tokenkeep-admin-letter"],
+};
+
+/// Arguments of `admin list`.
+#[derive(Debug, clap::Args)]
+pub struct UserListArguments {
+    /// List the users after this e-mail address, which the page before names
+    #[arg(long, value_name = "EMAIL")]
+    after: Option<String>,
+    /// List at most this many users [default: 500]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_USERS_PER_PAGE))
+    )]
+    limit: Option<u32>,
+    #[command(flatten)]
+    pub(super) identity: AdminIdentity,
+}
+
+/// Arguments of `admin show`.
+#[derive(Debug, clap::Args)]
+pub struct UserShowArguments {
+    /// E-mail address of the user
+    email: String,
+    #[command(flatten)]
+    pub(super) identity: AdminIdentity,
+}
+
+impl UserListArguments {
+    pub(super) fn operation(&self) -> AdminOperation {
+        AdminOperation::List { after: self.after.clone(), limit: self.limit }
+    }
+}
+
+impl UserShowArguments {
+    pub(super) fn operation(&self) -> AdminOperation {
+        AdminOperation::Show { email: self.email.clone() }
     }
 }
 
 /// Prints a page of users, which begins after the address `after`. More users follow after the
 /// address `next`.
-fn list(users: &[UserSummary], after: Option<&str>, next: Option<&str>, cx: &Context<'_>) -> Result<Exit, Failure> {
+pub(super) fn list(
+    users: &[UserSummary],
+    after: Option<&str>,
+    next: Option<&str>,
+    cx: &Context<'_>,
+) -> Result<Exit, Failure> {
     let rows = users
         .iter()
         .map(|user| {
@@ -99,7 +138,8 @@ fn date(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
 }
 
-fn show(user: &UserDetails, cx: &Context<'_>) -> Result<Exit, Failure> {
+/// Prints one user in full.
+pub(super) fn show(user: &UserDetails, cx: &Context<'_>) -> Result<Exit, Failure> {
     let mut lines = vec![
         format!("Name           {}", user.name),
         format!("E-mail         {}", user.email),
