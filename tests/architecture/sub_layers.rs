@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{rust_files_under, source_directory, without_comments, without_tests};
 
@@ -175,6 +175,32 @@ fn imports_inside_a_module_go_down_only() {
 }
 
 #[test]
+fn no_directory_has_an_import_circle() {
+    let mut circles = Vec::new();
+    for root in [source_directory(), source_directory().with_file_name("benches/agent")] {
+        for directory in directories_under(&root) {
+            let circle = ModuleCode::read_directory(&root, &directory).circle();
+            circles.extend(circle.map(|units| format!("{}: {units}", root.join(&directory).display())));
+        }
+    }
+    assert!(circles.is_empty(), "\n{}", circles.join("\n"));
+}
+
+#[test]
+fn a_planted_import_circle_is_found() {
+    let code = |pin_rs: &str| ModuleCode {
+        directory: vec!["token".to_owned()],
+        units: ["error", "pin", "user_token"].map(str::to_owned).into(),
+        exported: exports("pub use user_token::Token;\n"),
+        files: [("user_token", "use super::pin::Pin;\nuse super::error::E;\n"), ("pin", pin_rs)]
+            .map(|(unit, text)| (vec!["token".to_owned(), unit.to_owned()], text.to_owned()))
+            .into(),
+    };
+    assert_eq!(code("use super::error::E;\n").circle(), None);
+    assert_eq!(code("use crate::token::Token;\n").circle().as_deref(), Some("pin -> user_token, user_token -> pin"));
+}
+
+#[test]
 fn a_planted_import_inside_a_module_is_found() {
     let layers: &[&[&str]] = &[&["error", "pin"], &["pkcs11"], &["user_token"]];
     let code = ModuleCode {
@@ -209,44 +235,94 @@ struct ModuleCode {
 
 impl ModuleCode {
     fn read(directory: &str) -> Self {
-        let root = source_directory().join(directory);
-        let mod_rs = fs::read_to_string(root.join("mod.rs")).unwrap();
+        Self::read_directory(&source_directory(), Path::new(directory))
+    }
+
+    /// Reads a directory of the crate whose root module is in `root`.
+    fn read_directory(crate_root: &Path, directory: &Path) -> Self {
+        let root = crate_root.join(directory);
+        let module_files = ["mod.rs", "lib.rs", "main.rs"].map(|name| root.join(name));
+        let mut module_files = module_files.into_iter().chain([root.with_extension("rs")]);
+        let mod_rs = module_files.find_map(|file| fs::read_to_string(file).ok()).unwrap();
         let tests = without_tests(&mod_rs).1;
         let names = fs::read_dir(&root).unwrap().map(|entry| unit_name(&entry.unwrap().path()));
-        let units = names.filter(|name| name != "mod" && !tests.contains(name)).collect();
+        let is_unit = |name: &String| !["mod", "lib", "main"].contains(&name.as_str()) && !tests.contains(name);
+        let units = names.filter(is_unit).collect();
         let mut files = Vec::new();
         for (path, text) in rust_files_under(&root) {
-            let inside = path.strip_prefix(source_directory()).unwrap().with_extension("");
+            let inside = path.strip_prefix(crate_root).unwrap().with_extension("");
             let module: Vec<String> =
                 inside.iter().map(|part| part.to_string_lossy().into_owned()).filter(|part| part != "mod").collect();
-            let depth = directory.split('/').count();
+            let depth = directory.iter().count();
             let is_test = module.iter().skip(depth).any(|part| part.ends_with("tests") || tests.contains(part));
             if module.len() > depth && !is_test {
                 files.push((module, without_comments(&without_tests(&text).0.join("\n"))));
             }
         }
-        let directory = directory.split('/').map(str::to_owned).collect();
+        let directory = directory.iter().map(|part| part.to_string_lossy().into_owned()).collect();
         Self { directory, units, exported: exports(&without_comments(&without_tests(&mod_rs).0.join("\n"))), files }
     }
 
-    fn complaints<S: AsRef<str>>(&self, layers: &[&[&str]], file: &[S], text: &str) -> Vec<String> {
+    /// The imports that lead back to where they begin.
+    fn circle(&self) -> Option<String> {
+        let mut imports = BTreeSet::new();
+        for (file, text) in &self.files {
+            let own = &file[self.directory.len()];
+            imports.extend(self.imports(file, text).into_iter().map(|(unit, _)| (own.clone(), unit)));
+        }
+        let mut reached = imports.clone();
+        loop {
+            let next = |(own, unit): &(String, String)| {
+                let further = imports.iter().filter(|(importing, _)| importing == unit);
+                further.map(|(_, imported)| (own.clone(), imported.clone())).collect::<Vec<_>>()
+            };
+            let further: BTreeSet<_> = reached.iter().flat_map(next).collect();
+            if further.is_subset(&reached) {
+                break;
+            }
+            reached.extend(further);
+        }
+        imports.retain(|(own, unit)| reached.contains(&(unit.clone(), own.clone())));
+        let imports: Vec<String> = imports.iter().map(|(own, unit)| format!("{own} -> {unit}")).collect();
+        (!imports.is_empty()).then(|| imports.join(", "))
+    }
+
+    /// The other units that this file imports, each with the path that names it.
+    fn imports<S: AsRef<str>>(&self, file: &[S], text: &str) -> Vec<(String, Vec<String>)> {
         let file: Vec<&str> = file.iter().map(AsRef::as_ref).collect();
         let own = file[self.directory.len()];
-        let layer = |unit: &str| layers.iter().position(|units| units.contains(&unit));
         let mut found = Vec::new();
         for path in paths_in(text, &file) {
             let Some(name) = path.strip_prefix(&self.directory[..]).and_then(|rest| rest.first()) else { continue };
             let unit = if self.units.contains(name) { Some(name) } else { self.exported.get(name) };
-            let Some(unit) = unit.filter(|unit| *unit != own) else { continue };
-            let way = match layer(unit).cmp(&layer(own)) {
+            if let Some(unit) = unit.filter(|unit| *unit != own) {
+                found.push((unit.clone(), path));
+            }
+        }
+        found
+    }
+
+    fn complaints<S: AsRef<str>>(&self, layers: &[&[&str]], file: &[S], text: &str) -> Vec<String> {
+        let own = file[self.directory.len()].as_ref();
+        let layer = |unit: &str| layers.iter().position(|units| units.contains(&unit));
+        let mut found = Vec::new();
+        for (unit, path) in self.imports(file, text) {
+            let way = match layer(&unit).cmp(&layer(own)) {
                 std::cmp::Ordering::Less => continue,
                 std::cmp::Ordering::Equal => "sideways",
                 std::cmp::Ordering::Greater => "up",
             };
-            found.push(format!("src/{}.rs: {own} reaches {way} to {unit} ({})", file.join("/"), path.join("::")));
+            let file = file.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("/");
+            found.push(format!("src/{file}.rs: {own} reaches {way} to {unit} ({})", path.join("::")));
         }
         found
     }
+}
+
+/// The directories with Rust files under this one, and itself, by their paths inside it.
+fn directories_under(root: &Path) -> BTreeSet<PathBuf> {
+    let files = rust_files_under(root);
+    files.iter().map(|(path, _)| path.parent().unwrap().strip_prefix(root).unwrap().to_owned()).collect()
 }
 
 fn unit_name(path: &Path) -> String {
