@@ -321,7 +321,10 @@ fn an_administrator_row_forged_in_the_database_has_no_effect() {
 
     // The user's certificate assigned to the administrator, and the user renamed to the
     // administrator.
-    fixture.database(&format!("UPDATE certificates SET user_id = {ADMIN} WHERE user_id = {USER} AND kind = 'signing'"));
+    fixture.database(&format!(
+        "CREATE TABLE moved AS SELECT serial FROM certificates WHERE user_id = {USER} AND kind = 'signing';
+         UPDATE certificates SET user_id = {ADMIN} WHERE serial IN (SELECT serial FROM moved)"
+    ));
     not_believed("the certificate moved");
     fixture.database(
         "UPDATE users SET email = 'nobody@example.org', email_key = 'nobody@example.org'
@@ -336,9 +339,8 @@ fn an_administrator_row_forged_in_the_database_has_no_effect() {
          WHERE email = 'nobody@example.org'",
     );
     fixture.database(&format!(
-        "UPDATE certificates SET user_id = {USER} WHERE kind = 'signing' AND serial IN
-         (SELECT serial FROM certificates WHERE user_id = {ADMIN} AND kind = 'signing'
-          ORDER BY intended_at DESC LIMIT 1)"
+        "UPDATE certificates SET user_id = {USER} WHERE serial IN (SELECT serial FROM moved);
+         DROP TABLE moved"
     ));
 
     // Everything is restored, and the administrator is accepted.
