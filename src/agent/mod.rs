@@ -30,6 +30,7 @@ mod sockets;
 mod spin_reader;
 pub mod ssh;
 mod supervisor;
+mod wiped_buffer;
 mod worker;
 
 pub use client_connection::ClientConnection;

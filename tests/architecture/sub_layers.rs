@@ -15,7 +15,15 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "agent",
         &[
-            &["client_connection", "error", "process_error", "prompt_answer", "question", "spin_reader"],
+            &[
+                "client_connection",
+                "error",
+                "process_error",
+                "prompt_answer",
+                "question",
+                "spin_reader",
+                "wiped_buffer",
+            ],
             &["link", "prompt_text", "requester", "sandbox", "sockets"],
             &["keystore", "supervisor"],
             // The endpoints.
@@ -48,12 +56,7 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
     ),
     (
         "agent/api",
-        &[
-            &["bytes", "error", "wiped_buffer"],
-            &["bodies", "http"],
-            &["decrypt", "keysets", "routes"],
-            &["events", "sessions", "sign"],
-        ],
+        &[&["bytes", "error"], &["bodies", "http"], &["decrypt", "keysets", "routes"], &["events", "sessions", "sign"]],
     ),
     ("agent/supervisor", &[&["module_crashes", "programs"], &["prompt_queue"], &["running_worker"]]),
     (

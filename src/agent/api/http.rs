@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::error::{ApiError, HttpStatus};
-use super::wiped_buffer::WipedBuffer;
 use crate::agent::spin_reader::SpinReader;
+use crate::agent::wiped_buffer::WipedBuffer;
 use crate::keyset::ErrorKind;
 
 /// Maximum length of a head in bytes.

@@ -18,7 +18,6 @@ mod keysets;
 mod routes;
 mod sessions;
 mod sign;
-mod wiped_buffer;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;

@@ -43,12 +43,9 @@ impl<'k> SshConnection<'k> {
         let (mut incoming, mut outgoing) = (MessageReader::new(), MessageWriter::new());
         let mut spin_reader = SpinReader::default();
         while let Some(message) = incoming.next(&mut spin_reader.of(stream))? {
-            let has_secret = SshRequest::has_secret(message);
             self.answer(message, outgoing.begin());
-            if has_secret {
-                incoming.wipe_message();
-            }
             outgoing.send(&mut &*stream)?;
+            incoming.wipe_message();
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use zeroize::{Zeroize, Zeroizing};
+use crate::agent::wiped_buffer::WipedBuffer;
 
 /// Maximum message length in bytes, without its length field: the same as OpenSSH's.
 pub(super) const MAX_MESSAGE_BYTES: usize = 256 * 1024;
@@ -13,49 +13,47 @@ const INITIAL_BYTES: usize = 4 * 1024;
 /// Length of the length field in bytes.
 const LENGTH_BYTES: usize = 4;
 
-/// Reads messages. Its buffer is wiped when dropped, because PINs and pass phrases pass through it.
+/// Reads messages. Each is wiped after its answer, because PINs and pass phrases are among them.
 pub(super) struct MessageReader {
-    buffer: Zeroizing<Vec<u8>>,
-    /// Start and end of the last message returned.
-    message: (usize, usize),
-    /// Number of bytes received.
-    filled: usize,
+    buffer: WipedBuffer,
+    /// Length of the last message returned, with its length field.
+    returned: usize,
 }
 
 impl MessageReader {
     pub(super) fn new() -> Self {
-        Self { buffer: Zeroizing::new(vec![0; INITIAL_BYTES]), message: (0, 0), filled: 0 }
+        Self { buffer: WipedBuffer::with_capacity(INITIAL_BYTES), returned: 0 }
     }
 
     /// The next message; `None` if the peer closed the connection. An empty or overlong message is
     /// an error, because the following message boundaries are then unknown.
     pub(super) fn next(&mut self, stream: &mut impl Read) -> io::Result<Option<&[u8]>> {
-        self.forget_message();
+        self.wipe_message();
         let Some(length) = self.length(stream)? else {
             return Ok(None);
         };
         let whole = LENGTH_BYTES + length;
-        self.grow_to(whole);
-        while self.filled < whole {
-            if self.fill(stream)? == 0 {
+        while self.buffer.len() < whole {
+            if self.fill(stream, whole)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        self.message = (LENGTH_BYTES, whole);
-        Ok(self.buffer.get(LENGTH_BYTES..whole))
+        self.returned = whole;
+        Ok(self.buffer.as_slice().get(LENGTH_BYTES..whole))
     }
 
-    /// Wipes the last message returned, which held a secret.
+    /// Wipes the last message returned. Bytes after it (of a client that does not wait for answers)
+    /// move to the front.
     pub(super) fn wipe_message(&mut self) {
-        let (start, end) = self.message;
-        if let Some(message) = self.buffer.get_mut(start..end) {
-            message.zeroize();
+        self.buffer.consume(std::mem::take(&mut self.returned));
+        if self.buffer.len() <= INITIAL_BYTES {
+            self.buffer.shrink_to(INITIAL_BYTES);
         }
     }
 
     fn length(&mut self, stream: &mut impl Read) -> io::Result<Option<usize>> {
         loop {
-            if let Some(length) = self.buffer.get(..self.filled).and_then(|bytes| bytes.first_chunk::<LENGTH_BYTES>()) {
+            if let Some(length) = self.buffer.as_slice().first_chunk::<LENGTH_BYTES>() {
                 let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
                 if length == 0 || length > MAX_MESSAGE_BYTES {
                     return Err(io::Error::new(
@@ -65,50 +63,21 @@ impl MessageReader {
                 }
                 return Ok(Some(length));
             }
-            if self.fill(stream)? == 0 {
-                return if self.filled == 0 { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            if self.fill(stream, LENGTH_BYTES)? == 0 {
+                return if self.buffer.len() == 0 { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
             }
         }
     }
 
-    fn fill(&mut self, stream: &mut impl Read) -> io::Result<usize> {
-        let destination = self.buffer.get_mut(self.filled..).unwrap_or_default();
+    /// Reads once; `wanted` bytes or more fit into the buffer.
+    fn fill(&mut self, stream: &mut impl Read, wanted: usize) -> io::Result<usize> {
+        let limit = wanted.max(INITIAL_BYTES).saturating_sub(self.buffer.len());
         loop {
-            match stream.read(destination) {
+            match self.buffer.read_from(stream, limit) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-                Ok(read) => {
-                    self.filled += read;
-                    return Ok(read);
-                }
+                read => return read,
             }
         }
-    }
-
-    /// Moves bytes after the last message to the front (none, unless a client does not wait for
-    /// answers).
-    fn forget_message(&mut self) {
-        let (_, end) = std::mem::take(&mut self.message);
-        self.buffer.copy_within(end..self.filled, 0);
-        self.filled -= end;
-        if self.buffer.len() > INITIAL_BYTES && self.filled <= INITIAL_BYTES {
-            self.resize(INITIAL_BYTES);
-        }
-    }
-
-    fn grow_to(&mut self, size: usize) {
-        if size > self.buffer.len() {
-            self.resize(size);
-        }
-    }
-
-    /// Moves to a new buffer, so that the old one is wiped.
-    fn resize(&mut self, size: usize) {
-        let mut larger = Zeroizing::new(vec![0; size]);
-        for (destination, byte) in larger.iter_mut().zip(self.buffer.iter().take(self.filled)) {
-            *destination = *byte;
-        }
-        self.buffer = larger;
     }
 }
 
@@ -186,7 +155,7 @@ mod tests {
         let mut incoming = MessageReader::new();
         assert_eq!(incoming.next(&mut stream).unwrap(), Some(&long[..]));
         assert_eq!(incoming.next(&mut stream).unwrap(), Some(&b"after"[..]));
-        assert_eq!(incoming.buffer.len(), INITIAL_BYTES);
+        assert_eq!(incoming.buffer.capacity(), INITIAL_BYTES);
         assert_eq!(incoming.next(&mut stream).unwrap(), None);
     }
 
@@ -200,13 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_wiped_and_the_next_message_is_kept() {
+    fn a_message_is_wiped_and_the_next_one_is_kept() {
         let bytes = [framed(b"a secret PIN"), framed(b"next")].concat();
         let mut stream = bytes.as_slice();
         let mut incoming = MessageReader::new();
         incoming.next(&mut stream).unwrap();
         incoming.wipe_message();
-        assert!(!incoming.buffer.windows(6).any(|window| window == b"secret"));
+        assert_eq!(incoming.buffer.as_slice(), framed(b"next"));
         assert_eq!(incoming.next(&mut stream).unwrap(), Some(&b"next"[..]));
     }
 

@@ -115,21 +115,6 @@ impl<'a> SshRequest<'a> {
         }
     }
 
-    /// Returns true if messages of this type contain a secret and must be wiped. It needs no
-    /// parsing, because a malformed message has a secret, too.
-    pub(super) fn has_secret(message: &[u8]) -> bool {
-        let kinds = [
-            ADD_IDENTITY,
-            ADD_ID_CONSTRAINED,
-            ADD_SMARTCARD_KEY,
-            ADD_SMARTCARD_KEY_CONSTRAINED,
-            REMOVE_SMARTCARD_KEY,
-            LOCK,
-            UNLOCK,
-        ];
-        message.first().is_some_and(|kind| kinds.contains(kind))
-    }
-
     /// Returns true for a supported extension, whose failures have a code of their own.
     pub(super) fn is_known_extension(message: &[u8]) -> bool {
         let mut reader = Reader::new(message);
