@@ -56,12 +56,6 @@ pub(super) enum WorkerCall {
     Program(i32),
     /// the present prompt method
     Prompter,
-    /// whether the worker may ask again after a wrong PIN: yes if a person typed it, because a
-    /// program would give the same PIN again
-    CanAskAgain {
-        /// the number of the dialog that asked for the PIN; the answer is yes if it is still open
-        dialog: u64,
-    },
     /// the keysets hidden on this machine; the worker cannot read their file in the user's home
     HiddenKeysets,
     /// the result of a check in a new process ([`crate::token::check`]); the frame's payload is the
@@ -75,7 +69,6 @@ pub(super) enum SupervisorReply {
     Prompt(PromptAnswer),
     /// the question cannot be answered, with the reason
     Unavailable(String),
-    CanAskAgain(bool),
     /// the program's description, if known
     Program(Option<String>),
     /// the prompt method, or why there is none
@@ -231,15 +224,6 @@ impl Link {
             Some(_) => Err(NoPin::Unavailable("the supervisor answered a different question".to_owned())),
             None => Err(NoPin::Unavailable("the agent is shutting down".to_owned())),
         }
-    }
-
-    /// Returns true if a person who typed a wrong PIN can be asked again. A file or script would
-    /// answer the same and waste another try.
-    pub fn can_ask_again(&self, dialog: u64) -> bool {
-        matches!(
-            self.ask(WorkerCall::CanAskAgain { dialog }, &ClientConnection::default()),
-            Some((SupervisorReply::CanAskAgain(true), _))
-        )
     }
 
     /// Closes the dialog of a use that has ended ([`Question::dialog`]).

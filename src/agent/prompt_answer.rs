@@ -15,6 +15,8 @@ pub(super) enum PromptAnswer {
     Pin {
         /// true if a person typed it for this use
         attended: bool,
+        /// true if the question may be asked again if the PIN is wrong
+        may_retry: bool,
     },
     /// confirmed
     Yes,
@@ -26,9 +28,9 @@ impl PromptAnswer {
     /// The answer and its payload.
     pub(super) fn of(reply: Result<PromptReply, NoPin>) -> ReplyWithPayload<Self> {
         match reply {
-            Ok(PromptReply::Pin(pin)) => {
+            Ok(PromptReply::Pin { pin, may_retry }) => {
                 let attended = pin.is_attended();
-                (Self::Pin { attended }, Zeroizing::new(pin.as_str().as_bytes().to_vec()))
+                (Self::Pin { attended, may_retry }, Zeroizing::new(pin.as_str().as_bytes().to_vec()))
             }
             Ok(PromptReply::Yes) => (Self::Yes, Zeroizing::default()),
             Err(reason) => (Self::No(reason), Zeroizing::default()),
@@ -39,11 +41,11 @@ impl PromptAnswer {
     /// No PIN, or no confirmation; also if the payload is not a PIN.
     pub(super) fn into_reply(self, payload: &[u8]) -> Result<PromptReply, NoPin> {
         match self {
-            Self::Pin { attended } => {
+            Self::Pin { attended, may_retry } => {
                 let text = std::str::from_utf8(payload)
                     .map_err(|_| NoPin::Unavailable("the answer is not UTF-8".to_owned()))?;
                 let pin = Pin::new(text.to_owned()).map_err(|error| NoPin::Unavailable(error.to_string()))?;
-                Ok(PromptReply::Pin(pin.attended_if(attended)))
+                Ok(PromptReply::Pin { pin: pin.attended_if(attended), may_retry })
             }
             Self::Yes => Ok(PromptReply::Yes),
             Self::No(reason) => Err(reason),

@@ -25,8 +25,8 @@ pub(super) fn prompt_request(question: &Question, program: &str) -> Option<Promp
     };
     let mut lines = vec![format!("Asked by: {program}"), purpose_line(purpose)];
     lines.extend(forwarded(purpose));
-    if let Some((name, level)) = &question.keyset {
-        lines.push(format!("Keyset: {} (level {level})", name.as_str()));
+    if let Some(keyset) = question.prompt.keyset() {
+        lines.push(format!("Keyset: {} (level {})", keyset.name.as_str(), keyset.level));
     }
     lines.push(format!("Token: {} (serial {})", token.label, token.serial));
     let warning = warning.map(ToOwned::to_owned);
@@ -34,19 +34,20 @@ pub(super) fn prompt_request(question: &Question, program: &str) -> Option<Promp
 }
 
 fn pin_warning(question: &Question, pin_state: PinState) -> Option<&'static str> {
+    let was_wrong = matches!(question.prompt, Prompt::Pin { was_wrong: true, .. });
     match pin_state {
         PinState::FinalTry if question.was_repeated => {
             Some("This PIN was just wrong; it was not tried again. One try is left: a wrong PIN now locks the token.")
         }
         _ if question.was_repeated => Some("This PIN was just wrong; it was not tried again."),
-        PinState::FinalTry if question.was_wrong => {
+        PinState::FinalTry if was_wrong => {
             Some("That PIN was wrong. One try is left: another wrong one locks the token.")
         }
         _ if question.last_try => Some("One try is left: a wrong PIN now locks the token."),
         PinState::FinalTry => Some("One try is left: a wrong PIN now locks the token."),
-        PinState::CountLow if question.was_wrong => Some("That PIN was wrong; few tries may be left."),
+        PinState::CountLow if was_wrong => Some("That PIN was wrong; few tries may be left."),
         PinState::CountLow => Some("A wrong PIN was tried before; few tries may be left."),
-        _ if question.was_wrong => Some("That PIN was wrong."),
+        _ if was_wrong => Some("That PIN was wrong."),
         _ => None,
     }
 }
@@ -102,6 +103,7 @@ fn purpose_line(purpose: &Purpose) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyset::PromptedKeyset;
     use crate::token::test_support::a_card;
     use crate::token::{SecurityLevel, TokenInfo};
 
@@ -110,17 +112,16 @@ mod tests {
     }
 
     fn question(purpose: Purpose, token: TokenInfo) -> Question {
-        let prompt = Prompt::Pin { purpose, token };
-        Question { prompt, keyset: None, pid: 7, last_try: false, was_wrong: false, was_repeated: false, dialog: 5 }
+        let keyset = PromptedKeyset { name: "work".parse().unwrap(), level: SecurityLevel::High };
+        let prompt = Prompt::Pin { purpose, token, keyset: Some(keyset), was_wrong: false };
+        Question { prompt, pid: 7, last_try: false, was_repeated: false, dialog: 5 }
     }
 
     #[test]
     fn a_prompt_names_purpose_keyset_and_token() {
         let host_key = Some("SHA256:abc".into());
         let purpose = Purpose::SshLogIn { user: "git".into(), host_key, forwarded_by: None };
-        let mut question = question(purpose, token(PinState::Ok));
-        question.keyset = Some(("work".parse().unwrap(), SecurityLevel::High));
-        let text = prompt_request(&question, "a program").unwrap();
+        let text = prompt_request(&question(purpose, token(PinState::Ok)), "a program").unwrap();
         let all = text.lines.join("\n");
         for part in ["Asked by: a program", "\"git\"", "SHA256:abc", "work (level high)", "serial 4711"] {
             assert!(all.contains(part), "{part} is missing: {all}");

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::keyset::Prompt;
-use crate::token::{KeysetName, SecurityLevel, TokenInfo};
+use crate::token::TokenInfo;
 
 /// A prompt for one use of a key, with what its text needs besides.
 ///
@@ -11,15 +11,11 @@ use crate::token::{KeysetName, SecurityLevel, TokenInfo};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Question {
     pub prompt: Prompt,
-    /// the keyset to use; `None` if the whole token is meant
-    pub keyset: Option<(KeysetName, SecurityLevel)>,
     /// the process id of the program that asked for the use
     pub pid: i32,
     /// true if the person has accepted the risk of the token's last try
     pub last_try: bool,
-    /// true if the previous PIN for this use was wrong
-    pub was_wrong: bool,
-    /// true if it was the same wrong PIN again, which was not tried
+    /// true if the same wrong PIN was just typed again; it was not tried
     pub was_repeated: bool,
     /// the number of the use; its questions share a dialog
     pub dialog: u64,
@@ -32,8 +28,8 @@ impl Question {
             Prompt::Pin { token, .. }
             | Prompt::ResumedPin { token }
             | Prompt::SoPin { token }
-            | Prompt::LastTry { token, .. } => Some(token),
-            Prompt::Use { keyset, .. } => Some(&keyset.token),
+            | Prompt::LastTry { token, .. }
+            | Prompt::Use { token, .. } => Some(token),
             Prompt::NewPin { .. } | Prompt::NewSoPin { .. } => None,
         }
     }

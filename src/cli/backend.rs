@@ -5,11 +5,12 @@
 use jiff::Timestamp;
 
 use super::exit::Failure;
-use crate::agent::operations::AgentClient;
+use super::terminal_prompter::TerminalPrompter;
+use crate::agent::operations::{AgentClient, OperationConnection};
 use crate::keyset::ops::{ChooseKeyset, ListKeysets, ListTokens};
 use crate::keyset::{
-    Attachments, FoundKeyset, Inventory, KeysetChoice, NoPin, Operation, OperationContext, Outcome, Prompt,
-    PromptReply, Refusal, Tokens, Trust, UnreadableToken, UserPrompter,
+    Attachments, FoundKeyset, Inventory, KeysetChoice, NoPin, Operation, OperationContext, OperationObserver, Outcome,
+    Prompt, PromptReply, Refusal, Tokens, Trust, UnreadableToken, UserPrompter,
 };
 use crate::token::TokenInfo;
 use crate::transport::{Transport, TransportError};
@@ -30,35 +31,31 @@ impl Backend {
         &self,
         operation: O,
         attachments: &mut Attachments,
-        person: &mut dyn UserPrompter,
+        person: &mut TerminalPrompter<'_>,
         transport: &dyn Transport,
     ) -> Result<O::Output, Failure> {
-        let outcome = match self {
-            Self::Local(tokens) => {
-                let target = operation.select(&Inventory::of(tokens))?;
-                let now = Timestamp::now();
-                operation.run(target, &mut OperationContext { tokens, person, transport, attachments, now })?
-            }
-            Self::Agent(agent) => {
-                let (outcome, secret) = agent.call(&operation, attachments, person, transport)?;
-                attachments.secret = secret;
-                outcome
-            }
-        };
-        match outcome {
-            Outcome::Done(output) => Ok(output),
-            Outcome::Refused(Refusal { kind, message }) => Err(Failure::new(kind.into(), message)),
+        let connection = self.connect()?;
+        if let BackendConnection::Agent(agent) = &connection {
+            person.ask_while_open(agent.stream());
         }
+        connection.run(operation, attachments, person, transport)
     }
 
     /// Runs an operation that has no attachments and sends nothing.
-    pub fn call<O: Operation>(&self, operation: O, person: &mut dyn UserPrompter) -> Result<O::Output, Failure> {
+    pub fn call<O: Operation>(&self, operation: O, person: &mut TerminalPrompter<'_>) -> Result<O::Output, Failure> {
         self.call_with(operation, &mut Attachments::default(), person, &NoTransport)
     }
 
     /// Runs an operation that asks nothing.
     pub fn query<O: Operation>(&self, operation: O) -> Result<O::Output, Failure> {
-        self.call(operation, &mut NoPrompter)
+        self.connect()?.run(operation, &mut Attachments::default(), &mut NoPrompter, &NoTransport)
+    }
+
+    fn connect(&self) -> Result<BackendConnection<'_>, Failure> {
+        Ok(match self {
+            Self::Local(tokens) => BackendConnection::Local(tokens),
+            Self::Agent(agent) => BackendConnection::Agent(agent.connect_for_operation()?),
+        })
     }
 
     /// The present tokens.
@@ -83,8 +80,43 @@ impl Backend {
     }
 }
 
+/// A backend, ready for one operation.
+enum BackendConnection<'a> {
+    Local(&'a Tokens),
+    Agent(OperationConnection<'a>),
+}
+
+impl BackendConnection<'_> {
+    fn run<O: Operation>(
+        self,
+        operation: O,
+        attachments: &mut Attachments,
+        person: &mut dyn UserPrompter,
+        transport: &dyn Transport,
+    ) -> Result<O::Output, Failure> {
+        let outcome = match self {
+            Self::Local(tokens) => {
+                let target = operation.select(&Inventory::of(tokens))?;
+                let now = Timestamp::now();
+                operation.run(target, &mut OperationContext { tokens, person, transport, attachments, now })?
+            }
+            Self::Agent(agent) => {
+                let (outcome, secret) = agent.run(&operation, attachments, person, transport)?;
+                attachments.secret = secret;
+                outcome
+            }
+        };
+        match outcome {
+            Outcome::Done(output) => Ok(output),
+            Outcome::Refused(Refusal { kind, message }) => Err(Failure::new(kind.into(), message)),
+        }
+    }
+}
+
 /// For operations that ask nothing.
 struct NoPrompter;
+
+impl OperationObserver for NoPrompter {}
 
 impl UserPrompter for NoPrompter {
     fn ask(&mut self, _prompt: &Prompt) -> Result<PromptReply, NoPin> {

@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 
 use super::output::Output;
 use super::spinner;
-use crate::keyset::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};
+use crate::keyset::{NoPin, Notice, OperationObserver, Prompt, PromptReply, Step, UserPrompter};
 use crate::prompter::{Prompter, PrompterError};
 use crate::token::{PinState, TokenInfo, WhichPin};
 
@@ -47,6 +47,15 @@ impl<'a> TerminalPrompter<'a> {
     pub fn with_so_pin(mut self, prompter: Prompter) -> Self {
         self.so_prompter = Some(prompter);
         self
+    }
+
+    /// Sets the connection to the agent that asks. If it becomes readable or closes during a
+    /// prompt, the agent has withdrawn the question, and the prompt is closed.
+    pub fn ask_while_open(&mut self, connection: &UnixStream) {
+        let others = [self.resuming.as_mut(), self.so_prompter.as_mut()].into_iter().flatten();
+        for prompter in others.chain([&mut self.prompter]) {
+            prompter.ask_while_open(connection);
+        }
     }
 
     /// A PIN source is for one of a token's two PINs, whatever an agent asks for.
@@ -95,7 +104,7 @@ impl UserPrompter for TerminalPrompter<'_> {
         self.refuse_another_pin(prompt)?;
         let pin = match prompt {
             // The prompt names the operation: a command to an authority must not look like a mail.
-            Prompt::Pin { purpose, token } => {
+            Prompt::Pin { purpose, token, .. } => {
                 self.prompter.pin(&format!("{} to {}", token.name(), purpose.operation()))
             }
             Prompt::ResumedPin { token } => {
@@ -115,17 +124,14 @@ impl UserPrompter for TerminalPrompter<'_> {
                 return Err(NoPin::Unavailable("a command asks for the PIN instead of a confirmation".to_owned()));
             }
         };
-        pin.map(PromptReply::Pin).map_err(|error| no_pin(&error))
-    }
-
-    fn watch_connection(&mut self, connection: &UnixStream) {
-        for prompter in
-            [Some(&mut self.prompter), self.resuming.as_mut(), self.so_prompter.as_mut()].into_iter().flatten()
-        {
-            prompter.ask_while_open(connection);
+        match pin {
+            Ok(pin) => Ok(PromptReply::Pin { pin, may_retry: false }),
+            Err(error) => Err(no_pin(&error)),
         }
     }
+}
 
+impl OperationObserver for TerminalPrompter<'_> {
     fn progress(&mut self, step: Step) {
         let label = match step {
             Step::CheckingLetter => "asking the authority about the letter",
@@ -220,10 +226,11 @@ mod tests {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let prompter = || Prompter::new(PinSource::File(file.clone()), PinSource::File(file.clone()));
         let (output, token) = (Output::new(false), a_card());
-        let pin = Prompt::Pin { purpose: Purpose::LogIn, token: token.clone() };
+        let pin = Prompt::Pin { purpose: Purpose::LogIn, token: token.clone(), keyset: None, was_wrong: false };
         let [last, last_so] = [WhichPin::User, WhichPin::SecurityOfficer].map(|which| Prompt::LastTry {
             purpose: Purpose::LogIn,
             token: token.clone(),
+            keyset: None,
             which,
         });
         let so_pin = Prompt::SoPin { token: token.clone() };

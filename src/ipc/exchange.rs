@@ -87,7 +87,7 @@ impl Exchange {
         call: C,
         payload: &[u8],
         files: &[BorrowedFd<'_>],
-        mut serve: impl FnMut(&UnixStream, Callback, Zeroizing<Vec<u8>>) -> Option<ReplyWithPayload<CallbackReply>>,
+        mut serve: impl FnMut(Callback, Zeroizing<Vec<u8>>) -> Option<ReplyWithPayload<CallbackReply>>,
     ) -> Result<Frame<R>, IpcError> {
         self.last_number += 1;
         let called = self.last_number;
@@ -103,10 +103,10 @@ impl Exchange {
                 IpcMessage::Reply { number, reply } if number == called => {
                     return Ok(Frame { message: reply, payload, files });
                 }
-                IpcMessage::Notify(call) => drop(serve(&self.stream, call, payload)),
+                IpcMessage::Notify(call) => drop(serve(call, payload)),
                 IpcMessage::Call { number, call } => {
                     let unserved = || IpcError::Unexpected("a call that nobody serves".to_owned());
-                    let (reply, payload) = serve(&self.stream, call, payload).ok_or_else(unserved)?;
+                    let (reply, payload) = serve(call, payload).ok_or_else(unserved)?;
                     send(&self.stream, &IpcMessage::<C, CallbackReply>::Reply { number, reply }, &payload, &[])?;
                 }
                 IpcMessage::Reply { .. } | IpcMessage::Withdrawn { .. } => {
@@ -125,7 +125,7 @@ impl Exchange {
         call: C,
         payload: &[u8],
     ) -> Result<Frame<R>, IpcError> {
-        let nobody = |_: &UnixStream, never: NoCall, _| -> Option<ReplyWithPayload<()>> { match never {} };
+        let nobody = |never: NoCall, _| -> Option<ReplyWithPayload<()>> { match never {} };
         self.call(call, payload, &[], nobody)
     }
 
@@ -183,7 +183,7 @@ mod tests {
             server.reply(number, 5, b"done").unwrap();
         });
         let mut calls = Vec::new();
-        let reply = caller.call::<_, u32, String, _>("sign", b"letter", &[], |_, call, _| {
+        let reply = caller.call::<_, u32, String, _>("sign", b"letter", &[], |call, _| {
             calls.push(call.clone());
             (call == "pin?").then(|| (true, Zeroizing::new(b"1234".to_vec())))
         });

@@ -25,6 +25,7 @@ mod holder;
 mod index;
 mod no_pin;
 mod operation;
+mod operation_observer;
 pub mod ops;
 mod purpose;
 mod recipient;
@@ -54,6 +55,7 @@ pub use operation::{
     Attachments, ContentFile, ContentWatch, Inventory, Operation, OperationContext, OperationName, Outcome, Refusal,
     TokenSearch,
 };
+pub use operation_observer::{Notice, OperationObserver, Step};
 pub use purpose::Purpose;
 pub use removal::Deleted;
 pub use show::{CertificateSummary, CertificateUse, KeysetDetails, show};
@@ -63,7 +65,7 @@ pub use trust::{Trust, trust};
 pub use unlock::log_in;
 pub use unreadable_token::UnreadableToken;
 pub use unusable_sources::UnusableSources;
-pub use user_prompter::{Notice, Prompt, PromptReply, Step, UserPrompter};
+pub use user_prompter::{Prompt, PromptReply, PromptedKeyset, UserPrompter};
 
 /// The crash points between two steps of an operation with lasting effects; tests kill the program
 /// at each (see [`crate::crash_point`]). Order: a successful enrollment, a rolled-back one, a

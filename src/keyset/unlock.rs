@@ -7,7 +7,9 @@ use crate::token::{
 };
 
 use super::index::{self, Hex, PrivateIndex, PublicIndex};
-use super::{FoundKeyset, KeysetError, NoPin, Notice, Prompt, Purpose, Tokens, UserPrompter};
+use super::{
+    FoundKeyset, KeysetError, NoPin, Notice, Prompt, PromptReply, PromptedKeyset, Purpose, Tokens, UserPrompter,
+};
 
 /// Logs in for an operation that asks for the PIN at every level. One try, with a PIN typed for
 /// this operation.
@@ -17,32 +19,77 @@ pub(super) fn unlock(
     purpose: &Purpose,
     person: &mut dyn UserPrompter,
 ) -> Result<PinSession, KeysetError> {
-    person.set_keyset(keyset);
+    person.token_chosen(&keyset.token);
     let token = tokens.open(&keyset.token)?;
-    retry_wrong_pin(person, |person| {
+    LoginPrompts::new(tokens, keyset, purpose, person).retry_wrong_pin(|prompts| {
         let lease = token.acquire_pin_lease();
-        let pin = ask(tokens, &lease, purpose, person)?;
+        let pin = prompts.ask_pin(&lease)?;
         lease.unlock(pin).map_err(|error| error.with_operation(purpose.operation()).into())
     })
 }
 
-/// Repeats a login after a wrong PIN, if the user is asked again. Each PIN typed is one try, after
-/// the same checks and warnings. If the user then gives no PIN, the error is that of the wrong one.
-fn retry_wrong_pin(
-    person: &mut dyn UserPrompter,
-    mut attempt: impl FnMut(&mut dyn UserPrompter) -> Result<PinSession, KeysetError>,
-) -> Result<PinSession, KeysetError> {
-    let is_wrong = |error: &KeysetError| matches!(error, KeysetError::Token(TokenError::PinIncorrect { .. }));
-    let mut result = attempt(person);
-    loop {
-        match &result {
-            Err(wrong) if is_wrong(wrong) && person.can_retry_pin() => {}
-            _ => return result,
+/// The prompts of one login.
+struct LoginPrompts<'a> {
+    tokens: &'a Tokens,
+    keyset: &'a FoundKeyset,
+    purpose: &'a Purpose,
+    person: &'a mut dyn UserPrompter,
+    /// true if the previous PIN was wrong
+    was_wrong: bool,
+    /// true if the user can be asked again should the last PIN be wrong
+    may_retry: bool,
+}
+
+impl<'a> LoginPrompts<'a> {
+    fn new(
+        tokens: &'a Tokens,
+        keyset: &'a FoundKeyset,
+        purpose: &'a Purpose,
+        person: &'a mut dyn UserPrompter,
+    ) -> Self {
+        Self { tokens, keyset, purpose, person, was_wrong: false, may_retry: false }
+    }
+
+    /// Repeats a login after a wrong PIN, if the user can be asked again. Each PIN typed is one
+    /// try, after the same checks and warnings. If the user then gives no PIN, the error is that of
+    /// the wrong one.
+    fn retry_wrong_pin(
+        mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<PinSession, KeysetError>,
+    ) -> Result<PinSession, KeysetError> {
+        let is_wrong = |error: &KeysetError| matches!(error, KeysetError::Token(TokenError::PinIncorrect { .. }));
+        let mut result = attempt(&mut self);
+        loop {
+            match &result {
+                Err(wrong) if is_wrong(wrong) && self.may_retry => self.was_wrong = true,
+                _ => return result,
+            }
+            match attempt(&mut self) {
+                Err(KeysetError::NoPin { .. }) => return result,
+                next => result = next,
+            }
         }
-        match attempt(person) {
-            Err(KeysetError::NoPin { .. }) => return result,
-            next => result = next,
+    }
+
+    /// Asks for the token's PIN, after all checks that need none.
+    fn ask_pin(&mut self, lease: &PinLease) -> Result<Pin, KeysetError> {
+        let operation = self.purpose.operation();
+        let pin_state = check_before_pin(self.tokens, lease, self.purpose, Some(self.keyset), self.person)?;
+        let token = TokenInfo { pin_state, ..lease.token().info().clone() };
+        let name = token.name();
+        let prompt = Prompt::Pin {
+            purpose: self.purpose.clone(),
+            token,
+            keyset: Some(PromptedKeyset::of(self.keyset)),
+            was_wrong: self.was_wrong,
+        };
+        let reply = self.person.ask(&prompt);
+        if let Ok(PromptReply::Pin { may_retry, .. }) = &reply {
+            self.may_retry = *may_retry;
         }
+        let no_pin = |reason| KeysetError::NoPin { operation, token: Some(name), reason };
+        let pin = reply.and_then(PromptReply::into_pin).map_err(no_pin)?;
+        Ok(with_last_try(pin, pin_state))
     }
 }
 
@@ -59,7 +106,7 @@ pub(super) fn unlock_for_use(
     if !keeps_session(tokens, keyset) {
         return unlock(tokens, keyset, purpose, person);
     }
-    person.set_keyset(keyset);
+    person.token_chosen(&keyset.token);
     let token = tokens.open(&keyset.token)?;
     if keyset.level == SecurityLevel::Low
         && let Some(pin_session) = token.under_active_session()
@@ -72,15 +119,15 @@ pub(super) fn unlock_for_use(
         let no_yes =
             |reason| KeysetError::NoPin { operation: purpose.operation(), token: Some(keyset.token.name()), reason };
         if keyset.level == SecurityLevel::Medium {
-            person
-                .confirm(&Prompt::Use { purpose: purpose.clone(), keyset: Box::new(keyset.clone()) })
-                .map_err(no_yes)?;
+            let (token, keyset) = (keyset.token.clone(), PromptedKeyset::of(keyset));
+            let prompt = Prompt::Use { purpose: purpose.clone(), token, keyset };
+            person.ask(&prompt).and_then(PromptReply::into_yes).map_err(no_yes)?;
         }
         if let Some(pin_session) = token.under_active_session() {
             return Ok(pin_session);
         }
     }
-    open_session(tokens, lease, purpose, person)
+    open_session(lease, LoginPrompts::new(tokens, keyset, purpose, person))
 }
 
 /// Returns whether the PIN for a use starts a session that permits later uses.
@@ -90,37 +137,28 @@ fn keeps_session(tokens: &Tokens, keyset: &FoundKeyset) -> bool {
 
 /// Starts a session with a PIN. Operations that waited while another one failed, or was declined,
 /// share its result: one prompt, one try.
-fn open_session(
-    tokens: &Tokens,
-    lease: PinLease,
-    purpose: &Purpose,
-    person: &mut dyn UserPrompter,
-) -> Result<PinSession, KeysetError> {
+fn open_session(lease: PinLease, prompts: LoginPrompts<'_>) -> Result<PinSession, KeysetError> {
     let token = lease.token().clone();
     let mut first = Some(lease);
-    retry_wrong_pin(person, |person| {
+    prompts.retry_wrong_pin(|prompts| {
         let lease = first.take().unwrap_or_else(|| token.acquire_pin_lease());
-        open_session_with_pin(tokens, lease, purpose, person)
+        open_session_with_pin(lease, prompts)
     })
 }
 
-fn open_session_with_pin(
-    tokens: &Tokens,
-    lease: PinLease,
-    purpose: &Purpose,
-    person: &mut dyn UserPrompter,
-) -> Result<PinSession, KeysetError> {
+fn open_session_with_pin(lease: PinLease, prompts: &mut LoginPrompts<'_>) -> Result<PinSession, KeysetError> {
+    let operation = prompts.purpose.operation();
     if let Some(error) = lease.failed_meanwhile() {
-        return Err(error.with_operation(purpose.operation()).into());
+        return Err(error.with_operation(operation).into());
     }
     if lease.declined_meanwhile() {
         let token = Some(lease.token().info().name());
-        return Err(KeysetError::NoPin { operation: purpose.operation(), token, reason: NoPin::Cancelled });
+        return Err(KeysetError::NoPin { operation, token, reason: NoPin::Cancelled });
     }
-    match ask(tokens, &lease, purpose, person) {
+    match prompts.ask_pin(&lease) {
         Ok(pin) => {
-            let opened = lease.open_session(pin).map_err(|error| error.with_operation(purpose.operation()))?;
-            tokens.access.keep(opened.token());
+            let opened = lease.open_session(pin).map_err(|error| error.with_operation(operation))?;
+            prompts.tokens.access.keep(opened.token());
             Ok(opened)
         }
         Err(error) => {
@@ -132,21 +170,6 @@ fn open_session_with_pin(
     }
 }
 
-/// Asks for the token's PIN, after all checks that need none.
-fn ask(
-    tokens: &Tokens,
-    lease: &PinLease,
-    purpose: &Purpose,
-    person: &mut dyn UserPrompter,
-) -> Result<Pin, KeysetError> {
-    let pin_state = check_before_pin(tokens, lease, purpose, person)?;
-    let token = TokenInfo { pin_state, ..lease.token().info().clone() };
-    let name = token.name();
-    let pin = person.pin(&Prompt::Pin { purpose: purpose.clone(), token });
-    let no_pin = |reason| KeysetError::NoPin { operation: purpose.operation(), token: Some(name), reason };
-    Ok(with_last_try(pin.map_err(no_pin)?, pin_state))
-}
-
 /// Permits a PIN to spend the last try: in that state the person was warned before the prompt, and
 /// accepted the risk.
 pub(super) fn with_last_try(pin: Pin, state: PinState) -> Pin {
@@ -154,11 +177,12 @@ pub(super) fn with_last_try(pin: Pin, state: PinState) -> Pin {
 }
 
 /// Checks everything that needs no PIN: no PIN set, PIN locked, too many wrong PINs, last try.
-/// Returns the token's PIN state.
+/// `keyset` is the keyset that the warning names. Returns the token's PIN state.
 pub(super) fn check_before_pin(
     tokens: &Tokens,
     lease: &PinLease,
     purpose: &Purpose,
+    keyset: Option<&FoundKeyset>,
     person: &mut dyn UserPrompter,
 ) -> Result<PinState, KeysetError> {
     let operation = purpose.operation();
@@ -170,8 +194,13 @@ pub(super) fn check_before_pin(
         state @ PinState::FinalTry => {
             let info = TokenInfo { pin_state: state, ..token.info().clone() };
             let no_pin = |reason: NoPin| KeysetError::NoPin { operation, token: Some(name), reason };
-            let prompt = Prompt::LastTry { purpose: purpose.clone(), token: info, which: WhichPin::User };
-            person.confirm(&prompt).map_err(no_pin)?;
+            let prompt = Prompt::LastTry {
+                purpose: purpose.clone(),
+                token: info,
+                keyset: keyset.map(PromptedKeyset::of),
+                which: WhichPin::User,
+            };
+            person.ask(&prompt).and_then(PromptReply::into_yes).map_err(no_pin)?;
             Ok(state)
         }
         PinState::Locked => Err(TokenError::PinLocked { operation, token: name }.into()),
@@ -322,12 +351,12 @@ pub fn log_in(
             keyset.level
         )));
     }
-    person.set_keyset(keyset);
+    person.token_chosen(&keyset.token);
     let token = tokens.open(&keyset.token)?;
     let lease = token.acquire_pin_lease();
     if token.has_active_session() && !verify_again {
         return Ok(());
     }
-    let pin_session = open_session(tokens, lease, &Purpose::LogIn, person)?;
+    let pin_session = open_session(lease, LoginPrompts::new(tokens, keyset, &Purpose::LogIn, person))?;
     read_private_index_for_use(tokens, &pin_session, keyset, person).map(|_| ())
 }

@@ -62,7 +62,7 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "keyset",
         &[
-            &["no_pin", "subject"],
+            &["no_pin", "operation_observer", "subject"],
             &["error", "purpose"],
             // What is on a token.
             &["index", "unreadable_token"],

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::keyset::{FoundKeyset, NoPin, Notice, Prompt, PromptReply, Purpose, UserPrompter};
-use crate::token::{KeysetName, Pin, SecurityLevel, TokenInfo, WhichPin};
+use crate::keyset::{NoPin, Notice, OperationObserver, Prompt, PromptReply, Purpose, Step, UserPrompter};
+use crate::token::{Pin, TokenInfo, WhichPin};
 
 use super::super::{Link, Question, Requester};
 use super::pass_phrase::PassPhraseLock;
@@ -15,7 +15,6 @@ use super::pass_phrase::PassPhraseLock;
 pub struct AgentPrompter<'a> {
     link: &'a Link,
     requester: &'a Requester,
-    keyset: Option<(KeysetName, SecurityLevel)>,
     // A PIN that the client supplied (`ssh-add -s` asks for it itself), for the first question.
     supplied_pin: Option<Pin>,
     last_try: bool,
@@ -52,7 +51,6 @@ impl Drop for UseDialog<'_> {
 struct TypedPins {
     count: usize,
     last: Option<[Zeroizing<[u8; 32]>; 2]>,
-    was_wrong: bool,
     was_repeated: bool,
 }
 
@@ -94,7 +92,7 @@ impl<'a> AgentPrompter<'a> {
     /// For this use, without a PIN.
     pub fn new(link: &'a Link, requester: &'a Requester) -> Self {
         let (typed, dialog) = (TypedPins::default(), UseDialog::new(link));
-        Self { link, requester, keyset: None, supplied_pin: None, last_try: false, typed, dialog }
+        Self { link, requester, supplied_pin: None, last_try: false, typed, dialog }
     }
 
     /// With a PIN that was typed elsewhere for this use.
@@ -106,14 +104,16 @@ impl<'a> AgentPrompter<'a> {
     /// program would give the same PIN again and is not asked again.
     fn typed_pin(&mut self, prompt: &Prompt) -> Result<PromptReply, NoPin> {
         loop {
-            let pin = match self.ask_person(prompt)? {
-                PromptReply::Pin(pin) => pin,
+            let (pin, may_retry) = match self.ask_person(prompt)? {
+                PromptReply::Pin { pin, may_retry } => (pin, may_retry),
                 yes @ PromptReply::Yes => return Ok(yes),
             };
-            if let Ok(pin) = self.typed.take(pin) {
-                return Ok(PromptReply::Pin(pin));
+            let taken = self.typed.take(pin);
+            let may_retry = may_retry && self.typed.count < MAX_PIN_ATTEMPTS;
+            if let Ok(pin) = taken {
+                return Ok(PromptReply::Pin { pin, may_retry });
             }
-            if self.typed.count >= MAX_PIN_ATTEMPTS || !self.link.can_ask_again(self.dialog.number) {
+            if !may_retry {
                 let same = "the same wrong PIN was entered again and was not tried";
                 return Err(NoPin::Unavailable(same.to_owned()));
             }
@@ -123,10 +123,8 @@ impl<'a> AgentPrompter<'a> {
     fn ask_person(&self, prompt: &Prompt) -> Result<PromptReply, NoPin> {
         let question = Question {
             prompt: prompt.clone(),
-            keyset: self.keyset.clone(),
             pid: self.requester.peer.pid,
             last_try: self.last_try,
-            was_wrong: self.typed.was_wrong,
             was_repeated: self.typed.was_repeated,
             dialog: self.dialog.number,
         };
@@ -139,7 +137,7 @@ impl UserPrompter for AgentPrompter<'_> {
         match prompt {
             Prompt::Pin { .. } | Prompt::ResumedPin { .. } => {
                 if let Some(pin) = self.supplied_pin.take() {
-                    return Ok(PromptReply::Pin(pin));
+                    return Ok(PromptReply::Pin { pin, may_retry: false });
                 }
                 self.dialog.has_asked = true;
                 self.typed_pin(prompt)
@@ -154,17 +152,9 @@ impl UserPrompter for AgentPrompter<'_> {
             ),
         }
     }
+}
 
-    fn can_retry_pin(&mut self) -> bool {
-        self.typed.was_wrong =
-            (1..MAX_PIN_ATTEMPTS).contains(&self.typed.count) && self.link.can_ask_again(self.dialog.number);
-        self.typed.was_wrong
-    }
-
-    fn set_keyset(&mut self, keyset: &FoundKeyset) {
-        self.keyset = Some((keyset.name.clone(), keyset.level));
-    }
-
+impl OperationObserver for AgentPrompter<'_> {
     fn notice(&mut self, notice: Notice) {
         tracing::warn!("{notice}");
     }
@@ -176,8 +166,6 @@ impl UserPrompter for AgentPrompter<'_> {
 pub(super) struct ConfirmingPrompter<'a> {
     command: &'a mut dyn UserPrompter,
     prompter: AgentPrompter<'a>,
-    /// true if the prompter supplied the last PIN
-    used_prompter: bool,
     /// Locking the keystore stops a running operation at its next question.
     locked: &'a PassPhraseLock,
     /// the token of the operation
@@ -192,7 +180,7 @@ impl<'a> ConfirmingPrompter<'a> {
         locked: &'a PassPhraseLock,
     ) -> Self {
         let prompter = AgentPrompter::new(link, requester);
-        Self { command, prompter, used_prompter: false, locked, token: None }
+        Self { command, prompter, locked, token: None }
     }
 
     /// Returns the command's answer. If the command cannot ask a person, asks with the agent's
@@ -225,14 +213,10 @@ fn with_remedy(no_confirmation: NoPin) -> NoPin {
 
 impl UserPrompter for ConfirmingPrompter<'_> {
     fn ask(&mut self, prompt: &Prompt) -> Result<PromptReply, NoPin> {
-        let reply = if let Prompt::Use { keyset, .. } = prompt {
-            self.prompter.set_keyset(keyset);
+        let reply = if matches!(prompt, Prompt::Use { .. }) {
             self.prompter.ask(prompt).map_err(with_remedy)?
         } else {
             let reply = self.command.ask(prompt);
-            if matches!(prompt, Prompt::Pin { .. } | Prompt::ResumedPin { .. }) {
-                self.used_prompter = matches!(reply, Err(NoPin::NotInteractive(_)));
-            }
             self.or_ask_prompter(reply, prompt)?
         };
         if self.locked.is_locked() {
@@ -242,18 +226,15 @@ impl UserPrompter for ConfirmingPrompter<'_> {
         }
         Ok(reply)
     }
+}
 
-    fn can_retry_pin(&mut self) -> bool {
-        if self.used_prompter { self.prompter.can_retry_pin() } else { self.command.can_retry_pin() }
+impl OperationObserver for ConfirmingPrompter<'_> {
+    fn token_chosen(&mut self, token: &TokenInfo) {
+        self.token = Some(token.clone());
+        self.command.token_chosen(token);
     }
 
-    fn set_keyset(&mut self, keyset: &FoundKeyset) {
-        self.token = Some(keyset.token.clone());
-        self.prompter.set_keyset(keyset);
-        self.command.set_keyset(keyset);
-    }
-
-    fn progress(&mut self, step: crate::keyset::Step) {
+    fn progress(&mut self, step: Step) {
         self.command.progress(step);
     }
 

@@ -21,15 +21,15 @@ fn ask(link: &Link) -> Result<PromptReply, NoPin> {
 }
 
 fn ask_for(link: &Link, client: &ClientConnection) -> Result<PromptReply, NoPin> {
-    let prompt = Prompt::Pin { purpose: Purpose::LogIn, token: a_card() };
-    let (last_try, was_wrong, was_repeated) = (false, false, false);
-    let question = Question { prompt, keyset: None, pid: 7, last_try, was_wrong, was_repeated, dialog: 5 };
+    let prompt = Prompt::Pin { purpose: Purpose::LogIn, token: a_card(), keyset: None, was_wrong: false };
+    let question = Question { prompt, pid: 7, last_try: false, was_repeated: false, dialog: 5 };
     link.ask_person(question, client)
 }
 
-fn pin_of(reply: Result<PromptReply, NoPin>) -> Pin {
+/// The PIN, and whether it may be asked for again.
+fn pin_of(reply: Result<PromptReply, NoPin>) -> (Pin, bool) {
     match reply.unwrap() {
-        PromptReply::Pin(pin) => pin,
+        PromptReply::Pin { pin, may_retry } => (pin, may_retry),
         PromptReply::Yes => panic!("yes is no PIN"),
     }
 }
@@ -77,17 +77,17 @@ fn a_pin_arrives_outside_the_json() {
     let asking = thread::spawn(move || ask(&link));
     let (number, question) = next(&supervisor);
     assert!(matches!(question, WorkerCall::Ask(question) if question.pid == 7 && question.dialog == 5));
-    let answer = SupervisorReply::Prompt(PromptAnswer::Pin { attended: true });
+    let answer = SupervisorReply::Prompt(PromptAnswer::Pin { attended: true, may_retry: true });
     reply(&supervisor, number, answer, "gehe\"im\\4711".as_bytes());
-    let pin = pin_of(asking.join().unwrap());
-    assert!(pin.as_str() == "gehe\"im\\4711" && pin.is_attended());
+    let (pin, may_retry) = pin_of(asking.join().unwrap());
+    assert!(pin.as_str() == "gehe\"im\\4711" && pin.is_attended() && may_retry);
     let (link, supervisor) = pair();
     let asking = thread::spawn(move || ask(&link));
     let (number, _) = next(&supervisor);
-    let answer = SupervisorReply::Prompt(PromptAnswer::Pin { attended: false });
+    let answer = SupervisorReply::Prompt(PromptAnswer::Pin { attended: false, may_retry: false });
     reply(&supervisor, number, answer, b"from-a-file");
-    let pin = pin_of(asking.join().unwrap());
-    assert!(pin.as_str() == "from-a-file" && !pin.is_attended(), "no person typed it");
+    let (pin, may_retry) = pin_of(asking.join().unwrap());
+    assert!(pin.as_str() == "from-a-file" && !pin.is_attended() && !may_retry, "no person typed it");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn only_yes_confirms() {
         (SupervisorReply::Prompt(PromptAnswer::Yes), true),
         (no(NoPin::Declined), false),
         (no(NoPin::Cancelled), false),
-        (SupervisorReply::Prompt(PromptAnswer::Pin { attended: false }), false),
+        (SupervisorReply::Prompt(PromptAnswer::Pin { attended: false, may_retry: false }), false),
         (SupervisorReply::Program(Some("yes".into())), false),
         (SupervisorReply::Unavailable(String::new()), false),
     ] {
@@ -155,7 +155,12 @@ fn a_question_is_withdrawn_when_its_client_hangs_up() {
     }
     assert_eq!(asking.join().unwrap().unwrap_err(), NoPin::Withdrawn);
     // A late answer is dropped, and the next question is not even sent.
-    reply(&supervisor, number, SupervisorReply::Prompt(PromptAnswer::Pin { attended: true }), b"geheim-4711");
+    reply(
+        &supervisor,
+        number,
+        SupervisorReply::Prompt(PromptAnswer::Pin { attended: true, may_retry: true }),
+        b"geheim-4711",
+    );
     assert_eq!(ask_for(&link, &client).unwrap_err(), NoPin::Withdrawn);
     supervisor.set_nonblocking(true).unwrap();
     assert_eq!((&supervisor).read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);

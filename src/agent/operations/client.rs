@@ -72,40 +72,14 @@ impl AgentClient {
         status_over(self.connect()?).map_err(|error| self.failure(&error))
     }
 
-    /// Runs one operation; `person` answers its questions, `transport` its network requests.
+    /// Connects for one operation.
     ///
     /// # Errors
-    /// The operation's own error, or that of the connection to the agent.
-    pub fn call<O: Operation>(
-        &self,
-        operation: &O,
-        attachments: &Attachments,
-        person: &mut dyn UserPrompter,
-        transport: &dyn Transport,
-    ) -> Result<OutcomeWithSecret<O::Output>, ClientError> {
+    /// [`ClientError::Unusable`]; [`ClientError::AnotherUsers`]
+    pub fn connect_for_operation(&self) -> Result<OperationConnection<'_>, ClientError> {
         let stream = self.connect()?;
         stream.set_write_timeout(Some(REQUEST_TIMEOUT)).map_err(|error| self.unusable(&error))?;
-        let arguments = serde_json::value::to_raw_value(operation).map_err(|error| self.unusable(&error.into()))?;
-        let files: Vec<_> = [&attachments.input, &attachments.output].into_iter().flatten().map(File::as_fd).collect();
-        let call = CommandCall::Run {
-            operation: O::ID.to_owned(),
-            arguments,
-            has_input: attachments.input.is_some(),
-            has_output: attachments.output.is_some(),
-        };
-        let serve = |connection: &UnixStream, call, payload: Zeroizing<Vec<u8>>| {
-            serve_agent(connection, call, &payload, person, transport)
-        };
-        let mut exchange = Exchange::new(Arc::new(stream));
-        match exchange.call::<_, OperationReply<O::Output>, _, _>(call, &attachments.secret, &files, serve) {
-            Ok(Frame { message: Ok(outcome), payload, .. }) => Ok((outcome, payload)),
-            Ok(Frame { message: Err(error), .. }) => Err(error.into()),
-            Err(error @ (IpcError::OtherBuild | IpcError::Timeout | IpcError::Busy)) => Err(self.failure(&error)),
-            Err(error) => {
-                tracing::debug!(%error, "the connection to the agent was lost");
-                Err(ClientError::Ended { operation: O::NAME })
-            }
-        }
+        Ok(OperationConnection { agent: self, stream })
     }
 
     fn connect(&self) -> Result<UnixStream, ClientError> {
@@ -127,6 +101,54 @@ impl AgentClient {
     }
 }
 
+/// A connection to the agent, for one operation.
+#[derive(Debug)]
+pub struct OperationConnection<'a> {
+    agent: &'a AgentClient,
+    stream: UnixStream,
+}
+
+impl OperationConnection<'_> {
+    /// The connection. If it becomes readable or closes during a question to the person, the agent
+    /// has withdrawn the question.
+    pub fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    /// Runs the operation; `person` answers its questions, `transport` its network requests.
+    ///
+    /// # Errors
+    /// The operation's own error, or that of the connection to the agent.
+    pub fn run<O: Operation>(
+        self,
+        operation: &O,
+        attachments: &Attachments,
+        person: &mut dyn UserPrompter,
+        transport: &dyn Transport,
+    ) -> Result<OutcomeWithSecret<O::Output>, ClientError> {
+        let Self { agent, stream } = self;
+        let arguments = serde_json::value::to_raw_value(operation).map_err(|error| agent.unusable(&error.into()))?;
+        let files: Vec<_> = [&attachments.input, &attachments.output].into_iter().flatten().map(File::as_fd).collect();
+        let call = CommandCall::Run {
+            operation: O::ID.to_owned(),
+            arguments,
+            has_input: attachments.input.is_some(),
+            has_output: attachments.output.is_some(),
+        };
+        let serve = |call, payload: Zeroizing<Vec<u8>>| serve_agent(call, &payload, person, transport);
+        let mut exchange = Exchange::new(Arc::new(stream));
+        match exchange.call::<_, OperationReply<O::Output>, _, _>(call, &attachments.secret, &files, serve) {
+            Ok(Frame { message: Ok(outcome), payload, .. }) => Ok((outcome, payload)),
+            Ok(Frame { message: Err(error), .. }) => Err(error.into()),
+            Err(error @ (IpcError::OtherBuild | IpcError::Timeout | IpcError::Busy)) => Err(agent.failure(&error)),
+            Err(error) => {
+                tracing::debug!(%error, "the connection to the agent was lost");
+                Err(ClientError::Ended { operation: O::NAME })
+            }
+        }
+    }
+}
+
 fn status_over(stream: UnixStream) -> Result<AgentStatus, IpcError> {
     stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
     stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
@@ -144,7 +166,6 @@ fn same_user(stream: &UnixStream, socket: &Path) -> Result<(), ClientError> {
 
 /// Answers a call of the agent: with the person's answer, or with the authority's.
 fn serve_agent(
-    connection: &UnixStream,
     call: AgentCall,
     payload: &[u8],
     person: &mut dyn UserPrompter,
@@ -152,7 +173,6 @@ fn serve_agent(
 ) -> Option<ReplyWithPayload<CommandReply>> {
     match call {
         AgentCall::Ask(prompt) => {
-            person.watch_connection(connection);
             let (answer, payload) = PromptAnswer::of(person.ask(&prompt));
             Some((CommandReply::Prompt(answer), payload))
         }

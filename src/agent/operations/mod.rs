@@ -17,6 +17,6 @@ mod protocol;
 mod remote_command;
 mod server;
 
-pub use client::{AgentClient, OutcomeWithSecret};
+pub use client::{AgentClient, OperationConnection, OutcomeWithSecret};
 pub use client_error::ClientError;
 pub use server::serve;

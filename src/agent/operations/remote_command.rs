@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use super::protocol::{AgentCall, CommandReply, FoundCertificate, NetworkRequest};
 use crate::agent::ClientConnection;
 use crate::ipc::{Exchange, Frame, IpcError};
-use crate::keyset::{NoPin, Notice, Prompt, PromptReply, Step, UserPrompter};
+use crate::keyset::{NoPin, Notice, OperationObserver, Prompt, PromptReply, Step, UserPrompter};
 use crate::transport::{Transport, TransportError};
 
 /// The connection to the command. The first failure ends it: no further question is asked.
@@ -60,7 +60,9 @@ impl UserPrompter for RemotePrompter<'_> {
             _ => Err(NoPin::Unavailable("the command's reply does not match the question".to_owned())),
         }
     }
+}
 
+impl OperationObserver for RemotePrompter<'_> {
     fn progress(&mut self, step: Step) {
         self.0.notify(AgentCall::Progress(step));
     }

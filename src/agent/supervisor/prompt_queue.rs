@@ -164,13 +164,6 @@ impl PromptQueue {
                     SupervisorReply::Prompter(prompter(&person))
                 })
             }
-            WorkerCall::CanAskAgain { dialog } => {
-                let (link_state, person) = (Arc::clone(&self.link_state), Arc::clone(&self.person));
-                self.answer_in_thread("prompt-method", number, link, move || {
-                    let is_open = link_state.dialogs().contains_key(&dialog);
-                    SupervisorReply::CanAskAgain(is_open || is_typed_by_person(&person))
-                })
-            }
             WorkerCall::HiddenKeysets => {
                 let file = self.hidden.clone();
                 self.answer_in_thread("hidden", number, link, move || hidden(file.as_deref()))
@@ -296,15 +289,12 @@ fn ask(
             return Ok((reply, None));
         }
         let pin = dialog.pin_and_keep_open(&request)?;
+        // A file or a program would give the same PIN again and waste another try.
+        let reply = PromptReply::Pin { pin, may_retry: dialog.is_typed_into() };
         let dialog = dialog.without_requesters();
-        Ok((Ok(PromptReply::Pin(pin)), dialog.is_reusable().then_some((question.dialog, dialog))))
+        Ok((Ok(reply), dialog.is_reusable().then_some((question.dialog, dialog))))
     });
     asked.unwrap_or_else(|error: PrompterError| (Err(no_pin(&error)), None))
-}
-
-/// Returns true if a person types each answer. A program would give the same PIN again.
-fn is_typed_by_person(person: &PromptConfig) -> bool {
-    Dialog::choose(&person.method, &person.environment).is_ok_and(|dialog| dialog.is_typed_into())
 }
 
 /// The keysets that this file lists. An unreadable file is logged here and must not unhide any

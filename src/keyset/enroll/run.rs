@@ -9,7 +9,9 @@ use crate::transport::Transport;
 
 use super::super::index::{self, EnrollmentStage, KeysetRecord, PrivateIndex};
 use super::super::unlock::{check_before_pin, damaged, read_private_index, with_last_try};
-use super::super::{AuthorityAddress, FoundKeyset, KeysetError, Notice, Prompt, Purpose, Step, Tokens, UserPrompter};
+use super::super::{
+    AuthorityAddress, FoundKeyset, KeysetError, Notice, Prompt, PromptReply, Purpose, Step, Tokens, UserPrompter,
+};
 use super::finish::{self, NewTokenPins};
 use super::rollback::{self, RejectionNotice};
 use super::session::EnrollmentSession;
@@ -71,7 +73,7 @@ impl EnrollmentRun<'_> {
     }
 
     fn enroll_on_token(&mut self, info: TokenInfo, is_enrolled: bool) -> Result<Enrolled, EnrollError> {
-        let prompt = Prompt::Pin { purpose: Purpose::Enroll, token: info.clone() };
+        let prompt = present_pin(&info);
         let (mut session, _pin) = self.unlock(&info, &prompt)?;
         if is_enrolled && session.index.keyset.keys.is_none() {
             let name = &self.options.keyset;
@@ -96,11 +98,7 @@ impl EnrollmentRun<'_> {
     /// Continues an enrollment with this letter.
     fn resume(&mut self, info: TokenInfo, is_enrolled: bool) -> Result<Enrolled, EnrollError> {
         let new_token = self.options.new_token.is_some();
-        let prompt = if new_token {
-            Prompt::ResumedPin { token: info.clone() }
-        } else {
-            Prompt::Pin { purpose: Purpose::Enroll, token: info.clone() }
-        };
+        let prompt = if new_token { Prompt::ResumedPin { token: info.clone() } } else { present_pin(&info) };
         let so_pin = self.ask_so_pin(&info.label)?;
         let (mut session, pin) = self.unlock(&info, &prompt)?;
         if session.index.enrolled_with.as_deref() == Some(self.letter.reference.as_str())
@@ -282,7 +280,7 @@ impl EnrollmentRun<'_> {
             | Prompt::Use { .. } => None,
         };
         let no_pin = |reason| KeysetError::NoPin { operation: OPERATION, token, reason };
-        Ok(self.person.pin(prompt).map_err(no_pin).map_err(NotEnrolledReason::Pin)?)
+        Ok(self.person.ask(prompt).and_then(PromptReply::into_pin).map_err(no_pin).map_err(NotEnrolledReason::Pin)?)
     }
 
     fn ask_so_pin(&mut self, label: &str) -> Result<Option<Pin>, EnrollError> {
@@ -292,7 +290,8 @@ impl EnrollmentRun<'_> {
     /// Logs in with one try and reads the trusted index.
     fn unlock(&mut self, info: &TokenInfo, prompt: &Prompt) -> Result<(EnrollmentSession, Pin), EnrollError> {
         let lease = self.tokens.open(info)?.acquire_pin_lease();
-        let pin_state = check_before_pin(self.tokens, &lease, &Purpose::Enroll, self.person).map_err(pin_or_fault)?;
+        let pin_state =
+            check_before_pin(self.tokens, &lease, &Purpose::Enroll, None, self.person).map_err(pin_or_fault)?;
         let pin = self.ask(prompt)?;
         let again = copy(&pin)?;
         let unlocked = lease.unlock(with_last_try(pin, pin_state));
@@ -356,6 +355,11 @@ fn signing_spki(session: &EnrollmentSession) -> Result<Vec<u8>, ExchangeError> {
     let key = session.token_enrollment.find_key(&id)?;
     let key = key.ok_or(TokenError::KeyAbsent { operation: OPERATION, token: session.token().info().name() })?;
     Ok(key.public_key_der().to_vec())
+}
+
+/// The prompt for the PIN of a token that was there before this command.
+fn present_pin(info: &TokenInfo) -> Prompt {
+    Prompt::Pin { purpose: Purpose::Enroll, token: info.clone(), keyset: None, was_wrong: false }
 }
 
 /// Classifies a login error: a wrong or locked PIN ends the enrollment before anything was sent,

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::keyset::unlock::with_last_try;
 use crate::keyset::{
-    Inventory, KeysetError, Operation, OperationContext, Outcome, Prompt, Purpose, TokenSelector, Tokens, UserPrompter,
+    Inventory, KeysetError, Operation, OperationContext, Outcome, Prompt, PromptReply, Purpose, TokenSelector, Tokens,
+    UserPrompter,
 };
 use crate::token::{PinState, TokenError, TokenInfo, WhichPin};
 
@@ -43,18 +44,21 @@ pub fn unblock_pin(tokens: &Tokens, info: &TokenInfo, person: &mut dyn UserPromp
         PinState::Locked => return Err(TokenError::SoPinLocked { operation: OPERATION, token: name }.into()),
         PinState::FinalTry => {
             let which = WhichPin::SecurityOfficer;
-            let prompt = Prompt::LastTry { purpose: Purpose::UnblockPin, token: info.clone(), which };
-            person.confirm(&prompt).map_err(no_pin)?;
+            let (purpose, token) = (Purpose::UnblockPin, info.clone());
+            let prompt = Prompt::LastTry { purpose, token, keyset: None, which };
+            person.ask(&prompt).and_then(PromptReply::into_yes).map_err(no_pin)?;
         }
         PinState::Ok | PinState::CountLow | PinState::NotSet => {}
     }
     // Verify the SO PIN first, so that nobody invents a new PIN and types it twice before learning
     // of a wrong SO PIN. Giving the correct SO PIN again costs no further try.
-    let so_pin = person.pin(&Prompt::SoPin { token: info.clone() }).map_err(no_pin)?;
+    let prompt = Prompt::SoPin { token: info.clone() };
+    let so_pin = person.ask(&prompt).and_then(PromptReply::into_pin).map_err(no_pin)?;
     let so_pin = with_last_try(so_pin, state);
     token.verify_so_pin(&so_pin)?;
     let no_new_pin = |reason| KeysetError::NoNewPin { operation: OPERATION, token: name.clone(), reason };
     let (label, serial) = (info.label.clone(), Some(info.serial.clone()));
-    let new = person.pin(&Prompt::NewPin { label, serial, rule: Some(token.pin_rule()) }).map_err(no_new_pin)?;
+    let prompt = Prompt::NewPin { label, serial, rule: Some(token.pin_rule()) };
+    let new = person.ask(&prompt).and_then(PromptReply::into_pin).map_err(no_new_pin)?;
     Ok(token.unblock_pin(&so_pin, &new)?)
 }

@@ -191,9 +191,11 @@ struct OldThenNew(Vec<&'static str>);
 
 impl UserPrompter for OldThenNew {
     fn ask(&mut self, _prompt: &Prompt) -> Result<PromptReply, NoPin> {
-        Ok(PromptReply::Pin(pin(self.0.remove(0))))
+        Ok(PromptReply::Pin { pin: pin(self.0.remove(0)), may_retry: false })
     }
 }
+
+impl OperationObserver for OldThenNew {}
 
 #[test]
 fn changing_the_pin_costs_one_try_of_the_old_one() {

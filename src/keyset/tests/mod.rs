@@ -51,9 +51,12 @@ impl UserPrompter for Script {
             Prompt::SoPin { .. } | Prompt::LastTry { .. } | Prompt::Use { .. } => return Err(NoPin::LastTry),
         };
         self.asked.push(kind);
-        self.answers.pop().expect("asked once too often").map(pin).map(PromptReply::Pin)
+        let answer = self.answers.pop().expect("asked once too often");
+        answer.map(|answer| PromptReply::Pin { pin: pin(answer), may_retry: false })
     }
+}
 
+impl OperationObserver for Script {
     fn notice(&mut self, notice: Notice) {
         self.notices.push(notice);
     }

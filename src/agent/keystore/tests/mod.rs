@@ -105,7 +105,6 @@ impl PromptScript {
             std::thread::spawn(move || {
                 let (reply, pin) = match call {
                     WorkerCall::Ask(question) => script.answer(&question),
-                    WorkerCall::CanAskAgain { .. } => (SupervisorReply::CanAskAgain(false), ""),
                     _ => (SupervisorReply::Unavailable("not in the script".to_owned()), ""),
                 };
                 // The test may have ended.
@@ -124,9 +123,9 @@ impl PromptScript {
             Purpose::SshSignature { namespace, .. } => namespace.clone(),
             other => other.operation().to_owned(),
         };
-        let keyset = question.keyset.as_ref().map(|(name, level)| {
-            let name = name.as_str().chars().last().unwrap();
-            format!(" {name} {level}")
+        let keyset = question.prompt.keyset().map(|keyset| {
+            let name = keyset.name.as_str().chars().last().unwrap();
+            format!(" {name} {}", keyset.level)
         });
         let last_try = if last_try { " last try" } else { "" };
         self.asked.lock().unwrap().push(format!("{kind} {purpose}{}{last_try}", keyset.unwrap_or_default()));
@@ -142,7 +141,9 @@ impl PromptScript {
             return unfit("asked once too often");
         };
         match (answer, kind) {
-            (ScriptedAnswer::Pin(pin), "pin") => (SupervisorReply::Prompt(PromptAnswer::Pin { attended: true }), pin),
+            (ScriptedAnswer::Pin(pin), "pin") => {
+                (SupervisorReply::Prompt(PromptAnswer::Pin { attended: true, may_retry: false }), pin)
+            }
             (ScriptedAnswer::Yes, "confirm") => (SupervisorReply::Prompt(PromptAnswer::Yes), ""),
             (ScriptedAnswer::No, "pin") => (SupervisorReply::Prompt(PromptAnswer::No(NoPin::Cancelled)), ""),
             (ScriptedAnswer::No, _) => (SupervisorReply::Prompt(PromptAnswer::No(NoPin::Declined)), ""),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::keyset::ops::{DeleteKeyset, ListTokens, SignContent, SignStatement};
-use crate::keyset::{ErrorKind, KeysetError, LogPolicy, NoPin, Prompt, PromptReply, UserPrompter};
+use crate::keyset::{ErrorKind, KeysetError, LogPolicy, NoPin, OperationObserver, Prompt, PromptReply, UserPrompter};
 use crate::statement::AdminOperation;
 use crate::transport::{Transport, TransportError};
 
@@ -296,9 +296,11 @@ struct Locking<'a>(&'a Fixture);
 impl UserPrompter for Locking<'_> {
     fn ask(&mut self, _prompt: &Prompt) -> Result<PromptReply, NoPin> {
         self.0.keystore.lock(b"pass phrase").unwrap();
-        Ok(PromptReply::Pin(pin(PIN)))
+        Ok(PromptReply::Pin { pin: pin(PIN), may_retry: false })
     }
 }
+
+impl OperationObserver for Locking<'_> {}
 
 #[test]
 fn a_lock_stops_a_running_operation() {

@@ -12,18 +12,17 @@ use crate::token::{TokenInfo, WhichPin};
 /// A question for the PIN of the token with this label.
 fn pin(label: &str, dialog: u64) -> WorkerCall {
     let token = TokenInfo { label: label.to_owned(), ..a_card() };
-    ask(Prompt::Pin { purpose: Purpose::LogIn, token }, dialog)
+    ask(Prompt::Pin { purpose: Purpose::LogIn, token, keyset: None, was_wrong: false }, dialog)
 }
 
 /// A question whether to risk the last try of the token with this label.
 fn confirmation(label: &str) -> WorkerCall {
     let token = TokenInfo { label: label.to_owned(), ..a_card() };
-    ask(Prompt::LastTry { purpose: Purpose::LogIn, token, which: WhichPin::User }, 1)
+    ask(Prompt::LastTry { purpose: Purpose::LogIn, token, keyset: None, which: WhichPin::User }, 1)
 }
 
 fn ask(prompt: Prompt, dialog: u64) -> WorkerCall {
-    let (last_try, was_wrong, was_repeated) = (false, false, false);
-    let question = Question { prompt, keyset: None, pid: own(), last_try, was_wrong, was_repeated, dialog };
+    let question = Question { prompt, pid: own(), last_try: false, was_repeated: false, dialog };
     WorkerCall::Ask(Box::new(question))
 }
 
@@ -59,7 +58,8 @@ fn a_prompt_names_the_program_and_returns_the_pin() {
     questions.take(3, pin("a card", 1), Zeroizing::default(), &ours);
     let (number, answer, secret) = next(&theirs);
     assert!(
-        matches!(answer, SupervisorReply::Prompt(PromptAnswer::Pin { attended: false })) && number == 3,
+        matches!(answer, SupervisorReply::Prompt(PromptAnswer::Pin { attended: false, may_retry: false }))
+            && number == 3,
         "a program gave it: {answer:?}"
     );
     assert_eq!(secret.as_slice(), b"geheim-4711");
@@ -107,7 +107,7 @@ fn one_pinentry_serves_one_use_and_ends_with_it() {
     let asked = |number, dialog| {
         questions.take(number, pin("a card", dialog), Zeroizing::default(), &ours);
         let (_, answer, secret) = next(&theirs);
-        assert!(matches!(answer, SupervisorReply::Prompt(PromptAnswer::Pin { .. })), "{answer:?}");
+        assert!(matches!(answer, SupervisorReply::Prompt(PromptAnswer::Pin { may_retry: true, .. })), "{answer:?}");
         String::from_utf8(secret.to_vec()).unwrap()
     };
     let (first, again, another) = (asked(1, 7), asked(2, 7), asked(3, 8));
