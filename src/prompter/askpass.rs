@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::pinentry::into_pin;
 use super::prompt_process::PromptProcess;
 use super::prompt_request::PromptRequest;
-use super::{NEW_PIN_ROUNDS, PromptEnvironment, PrompterError};
+use super::{PromptEnvironment, PrompterError};
 use crate::token::Pin;
 
 /// Maximum line length in bytes. More than any PIN, so that a PIN that is too long is told apart
@@ -46,19 +46,6 @@ impl Askpass {
 
     pub(super) fn pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
         into_pin(&self.typed(&format!("{}: ", ask.whole()), ask, environment)?)
-    }
-
-    pub(super) fn new_pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
-        let mut before = String::new();
-        for _ in 0..NEW_PIN_ROUNDS {
-            let first = self.typed(&format!("{before}{}: ", ask.whole()), ask, environment)?;
-            let second = self.typed(&format!("{} once more: ", ask.prompt()), ask, environment)?;
-            if first == second {
-                return into_pin(&first);
-            }
-            "The two entries differ.\n".clone_into(&mut before);
-        }
-        Err(PrompterError::Differ)
     }
 
     /// Follows ssh-agent: exit code 0 with empty output or `yes` means yes, every other exit code

@@ -42,8 +42,8 @@ pub(super) enum AssuanLine {
     Err(u32, String),
     /// A part of the data.
     Data(Zeroizing<Vec<u8>>),
-    /// The keyword of a status line.
-    Status(String),
+    /// A status line, to be ignored.
+    Status,
     /// A comment, to be ignored.
     Comment,
 }
@@ -66,7 +66,7 @@ pub(super) fn line(bytes: &[u8]) -> Option<AssuanLine> {
             Some(AssuanLine::Err(code.parse::<u32>().ok()? & 0xffff, description.trim().to_owned()))
         }
         b"D" => decode(rest).map(AssuanLine::Data),
-        b"S" => Some(AssuanLine::Status(str::from_utf8(rest).ok()?.split(' ').next()?.to_owned())),
+        b"S" => str::from_utf8(rest).ok().map(|_| AssuanLine::Status),
         _ => None,
     }
 }
@@ -86,12 +86,10 @@ fn decode(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
 
 /// The response to a command.
 pub(super) enum AssuanResponse {
-    /// Success, with the data and the status keywords.
+    /// Success.
     Done {
         /// the data; empty if the command returns none
         data: Zeroizing<Vec<u8>>,
-        /// the keywords of the status lines
-        status: Vec<String>,
     },
     /// Failure, with libgpg-error's code and text.
     Refused(u32, String),
@@ -139,13 +137,12 @@ impl AssuanClient {
 
     fn answer(&mut self) -> Result<AssuanResponse, PrompterError> {
         let mut data = Zeroizing::new(Vec::with_capacity(MAX_DATA_BYTES));
-        let mut status = Vec::new();
         for _ in 0..MAX_LINES {
             let Some(bytes) = self.0.line(MAX_LINE_LEN)? else {
                 return Err(self.0.fails("it exited during the dialog"));
             };
             match line(&bytes) {
-                Some(AssuanLine::Ok) => return Ok(AssuanResponse::Done { data, status }),
+                Some(AssuanLine::Ok) => return Ok(AssuanResponse::Done { data }),
                 // Omit the text after data was received, so that no message contains a part of a
                 // PIN.
                 Some(AssuanLine::Err(code, _)) if !data.is_empty() => {
@@ -158,8 +155,7 @@ impl AssuanClient {
                 Some(AssuanLine::Data(_)) => {
                     return Err(self.0.fails(format!("its response is longer than {MAX_DATA_BYTES} bytes")));
                 }
-                Some(AssuanLine::Status(keyword)) => status.push(keyword),
-                Some(AssuanLine::Comment) => {}
+                Some(AssuanLine::Status | AssuanLine::Comment) => {}
                 None => return Err(self.0.fails("it does not speak Assuan, pinentry's protocol")),
             }
         }
@@ -190,7 +186,7 @@ mod tests {
     fn lines_of_an_answer_are_read() {
         assert!(line(b"OK") == Some(AssuanLine::Ok) && line(b"OK closing connection") == Some(AssuanLine::Ok));
         assert!(line(b"# anything \xff") == Some(AssuanLine::Comment));
-        assert!(line(b"S PIN_REPEATED") == Some(AssuanLine::Status("PIN_REPEATED".to_owned())));
+        assert!(line(b"S PIN_REPEATED") == Some(AssuanLine::Status));
         let cancelled = AssuanLine::Err(99, "Operation cancelled <Pinentry>".to_owned());
         assert!(line(b"ERR 83886179 Operation cancelled <Pinentry>") == Some(cancelled));
         assert!(line(b"ERR 83886194") == Some(AssuanLine::Err(114, String::new())));

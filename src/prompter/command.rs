@@ -1,8 +1,8 @@
 //! Prompt commands: programs configured by the user that read the prompt and print the PIN.
 //!
-//! The first line of standard input is `pin`, `new-pin` or `confirm`; the lines of the text follow,
-//! safe to display, with the prompt last. The command prints the PIN as its first line, or `yes`.
-//! Every exit code other than 0 means no.
+//! The first line of standard input is `pin` or `confirm`; the lines of the text follow, safe to
+//! display, with the prompt last. The command prints the PIN as its first line, or `yes`. Every
+//! exit code other than 0 means no.
 
 use std::path::{Path, PathBuf};
 
@@ -34,12 +34,12 @@ impl PromptCommand {
     }
 
     pub(super) fn pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
-        self.ask_program("pin", ask, environment)
-    }
-
-    /// Asks once: only the command knows whether a user typed the PIN, and whether twice.
-    pub(super) fn new_pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
-        self.ask_program("new-pin", ask, environment)
+        let mut running = self.start("pin", ask, environment)?;
+        match answer(&mut running)? {
+            // Unattended: the program may return the same PIN repeatedly without a user typing it.
+            Some(line) if !line.is_empty() => into_pin(&line).map(Pin::unattended),
+            _ => Err(running.cancelled()),
+        }
     }
 
     /// Only `yes` means yes.
@@ -47,20 +47,6 @@ impl PromptCommand {
         let mut running = self.start("confirm", ask, environment)?;
         let yes = |line: &Zeroizing<Vec<u8>>| line.eq_ignore_ascii_case(b"yes");
         no_if_cancelled(answer(&mut running).map(|line| line.as_ref().is_some_and(yes)))
-    }
-
-    fn ask_program(
-        &self,
-        wanted: &str,
-        ask: &PromptRequest,
-        environment: &PromptEnvironment,
-    ) -> Result<Pin, PrompterError> {
-        let mut running = self.start(wanted, ask, environment)?;
-        match answer(&mut running)? {
-            // Unattended: the program may return the same PIN repeatedly without a user typing it.
-            Some(line) if !line.is_empty() => into_pin(&line).map(Pin::unattended),
-            _ => Err(running.cancelled()),
-        }
     }
 
     fn start(

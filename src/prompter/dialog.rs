@@ -16,7 +16,7 @@ use super::deadline::REQUESTER_GONE;
 use super::pinentry::{Pinentry, into_pin};
 use super::prompt_request::PromptRequest;
 use super::terminal::{Terminal, TerminalInput};
-use super::{NEW_PIN_ROUNDS, PinSource, PromptEnvironment, PromptMethod, PrompterError};
+use super::{PinSource, PromptEnvironment, PromptMethod, PrompterError};
 use crate::token::Pin;
 
 /// Prompts the user with one method. Callers must prompt one after the other: concurrent dialogs on
@@ -153,30 +153,6 @@ impl Dialog {
     pub fn without_requesters(mut self) -> Self {
         self.environment = self.environment.without_requesters();
         self
-    }
-
-    /// Asks for a new PIN. A user types it twice, and is asked again if the two differ.
-    ///
-    /// # Errors
-    /// Errors as for [`Dialog::pin`], and [`PrompterError::Differ`].
-    pub fn new_pin(&self, ask: &PromptRequest) -> Result<Pin, PrompterError> {
-        match &self.backend {
-            DialogBackend::Pinentry(pinentry) => pinentry.new_pin(ask, &self.environment),
-            DialogBackend::Askpass(askpass) => askpass.new_pin(ask, &self.environment),
-            DialogBackend::PromptCommand(command) => command.new_pin(ask, &self.environment),
-            DialogBackend::Descriptor(number) => self.next_line(*number, ask),
-            DialogBackend::Terminal(path) => {
-                let mut terminal = self.terminal(path, ask)?;
-                for _ in 0..NEW_PIN_ROUNDS {
-                    let first = self.typed(&mut terminal, &ask.prompt(), ask)?;
-                    if first == self.typed(&mut terminal, "Once more", ask)? {
-                        return into_pin(first.as_bytes());
-                    }
-                    terminal.say("The two entries differ.").map_err(|source| self.broke(source, ask))?;
-                }
-                Err(PrompterError::Differ)
-            }
-        }
     }
 
     /// Asks for yes or no.

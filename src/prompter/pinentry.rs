@@ -10,7 +10,7 @@ use super::assuan::{AssuanClient, AssuanResponse, command};
 use super::prompt_process::PromptProcess;
 use super::prompt_request::{PromptRequest, cut};
 use super::terminal::{Terminal, flush_input};
-use super::{NEW_PIN_ROUNDS, PromptEnvironment, PrompterError};
+use super::{PromptEnvironment, PrompterError};
 use crate::token::Pin;
 
 /// Program names in search order: the system's default, then programs with windows, then programs
@@ -83,7 +83,7 @@ impl Pinentry {
         running.within(PROBE_TIMEOUT.min(environment.timeout()));
         let mut assuan_client = AssuanClient::begin(running)?;
         let flavor = match assuan_client.ask("GETINFO", "flavor")? {
-            AssuanResponse::Done { data, .. } => cut(&super::showable(&String::from_utf8_lossy(&data)), 40),
+            AssuanResponse::Done { data } => cut(&super::showable(&String::from_utf8_lossy(&data)), 40),
             AssuanResponse::Refused(..) => String::new(),
         };
         assuan_client.end();
@@ -115,8 +115,7 @@ impl Pinentry {
             Some(assuan_client) => assuan_client,
             None => self.begin(ask, false, environment)?,
         };
-        let (typed, _) = get(&mut assuan_client)?;
-        let pin = into_pin(&typed)?;
+        let pin = into_pin(&get(&mut assuan_client)?)?;
         assuan_client.0.pause();
         Ok((pin, assuan_client))
     }
@@ -141,30 +140,6 @@ impl Pinentry {
         }
         tell(&mut assuan_client, ask, false)?;
         Ok(assuan_client)
-    }
-
-    /// Some programs ask twice themselves and report it (`PIN_REPEATED`); the others are asked
-    /// twice.
-    pub(super) fn new_pin(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<Pin, PrompterError> {
-        let mut assuan_client = self.begin(ask, false, environment)?;
-        for _ in 0..NEW_PIN_ROUNDS {
-            assuan_client.send_expecting_ok("SETPROMPT", &format!("{}:", ask.prompt()))?;
-            // Unknown to some programs, which are asked a second time below.
-            assuan_client.ask("SETREPEAT", "Once more:")?;
-            assuan_client.ask("SETREPEATERROR", "The two entries differ.")?;
-            let (first, repeated) = get(&mut assuan_client)?;
-            let same = repeated || {
-                assuan_client.send_expecting_ok("SETPROMPT", "Once more:")?;
-                get(&mut assuan_client)?.0 == first
-            };
-            if same {
-                assuan_client.end();
-                return into_pin(&first);
-            }
-            assuan_client.send_expecting_ok("SETERROR", "The two entries differ.")?;
-        }
-        assuan_client.end();
-        Err(PrompterError::Differ)
     }
 
     pub(super) fn confirm(&self, ask: &PromptRequest, environment: &PromptEnvironment) -> Result<bool, PrompterError> {
@@ -242,11 +217,11 @@ fn plain(text: &str) -> String {
     text.replace('<', "(").replace('>', ")")
 }
 
-/// Asks for a PIN. Returns the input, and whether the program asked twice.
-fn get(assuan_client: &mut AssuanClient) -> Result<(Zeroizing<Vec<u8>>, bool), PrompterError> {
+/// Asks for a PIN. Returns the input.
+fn get(assuan_client: &mut AssuanClient) -> Result<Zeroizing<Vec<u8>>, PrompterError> {
     match assuan_client.ask("GETPIN", "")? {
-        AssuanResponse::Done { data, .. } if data.is_empty() => Err(assuan_client.0.cancelled()),
-        AssuanResponse::Done { data, status } => Ok((data, status.iter().any(|keyword| keyword == "PIN_REPEATED"))),
+        AssuanResponse::Done { data } if data.is_empty() => Err(assuan_client.0.cancelled()),
+        AssuanResponse::Done { data } => Ok(data),
         AssuanResponse::Refused(code, text) => Err(no_answer(assuan_client, code, &text)),
     }
 }

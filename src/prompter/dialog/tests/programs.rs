@@ -74,23 +74,6 @@ fn askpass_confirms_as_ssh_does() {
 }
 
 #[test]
-fn askpass_is_asked_for_a_new_pin_twice() {
-    let test_dir = TestDir::new();
-    let turns = |answers: &str| {
-        let _ = fs::remove_file(test_dir.path("turn"));
-        let body = "echo x >> $PLACE/turn; echo \"$1\" >> $PLACE/asked; set -- $ANSWERS; \
-                    shift $(($(wc -l < $PLACE/turn) - 1)); [ \"$1\" != - ] && echo $1";
-        askpass(&test_dir, &body.replace("$ANSWERS", answers)).new_pin(&ask())
-    };
-    assert_eq!(turns("123456 123456").unwrap().as_str(), "123456");
-    assert!(test_dir.read("asked").contains("PIN once more: "));
-    assert_eq!(turns("123456 123457 abcdef abcdef").unwrap().as_str(), "abcdef");
-    assert!(test_dir.read("asked").contains("The two entries differ."));
-    assert!(matches!(turns("1 2 3 4 5 6"), Err(PrompterError::Differ)));
-    assert!(turns("123456 -").unwrap_err().is_cancelled());
-}
-
-#[test]
 fn a_command_reads_the_question_from_its_input() {
     let test_dir = TestDir::new();
     let dialog =
@@ -98,8 +81,6 @@ fn a_command_reads_the_question_from_its_input() {
     assert_eq!(dialog.pin(&ask()).unwrap().as_str(), "123456");
     let text = "Use of a signing key\ngit (process 4711) asks\nkeyset \"Jürgen\", token \"card\"\nPIN\n";
     assert_eq!(test_dir.read("seen"), format!("1:two words:pin\n{text}"));
-    assert_eq!(dialog.new_pin(&ask()).unwrap().as_str(), "123456");
-    assert!(test_dir.read("seen").contains(":new-pin\n"));
 }
 
 #[test]
@@ -225,7 +206,7 @@ fn a_descriptor_gives_pins_and_nothing_else() {
     writer.write_all(b"123456\nabcdef\n").unwrap();
     assert_eq!(dialog.pin(&ask()).unwrap().as_str(), "123456");
     assert!(matches!(dialog.confirm(&question()), Err(PrompterError::PinsOnly { .. })));
-    assert_eq!(dialog.new_pin(&ask()).unwrap().as_str(), "abcdef", "the confirmation read nothing");
+    assert_eq!(dialog.pin(&ask()).unwrap().as_str(), "abcdef", "the confirmation read nothing");
     let error = dialog.pin(&ask()).unwrap_err();
     assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{error}");
     drop(writer);
@@ -259,11 +240,6 @@ fn at_a_terminal_the_question_is_shown_and_answered() {
     assert_eq!(
         at_a_terminal(&mut test_terminal, &shown, long, |dialog| dialog.pin(&ask())).unwrap().as_str(),
         "123456"
-    );
-    let twice = [("PIN: ", "1\n"), ("Once more: ", "2\n"), ("differ", ""), ("PIN: ", "ab\n"), ("Once more: ", "ab\n")];
-    assert_eq!(
-        at_a_terminal(&mut test_terminal, &twice, long, |dialog| dialog.new_pin(&ask())).unwrap().as_str(),
-        "ab"
     );
     for (keys, yes) in [("y\n", true), ("\n", false), ("no\n", false)] {
         let keys = [("Sign? [y/N] ", keys)];

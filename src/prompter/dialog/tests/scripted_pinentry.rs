@@ -18,7 +18,7 @@ fn peer_within(test_dir: &TestDir, answer: &str, timeout: Duration) -> Dialog {
          case \"$line\" in\n\
          'GETINFO flavor') printf 'D qt\\nOK\\n' ;;\n\
          GETPIN*|CONFIRM*) {answer} ;;\n\
-         'OPTION lc-'*|SETTIMEOUT*|SETREPEAT*) echo 'ERR 83886254 Unknown option' ;;\n\
+         'OPTION lc-'*|SETTIMEOUT*) echo 'ERR 83886254 Unknown option' ;;\n\
          BYE) echo OK; exit 0 ;;\n\
          *) echo OK ;;\n\
          esac\n\
@@ -88,7 +88,6 @@ fn cancel_and_silence_both_cancel() {
     ] {
         let error = peer(&test_dir, answer).pin(&ask()).unwrap_err();
         assert!(matches!(error, PrompterError::Cancelled { .. }), "{answer}: {error}");
-        assert!(peer(&test_dir, answer).new_pin(&ask()).unwrap_err().is_cancelled(), "{answer}");
     }
     let error = peer(&test_dir, "echo 'ERR 83886142 Timeout <Pinentry>'").pin(&ask()).unwrap_err();
     assert!(matches!(error, PrompterError::NobodyAnswered { .. }), "{error}");
@@ -218,26 +217,4 @@ fn a_reused_dialog_is_withdrawn_with_its_current_requester() {
     assert!(matches!(error, PrompterError::Withdrawn { .. }), "{error}");
     ends_soon(test_dir.read("ids").lines().next().unwrap());
     assert!(!dialog.is_reusable());
-}
-
-#[test]
-fn a_new_pin_is_typed_twice_unless_the_pinentry_repeats_it() {
-    let test_dir = TestDir::new();
-    let itself = "printf 'S PIN_REPEATED\\nD 123456\\nOK\\n'";
-    assert_eq!(peer(&test_dir, itself).new_pin(&ask()).unwrap().as_str(), "123456");
-    assert_eq!(test_dir.read("commands").matches("GETPIN\n").count(), 1);
-    let turns = |answers: &str| {
-        fs::write(test_dir.path("commands"), "").unwrap();
-        let answer = "set -- $ANSWERS; shift $(($(grep -c GETPIN $PLACE/commands) - 1)); printf 'D %s\\nOK\\n' $1";
-        peer(&test_dir, &answer.replace("$ANSWERS", answers)).new_pin(&ask())
-    };
-    assert_eq!(turns("123456 123456").unwrap().as_str(), "123456");
-    assert!(test_dir.read("commands").contains("SETPROMPT Once more:\nGETPIN\nBYE"), "{}", test_dir.read("commands"));
-    assert_eq!(turns("123456 123457 abc abc").unwrap().as_str(), "abc");
-    assert!(
-        test_dir.read("commands").contains("SETERROR The two entries differ.\nSETPROMPT PIN:\n"),
-        "{}",
-        test_dir.read("commands")
-    );
-    assert!(matches!(turns("1 2 3 4 5 6"), Err(PrompterError::Differ)));
 }
