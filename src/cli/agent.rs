@@ -239,7 +239,7 @@ fn environment(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Fa
         start_in_background(directory, cx)?;
     }
     // Warn while this can still be fixed: every use that needs a person would be refused.
-    if let Some(problem) = agent_status(directory).and_then(|status| status.prompter_problem) {
+    if let Some(problem) = agent_status(directory, cx).and_then(|status| status.prompter_problem) {
         cx.output.warning(format!("the agent runs, but {problem}"));
     }
     let variables = [("SSH_AUTH_SOCK", Endpoint::Ssh), ("TOKENKEEP_AGENT_API", Endpoint::Api)]
@@ -310,7 +310,7 @@ fn status(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Failure
             (endpoint.name().to_owned(), json!({ "path": path.display().to_string(), "state": state_text(state) }))
         })
         .collect();
-    let reported = process.and_then(|_| agent_status(directory));
+    let reported = process.and_then(|_| agent_status(directory, cx));
     let (locked, prompter, prompter_problem) =
         reported.map(|status| (Some(status.locked), status.prompter, status.prompter_problem)).unwrap_or_default();
     if locked == Some(true) {
@@ -330,10 +330,11 @@ fn status(directory: &SocketDirectory, cx: &Context<'_>) -> Result<Exit, Failure
     Ok(if all_live { Exit::Done } else { Exit::Absent })
 }
 
-/// The agent's status. `None` if the agent is stopping, or its version does not report a status.
-fn agent_status(directory: &SocketDirectory) -> Option<AgentStatus> {
-    let agent = AgentClient::at(&directory.socket(Endpoint::Api)).ok()??;
-    agent.status().inspect_err(|error| tracing::warn!("{error}")).ok()
+/// The agent's status. `None` if nothing listens, or, with a warning, if the agent cannot be used:
+/// it is another build, for example.
+fn agent_status(directory: &SocketDirectory, cx: &Context<'_>) -> Option<AgentStatus> {
+    let agent = AgentClient::at(&directory.socket(Endpoint::Api)).transpose()?;
+    agent.and_then(|agent| agent.status()).inspect_err(|error| cx.output.warning(error)).ok()
 }
 
 fn state_text(state: &Result<SocketState, SocketProblem>) -> &str {

@@ -97,6 +97,19 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The backend of a command that can do without tokens; `None` if there is none. Warns of an
+    /// agent that cannot be used.
+    pub fn optional_backend(&self) -> Option<Backend> {
+        match self.agent() {
+            Ok(Some(agent)) => Some(Backend::Agent(agent)),
+            Ok(None) => self.tokens().ok().map(Backend::Local),
+            Err(failure) => {
+                self.output.warning(failure.message);
+                None
+            }
+        }
+    }
+
     /// The selection of a keyset, with the defaults from the environment and agent.toml.
     pub fn choice(&self, which: &KeysetArguments) -> Result<KeysetChoice, Failure> {
         let from_environment = match env::var("TOKENKEEP_KEYSET") {

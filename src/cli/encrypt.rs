@@ -61,10 +61,10 @@ pub fn run(arguments: &EncryptArguments, cx: &Context<'_>) -> Result<Exit, Failu
         recipients.extend(Certificate::read_all(&file_io::read(Some(path))?)?);
     }
     // --to needs tokens to know the authority; to encrypt to oneself, they are optional.
-    let backend = match cx.backend() {
-        Ok(backend) => Some(backend),
-        Err(failure) if !arguments.to.is_empty() => return Err(failure),
-        Err(_) => None,
+    let backend = match (arguments.to.is_empty(), arguments.not_to_self) {
+        (false, _) => Some(cx.backend()?),
+        (true, false) => cx.optional_backend(),
+        (true, true) => None,
     };
     if let Some(backend) = backend.as_ref().filter(|_| !arguments.to.is_empty()) {
         recipients.extend(search(arguments, backend, cx.now())?);

@@ -14,6 +14,7 @@ use super::file_io::{self, Content};
 use super::mail_report::{self, MailReport};
 use super::output::Output;
 use super::person_name::named_with_addresses;
+use crate::keyset::Trust;
 use crate::pki::Certificate;
 use crate::pki::certificate_file::CertificateFile;
 use crate::smime::{self, Message, MessageFormat, SignatureVerdict, SignerReport, SmimeError};
@@ -116,15 +117,13 @@ pub fn anchors(ca: &[PathBuf], cx: &Context<'_>) -> Result<Vec<Certificate>, Fai
 /// These authorities, and those of all present keysets.
 pub fn with_known_anchors(mut anchors: Vec<Certificate>, cx: &Context<'_>) -> Result<Vec<Certificate>, Failure> {
     // If authorities were given, tokens are optional.
-    let known = cx.backend().and_then(|backend| Ok(backend.trust()?.anchors()));
-    match known {
-        Ok(known) => {
-            for der in known {
-                anchors.push(Certificate::from_der(&der)?);
-            }
-        }
-        Err(failure) if anchors.is_empty() => return Err(failure),
-        Err(_) => {}
+    let trust = if anchors.is_empty() {
+        Some(cx.backend()?.trust()?)
+    } else {
+        cx.optional_backend().and_then(|backend| backend.trust().ok())
+    };
+    for der in trust.iter().flat_map(Trust::anchors) {
+        anchors.push(Certificate::from_der(&der)?);
     }
     if anchors.is_empty() {
         return Err(Failure::absent("cannot verify: no authority is known here")

@@ -1,11 +1,12 @@
 //! Commands and the agent speak a private protocol: both are one build, and nothing else that
 //! arrives on the socket does any harm.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::thread;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::support::agent::Agent;
@@ -22,10 +23,65 @@ fn answers_of_other_builds() -> [Vec<u8>; 2] {
     [frame, b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_vec()]
 }
 
+/// The head of the last frame that [`OtherAgent`] receives.
+const LAST: [u8; HEAD_BYTES] = [0xff; HEAD_BYTES];
+
+/// An agent of another build: it holds the lock and both sockets, and gives each command the same
+/// answer.
+struct OtherAgent {
+    thread: JoinHandle<Vec<u8>>,
+    api: PathBuf,
+    _ssh: UnixListener,
+    _lock: File,
+}
+
+impl OtherAgent {
+    fn start(directory: &Path, answer: Vec<u8>) -> Self {
+        let mut lock = File::create(directory.join("lock")).unwrap();
+        lock.lock().unwrap();
+        write!(lock, "process {}", std::process::id()).unwrap();
+        let listen = |name: &str| {
+            let path = directory.join(name);
+            let _ = fs::remove_file(&path);
+            let listener = UnixListener::bind(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            listener
+        };
+        let (api, ssh) = (listen("api.sock"), listen("ssh.sock"));
+        let thread = thread::spawn(move || {
+            let mut received = Vec::new();
+            for client in api.incoming() {
+                let mut client = client.unwrap();
+                let mut head = [0; HEAD_BYTES];
+                // A probe of the socket sends nothing.
+                if client.read_exact(&mut head).is_err() {
+                    continue;
+                }
+                if head == LAST {
+                    break;
+                }
+                client.write_all(&answer).unwrap();
+                received.extend(head);
+                // A command that does not read the whole answer resets the connection.
+                let _ = client.read_to_end(&mut received);
+            }
+            received
+        });
+        Self { thread, api: directory.join("api.sock"), _ssh: ssh, _lock: lock }
+    }
+
+    /// Ends it; returns what the commands sent.
+    fn stop(self) -> Vec<u8> {
+        UnixStream::connect(self.api).unwrap().write_all(&LAST).unwrap();
+        self.thread.join().unwrap()
+    }
+}
+
 #[test]
 fn an_agent_of_another_build_has_to_be_restarted() {
     let user = TestUser::with_keyset();
     let machine = &user.machine;
+    machine.tokenkeep(&["keyset", "export", "--certificate", "encryption", "-o", "encryption.pem"]).ok();
     let directory = machine.file("runtime/tokenkeep/agent");
     fs::create_dir_all(&directory).unwrap();
     for private in [directory.parent().unwrap(), &directory] {
@@ -34,24 +90,25 @@ fn an_agent_of_another_build_has_to_be_restarted() {
     machine.write("message.txt", "a message\n");
     let sign = ["sign", "message.txt", "--pin-source", "file:pin", "--out", "signed"];
     for answer in answers_of_other_builds() {
-        let socket = directory.join("api.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let agent = thread::spawn(move || {
-            let (mut client, _) = listener.accept().unwrap();
-            let mut head = [0; HEAD_BYTES];
-            client.read_exact(&mut head).unwrap();
-            client.write_all(&answer).unwrap();
-            let mut rest = Vec::new();
-            // A command that does not read the whole answer resets the connection.
-            let _ = client.read_to_end(&mut rest);
-            [head.as_slice(), &rest].concat()
-        });
-        machine.tokenkeep(&sign).fails_with(1).says("another build of tokenkeep").says("`tokenkeep agent stop`");
-        let sent = agent.join().unwrap();
+        let agent = OtherAgent::start(&directory, answer);
+        let (build, remedy) = ("another build of tokenkeep", "`tokenkeep agent stop`");
+        machine.tokenkeep(&sign).fails_with(1).says(build).says(remedy);
+        let status = machine.tokenkeep(&["agent", "status"]).ok().says("An agent runs");
+        assert!(status.err().contains(build) && status.err().contains(remedy), "{status}");
+        let status = machine.tokenkeep(&["agent", "status", "--json"]).ok();
+        assert!(status.json()["process"].is_number() && status.err().contains(build), "{status}");
+        // A shell evaluates what is on stdout.
+        let variables = machine.tokenkeep(&["agent", "--env"]).ok();
+        assert!(variables.err().contains(build) && variables.err().contains(remedy), "{variables}");
+        let lines = variables.out();
+        assert!(lines.lines().count() == 2 && lines.lines().all(|line| line.contains("; export ")), "{variables}");
+        // Without its own keyset, which it does not need.
+        let encrypt = ["encrypt", "--certificate", "encryption.pem", "message.txt", "--out", "encrypted"];
+        machine.tokenkeep(&encrypt).ok().says(build);
+        let sent = agent.stop();
         let pin = machine.read_text("pin");
         let pin = pin.trim().as_bytes();
-        assert!(!sent.windows(pin.len()).any(|part| part == pin), "it got the PIN");
-        fs::remove_file(socket).unwrap();
+        assert!(!sent.is_empty() && !sent.windows(pin.len()).any(|part| part == pin), "it got the PIN");
     }
     assert!(!machine.file("signed").exists());
     machine.tokenkeep(&sign).ok();
