@@ -10,19 +10,16 @@ use std::sync::Mutex;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustix::fs::{MemfdFlags, Mode, OFlags};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::spinner;
+use super::temporary_file::{self, MAX_IN_MEMORY};
 
 /// Files being written and directories in use, removed when the program is interrupted.
 static CLEANUP: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-
-/// Contents up to this length in bytes stay in memory, if no file is named for them.
-const MAX_IN_MEMORY: u64 = 64 * 1024 * 1024;
 
 /// The kind of the bytes. It decides about terminals and file modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,13 +69,17 @@ pub fn open_content(file: Option<&Path>) -> Result<File, Failure> {
         return Ok(source);
     }
     let copying = |error: io::Error| Failure::fault(format!("cannot read {}: {error}", name_of_input(file)));
-    let mut beginning = Vec::new();
-    Read::by_ref(&mut source).take(MAX_IN_MEMORY + 1).read_to_end(&mut beginning).map_err(copying)?;
-    let mut copy = unnamed_file(None, beginning.len() as u64)?;
-    copy.write_all(&beginning)
-        .and_then(|()| io::copy(&mut source, &mut copy))
-        .and_then(|_| copy.rewind())
-        .map_err(copying)?;
+    let mut copy = unnamed_file(None, 0)?;
+    let length = io::copy(&mut Read::by_ref(&mut source).take(MAX_IN_MEMORY + 1), &mut copy).map_err(copying)?;
+    if length > MAX_IN_MEMORY {
+        let mut beginning = std::mem::replace(&mut copy, unnamed_file(None, length)?);
+        beginning
+            .rewind()
+            .and_then(|()| io::copy(&mut beginning, &mut copy))
+            .and_then(|_| io::copy(&mut source, &mut copy))
+            .map_err(copying)?;
+    }
+    copy.rewind().map_err(copying)?;
     Ok(copy)
 }
 
@@ -91,23 +92,15 @@ pub fn content_file(bytes: &[u8]) -> Result<File, Failure> {
     Ok(file)
 }
 
-/// A file without a name, which only this user can read. It is deleted when its last descriptor is
-/// closed. For a file `out` it is in the same directory. Otherwise it is in memory for up to
-/// [`MAX_IN_MEMORY`] bytes, and in the directory for temporary files for more.
+/// A file without a name for this many bytes, which only this user can read. For a file `out` it is
+/// in the same directory, otherwise where [`temporary_file::create`] puts it.
 pub fn unnamed_file(out: Option<&Path>, size: u64) -> Result<File, Failure> {
-    let directory = match to_file(out).and_then(Path::parent) {
-        Some(parent) if !parent.as_os_str().is_empty() => Some(parent.to_owned()),
-        Some(_) => Some(PathBuf::from(".")),
-        None => (size > MAX_IN_MEMORY).then(std::env::temp_dir),
-    };
-    let in_memory = || rustix::fs::memfd_create("tokenkeep", MemfdFlags::CLOEXEC);
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let created = match directory {
-        // Some file systems have no files without names.
-        Some(directory) => rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR).or_else(|_| in_memory()),
-        None => in_memory(),
-    };
-    created.map(File::from).map_err(|error| Failure::fault(format!("cannot create a temporary file: {error}")))
+    let parent = to_file(out).and_then(Path::parent);
+    let directory = parent.map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    temporary_file::create(directory, size).map_err(|error| {
+        Failure::fault(format!("cannot create a temporary file: {error}"))
+            .with_remedy("set TMPDIR to a directory that you can write to")
+    })
 }
 
 /// The length of a file, in bytes.

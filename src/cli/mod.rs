@@ -47,6 +47,7 @@ mod sign;
 mod spinner;
 mod startup;
 mod table;
+mod temporary_file;
 mod terminal_prompter;
 mod token;
 mod token_check;

@@ -1,5 +1,7 @@
 //! `tokenkeep sign`: signs a file with one PIN.
 
+use std::io::Seek;
+
 use serde_json::json;
 
 use super::arguments::{FormatArgument, KeysetArguments, MessageFiles, PinArguments};
@@ -10,7 +12,7 @@ use super::file_io::{self, Content};
 use super::terminal_prompter::TerminalPrompter;
 use crate::keyset::ops::SignContent;
 use crate::keyset::{Attachments, KeysetChoice};
-use crate::smime::{self, Message};
+use crate::smime::{self, Message, MessageFormat};
 
 /// Arguments of `tokenkeep sign`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +39,7 @@ pub fn run(arguments: &SignArguments, cx: &Context<'_>) -> Result<Exit, Failure>
     file_io::check_message(cx.output, arguments.files.out(), content)?;
     let backend = cx.backend()?;
     let keyset = cx.keyset(&backend, &arguments.which)?;
-    // A mail is short, and becomes canonical before it is signed.
+    // A mail becomes canonical before it is signed, and so is in memory as a whole.
     let mail = match arguments.format {
         FormatArgument::Smime => Some(smime::to_entity(&file_io::read(arguments.files.input())?)),
         FormatArgument::Der | FormatArgument::Pem => None,
@@ -52,13 +54,22 @@ pub fn run(arguments: &SignArguments, cx: &Context<'_>) -> Result<Exit, Failure>
     let mut attachments = Attachments { input: Some(input), output: Some(output), ..Attachments::default() };
     let operation = SignContent { keyset: KeysetChoice::exactly(&keyset), detached: arguments.detached };
     backend.call_with(operation, &mut attachments, &mut person, &NoTransport)?;
-    let cms = attachments.take_output()?;
+    let mut cms = attachments.take_output()?;
     let facts = format!("Signed with keyset {:?}.", keyset.name.as_str());
     let value = json!({ "keyset": keyset.name.as_str(), "detached": arguments.detached });
-    if arguments.format == FormatArgument::Der {
-        return file_io::deliver_file(cx.output, out, cms, content, &facts, value);
+    match arguments.format {
+        FormatArgument::Der => file_io::deliver_file(cx.output, out, cms, content, &facts, value),
+        FormatArgument::Pem => {
+            let mut pem = file_io::unnamed_file(out, file_io::length_of(&cms)?)?;
+            cms.rewind()
+                .and_then(|()| Message::write_pem(&mut cms, &mut pem))
+                .map_err(|error| Failure::fault(format!("cannot write a temporary file: {error}")))?;
+            file_io::deliver_file(cx.output, out, pem, content, &facts, value)
+        }
+        FormatArgument::Smime => {
+            let detached = mail.as_deref().filter(|_| arguments.detached);
+            let signed = Message::write(&file_io::read_back(cms)?, MessageFormat::Smime, detached)?;
+            file_io::deliver_message(cx.output, out, &signed, content, &facts, value)
+        }
     }
-    let detached = mail.as_deref().filter(|_| arguments.detached);
-    let signed = Message::write(&file_io::read_back(cms)?, arguments.format.into(), detached)?;
-    file_io::deliver_message(cx.output, out, &signed, content, &facts, value)
 }

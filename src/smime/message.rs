@@ -5,16 +5,23 @@ mod read;
 
 pub use file::MessageFile;
 
+use std::io::{self, Read, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use const_oid::db::rfc5911;
-use der::pem::LineEnding;
 use sha2::{Digest, Sha256};
 
 use super::SmimeError;
 use super::entity::{fold_base64, to_canonical_lines, to_entity};
 use super::header::Header;
 use crate::pki::PkiError;
+use crate::pki::cms::stream::fill;
 use crate::pki::oid::ContentType;
 use crate::pki::tlv::{Elements, OBJECT_IDENTIFIER, SEQUENCE, header};
+
+/// Number of bytes in a line of PEM, 64 characters (RFC 7468 §2).
+const PEM_LINE_BYTES: usize = 48;
 
 /// The form of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +111,24 @@ impl Message {
         read::told_fields(&self.header, "the message inside")
     }
 
+    /// Encodes a DER `ContentInfo` of any length as PEM, as [`Self::write`] does.
+    pub fn write_pem(mut cms: impl Read, mut output: impl Write) -> io::Result<()> {
+        output.write_all(b"-----BEGIN CMS-----\n")?;
+        let mut lines = vec![0; PEM_LINE_BYTES * 1024];
+        loop {
+            let piece = fill(&mut cms, &mut lines)?;
+            if piece.is_empty() {
+                return output.write_all(b"-----END CMS-----\n");
+            }
+            let mut text = String::with_capacity(piece.len() * 3 / 2);
+            for line in piece.chunks(PEM_LINE_BYTES) {
+                STANDARD.encode_string(line, &mut text);
+                text.push('\n');
+            }
+            output.write_all(text.as_bytes())?;
+        }
+    }
+
     /// Encodes a DER `ContentInfo` in the given form. For a detached signature in S/MIME, `content`
     /// is the signed content, with the MIME headers that were signed with it and with lines that
     /// end in CR LF; it becomes the first part of a `multipart/signed`. Otherwise `content` is
@@ -112,9 +137,11 @@ impl Message {
         let kind = MessageKind::of(cms)?;
         match (format, content) {
             (MessageFormat::Der, _) => Ok(cms.to_vec()),
-            (MessageFormat::Pem, _) => der::pem::encode_string("CMS", LineEnding::LF, cms)
-                .map(String::into_bytes)
-                .map_err(|error| SmimeError::Unreadable(error.to_string())),
+            (MessageFormat::Pem, _) => {
+                let mut pem = Vec::new();
+                Self::write_pem(cms, &mut pem).map_err(|error| SmimeError::Unreadable(error.to_string()))?;
+                Ok(pem)
+            }
             (MessageFormat::Smime, Some(content)) if kind == MessageKind::Signed => multipart_signed(cms, content),
             (MessageFormat::Smime, _) => Ok(format!(
                 "MIME-Version: 1.0\r\n\

@@ -1,6 +1,7 @@
 //! Files of any size are signed and decrypted through the agent, in constant memory.
 
 use std::fs::{self, File};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::support::agent::Agent;
@@ -34,9 +35,24 @@ impl LargeFiles {
     /// Runs a command with the PIN through the agent. Both processes stay within the limit.
     #[track_caller]
     fn run(&self, arguments: &[&str]) {
+        self.run_reading(arguments, Stdio::null());
+    }
+
+    /// Like [`Self::run`], with the content of this file from a pipe.
+    #[track_caller]
+    fn run_with_pipe(&self, file: &str, arguments: &[&str]) {
+        let mut cat = self.user.machine.command("cat").arg(file).stdout(Stdio::piped()).spawn().unwrap();
+        self.run_reading(arguments, cat.stdout.take().unwrap().into());
+        assert!(cat.wait().unwrap().success());
+    }
+
+    #[track_caller]
+    fn run_reading(&self, arguments: &[&str], input: Stdio) {
         let machine = &self.user.machine;
         let line = [arguments, &["--keyset", "default", "--pin-source", "file:pin"]].concat();
-        let mut command = machine.start_tokenkeep(&line, "command.log", &[]);
+        let log = File::create(machine.file("command.log")).unwrap();
+        let mut command = machine.tokenkeep_command(&line);
+        let mut command = command.stdin(input).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let worker = self.agent.worker();
         let (mut of_command, mut of_worker) = (0, 0);
         let status = loop {
@@ -99,6 +115,27 @@ fn eighty_mebibytes_are_signed_and_decrypted() {
         large.same("big", "opened");
     }
     assert!(!machine.listed_token("default").count_is_low());
+}
+
+#[test]
+fn eighty_mebibytes_from_a_pipe_take_no_more_memory() {
+    let large = LargeFiles::new();
+    let machine = &large.user.machine;
+    make_file(machine, "big", 80 * MIB);
+    let verify = ["cms", "-verify", "-binary", "-CAfile", "authority.pem"];
+    large.run_with_pipe("big", &["sign", "--detached", "-o", "big.p7s"]);
+    machine
+        .openssl(&[&verify[..], &["-inform", "der", "-in", "big.p7s", "-content", "big", "-out", "same"]].concat())
+        .ok();
+    // In PEM, with the content.
+    large.run_with_pipe("big", &["sign", "--format", "pem", "-o", "big.pem"]);
+    machine.openssl(&[&verify[..], &["-inform", "pem", "-in", "big.pem", "-out", "verified"]].concat()).ok();
+    large.same("big", "verified");
+    large.encrypt("big", "big.enc", &["-outform", "DER", "-aes-256-cbc"]);
+    large.run_with_pipe("big.enc", &["decrypt", "-o", "opened"]);
+    large.same("big", "opened");
+    let left = fs::read_dir(machine.file("tmp")).unwrap().count();
+    assert_eq!(left, 0, "a temporary file is left");
 }
 
 #[test]

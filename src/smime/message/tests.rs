@@ -51,6 +51,19 @@ impl MailUser {
 const TEXT: &[u8] = b"Dear all,\nthis is text.\n\n-- \nUser\n";
 
 #[test]
+fn pem_is_written_in_pieces_as_if_in_one() {
+    for length in [1, 47, 48, 49, 48 * 1024, 48 * 1024 + 1, 200_000] {
+        let cms: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
+        let mut pem = Vec::new();
+        Message::write_pem(cms.as_slice(), &mut pem).unwrap();
+        let whole = der::pem::encode_string("CMS", der::pem::LineEnding::LF, &cms).unwrap();
+        assert_eq!(String::from_utf8(pem).unwrap(), whole, "{length} bytes");
+    }
+    let full: &mut [u8] = &mut [0; 100];
+    assert!(Message::write_pem([7; 100].as_slice(), full).is_err(), "a full disk");
+}
+
+#[test]
 fn openssl_verifies_each_form() {
     for key in [SoftwareKey::p256(), SoftwareKey::rsa(), SoftwareKey::p384()] {
         let person = person("signing", key);
