@@ -1,10 +1,10 @@
 //! Erases a soft token whose PIN is lost, with everything on it.
 //!
 //! PKCS#11 cannot delete a token, and `C_InitToken` needs the SO PIN, which is random and not
-//! stored. SoftHSM stores each token in a directory: the directory is removed while this process
-//! owns the token.
+//! stored. Only a token that is a file can be removed ([`TokenSource::can_erase`]), while this
+//! process owns it.
 
-use crate::token::{Token, TokenInfo, remove_soft_token};
+use crate::token::{Token, TokenInfo, TokenSource};
 
 use super::{FoundKeyset, KeysetError, Tokens};
 
@@ -12,6 +12,7 @@ use super::{FoundKeyset, KeysetError, Tokens};
 #[derive(Debug)]
 pub struct Erasure {
     info: TokenInfo,
+    source: TokenSource,
     /// dropped last, so that no other process opens the token before
     token: Token,
     keysets: Vec<FoundKeyset>,
@@ -21,7 +22,8 @@ impl Erasure {
     /// Takes ownership of the token. Refuses an authority's token, a token in use by another
     /// process, and one that cannot be erased.
     pub fn begin(tokens: &Tokens, info: &TokenInfo) -> Result<Self, KeysetError> {
-        if !info.manufacturer.starts_with("SoftHSM") {
+        let source = tokens.source_of(info)?;
+        if !source.can_erase(info) {
             return Err(KeysetError::Refused(format!(
                 "cannot erase {}: only SoftHSM tokens are files that can be removed; with its SO PIN (PUK), initialize \
                  this one again, using its vendor's tool or `pkcs11-tool --module {} --init-token`",
@@ -31,7 +33,7 @@ impl Erasure {
         }
         let token = tokens.open(info)?;
         let (keysets, _) = tokens.keysets_on(info)?;
-        Ok(Self { info: info.clone(), token, keysets })
+        Ok(Self { info: info.clone(), source: source.clone(), token, keysets })
     }
 
     /// The token to erase.
@@ -47,7 +49,7 @@ impl Erasure {
     /// Removes the token and everything on it. This cannot be undone.
     pub fn erase(self) -> Result<(), KeysetError> {
         let failed = |reason: String| KeysetError::Refused(format!("cannot erase {}: {reason}", self.info.name()));
-        remove_soft_token(&self.info.serial).map_err(failed)?;
+        self.source.erase(&self.info).map_err(failed)?;
         drop(self.token);
         Ok(())
     }

@@ -72,9 +72,7 @@ pub use pkcs11::{CallCounts, DeliverableKey, SecretKey, answer_check, count_call
 pub use private_file::{lock_directory, untrusted_file_reason};
 pub use public_key::SubjectPublicKey;
 pub use signature::{Signature, SignatureHash};
-pub use softhsm::{
-    SoftHsmConfiguration, SoftHsmProblem, UnreadableTokenDirectory, remove_soft_token, softhsm_token_directory,
-};
+pub use softhsm::{SoftHsmConfiguration, SoftHsmProblem, UnreadableTokenDirectory, softhsm_token_directory};
 pub use source::TokenSource;
 pub use token_id::{NonUtf8Name, TokenId};
 pub use token_info::{SlotCount, TokenFlags, TokenInfo, UnreadTokens};

@@ -262,12 +262,18 @@ fn is_named_as_a_token(directory: &Path) -> bool {
     parts == [8, 4, 4, 4, 12] && name.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
+/// Whether tokens of this manufacturer (`C_GetTokenInfo`) are directories of `SoftHSM`, whichever
+/// module shows them: p11-kit's proxy shows SoftHSM's tokens, too.
+pub(super) fn is_soft_token(manufacturer: &str) -> bool {
+    manufacturer.starts_with("SoftHSM")
+}
+
 /// Removes the token with this serial number from the disk of this process's `SoftHSM`, with
 /// everything on it.
 ///
 /// # Errors
 /// The reason why it is still there, or not completely.
-pub fn remove_soft_token(serial: &str) -> Result<(), String> {
+pub(super) fn remove_soft_token(serial: &str) -> Result<(), String> {
     let configuration =
         SoftHsmConfiguration::of_this_process().map_err(|problem| format!("{}; {}", problem.what, problem.remedy))?;
     let directory = configuration.directory_of(serial)?;

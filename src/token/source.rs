@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::pkcs11::Pkcs11Source;
+use super::softhsm;
 use super::{AuthorityToken, Pin, PinRule, SlotCount, Token, TokenError, TokenFlags, TokenInfo, UnreadTokens};
 
 /// A source of tokens. It is displayed by its name, which every [`TokenInfo`] of its tokens has.
@@ -214,6 +215,22 @@ impl TokenSource {
     pub fn discard_token(&self, token: &TokenInfo, so_pin: &Pin) -> Result<(), TokenError> {
         let Self::Pkcs11(source) = self;
         source.discard_token(token, so_pin)
+    }
+
+    /// Whether this token is made of files that [`TokenSource::erase`] can remove.
+    pub fn can_erase(&self, token: &TokenInfo) -> bool {
+        self.has(token) && softhsm::is_soft_token(&token.manufacturer)
+    }
+
+    /// Removes the token's files, with everything on it. The caller owns the token.
+    ///
+    /// # Errors
+    /// The reason why it is still there, or not completely.
+    pub fn erase(&self, token: &TokenInfo) -> Result<(), String> {
+        if !self.can_erase(token) {
+            return Err("it has no files that can be removed".to_owned());
+        }
+        softhsm::remove_soft_token(&token.serial)
     }
 }
 

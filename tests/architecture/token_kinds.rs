@@ -1,7 +1,7 @@
 //! Above `token` no code knows the kinds of tokens: none names a PKCS#11 module, a mechanism or an
-//! attribute. Comments and texts for people may.
+//! attribute, or compares the name of one. Comments and texts for people may name them.
 
-use super::{sources, test_files, without_comments, without_tests};
+use super::{sources, test_files, without_tests};
 
 /// The files and directories in which a person configures modules, or reads about them.
 const EXCEPTIONS: &[(&str, &str)] = &[
@@ -21,6 +21,24 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("cli/token_check.rs", "the child that tries a configured module"),
 ];
 
+/// The makers of modules whose names only `token` may compare.
+const MAKERS: &[&str] = &["softhsm", "kryoptic"];
+
+/// What compares the string literal after it, or before it.
+const COMPARISONS_BEFORE: &[&str] = &[
+    "==",
+    "!=",
+    "starts_with(",
+    "ends_with(",
+    "contains(",
+    "strip_prefix(",
+    "strip_suffix(",
+    "eq_ignore_ascii_case(",
+    "find(",
+    "split_once(",
+];
+const COMPARISONS_AFTER: &[&str] = &["==", "!=", "=>", "|"];
+
 /// The words that only `token` may have in its names.
 const WORDS: &[&str] = &["module", "modules", "mechanism", "mechanisms", "pkcs11", "softhsm", "kryoptic", "cka", "ckm"];
 
@@ -35,7 +53,7 @@ fn above_token_nothing_names_a_module() {
         if file.starts_with("token/") || is_test {
             continue;
         }
-        let names = kind_names(text);
+        let names = [kind_names(text), compared_makers(text)].concat();
         match EXCEPTIONS.iter().find(|(exception, _)| file.starts_with(exception)) {
             Some((exception, _)) if !names.is_empty() => used.push(*exception),
             _ => wrong.extend(names.iter().map(|name| format!("src/{file}: {name}"))),
@@ -56,9 +74,34 @@ fn a_planted_name_of_a_kind_is_found() {
     assert_eq!(kind_names("#[cfg(test)]\nmod tests {\n    use super::Module;\n}\n"), [""; 0]);
 }
 
+#[test]
+fn a_planted_comparison_with_the_name_of_a_maker_is_found() {
+    assert_eq!(compared_makers("if !info.manufacturer.starts_with(\"SoftHSM\") {\n"), ["compares \"SoftHSM\""]);
+    assert_eq!(compared_makers("let a = path.contains(\n    // Debian's.\n    \"/softhsm/\",\n);\n").len(), 1);
+    assert_eq!(compared_makers("let a = maker == \"Kryoptic\" || \"SoftHSM v2\" != model;\n").len(), 2);
+    assert_eq!(compared_makers("match maker {\n    \"SoftHSM project\" => 1,\n    _ => 2,\n}\n").len(), 1);
+    assert_eq!(compared_makers("let a = \"https://example.org\"; let b = maker == r#\"SoftHSM\"#;\n").len(), 1);
+    assert_eq!(compared_makers("let a = format!(\"only SoftHSM tokens can be erased: {a}\");\n"), [""; 0]);
+    assert_eq!(compared_makers("// maker == \"SoftHSM\"\n#[cfg(test)]\nfn f() {\n    a == \"SoftHSM\"\n}\n"), [""; 0]);
+}
+
+/// The string literals in the code that name a maker and are compared with something.
+fn compared_makers(text: &str) -> Vec<String> {
+    let code = without_tests(text).0.join("\n");
+    let (code, literals) = code_and_literals(&code);
+    let is_compared = |at: usize| {
+        let (before, after) = (code[..at].trim_end(), code[at..].trim_start());
+        COMPARISONS_BEFORE.iter().any(|comparison| before.ends_with(comparison))
+            || COMPARISONS_AFTER.iter().any(|comparison| after.starts_with(comparison))
+    };
+    let names_a_maker = |literal: &str| MAKERS.iter().any(|maker| literal.to_lowercase().contains(maker));
+    let found = literals.iter().filter(|(at, literal)| names_a_maker(literal) && is_compared(*at));
+    found.map(|(_, literal)| format!("compares \"{literal}\"")).collect()
+}
+
 /// The names in the code that have one of the words.
 fn kind_names(text: &str) -> Vec<String> {
-    let code = without_texts(&without_comments(&without_tests(text).0.join("\n")));
+    let code = code_and_literals(&without_tests(text).0.join("\n")).0;
     let names = code.split(|c: char| !(c.is_alphanumeric() || c == '_'));
     names.filter(|name| has_kind_word(name)).map(str::to_owned).collect()
 }
@@ -77,25 +120,41 @@ fn has_kind_word(name: &str) -> bool {
     spaced.split(' ').any(|word| WORDS.contains(&word)) || spaced.replace(' ', "").contains("softhsm")
 }
 
-/// The code without its string literals.
-fn without_texts(code: &str) -> String {
-    let mut kept = String::new();
-    let mut characters = code.chars().peekable();
-    while let Some(c) = characters.next() {
-        match c {
+/// The code without its comments and string literals, and the literals, each with its place in that
+/// code.
+fn code_and_literals(text: &str) -> (String, Vec<(usize, String)>) {
+    let (mut code, mut literals) = (String::new(), Vec::new());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        if rest.starts_with("//") {
+            rest = &rest[rest.find('\n').unwrap_or(rest.len())..];
+        } else if let Some(after) = ["'\"'", "'\\\"'"].iter().find_map(|quote| rest.strip_prefix(quote)) {
             // A quotation mark as a character.
-            '\'' if characters.peek() == Some(&'"') => drop(characters.next()),
-            '"' => {
-                while let Some(c) = characters.next() {
-                    match c {
-                        '\\' => drop(characters.next()),
-                        '"' => break,
-                        _ => {}
-                    }
-                }
-            }
-            c => kept.push(c),
+            rest = after;
+        } else if let Some((literal, after)) = literal_at(rest) {
+            literals.push((code.len(), literal.to_owned()));
+            rest = after;
+        } else {
+            code.push(next);
+            rest = &rest[next.len_utf8()..];
         }
     }
-    kept
+    (code, literals)
+}
+
+/// The content of the string literal with which the text begins, and what follows it.
+fn literal_at(text: &str) -> Option<(&str, &str)> {
+    if let Some(rest) = text.strip_prefix('"') {
+        let mut is_escaped = false;
+        let end = rest.find(|c: char| {
+            let is_end = c == '"' && !is_escaped;
+            is_escaped = c == '\\' && !is_escaped;
+            is_end
+        })?;
+        return Some((&rest[..end], &rest[end + 1..]));
+    }
+    let hashes = text.strip_prefix('r')?;
+    let rest = hashes.trim_start_matches('#');
+    let end = format!("\"{}", &hashes[..hashes.len() - rest.len()]);
+    rest.strip_prefix('"')?.split_once(&end)
 }

@@ -223,6 +223,21 @@ fn opening_twice_in_a_process_gives_the_same_token() {
 }
 
 #[test]
+fn only_a_token_that_is_made_of_files_can_be_erased() {
+    let soft = new_token(&softhsm());
+    for module in modules() {
+        let info = new_token(&module);
+        let is_soft = module.path() == softhsm().path();
+        assert_eq!(module.can_erase(&info), is_soft, "{module}");
+        assert_eq!(module.can_erase(&soft), is_soft, "{module}: a token of another module");
+        if !is_soft {
+            assert!(module.erase(&info).unwrap_err().contains("no files"));
+            assert!(module.tokens().unwrap().iter().any(|token| token.id() == info.id()));
+        }
+    }
+}
+
+#[test]
 fn an_absent_token_is_reported_as_absent() {
     let module = softhsm();
     let mut info = new_token(&module);
