@@ -220,3 +220,75 @@ impl Attachments {
 fn no_file(operation: &'static str) -> KeysetError {
     KeysetError::Message { operation, reason: "the command attached no file".to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// A file with content as input, an empty one as output, and a watch that permits this many
+    /// pieces.
+    fn attachments(pieces: usize) -> Attachments {
+        let mut input = tempfile::tempfile().unwrap();
+        input.write_all(&[7; 1000]).and_then(|()| input.rewind()).unwrap();
+        let left = Cell::new(pieces);
+        let watch: ContentWatch = Box::new(move || match left.get().checked_sub(1) {
+            Some(less) => {
+                left.set(less);
+                Ok(())
+            }
+            None => Err(io::Error::other("nobody waits")),
+        });
+        Attachments {
+            input: Some(input),
+            output: Some(tempfile::tempfile().unwrap()),
+            watch: Some(watch),
+            ..Attachments::default()
+        }
+    }
+
+    #[test]
+    fn content_is_read_and_written_only_while_it_is_wanted() {
+        let mut attachments = attachments(3);
+        let (mut input, mut output) = attachments.files("sign").unwrap();
+        let mut piece = [0; 100];
+        assert_eq!(input.read(&mut piece).unwrap(), 100);
+        assert_eq!(output.write(&piece).unwrap(), 100);
+        assert_eq!(input.read(&mut piece).unwrap(), 100);
+        for error in [input.read(&mut piece).unwrap_err(), output.write(&piece).unwrap_err()] {
+            assert_eq!(error.to_string(), "nobody waits");
+        }
+        // What was refused is neither read nor written.
+        assert_eq!(input.stream_position().unwrap(), 200);
+        assert_eq!(attachments.take_output().unwrap().metadata().unwrap().len(), 100);
+    }
+
+    #[test]
+    fn the_watch_is_asked_before_each_piece() {
+        let mut attachments = attachments(0);
+        let asked = Rc::new(Cell::new(0));
+        let counter = Rc::clone(&asked);
+        attachments.watch = Some(Box::new(move || {
+            counter.set(counter.get() + 1);
+            Ok(())
+        }));
+        let (mut input, mut output) = attachments.files("sign").unwrap();
+        io::copy(&mut input, &mut output).unwrap();
+        // One piece with the content and the end of the input; each is read, the first is written.
+        assert!(asked.get() >= 3, "asked {} times", asked.get());
+        attachments.watch = None;
+        let (mut input, mut output) = attachments.files("sign").unwrap();
+        input.rewind().unwrap();
+        assert_eq!(io::copy(&mut input, &mut output).unwrap(), 1000, "content without a watch");
+    }
+
+    #[test]
+    fn an_operation_without_its_files_is_refused() {
+        assert!(Attachments::default().files("sign").is_err());
+        let mut only_input = Attachments { output: None, ..attachments(1) };
+        assert!(only_input.files("sign").is_err());
+        assert!(only_input.take_output().is_err());
+    }
+}

@@ -1,12 +1,16 @@
-//! Files of any size are signed and decrypted through the agent, in constant memory.
+//! Files of any size are signed and decrypted through the agent, in constant memory. It stops
+//! reading when the command ends.
 
 use std::fs::{self, File};
-use std::process::Stdio;
-use std::time::Duration;
+use std::io::Seek;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, wait_for};
 use crate::support::machine::Machine;
 use crate::support::shared_authority::TestUser;
+use crate::support::ssh::ssh_add;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -46,13 +50,19 @@ impl LargeFiles {
         assert!(cat.wait().unwrap().success());
     }
 
-    #[track_caller]
-    fn run_reading(&self, arguments: &[&str], input: Stdio) {
+    /// Starts a command with the PIN. Its output goes to `command.log`.
+    fn start(&self, arguments: &[&str], input: Stdio) -> Child {
         let machine = &self.user.machine;
         let line = [arguments, &["--keyset", "default", "--pin-source", "file:pin"]].concat();
         let log = File::create(machine.file("command.log")).unwrap();
         let mut command = machine.tokenkeep_command(&line);
-        let mut command = command.stdin(input).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        command.stdin(input).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    }
+
+    #[track_caller]
+    fn run_reading(&self, arguments: &[&str], input: Stdio) {
+        let machine = &self.user.machine;
+        let mut command = self.start(arguments, input);
         let worker = self.agent.worker();
         let (mut of_command, mut of_worker) = (0, 0);
         let status = loop {
@@ -60,7 +70,7 @@ impl LargeFiles {
             of_worker = of_worker.max(memory_of(worker).unwrap());
             match command.try_wait().unwrap() {
                 Some(status) => break status,
-                None => std::thread::sleep(Duration::from_millis(2)),
+                None => thread::sleep(Duration::from_millis(2)),
             }
         };
         assert!(status.success(), "{arguments:?}: {}", machine.read_text("command.log"));
@@ -153,6 +163,48 @@ fn a_gibibyte_takes_no_more_memory() {
     large.encrypt("big", "big.enc", &["-outform", "DER", "-aes-256-cbc"]);
     large.run(&["decrypt", "big.enc", "-o", "opened"]);
     large.same("big", "opened");
+}
+
+/// The position in an open file, once it has not changed for half a second.
+fn final_position(file: &mut File) -> Option<u64> {
+    let before = file.stream_position().unwrap();
+    thread::sleep(Duration::from_millis(500));
+    (file.stream_position().unwrap() == before).then_some(before)
+}
+
+#[test]
+fn reading_ends_with_the_command_and_with_a_lock() {
+    let mut large = LargeFiles::new();
+    let socket = large.agent.ssh_socket();
+    large.user.machine.set_environment("SSH_AUTH_SOCK", socket.to_str().unwrap());
+    let machine = &large.user.machine;
+    machine.write("small", "a message\n");
+    // It takes minutes to read.
+    make_file(machine, "big", 512 * 1024 * MIB);
+    for is_locked in [false, true] {
+        // The worker reads from the same open file: both have one position.
+        let mut content = File::open(machine.file("big")).unwrap();
+        let mut command = large.start(&["sign", "--detached", "-o", "big.p7s"], content.try_clone().unwrap().into());
+        wait_for("the worker reads", || (content.stream_position().unwrap() > 0).then_some(()));
+        if is_locked {
+            ssh_add(machine, "a pass phrase", &["-x"]).ok();
+        } else {
+            command.kill().unwrap();
+        }
+        let started = Instant::now();
+        let position = wait_for("the reading ends", || final_position(&mut content));
+        assert!(started.elapsed() < Duration::from_secs(10), "it ended after {:?}", started.elapsed());
+        assert!(!command.wait().unwrap().success());
+        if is_locked {
+            let log = machine.read_text("command.log");
+            assert!(log.contains("the agent was locked in the meantime"), "{log}");
+            ssh_add(machine, "a pass phrase", &["-X"]).ok();
+        }
+        large.run(&["sign", "small", "-o", "small.p7m"]);
+        assert_eq!(content.stream_position().unwrap(), position, "the reading went on");
+        assert!(!machine.file("big.p7s").exists());
+    }
+    assert!(!machine.listed_token("default").count_is_low());
 }
 
 #[test]
