@@ -1,5 +1,5 @@
 //! `keyset export` writes what a person uploads: certificates that OpenSSL reads, and the line that
-//! OpenSSH prints itself. It needs no PIN.
+//! OpenSSH prints itself. It needs no PIN. `forgotten_pin` exports the history of a keyset.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -37,18 +37,39 @@ fn old_mail_is_read_under_a_new_keyset_and_a_new_pin() {
 fn recovery_delivers_the_whole_history_not_only_the_newest() {
     let user = TestUser::enrolled();
     user.encrypt("under key 1\n", "1.p7m");
+    let export = |keyset: &str, certificate: &str, out: &str| {
+        user.tokenkeep(&["keyset", "export", keyset, "--certificate", certificate, "-o", out]).ok();
+        user.machine.read_text(out)
+    };
+    let mut certificates = vec![export("default", "encryption", "1.pem")];
     for round in ["2", "3"] {
         let letter = format!("{round}.letter");
         user.issue(&letter);
         user.re_enroll(&letter, "pin", &[]).ok();
         user.encrypt(&format!("under key {round}\n"), &format!("{round}.p7m"));
+        certificates.push(export("default", "encryption", &format!("{round}.pem")));
     }
     assert_eq!(keys(&user, "default", TestUser::PIN), (1, 3));
+    // `keyset export` has the older certificates, newest first, also of a recovered keyset.
+    export("default", "authority", "ca.pem");
+    let [first, second, _] = &certificates[..] else { panic!("{certificates:?}") };
+    let assert_history = |keyset: &str| {
+        let history = export(keyset, "history", "history.pem");
+        assert_eq!(history, format!("{second}{first}"), "{keyset}");
+        let listed = ["storeutl", "-noout", "-certs", "history.pem"];
+        user.machine.openssl(&listed).ok().says("Total found: 2");
+    };
+    assert_history("default");
+    for certificate in ["1.pem", "2.pem", "3.pem"] {
+        let verify = ["verify", "-CAfile", "ca.pem", "-purpose", "smimeencrypt", certificate];
+        user.machine.openssl(&verify).ok().says(": OK");
+    }
 
     user.recover("recovery.letter");
     let answer = user.enroll_new_with("recovery.letter", "second", &["--json"]).ok().json();
     assert_eq!(answer["encryption_keys"], 3, "{answer}");
     assert_eq!(keys(&user, "second", TestUser::PIN), (1, 3));
+    assert_history("second");
     for round in ["1", "2", "3"] {
         assert_eq!(user.decrypt("second", "pin", &format!("{round}.p7m")), format!("under key {round}\n"));
     }
