@@ -4,16 +4,16 @@
 //! not a link), and they belong to one agent: the process that holds the lock on the file `lock` in
 //! that directory. Sockets passed by systemd remain systemd's.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::process_error::AgentProcessError;
 use crate::ipc::{PrivateSocket, SocketFile, SocketPathError, SocketState};
-use crate::token;
+use crate::token::{self, PrivateDirectoryError};
 
 /// Time that the worker of a killed agent gets to exit.
 const INSTANCE_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -101,7 +101,8 @@ impl SocketDirectory {
         if fs::symlink_metadata(&self.0).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             return Ok(SocketState::Absent);
         }
-        check_private(&self.0).map_err(|SocketProblem { reason, remedy }| {
+        token::check_private_directory(&self.0).map_err(|error| {
+            let SocketProblem { reason, remedy } = problem_of_directory(&error, &self.0);
             SocketProblem::new(format!("{}: {reason}", self.0.display()), remedy)
         })?;
         let path = self.socket(endpoint);
@@ -114,9 +115,10 @@ impl SocketDirectory {
     /// [`AgentProcessError::Directory`] if other users can access it.
     pub fn prepare(&self) -> Result<&Path, AgentProcessError> {
         for directory in [self.0.parent(), Some(&*self.0)].into_iter().flatten() {
-            let refuse =
-                |SocketProblem { reason, .. }| AgentProcessError::Directory { path: directory.to_owned(), reason };
-            make_private(directory).map_err(refuse)?;
+            token::make_private_directory(directory).map_err(|error| AgentProcessError::Directory {
+                path: directory.to_owned(),
+                reason: problem_of_directory(&error, directory).reason,
+            })?;
         }
         Ok(&self.0)
     }
@@ -151,7 +153,7 @@ impl SocketDirectory {
 
     /// The process id of the running agent, from its lock; `None` if no agent is running.
     pub fn running(&self) -> Option<i32> {
-        check_private(&self.0).ok()?;
+        token::check_private_directory(&self.0).ok()?;
         let mut lock = OpenOptions::new().read(true).write(true).open(self.0.join(LOCK)).ok()?;
         match lock.try_lock_shared() {
             Err(TryLockError::WouldBlock) => read_owner(&mut lock).strip_prefix("process ")?.parse().ok(),
@@ -228,32 +230,17 @@ fn problem_of(error: &SocketPathError, path: &Path) -> SocketProblem {
     SocketProblem::new(error.to_string(), remedy)
 }
 
-/// Creates the directory if necessary and checks that no other user can write to it.
-fn make_private(directory: &Path) -> Result<(), SocketProblem> {
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(SocketProblem::new(error.to_string(), "check that you own its parent directory"))
-        }
-        _ => check_private(directory),
+/// A directory that cannot be used, with the remedy.
+fn problem_of_directory(error: &PrivateDirectoryError, directory: &Path) -> SocketProblem {
+    match error {
+        PrivateDirectoryError::OpenToOthers(mode) => SocketProblem::new(
+            format!("other users can access it (mode {mode:o})"),
+            // Removing it would leave a running agent that holds the tokens and cannot be reached.
+            format!("chmod 700 {}, after checking its content; a running agent keeps working", directory.display()),
+        ),
+        PrivateDirectoryError::System(error) => SocketProblem::new(error.to_string(), REMOVE_REMEDY),
+        error => SocketProblem::new(format!("it {error}"), REMOVE_REMEDY),
     }
-}
-
-fn check_private(directory: &Path) -> Result<(), SocketProblem> {
-    let wrong = |reason: &str| SocketProblem::new(reason, REMOVE_REMEDY);
-    let found = fs::symlink_metadata(directory).map_err(|error| wrong(&error.to_string()))?;
-    if !found.is_dir() {
-        return Err(wrong("it is not a directory"));
-    }
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(wrong("it belongs to another user"));
-    }
-    if found.mode() & 0o077 != 0 {
-        // Removing it would leave a running agent that holds the tokens and cannot be reached.
-        let remedy =
-            format!("chmod 700 {}, after checking its content; a running agent keeps working", directory.display());
-        return Err(SocketProblem::new(format!("other users can access it (mode {:o})", found.mode() & 0o777), remedy));
-    }
-    Ok(())
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {

@@ -69,7 +69,9 @@ pub use pin::{Pin, PinError, PinRule, PinState, PinStates, WhichPin};
 pub use pin_lease::PinLease;
 pub use pin_session::{OneSignature, PinSession};
 pub use pkcs11::{CallCounts, DeliverableKey, SecretKey, answer_check, count_calls_in, take_check_request};
-pub use private_file::{lock_directory, untrusted_file_reason};
+pub use private_file::{
+    PrivateDirectoryError, check_private_directory, lock_directory, make_private_directory, untrusted_file_reason,
+};
 pub use public_key::SubjectPublicKey;
 pub use signature::{Signature, SignatureHash};
 pub use softhsm::{SoftHsmConfiguration, SoftHsmProblem, UnreadableTokenDirectory, softhsm_token_directory};

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::private_file::{self, lock_directory, make_private};
+use super::private_file::{self, lock_directory, make_private_directory};
 use super::{TokenError, TokenName};
 
 /// Time limit of the wait for another owner.
@@ -113,7 +113,8 @@ impl OwnerLock {
     }
 
     fn acquire_in(directory: &Path, module: &Path, token: &TokenName, timeout: Duration) -> Result<Self, TokenError> {
-        make_private(directory).map_err(|reason| TokenError::LockDirectory { path: directory.to_owned(), reason })?;
+        make_private_directory(directory)
+            .map_err(|error| TokenError::LockDirectory { path: directory.to_owned(), reason: error.to_string() })?;
         let file_name = file_name(module, &token.serial);
         let path = directory.join(&file_name);
         let failed = |error: std::io::Error| refused(token, &path, error.to_string());
@@ -219,7 +220,7 @@ mod tests {
     fn another_process_is_named() {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join("locks");
-        make_private(&directory).unwrap();
+        make_private_directory(&directory).unwrap();
         let path = directory.join(file_name(Path::new("module.so"), "7"));
         std::fs::write(&path, "someone (process 42)").unwrap();
         let mut other = std::process::Command::new("flock").arg(&path).args(["sleep", "5"]).spawn().unwrap();
@@ -291,7 +292,7 @@ mod tests {
     fn a_symlinked_lock_file_is_refused_and_its_target_untouched() {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join("locks");
-        make_private(&directory).unwrap();
+        make_private_directory(&directory).unwrap();
         let precious = home.path().join("precious");
         std::fs::write(&precious, "a text").unwrap();
         std::os::unix::fs::symlink(&precious, directory.join(file_name(Path::new("m.so"), "1"))).unwrap();

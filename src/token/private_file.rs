@@ -1,10 +1,10 @@
-//! Small files in the lock directory ([`super::lock_directory`]): token owners, counts of wrong
-//! PINs, tried modules. A file that another user could have put there is neither trusted nor
-//! written.
+//! Directories of one user alone, and small files in the lock directory
+//! ([`super::lock_directory`]): token owners, counts of wrong PINs, tried modules. A file that
+//! another user could have put there is neither trusted nor written.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -36,28 +36,42 @@ fn lock_directory_by(named: Option<PathBuf>, of_users: &Path) -> PathBuf {
     PathBuf::from(format!("/tmp/tokenkeep-{user}"))
 }
 
-/// Creates the directory if needed, and checks that no other user can put files into it. The error
-/// is a predicate ("is not a directory").
-pub(super) fn make_private(directory: &Path) -> Result<(), String> {
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(unusable_directory(&error)),
-        _ => {}
-    }
-    let found = fs::symlink_metadata(directory).map_err(|error| unusable_directory(&error))?;
-    if !found.is_dir() {
-        return Err("is not a directory".to_owned());
-    }
-    if found.uid() != geteuid().as_raw() {
-        return Err("belongs to another user".to_owned());
-    }
-    if found.mode() & 0o077 != 0 {
-        return Err("can be used by others".to_owned());
-    }
-    Ok(())
+/// Why a directory is not one of this user alone. Each message is a predicate.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateDirectoryError {
+    /// It is missing, or cannot be created or read.
+    #[error("cannot be used ({0})")]
+    System(#[from] io::Error),
+    #[error("is not a directory")]
+    NotADirectory,
+    #[error("belongs to another user")]
+    AnotherUsers,
+    /// Its mode, in this field, admits other users.
+    #[error("can be used by others (mode {0:04o})")]
+    OpenToOthers(u32),
 }
 
-fn unusable_directory(error: &std::io::Error) -> String {
-    format!("cannot be created or read ({error})")
+/// Creates the directory if needed, and checks that no other user can put files into it.
+pub fn make_private_directory(directory: &Path) -> Result<(), PrivateDirectoryError> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
+        _ => check_private_directory(directory),
+    }
+}
+
+/// Checks that the directory is this user's, not a link, and that no other user can access it.
+pub fn check_private_directory(directory: &Path) -> Result<(), PrivateDirectoryError> {
+    let found = fs::symlink_metadata(directory)?;
+    if !found.is_dir() {
+        return Err(PrivateDirectoryError::NotADirectory);
+    }
+    if found.uid() != geteuid().as_raw() {
+        return Err(PrivateDirectoryError::AnotherUsers);
+    }
+    match found.mode() & 0o7777 {
+        mode if mode & 0o077 != 0 => Err(PrivateDirectoryError::OpenToOthers(mode)),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a file for reading and writing, and creates it if needed. It must be a regular file of
@@ -91,7 +105,7 @@ fn open_with(path: &Path, options: &mut OpenOptions) -> Result<File, String> {
 /// The text of the file; `None` if it does not exist or cannot be trusted.
 pub(super) fn read(path: &Path) -> Option<String> {
     let directory = path.parent()?;
-    make_private(directory).ok()?;
+    make_private_directory(directory).ok()?;
     let file = open_with(path, OpenOptions::new().read(true)).ok()?;
     let mut text = String::new();
     file.take(MAX_FILE_BYTES).read_to_string(&mut text).ok()?;
@@ -101,7 +115,7 @@ pub(super) fn read(path: &Path) -> Option<String> {
 /// Replaces the file atomically.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
     let directory = path.parent().ok_or("it has no parent directory")?;
-    make_private(directory)?;
+    make_private_directory(directory).map_err(|error| format!("its directory {error}"))?;
     let name = path.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
     let new = directory.join(format!("{name}.{}.new", getpid().as_raw_nonzero()));
     // A leftover of an earlier process with the same ID.
@@ -183,6 +197,33 @@ mod tests {
         }
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "a temporary file is left");
+    }
+
+    #[test]
+    fn only_a_directory_of_this_user_alone_is_private() {
+        let home = private_directory();
+        let at = |name: &str| home.path().join(name);
+        make_private_directory(&at("new")).unwrap();
+        assert_eq!(fs::metadata(at("new")).unwrap().mode() & 0o7777, 0o700);
+        make_private_directory(&at("new")).unwrap();
+        for (mode, is_private) in [(0o750, false), (0o701, false), (0o1777, false), (0o500, true)] {
+            fs::set_permissions(at("new"), fs::Permissions::from_mode(mode)).unwrap();
+            match check_private_directory(&at("new")) {
+                Err(PrivateDirectoryError::OpenToOthers(found)) => assert!(!is_private && found == mode, "{mode:o}"),
+                other => assert!(is_private && other.is_ok(), "{mode:o}: {other:?}"),
+            }
+        }
+        symlink(home.path(), at("link")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        for name in ["link", "file"] {
+            let error = make_private_directory(&at(name)).unwrap_err();
+            assert!(matches!(error, PrivateDirectoryError::NotADirectory), "{name}: {error}");
+        }
+        for missing in ["none", "none/below"] {
+            let error = check_private_directory(&at(missing)).unwrap_err();
+            assert!(matches!(error, PrivateDirectoryError::System(_)), "{missing}: {error}");
+        }
+        assert!(matches!(make_private_directory(&at("none/below")), Err(PrivateDirectoryError::System(_))));
     }
 
     #[test]

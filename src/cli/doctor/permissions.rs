@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::finding::DoctorFinding;
 use crate::cli::config::AgentConfiguration;
 use crate::prompter::PinSource;
-use crate::token;
+use crate::token::{self, PrivateDirectoryError};
 
 /// Checks the runtime directory, the directory of the tokens' locks, and the file with the PIN.
 pub fn check(configuration: &AgentConfiguration) -> Vec<DoctorFinding> {
@@ -43,15 +43,17 @@ fn runtime_directory(named: Option<&Path>) -> DoctorFinding {
 /// Checks a directory that must be closed to other users, if it exists.
 fn directory(concern: &'static str, path: &Path) -> DoctorFinding {
     let shown = path.display();
-    match private(path) {
-        Ok(Some(mode)) if mode & 0o077 != 0 => DoctorFinding::wrong(
+    match token::check_private_directory(path) {
+        Ok(()) => DoctorFinding::ok(concern, shown.to_string()),
+        Err(PrivateDirectoryError::System(error)) if error.kind() == ErrorKind::NotFound => {
+            DoctorFinding::ok(concern, format!("{shown}: does not exist yet, created when needed"))
+        }
+        Err(error @ PrivateDirectoryError::OpenToOthers(_)) => DoctorFinding::wrong(
             concern,
-            format!("{shown} can be used by others (mode {mode:04o})"),
+            format!("{shown} {error}"),
             format!("check who put what into {shown}, then chmod 700 {shown}"),
         ),
-        Ok(Some(_)) => DoctorFinding::ok(concern, shown.to_string()),
-        Ok(None) => DoctorFinding::ok(concern, format!("{shown}: does not exist yet, created when needed")),
-        Err(reason) => DoctorFinding::wrong(concern, format!("{shown} {reason}"), "remove it, or set XDG_RUNTIME_DIR"),
+        Err(error) => DoctorFinding::wrong(concern, format!("{shown} {error}"), "remove it, or set XDG_RUNTIME_DIR"),
     }
 }
 
@@ -70,23 +72,6 @@ fn pin_file(path: &Path) -> DoctorFinding {
         ),
         Ok(_) => DoctorFinding::ok(concern, shown.to_string()),
     }
-}
-
-/// The mode of a directory of this user; `None` if it does not exist. The error says what it is
-/// instead.
-fn private(path: &Path) -> Result<Option<u32>, String> {
-    let found = match fs::symlink_metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("cannot be read ({error})")),
-    };
-    if !found.is_dir() {
-        return Err("is not a directory".to_owned());
-    }
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err("belongs to another user".to_owned());
-    }
-    Ok(Some(found.mode() & 0o7777))
 }
 
 #[cfg(test)]
