@@ -1,8 +1,10 @@
-//! The layers inside the larger modules: a directory's files and subdirectories (its *units*)
-//! import units of lower layers only, so no circle is possible.
+//! The imports inside a directory, between its files and subdirectories (its *units*): in every
+//! directory they make no circle, and where layers are listed here, they go to lower layers only.
 //!
-//! A unit's own files are free among themselves. The directory's `mod.rs` is above all units, and
-//! tests are outside. A module whose layers are not listed here is not checked.
+//! A file and a subdirectory of the same name are one unit; the files in it are checked among
+//! themselves as those of their own directory. Imports between a directory's `mod.rs` and its units
+//! are not counted: `mod.rs` is above all units, but a unit may use what is declared there. Tests
+//! are not checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
