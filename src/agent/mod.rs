@@ -36,7 +36,7 @@ mod worker;
 pub use client_connection::ClientConnection;
 pub use error::AgentError;
 pub use keystore::{
-    AgentStatus, Clock, DecryptMessage, Event, EventReceiver, KeyUse, Keystore, LogOffReason, OpenContentKey, Settings,
+    AgentStatus, Clock, DecryptMessage, Event, EventReceiver, Keystore, LogOffReason, OpenContentKey, Settings,
     SignData, SigningIdentity, SystemClock, TokenState, TokenWatcher,
 };
 pub use link::Link;

@@ -16,6 +16,7 @@ mod cached_tokens;
 mod checkpoint;
 mod choose;
 mod command_response;
+mod decryption;
 mod enroll;
 mod erase;
 mod error;
@@ -43,6 +44,7 @@ mod wrong_pin_limit;
 
 pub use checkpoint::{CommandResult, LogMismatch, LogMismatchKind, LogPolicy, OpenedResponse};
 pub use choose::{KeysetChoice, KeysetRef, TokenSelector};
+pub use decryption::{Decrypted, DecryptedBy, decrypt_in_memory, open_recipient};
 pub use enroll::{EnrollOptions, Enrolled, Enrollment, NewToken, NotEnrolled, NotEnrolledReason, enroll};
 pub use erase::Erasure;
 pub use error::{ErrorKind, KeysetError};

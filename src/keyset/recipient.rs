@@ -40,7 +40,7 @@ pub(super) fn open_with(
     message.open(recipient_match.recipient, |operation| key_result(key(operation))).map_err(not_opened)
 }
 
-/// Hides the token's verdict on the ciphertext (see [`super::decrypt()`]).
+/// Hides the token's verdict on the ciphertext (see [`super::decryption`]).
 pub(super) fn key_result(secret: Result<Zeroizing<Vec<u8>>, TokenError>) -> Result<KeyResult, TokenError> {
     match secret {
         Ok(secret) => Ok(KeyResult::Secret(secret)),

@@ -122,7 +122,7 @@ fn has_kind_word(name: &str) -> bool {
 
 /// The code without its comments and string literals, and the literals, each with its place in that
 /// code.
-fn code_and_literals(text: &str) -> (String, Vec<(usize, String)>) {
+pub fn code_and_literals(text: &str) -> (String, Vec<(usize, String)>) {
     let (mut code, mut literals) = (String::new(), Vec::new());
     let mut rest = text;
     while let Some(next) = rest.chars().next() {

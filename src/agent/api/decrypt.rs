@@ -5,7 +5,7 @@ use super::bodies::{self, choice};
 use super::error::ApiError;
 use super::http::ApiResponse;
 use crate::agent::{DecryptMessage, OpenContentKey};
-use crate::keyset::ops::{Decrypted, DecryptedBy};
+use crate::keyset::{Decrypted, DecryptedBy};
 
 impl ApiSession<'_> {
     /// Decrypts as the keyset's level requires.

@@ -7,18 +7,22 @@ use super::identity::SigningIdentity;
 use super::rescan::OperationGuard;
 use super::{AgentPrompter, Keystore};
 use crate::agent::{AgentError, Requester};
-use crate::keyset::ops::{Decrypted, decrypt_in_memory, open_recipient};
-use crate::keyset::{KeysetChoice, KeysetError, Purpose, TokenSearch, use_signing_key};
+use crate::keyset::{
+    Decrypted, KeysetChoice, KeysetError, Purpose, TokenSearch, decrypt_in_memory, open_recipient, use_signing_key,
+};
 use crate::token::{KeysetName, SecurityLevel, Signature, SignatureHash, TokenError, TokenErrorKind};
 
 /// One use of a key. The caller has parsed the data to be signed or decrypted.
+///
+/// Only the keystore can name this trait. So an endpoint, which makes the values below, can run
+/// them only through [`Keystore::use_key`].
 pub trait KeyUse {
     type Output;
 
     /// The operation's name, completing "cannot …".
     fn operation(&self) -> &'static str;
 
-    /// Uses the key, after the check that the keystore is not locked.
+    /// Uses the key. [`Keystore::use_key`] has checked that the keystore is not locked.
     ///
     /// # Errors
     /// Those of [`Keystore::use_key`].

@@ -40,7 +40,8 @@ use serde::{Deserialize, Serialize};
 pub use clock::{Clock, SystemClock};
 pub use events::{Event, EventReceiver, LogOffReason};
 pub use identity::SigningIdentity;
-pub use key_use::{DecryptMessage, KeyUse, OpenContentKey, SignData};
+// Not `KeyUse`: its `run` has no check of the lock.
+pub use key_use::{DecryptMessage, OpenContentKey, SignData};
 pub use presence::TokenWatcher;
 
 use super::{AgentError, Link, Requester};

@@ -22,7 +22,6 @@ use serde_json::value::RawValue;
 
 use super::{Operation, OperationName};
 
-pub use decrypt::{Decrypted, DecryptedBy, decrypt_in_memory, open_recipient};
 pub use export::{CertificateExport, ExportedCertificates};
 pub use pin_status::TokenPinFlags;
 pub use show_token::TokenDetails;

@@ -13,7 +13,7 @@ use std::process::Command;
 
 use jiff::Timestamp;
 
-use super::ops::decrypt_in_memory as decrypt;
+use super::decryption::decrypt_in_memory as decrypt;
 use super::ops::{administer, change_pin, delete, open_response, sign_for_a_file};
 use super::*;
 use crate::letter::{Letter, LetterPurpose};
