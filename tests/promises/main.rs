@@ -85,4 +85,5 @@ mod through_the_agent;
 mod token_capabilities;
 mod token_choice;
 mod upgrade;
+mod virtual_cards;
 mod walkthrough;

@@ -12,15 +12,15 @@ use std::sync::{Arc, Mutex};
 use crate::support::agent::wait_for;
 use crate::support::machine::{Machine, TokenKind};
 use crate::support::output::Output;
-use crate::support::piv_card::{PivCard, TRIES};
 use crate::support::prompted_user::PromptedUser;
-use crate::support::reader::{self, Card, Reader, lock, opensc};
+use crate::support::reader::{self, Reader, SharedCard, lock, opensc};
 use crate::support::shared_authority::TestUser;
+use crate::support::virtual_card::{Card, FACTORY_PIN, TRIES};
 
 const PIN: &str = TestUser::PIN;
 const ABSENT: i32 = 3;
 /// The name in the card's certificate, which OpenSC uses as the token's label.
-const LABEL: &str = PivCard::LABEL;
+const LABEL: &str = Card::LABEL;
 
 /// A user with the keyset `x` (level low) on a SoftHSM token, a reader, a card for it, and an agent
 /// that knows both modules.
@@ -29,7 +29,7 @@ struct ReaderFixture {
     event_stream: Option<Child>,
     prompted: PromptedUser,
     reader: Reader,
-    card: Card,
+    card: SharedCard,
     events_read: usize,
 }
 
@@ -43,7 +43,7 @@ impl ReaderFixture {
         let machine = &mut prompted.user.machine;
         let mut reader = Reader::on_machine(machine);
         reader.start();
-        let card = Arc::new(Mutex::new(PivCard::new(machine, "123456")));
+        let card = Arc::new(Mutex::new(Card::plain_with_key(FACTORY_PIN)));
         let modules = format!("modules = [\"{}\", \"{}\"]\n", machine.module().display(), opensc().display());
         machine.write("config/tokenkeep/agent.toml", modules);
         Some(Self { event_stream: None, prompted, reader, card, events_read: 0 })
@@ -113,7 +113,8 @@ impl ReaderFixture {
     #[track_caller]
     fn assert_card_untouched(&self) {
         let card = lock(&self.card);
-        assert_eq!((card.tries(), card.verifications(), card.signatures()), (TRIES, 0, 0));
+        let transcript = card.transcript();
+        assert_eq!((card.pin_tries(), transcript.verifications(), transcript.key_uses()), (TRIES, 0, 0));
     }
 }
 

@@ -9,10 +9,10 @@ use serde_json::json;
 
 use crate::support::agent::wait_for;
 use crate::support::machine::{Machine, TokenKind};
-use crate::support::piv_card::{PivCard, TRIES};
 use crate::support::proxy::{Direction, Proxy, ProxyAction};
 use crate::support::reader::{self, Reader, lock, opensc};
 use crate::support::schema::{Description, check};
+use crate::support::virtual_card::{Card, TRIES};
 
 /// A server that answers each request with its reversed body.
 fn reversing_server() -> String {
@@ -90,15 +90,16 @@ fn a_card_in_a_reader_signs_by_its_pin_and_counts_wrong_ones() {
     let mut machine = Machine::new();
     let mut reader = Reader::on_machine(&mut machine);
     reader.start();
-    let card = Arc::new(Mutex::new(PivCard::new(&machine, "123456")));
+    let card = Arc::new(Mutex::new(Card::plain_with_key("123456")));
     reader.insert(&card);
+    machine.write("card.pem", lock(&card).certificate_pem(0x9a).unwrap());
     let counted = || {
         let card = lock(&card);
-        (card.tries(), card.signatures())
+        (card.pin_tries(), card.transcript().key_uses())
     };
     let module = opensc().display().to_string();
     let tool = |more: &[&str]| machine.run("pkcs11-tool", &[&["--module", &module], more].concat(), b"");
-    wait_for("the card is listed", || tool(&["-L"]).out().contains(PivCard::LABEL).then_some(()));
+    wait_for("the card is listed", || tool(&["-L"]).out().contains(Card::LABEL).then_some(()));
     machine.write("digest", [7; 32]);
     let sign = ["--sign", "-m", "ECDSA", "--signature-format", "openssl", "-i", "digest", "-o", "signature"];
     assert_ne!(tool(&[&["--login", "--pin", "654321"], &sign[..]].concat()).code(), 0);

@@ -20,7 +20,6 @@ pub mod manual_pages;
 pub mod other_program;
 pub mod output;
 pub mod pin_costs;
-pub mod piv_card;
 pub mod process_guard;
 pub mod prompted_user;
 pub mod prompting;
@@ -32,3 +31,6 @@ pub mod search;
 pub mod shared_authority;
 pub mod ssh;
 pub mod terminal;
+
+#[path = "../virtual_card/mod.rs"]
+pub mod virtual_card;

@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use super::agent::wait_for;
 use super::foreign_programs;
 use super::machine::Machine;
-use super::piv_card::{ATR, PivCard};
+use super::virtual_card::{Card, Transmission};
 
 /// The pcscd driver of the reader.
 const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
@@ -80,8 +81,15 @@ print(pcscd.pid, flush=True)
 pcscd.wait()
 "#;
 
-/// The registration of the reader with pcscd.
-const REGISTERED: &str = "FRIENDLYNAME \"Virtual\"\nDEVICENAME /dev/null:0x8C7B\nCHANNELID 0x8C7B\nLIBPATH ";
+/// The registration of the reader with pcscd, after its name.
+const REGISTERED: &str = "DEVICENAME /dev/null:0x8C7B\nCHANNELID 0x8C7B\nLIBPATH ";
+
+/// pcscd polls the reader every 0.4 s. It shows no card again if it has missed that one was pulled
+/// in the middle of a command.
+const POLL_DURATION: Duration = Duration::from_secs(1);
+
+/// A name by which Yubico's programs find a reader.
+pub const YUBIKEY_READER: &str = "Yubico YubiKey CCID Virtual";
 
 /// A reader with its pcscd. It is stopped when dropped.
 pub struct Reader {
@@ -107,11 +115,12 @@ struct Inserted {
 #[derive(Default)]
 struct CardLink {
     is_out: bool,
+    is_pulled: bool,
     stream: Option<UnixStream>,
 }
 
 /// A card shared by the reader and the test.
-pub type Card = Arc<Mutex<PivCard>>;
+pub type SharedCard = Arc<Mutex<Card>>;
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
@@ -141,23 +150,35 @@ fn namespaces() -> &'static [&'static str] {
 
 /// OpenSC's PKCS#11 module at the usual paths.
 pub fn opensc() -> PathBuf {
-    let places = [
-        "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so",
-        "/usr/lib/aarch64-linux-gnu/opensc-pkcs11.so",
-        "/usr/lib64/opensc-pkcs11.so",
-        "/usr/lib/opensc-pkcs11.so",
-    ];
-    let found = places.iter().map(PathBuf::from).find(|path| path.exists());
-    found.expect("OpenSC is not installed; ./softhsm-setup.sh installs it")
+    library("opensc-pkcs11.so").expect("OpenSC is not installed; ./softhsm-setup.sh installs it")
+}
+
+/// Yubico's PKCS#11 module at the usual paths; if it is missing, reports the skipped test visibly.
+pub fn ykcs11() -> Option<PathBuf> {
+    let module = library("libykcs11.so");
+    if module.is_none() {
+        foreign_programs::skipped("libykcs11.so is missing; ./softhsm-setup.sh installs it");
+    }
+    module
+}
+
+fn library(name: &str) -> Option<PathBuf> {
+    let places = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
+    places.iter().map(|place| Path::new(place).join(name)).find(|path| path.exists())
 }
 
 impl Reader {
     /// An empty reader for this machine; programs started there find it. pcscd is not started yet.
     pub fn on_machine(machine: &mut Machine) -> Self {
-        for name in ["pcscd", "reader"] {
-            std::fs::create_dir(machine.file(name)).unwrap();
+        Self::with_name(machine, "Virtual")
+    }
+
+    /// Like [`Self::on_machine`], with this beginning of the reader's name.
+    pub fn with_name(machine: &mut Machine, name: &str) -> Self {
+        for directory in ["pcscd", "reader"] {
+            std::fs::create_dir(machine.file(directory)).unwrap();
         }
-        machine.write("reader/virtual", format!("{REGISTERED}{DRIVER}\n"));
+        machine.write("reader/virtual", format!("FRIENDLYNAME \"{name}\"\n{REGISTERED}{DRIVER}\n"));
         let socket = machine.file("pcscd/pcscd.comm").display().to_string();
         machine.set_environment("PCSCLITE_CSOCK_NAME", &socket);
         let path = std::env::var("PATH").unwrap();
@@ -196,7 +217,7 @@ impl Reader {
     }
 
     /// Inserts a card.
-    pub fn insert(&mut self, card: &Card) {
+    pub fn insert(&mut self, card: &SharedCard) {
         assert!(self.card.is_none(), "there is a card in the reader");
         let link: Arc<Mutex<CardLink>> = Arc::default();
         let (card, socket, of_thread) = (Arc::clone(card), self.directory.join("card"), Arc::clone(&link));
@@ -204,9 +225,12 @@ impl Reader {
         self.card = Some(Inserted { link, thread: Some(thread) });
     }
 
-    /// Removes the card.
+    /// Removes the card, or clears the reader after a planned fault has removed it.
     pub fn remove(&mut self) {
-        drop(self.card.take().expect("there is no card in the reader"));
+        let card = self.card.take().expect("there is no card in the reader");
+        if lock(&card.link).is_pulled {
+            std::thread::sleep(POLL_DURATION);
+        }
     }
 }
 
@@ -231,7 +255,7 @@ impl Drop for Inserted {
 }
 
 /// Answers the reader, and after a restart of pcscd the next one, until the card is removed.
-fn stay_in(card: &Card, socket: &Path, link: &Mutex<CardLink>) {
+fn stay_in(card: &SharedCard, socket: &Path, link: &Mutex<CardLink>) {
     loop {
         let mut stream = {
             let mut link = lock(link);
@@ -245,15 +269,32 @@ fn stay_in(card: &Card, socket: &Path, link: &Mutex<CardLink>) {
         match &mut stream {
             Some(stream) => {
                 lock(card).reset();
-                while serve(card, stream).is_ok() {}
+                loop {
+                    match serve(card, stream) {
+                        Ok(Served::Message) => {}
+                        Ok(Served::Pulled) => {
+                            let _ = stream.shutdown(Shutdown::Both);
+                            lock(link).is_pulled = true;
+                            return;
+                        }
+                        Err(_) => break,
+                    }
+                }
             }
-            None => std::thread::sleep(std::time::Duration::from_millis(10)),
+            None => std::thread::sleep(Duration::from_millis(10)),
         }
     }
 }
 
+/// What a message of the reader led to.
+enum Served {
+    Message,
+    /// A planned fault removes the card.
+    Pulled,
+}
+
 /// Handles one message of the reader: two bytes of length, then a control byte or a command APDU.
-fn serve(card: &Card, stream: &mut UnixStream) -> std::io::Result<()> {
+fn serve(card: &SharedCard, stream: &mut UnixStream) -> std::io::Result<Served> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -263,13 +304,20 @@ fn serve(card: &Card, stream: &mut UnixStream) -> std::io::Result<()> {
         // Off, on, reset.
         [0..=2] => {
             card.reset();
-            return Ok(());
+            return Ok(Served::Message);
         }
-        [4] => ATR.to_vec(),
-        _ => card.answer(&message),
+        [4] => card.atr().to_vec(),
+        _ => match card.transmit(&message) {
+            Transmission::Response { bytes, delay } => {
+                drop(card);
+                std::thread::sleep(delay);
+                bytes
+            }
+            Transmission::Pulled => return Ok(Served::Pulled),
+        },
     };
-    drop(card);
     // In one write: two parts would wait for an acknowledgment in between.
     let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
-    stream.write_all(&[&length[..], &answer].concat())
+    stream.write_all(&[&length[..], &answer].concat())?;
+    Ok(Served::Message)
 }
