@@ -32,6 +32,7 @@ mod purpose;
 mod recipient;
 mod removal;
 mod show;
+mod signed_command;
 mod signing;
 mod subject;
 mod token_access;

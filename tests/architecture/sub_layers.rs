@@ -76,7 +76,7 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
             &["cached_tokens", "choose", "erase"],
             &["operation", "trust", "unlock"],
             &["enroll", "recipient", "signing"],
-            &["command_response", "decryption"],
+            &["command_response", "decryption", "signed_command"],
             &["ops"],
         ],
     ),

@@ -16,6 +16,7 @@ mod open_response;
 mod pin_status;
 mod show_token;
 mod sign;
+mod sign_statement;
 mod unblock_pin;
 
 use serde_json::value::RawValue;
@@ -28,11 +29,8 @@ pub use show_token::TokenDetails;
 
 #[cfg(test)]
 pub(super) use self::{
-    administer::{administer, sign_for_a_file},
-    change_pin::change_pin,
-    delete::delete,
-    open_response::open_response,
-    sign::sign,
+    administer::administer, change_pin::change_pin, delete::delete, open_response::open_response, sign::sign,
+    sign_statement::sign_for_a_file,
 };
 
 /// Runs an operation whose type only [`dispatch`] knows.
@@ -75,7 +73,6 @@ macro_rules! register {
 
 register! {
     administer::Administer,
-    administer::SignStatement,
     change_pin::ChangePin,
     choose_keyset::ChooseKeyset,
     decrypt::DecryptContent,
@@ -88,5 +85,6 @@ register! {
     pin_status::PinStatus,
     show_token::ShowToken,
     sign::SignContent,
+    sign_statement::SignStatement,
     unblock_pin::UnblockPin,
 }
