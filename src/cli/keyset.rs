@@ -3,7 +3,8 @@
 mod export;
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::arguments::{KeysetArguments, PinArguments};
 use super::context::Context;
@@ -16,7 +17,8 @@ use super::table::line_of;
 use super::terminal_prompter::TerminalPrompter;
 use crate::keyset::ops::DeleteKeyset;
 use crate::keyset::{
-    self, CertificateSummary, CertificateUse, FoundKeyset, KeysetChoice, KeysetRef, KeysetStatus, TokenSelector,
+    self, CertificateSummary, CertificateUse, FoundKeyset, KeysetChoice, KeysetRef, KeysetStatus, KeysetSummary,
+    TokenSelector,
 };
 use crate::pki::Fingerprint;
 use crate::prompter::{PrompterError, showable};
@@ -188,9 +190,17 @@ pub fn list(arguments: &KeysetListArguments, cx: &Context<'_>) -> Result<Exit, F
         TableColumn::whole("serial"),
         TableColumn::shortened("authority"),
     ];
-    let value: Vec<_> =
-        keysets.iter().map(|keyset| with_member(summary(keyset), "hidden", is_hidden(keyset).into())).collect();
-    cx.output.table(&columns, rows, &nothing, &value)
+    let listed = |keyset| ListedKeyset { summary: KeysetSummary::of(keyset), hidden: is_hidden(keyset) };
+    let value: Vec<_> = keysets.iter().map(listed).collect();
+    cx.output.table(&columns, rows, &nothing, &json!(value))
+}
+
+/// A keyset as `keyset list` shows it.
+#[derive(Serialize)]
+struct ListedKeyset<'a> {
+    #[serde(flatten)]
+    summary: KeysetSummary<'a>,
+    hidden: bool,
 }
 
 fn show(arguments: KeysetShowArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
@@ -209,15 +219,7 @@ fn show(arguments: KeysetShowArguments, cx: &Context<'_>) -> Result<Exit, Failur
         ),
     ];
     lines.extend(details.certificates.iter().map(paragraph));
-    let certificates = details.certificates.iter().map(certificate).collect();
-    cx.output.answer(lines.join("\n"), &with_member(summary(keyset), "certificates", certificates))
-}
-
-fn with_member(mut value: Value, name: &str, member: Value) -> Value {
-    if let Some(members) = value.as_object_mut() {
-        members.insert(name.to_owned(), member);
-    }
-    value
+    cx.output.answer(lines.join("\n"), &json!(details))
 }
 
 fn forget(arguments: ForgetArguments, cx: &Context<'_>) -> Result<Exit, Failure> {
@@ -302,23 +304,6 @@ fn status(status: &KeysetStatus) -> String {
     }
 }
 
-fn summary(keyset: &FoundKeyset) -> Value {
-    let (status, reference) = match &keyset.status {
-        KeysetStatus::Enrolled => ("enrolled", None),
-        KeysetStatus::Pending { reference } => ("pending", Some(reference)),
-        KeysetStatus::ReenrollmentPending { reference } => ("reenrollment-pending", Some(reference)),
-    };
-    json!({
-        "keyset": keyset.name.as_str(),
-        "level": keyset.level.to_string(),
-        "status": status,
-        "reference": reference,
-        "authority": { "name": keyset.authority.name, "http": keyset.authority.http, "https": keyset.authority.https },
-        "token": { "label": keyset.token.label, "serial": keyset.token.serial },
-        "encryption_keys": keyset.encryption.len(),
-    })
-}
-
 fn paragraph(summary: &CertificateSummary) -> String {
     let what = match summary.certificate_use {
         CertificateUse::Signing => "Signing key",
@@ -341,18 +326,4 @@ fn paragraph(summary: &CertificateSummary) -> String {
 /// A heading and its value, wrapped onto more lines if it is too long.
 fn field(heading: &str, value: &str) -> String {
     line_of(heading, &showable(value), 10)
-}
-
-fn certificate(summary: &CertificateSummary) -> Value {
-    json!({
-        "use": summary.certificate_use,
-        "algorithm": summary.algorithm.map(|algorithm| algorithm.to_string()),
-        "id": summary.id.to_string(),
-        "subject": summary.subject,
-        "emails": summary.emails,
-        "serial": summary.serial,
-        "not_before": summary.not_before.to_string(),
-        "not_after": summary.not_after.to_string(),
-        "sha256": Fingerprint::from_bytes(summary.sha256).to_hex(),
-    })
 }

@@ -8,7 +8,7 @@ use super::arguments::{KeysetArguments, NewPinArguments, PinArguments};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::table::TableColumn;
-use super::terminal_prompter::{TerminalPrompter, pin_state, pin_state_text};
+use super::terminal_prompter::{TerminalPrompter, pin_state_text};
 use crate::keyset::ops::{ChangePin, PinStatus, UnblockPin};
 use crate::keyset::{KeysetChoice, TokenSelector};
 use crate::prompter::PinSource;
@@ -107,8 +107,8 @@ fn status(arguments: &PinStatusArguments, cx: &Context<'_>) -> Result<Exit, Fail
                 "label": token.label,
                 "serial": token.serial,
                 "module": token.source.display().to_string(),
-                "pin_state": pin_state(token.pin_state),
-                "so_pin_state": pin_state(flags.so_pin_state),
+                "pin_state": token.pin_state,
+                "so_pin_state": flags.so_pin_state,
                 "pin_to_be_changed": flags.pin_to_be_changed,
                 "pin_at_the_reader": flags.pin_at_the_reader,
             })

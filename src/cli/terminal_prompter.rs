@@ -187,18 +187,7 @@ pub fn no_pin(error: &PrompterError) -> NoPin {
     }
 }
 
-/// The state of a PIN, for JSON.
-pub fn pin_state(state: PinState) -> &'static str {
-    match state {
-        PinState::Ok => "ok",
-        PinState::CountLow => "count-low",
-        PinState::FinalTry => "final-try",
-        PinState::Locked => "locked",
-        PinState::NotSet => "not-set",
-    }
-}
-
-/// The state of a PIN, for tables.
+/// The state of a PIN, for people.
 pub fn pin_state_text(state: PinState) -> &'static str {
     match state {
         PinState::Ok => "ok",

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::json;
 
 use super::backend::Backend;
@@ -14,11 +15,11 @@ use super::exit::{Exit, Failure};
 use super::hidden_keysets::HiddenKeysets;
 use super::interrupt;
 use super::table::TableColumn;
-use super::terminal_prompter::{pin_state, pin_state_text};
+use super::terminal_prompter::pin_state_text;
 use super::token_show::{self, TokenShowArguments};
-use crate::keyset::{Erasure, TokenSelector};
+use crate::keyset::{Erasure, TokenSelector, TokenSummary};
 use crate::prompter::showable;
-use crate::token::{self, SoftHsmConfiguration, TokenInfo, TokenUri, UnreadableTokenDirectory};
+use crate::token::{self, SoftHsmConfiguration, TokenInfo, UnreadableTokenDirectory};
 
 /// Subcommands of `tokenkeep token`.
 #[derive(Debug, Subcommand)]
@@ -131,22 +132,8 @@ pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, F
             ]
         })
         .collect();
-    let value: Vec<_> = infos
-        .iter()
-        .map(|token| {
-            json!({
-                "label": token.label,
-                "serial": token.serial,
-                "manufacturer": token.manufacturer,
-                "model": token.model,
-                "pin_state": pin_state(token.pin_state),
-                "write_protected": token.write_protected,
-                "keysets": on(token),
-                "module": token.source.display().to_string(),
-                "uri": TokenUri::of(token).to_string(),
-            })
-        })
-        .collect();
+    let listed = |token| ListedToken { summary: TokenSummary::of(token), keysets: on(token) };
+    let value: Vec<_> = infos.iter().map(listed).collect();
     let columns = [
         TableColumn::whole("label"),
         TableColumn::whole("serial"),
@@ -155,7 +142,16 @@ pub fn list(_arguments: &TokenListArguments, cx: &Context<'_>) -> Result<Exit, F
         TableColumn::shortened("keysets"),
         TableColumn::omitted_if_same("module"),
     ];
-    cx.output.table(&columns, rows, "No token is present.", &value)
+    cx.output.table(&columns, rows, "No token is present.", &json!(value))
+}
+
+/// A token as `token list` shows it.
+#[derive(Serialize)]
+struct ListedToken<'a> {
+    #[serde(flatten)]
+    summary: TokenSummary<'a>,
+    /// the names of the keysets on it
+    keysets: Vec<String>,
 }
 
 /// Warns about tokens that a module skips silently, and about SoftHSM's configuration. The

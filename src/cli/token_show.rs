@@ -3,16 +3,17 @@
 
 use std::fmt::Display;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::table::line_of;
-use super::terminal_prompter::{pin_state, pin_state_text};
-use crate::keyset::TokenSelector;
+use super::terminal_prompter::pin_state_text;
 use crate::keyset::ops::ShowToken;
+use crate::keyset::{TokenSelector, TokenSummary};
 use crate::prompter::showable;
-use crate::token::{Capabilities, TokenFlags, TokenInfo, TokenUri};
+use crate::token::{Capabilities, PinState, TokenFlags, TokenInfo, TokenUri};
 
 /// Arguments of `token show`.
 #[derive(Debug, clap::Args)]
@@ -85,20 +86,24 @@ fn names<T: Display>(all: &[T]) -> Vec<String> {
     all.iter().map(T::to_string).collect()
 }
 
+/// A token as `token show` shows it.
+#[derive(Serialize)]
+struct ShownToken<'a> {
+    #[serde(flatten)]
+    summary: TokenSummary<'a>,
+    so_pin_state: PinState,
+    pin_to_be_changed: bool,
+    pin_at_the_reader: bool,
+    capabilities: Option<Value>,
+}
+
 fn value(token: &TokenInfo, flags: TokenFlags, capabilities: Option<&Capabilities>) -> Value {
-    json!({
-        "label": token.label,
-        "serial": token.serial,
-        "manufacturer": token.manufacturer,
-        "model": token.model,
-        "module": token.source.display().to_string(),
-        "uri": TokenUri::of(token).to_string(),
-        "pin_state": pin_state(token.pin_state),
-        "so_pin_state": pin_state(flags.so_pin_state),
-        "pin_to_be_changed": flags.pin_to_be_changed,
-        "pin_at_the_reader": flags.pin_at_the_reader,
-        "write_protected": token.write_protected,
-        "capabilities": capabilities.map(|capabilities| json!({
+    json!(ShownToken {
+        summary: TokenSummary::of(token),
+        so_pin_state: flags.so_pin_state,
+        pin_to_be_changed: flags.pin_to_be_changed,
+        pin_at_the_reader: flags.pin_at_the_reader,
+        capabilities: capabilities.map(|capabilities| json!({
             "pin_bytes": { "min": capabilities.pin.min, "max": capabilities.pin.max },
             "signing": names(&capabilities.signing),
             "decryption": names(&capabilities.decryption),

@@ -1,12 +1,12 @@
 //! The content of a keyset, readable without a PIN.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::pki::{Certificate, PkiError};
 use crate::token::{KeyAlgorithm, KeyId, StoredCertificate};
 
-use super::{FoundKeyset, KeysetError};
+use super::{FoundKeyset, KeysetError, KeysetSummary};
 
 /// The purpose of a certificate in a keyset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,10 +21,12 @@ pub enum CertificateUse {
     Authority,
 }
 
-/// The properties of a certificate, for display.
-#[derive(Clone, Debug)]
+/// The properties of a certificate, for display. It serializes as listings show it, without the
+/// certificate itself.
+#[derive(Clone, Debug, Serialize)]
 pub struct CertificateSummary {
     /// the purpose of its key
+    #[serde(rename = "use")]
     pub certificate_use: CertificateUse,
     /// the key's algorithm; `None` if unsupported
     pub algorithm: Option<KeyAlgorithm>,
@@ -37,18 +39,23 @@ pub struct CertificateSummary {
     /// the serial number, hexadecimal
     pub serial: String,
     /// valid from
+    #[serde(serialize_with = "serialize_timestamp")]
     pub not_before: Timestamp,
     /// valid until
+    #[serde(serialize_with = "serialize_timestamp")]
     pub not_after: Timestamp,
-    /// SHA-256 of the certificate
+    /// SHA-256 of the certificate, hexadecimal in JSON
+    #[serde(serialize_with = "serialize_hex")]
     pub sha256: [u8; 32],
     /// the certificate, DER
+    #[serde(skip)]
     pub der: Vec<u8>,
 }
 
-/// A keyset and its certificates.
-#[derive(Clone, Debug)]
+/// A keyset and its certificates. It serializes as the keyset's summary, with the certificates.
+#[derive(Clone, Debug, Serialize)]
 pub struct KeysetDetails {
+    #[serde(flatten, serialize_with = "serialize_summary")]
     pub keyset: FoundKeyset,
     /// signing, encryption, older encryption (newest first), authority
     pub certificates: Vec<CertificateSummary>,
@@ -86,4 +93,17 @@ fn summary(certificate_use: CertificateUse, stored: &StoredCertificate) -> Resul
         sha256: *certificate.fingerprint().as_bytes(),
         der: stored.der.clone(),
     })
+}
+
+/// RFC 3339, in UTC.
+fn serialize_timestamp<S: Serializer>(timestamp: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(timestamp)
+}
+
+fn serialize_hex<S: Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex::encode(bytes))
+}
+
+fn serialize_summary<S: Serializer>(keyset: &FoundKeyset, serializer: S) -> Result<S::Ok, S::Error> {
+    KeysetSummary::of(keyset).serialize(serializer)
 }

@@ -70,9 +70,9 @@ const SUB_LAYERS: &[(&str, &[&[&str]])] = &[
             // What is on a token.
             &["index", "unreadable_token"],
             &["found_keyset", "removal", "unusable_sources", "wrong_pin_limit"],
-            &["holder", "show", "token_access", "user_prompter"],
+            &["holder", "summary", "token_access", "user_prompter"],
             // Which tokens there are, and which one is meant.
-            &["checkpoint", "find"],
+            &["checkpoint", "find", "show"],
             &["cached_tokens", "choose", "erase"],
             &["operation", "trust", "unlock"],
             &["enroll", "recipient", "signing"],

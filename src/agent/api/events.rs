@@ -7,8 +7,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
-use super::keysets::name_of;
 use crate::agent::{Event, Keystore, LogOffReason};
+use crate::keyset::TokenReference;
 
 /// Maximum time until a closed connection is noticed.
 const EVENT_POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,19 +61,20 @@ fn send(stream: &mut &UnixStream, event: &Event) -> io::Result<()> {
 /// The event's name and its JSON, which contains no line break.
 fn to_json(event: &Event) -> (&'static str, Value) {
     match event {
-        Event::Inserted(token) => ("inserted", json!({ "token": name_of(token) })),
-        Event::Removed(token) => ("removed", json!({ "token": name_of(token) })),
-        Event::Changed(token) => ("changed", json!({ "token": name_of(token) })),
-        Event::PinLocked(token) => ("pin-locked", json!({ "token": name_of(token) })),
-        Event::LoggedIn(token) => ("logged-in", json!({ "token": name_of(token) })),
+        Event::Inserted(token) => ("inserted", json!({ "token": TokenReference::of(token) })),
+        Event::Removed(token) => ("removed", json!({ "token": TokenReference::of(token) })),
+        Event::Changed(token) => ("changed", json!({ "token": TokenReference::of(token) })),
+        Event::PinLocked(token) => ("pin-locked", json!({ "token": TokenReference::of(token) })),
+        Event::LoggedIn(token) => ("logged-in", json!({ "token": TokenReference::of(token) })),
         Event::LoggedOff { token, reason } => {
-            ("logged-off", json!({ "token": name_of(token), "reason": reason_name(*reason) }))
+            ("logged-off", json!({ "token": TokenReference::of(token), "reason": reason_name(*reason) }))
         }
         Event::Locked => ("locked", json!({})),
         Event::Unlocked => ("unlocked", json!({})),
-        Event::Expiring { keyset, token, not_after } => {
-            ("expiring", json!({ "keyset": keyset, "token": name_of(token), "not_after": not_after.to_string() }))
-        }
+        Event::Expiring { keyset, token, not_after } => (
+            "expiring",
+            json!({ "keyset": keyset, "token": TokenReference::of(token), "not_after": not_after.to_string() }),
+        ),
         Event::Missed(count) => ("missed", json!({ "events": count })),
     }
 }

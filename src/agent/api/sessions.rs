@@ -7,8 +7,7 @@ use super::ApiSession;
 use super::bodies::{LogInRequest, LogOffRequest, PassPhraseRequest, choice};
 use super::error::ApiError;
 use super::http::ApiResponse;
-use super::keysets::name_of;
-use crate::keyset::TokenSelector;
+use crate::keyset::{TokenReference, TokenSelector};
 
 impl ApiSession<'_> {
     pub fn status(&self) -> Result<ApiResponse, ApiError> {
@@ -19,7 +18,9 @@ impl ApiSession<'_> {
     pub fn log_in(&self, request: &LogInRequest) -> Result<ApiResponse, ApiError> {
         let choice = choice(request.keyset.as_ref(), request.token.as_deref())?;
         let keyset = self.keystore.log_in(&choice, None, &self.requester)?;
-        ApiResponse::json(&json!({ "keyset": keyset.name, "level": keyset.level, "token": name_of(&keyset.token) }))
+        ApiResponse::json(
+            &json!({ "keyset": keyset.name, "level": keyset.level, "token": TokenReference::of(&keyset.token) }),
+        )
     }
 
     pub fn log_off(&self, request: &LogOffRequest) -> Result<ApiResponse, ApiError> {

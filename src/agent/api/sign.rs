@@ -8,9 +8,8 @@ use super::ApiSession;
 use super::bodies::{self, choice};
 use super::error::ApiError;
 use super::http::ApiResponse;
-use super::keysets::{WireToken, name_of};
 use crate::agent::{Keystore, SignData, SigningIdentity};
-use crate::keyset::{KeysetError, Purpose, refuse_expired};
+use crate::keyset::{KeysetError, Purpose, TokenReference, refuse_expired};
 use crate::pki::Certificate;
 use crate::smime::{self, ContentDigest, SigningCertificate, SmimeError};
 use crate::token::{KeysetName, SignatureHash};
@@ -91,7 +90,7 @@ impl ApiSession<'_> {
         let signed = prepared.finish(signature.as_bytes());
         let cms = if request.detached { signed.detached() } else { signed.attached(content).map_err(unsigned)? };
         let keyset = &signatory.identity.keyset;
-        let by = SignedBy { keyset: keyset.name.as_str(), token: name_of(&keyset.token) };
+        let by = SignedBy { keyset: keyset.name.as_str(), token: TokenReference::of(&keyset.token) };
         let answer = ApiResponse::json_and_bytes(&by, "cms", &cms);
         signatory.proven = true;
         self.signatory = Some(signatory);
@@ -102,7 +101,7 @@ impl ApiSession<'_> {
 #[derive(Serialize)]
 struct SignedBy<'a> {
     keyset: &'a str,
-    token: WireToken<'a>,
+    token: TokenReference<'a>,
 }
 
 fn unsigned(error: impl Into<SmimeError>) -> ApiError {

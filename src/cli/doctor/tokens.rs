@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::agent::AgentReport;
 use super::finding::DoctorFinding;
 use crate::cli::expiry::{WARNING_PERIOD, end_of_use};
-use crate::cli::terminal_prompter::pin_state;
+use crate::cli::terminal_prompter::pin_state_text;
 use crate::keyset::{FoundKeyset, KeysetError, KeysetStatus, Tokens, UnreadableToken};
 use crate::pki::Certificate;
 use crate::token::{self, PinState, TokenError, TokenFlags, TokenInfo, TokenSource};
@@ -115,7 +115,7 @@ fn check_token(tokens: &Tokens, token: &TokenInfo, context: TokenContext) -> Vec
 fn state(token: &TokenInfo, flags: TokenFlags, context: TokenContext) -> Vec<DoctorFinding> {
     let mut findings = problems_of(token, flags, context);
     if findings.is_empty() {
-        let (pin, so_pin) = (pin_state(token.pin_state), pin_state(flags.so_pin_state));
+        let (pin, so_pin) = (pin_state_text(token.pin_state), pin_state_text(flags.so_pin_state));
         findings.push(DoctorFinding::ok(CONCERN, format!("{}: PIN {pin}, SO PIN {so_pin}", token.name())));
     }
     findings
