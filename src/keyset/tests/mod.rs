@@ -19,7 +19,7 @@ use super::*;
 use crate::letter::{Letter, LetterPurpose};
 use crate::pki::test_support::{SoftwareKey, TestFiles};
 use crate::smime::Placement;
-use crate::token::test_support::{PIN, finish, fresh_label, pin, softhsm};
+use crate::token::test_support::{PIN, fresh_label, pin, softhsm};
 use crate::token::{KeyId, KeysetName, SecurityLevel, TokenInfo, TokenSource};
 use authority_double::AuthorityDouble;
 
@@ -108,7 +108,7 @@ impl Wallet {
             key.write_pem(&file);
             let (file, name, id) = (file.to_str().unwrap(), self.name(what), id.to_string());
             let key = ["--import", file, "--label", name.as_str(), "--id", &id];
-            finish(Command::new("softhsm2-util").args(key).args(["--token", &label, "--pin", user_pin]));
+            softhsm2_util(&[&key[..], &["--token", &label, "--pin", user_pin]].concat());
         }
         let pin_session = self.tokens.open(&info).unwrap().unlock(pin(user_pin)).unwrap();
         let token = pin_session.token();
@@ -229,4 +229,19 @@ pub fn somebody(double: &AuthorityDouble) -> Wallet {
     enrolled(run(double, &wallet, &letter, &wallet.on_new_token("a"), &mut Script::with(PIN)));
     double.seen();
     wallet
+}
+
+/// Runs `softhsm2-util`. Other tests make tokens in the same directory meanwhile. If it meets one
+/// that is not complete, it ends before it uses the PIN, and is run again.
+fn softhsm2_util(arguments: &[&str]) {
+    for _ in 0..50 {
+        let output = Command::new("softhsm2-util").args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            return;
+        }
+        assert!(text.contains("Could not get info about the token"), "softhsm2-util {arguments:?}: {text}");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("softhsm2-util {arguments:?}: other tests did not finish their tokens");
 }
