@@ -1,6 +1,6 @@
 //! Makes a token in a free slot, and empties a token, because PKCS#11 cannot delete one.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use cryptoki::slot::{Slot, TokenInfo as CkTokenInfo};
@@ -36,6 +36,16 @@ const SLOTS_TIMEOUT: Duration = Duration::from_secs(30);
 static PROVISIONING_LOCK: Mutex<()> = Mutex::new(());
 
 impl Pkcs11Source {
+    /// Restarts the module, so that it sees tokens made by other processes. Does nothing while this
+    /// process has a token of the module open, which would lose its sessions, or makes one, whose
+    /// slot might get another number. Returns whether it restarted the module.
+    pub(in crate::token) fn rescan(&self) -> Result<bool, TokenError> {
+        match PROVISIONING_LOCK.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(false),
+            _making => self.restart_if_unused(),
+        }
+    }
+
     /// Whether the module has a slot for a new token. An emptied token counts.
     pub(in crate::token) fn can_create_tokens(&self) -> Result<bool, TokenError> {
         let is_room = |info: &CkTokenInfo| !info.token_initialized() || (is_discarded(info) && spares_a_try(info));
@@ -96,7 +106,7 @@ impl Pkcs11Source {
         let _making = PROVISIONING_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = TokenName { label: "its free slots".to_owned(), serial: "slots".to_owned() };
         let _one_process = OwnerLock::acquire_within(self.module().path(), &slots, SLOTS_TIMEOUT)?;
-        self.rescan()?;
+        self.restart_if_unused()?;
         if let Some(existing) = self.module().tokens()?.iter().find(|token| token.label == label) {
             return self.resume(existing, so_pin, pin, mark);
         }

@@ -83,10 +83,12 @@ impl Pkcs11Source {
     /// Restarts the module (`C_Finalize`, `C_Initialize`), so that it sees tokens made by other
     /// processes. Does nothing while this process has a token of the module open, because that
     /// would end its sessions. Returns whether it restarted the module.
-    pub(in crate::token) fn rescan(&self) -> Result<bool, TokenError> {
+    pub(super) fn restart_if_unused(&self) -> Result<bool, TokenError> {
         let mut open = self.open_tokens();
-        open.retain(|_, opened| opened.has_sessions());
-        if !open.is_empty() {
+        // A token that was removed has no sessions, but its owner lock is this process's as long as
+        // something uses it: without its entry it could not be opened again.
+        open.retain(|_, opened| opened.token().is_some() || opened.has_sessions());
+        if open.values().any(WeakOpenToken::has_sessions) {
             return Ok(false);
         }
         self.module.restart().map(|()| true)

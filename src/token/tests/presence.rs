@@ -35,6 +35,8 @@ fn a_reinserted_token_is_reopened_logged_out() {
             assert!(matches!(error, TokenError::Absent { .. }), "{error}");
         }
 
+        // This process may list its tokens afresh in between.
+        module.rescan().unwrap();
         let again = module.open(token.info()).unwrap();
         assert!(again.is_present() && !again.is_logged_in());
         assert!(!token.is_present(), "the old one stays gone");
