@@ -39,7 +39,7 @@ fn create_in(directory: &Path) -> io::Result<File> {
 /// name before anything is written.
 fn create_and_unlink(directory: &Path) -> io::Result<File> {
     let mut random = [0; 16];
-    getrandom::fill(&mut random)?;
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
     let path = directory.join(format!(".tokenkeep-{}", hex::encode(random)));
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     fs::remove_file(&path)?;
